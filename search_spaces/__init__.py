@@ -1,0 +1,1 @@
+"""What may vary: one typed configuration class per method."""

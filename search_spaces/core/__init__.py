@@ -1,0 +1,1 @@
+"""Ranges, configurations and the errors a user can cause."""

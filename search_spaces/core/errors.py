@@ -1,0 +1,41 @@
+"""What a user can get wrong, as one small tree.
+
+    UserError            the message is shown as it is, one line, exit code 2
+    ├── ConfigError      a configuration or sweep file: unknown key, wrong type, impossible value
+    ├── DataError        a data set: missing, damaged, too small, unknown
+    ├── ResultsError     the results folder: unwritable, nothing in it, damaged
+    └── LockedError      another driver works on the same sweep
+
+They live in the lowest layer because every layer raises them.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake the user can mend; its text says what was given, what was expected, what to change."""
+
+
+class ConfigError(UserError):
+    """A configuration or a sweep file cannot be used as it is."""
+
+
+class DataError(UserError):
+    """A data set cannot be found, read or split as asked."""
+
+
+class ResultsError(UserError):
+    """The results folder cannot be used, or holds nothing that answers the question."""
+
+
+class LockedError(UserError):
+    """Another process holds what was asked for."""
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` when a known name is close, followed by all known names."""
+    names = sorted(known)
+    close = get_close_matches(given, names, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    return f"{hint} Known: {', '.join(names)}."

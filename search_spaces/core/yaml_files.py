@@ -1,0 +1,62 @@
+"""YAML as people write it: safe, with `1e-4` a number and a repeated key a mistake."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search_spaces.core.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader with YAML 1.2 numbers (PyYAML reads `1e-4` as text) and without repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; a repeated key is an error, not a silent overwrite."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """The mapping in a YAML text; `source` names it in errors.
+
+    Raises:
+        ConfigError: not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.load(text, Loader=_Loader)  # a SafeLoader: nothing read can execute
+    except yaml.YAMLError as problem:
+        line = " ".join(str(problem).split())
+        raise ConfigError(f"{source} is not valid YAML: {line}") from problem
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: expected 'key: value' lines, got {type(values).__name__}")
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not YAML, or not a mapping.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "not a text file"
+        raise ConfigError(f"cannot read {path}: {reason}") from problem
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """YAML text in the order of the keys; `parse_yaml` gives back equal values."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,196 @@
+"""SPARSE: three networks, pseudo-labels by percentile, class-conditioned translation.
+
+Source: Manni et al., "SPARSE data, rich results: few-shot semi-supervised learning via class-conditioned
+image translation", Comput. Med. Imaging Graph. 128:102705 (2026), arXiv:2508.06429. The paper and its
+published code are materially different algorithms; both are presets of this class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from search_spaces.core.config import MethodConfig, require
+from search_spaces.core.ranges import Choice, Float, Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseConfig(MethodConfig):
+    """Defaults are the `paper` preset: what the paper describes, with its sign error corrected."""
+
+    # Networks
+    width: int = 64
+    """Channels of the generator's first stage; the others are multiples. Source: code."""
+
+    critic_width: int = 64
+    """Channels of the discriminator's first convolution; doubled at every stride. Source: code."""
+
+    classifier: str = "efficientnet_b3"
+    """timm model name. Source: paper."""
+
+    pretrained: str = ""
+    """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
+
+    dropout: Annotated[float, Float(0.0, 0.5)] = 0.3
+    """Dropout before the classifier's last layer. Source: code."""
+
+    drop_path: float = 0.2
+    """Stochastic depth rate of the classifier. Source: torchvision's EfficientNet, used by the code."""
+
+    # Schedule
+    batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 24
+    """Images per step, labelled and unlabelled, at most. Source: code."""
+
+    mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 10
+    """Epochs between unsupervised phases; 0 means never. Source: paper, Fig. 2."""
+
+    unsup_warmup: Annotated[int, Int(0, 50)] = 0
+    """Epochs before the first unsupervised phase. Ours: the first pseudo-labels are noise."""
+
+    unsup_fraction: Annotated[float, Float(0.05, 1.0, log=True)] = 1.0
+    """Share of the unlabelled images used in each unsupervised phase. Ours."""
+
+    n_critic: Annotated[int, Int(1, 5)] = 1
+    """Discriminator steps per step of generator and classifier. Source: paper uses 1."""
+
+    # Optimisation
+    lr: Annotated[float, Float(2e-5, 5e-3, log=True)] = 2e-4
+    """AdamW step size of all three networks. Source: paper."""
+
+    lr_ratio_critic: Annotated[float, Float(0.2, 5.0, log=True)] = 1.0
+    """The discriminator's step size, relative to `lr`. Ours."""
+
+    lr_ratio_classifier: Annotated[float, Float(0.2, 5.0, log=True)] = 1.0
+    """The classifier's step size, relative to `lr`. Ours."""
+
+    beta1: Annotated[float, Choice(0.0, 0.5, 0.9)] = 0.5
+    """AdamW first-moment decay. Source: code."""
+
+    weight_decay: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-2
+    """AdamW decoupled decay of generator and discriminator. Source: code."""
+
+    weight_decay_classifier: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-4
+    """AdamW decoupled decay of the classifier. Source: code."""
+
+    flip: bool = True
+    """Mirror training images left-right at random; switch off where left and right differ in meaning."""
+
+    # Supervised phase
+    w_proto: Annotated[float, Float(0.1, 3.0, log=True)] = 1.0
+    """Weight of the prototype loss. Source: paper."""
+
+    proto_temperature: Annotated[float, Float(0.05, 4.0, log=True)] = 2.0
+    """Softmax temperature of the prototypes (T). Source: paper 2.0, code 0.1."""
+
+    w_mutual: Annotated[float, Float(0.01, 1.0, log=True)] = 0.1
+    """Weight of mutual learning (α). Source: paper."""
+
+    lambda_kl: Annotated[float, Float(0.05, 5.0, log=True)] = 0.5
+    """Weight of the divergence from the peers inside mutual learning. Source: paper."""
+
+    w_entropy: Annotated[float, Float(1e-3, 0.3, log=True)] = 0.01
+    """Weight of entropy minimisation (β). Source: paper 0.01, code 0.1."""
+
+    w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.5
+    """Weight of the mixup loss (γ). Source: paper 0.5, code 1.0."""
+
+    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True)] = 0.2
+    """Both parameters of mixup's Beta distribution. Source: paper."""
+
+    w_bce: Annotated[float, Float(0.0, 1.0)] = 0.0
+    """Weight of a plain binary cross-entropy of discriminator and classifier. Source: code 1.0."""
+
+    # Pseudo-labels
+    percentile: Annotated[float, Float(0.0, 0.95)] = 0.75
+    """Share of each unlabelled batch that is dropped as least confident (ρ): a rank, not a probability."""
+
+    ens_temperature: Annotated[float, Float(0.25, 4.0, log=True)] = 2.0
+    """Softmax temperature of the pseudo-label vote. Source: paper 2.0, code 0.5."""
+
+    ens_blend: Annotated[float, Float(0.3, 1.0)] = 0.6
+    """Share of the current vote beside the temporal ensemble. Source: paper."""
+
+    ema_momentum: Annotated[float, Float(0.5, 0.99)] = 0.99
+    """Decay of the temporal ensemble, one update per unsupervised phase. Source: paper."""
+
+    mask_scope: Annotated[Literal["all", "labels"], Choice("all", "labels")] = "all"
+    """What the percentile drops: images from every unsupervised loss, or only from those that use labels."""
+
+    # Translation
+    lambda_rec: Annotated[float, Float(1.0, 50.0, log=True)] = 10.0
+    """Weight of the cycle reconstruction. Source: paper."""
+
+    lambda_gp: Annotated[float, Float(1.0, 30.0, log=True)] = 10.0
+    """Weight of the gradient penalty. Source: paper."""
+
+    lambda_cls_d: Annotated[float, Float(0.1, 5.0, log=True)] = 1.0
+    """Weight of the pseudo-labels in the discriminator's loss. Source: paper."""
+
+    lambda_cls_g: Annotated[float, Float(0.1, 5.0, log=True)] = 1.0
+    """Weight of the discriminator's class head in the generator's loss. Source: paper."""
+
+    lambda_cls_gg: Annotated[float, Float(0.1, 5.0, log=True)] = 1.0
+    """Weight of the generator's own class head in its loss. Source: paper."""
+
+    w_syn: Annotated[float, Float(0.05, 2.0, log=True)] = 1.0
+    """Weight of translated images in the classifier's loss. Source: paper."""
+
+    # What paper and published code do differently
+    class_loss: Literal["ce", "bce_sum"] = "ce"
+    """Class losses of the unsupervised phase: cross-entropy, or binary cross-entropy summed over classes."""
+
+    mutual_gradient: bool = True
+    """Whether mutual learning has a gradient; in the published code it is a constant."""
+
+    normalise_vote: bool = True
+    """Whether the confidence-weighted vote is divided by the sum of its weights."""
+
+    temporal_ensemble: bool = True
+    """Whether votes of earlier phases are kept per image."""
+
+    mask: bool = True
+    """Whether `percentile` is applied at all; in the published code it is not."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "reference": {
+            "mu": 5,
+            "proto_temperature": 0.1,
+            "lambda_kl": 0.1,
+            "w_entropy": 0.1,
+            "w_mixup": 1.0,
+            "w_bce": 1.0,
+            "ens_temperature": 0.5,
+            "ens_blend": 0.7,
+            "class_loss": "bce_sum",
+            "mutual_gradient": False,
+            "normalise_vote": False,
+            "temporal_ensemble": False,
+            "mask": False,
+        },
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("width", "critic_width"):
+            require(self, name, 1, 1024)
+        require(self, "image_size", 16, 1024)
+        require(self, "batch_size", 2, 4096)
+        for name in ("mu", "unsup_warmup"):
+            require(self, name, 0)
+        require(self, "n_critic", 1, 100)
+        require(self, "unsup_fraction", 1e-4, 1.0)
+        require(self, "lr", 1e-8, 1.0)
+        require(self, "beta1", 0.0, 0.9999)
+        require(self, "percentile", 0.0, 0.99)
+        require(self, "ens_blend", 0.0, 1.0)
+        require(self, "ema_momentum", 0.0, 0.9999)
+        require(self, "mixup_alpha", 1e-3, 10.0)
+        for name in ("dropout", "drop_path"):
+            require(self, name, 0.0, 0.95)
+        for name in ("proto_temperature", "ens_temperature", "lr_ratio_critic", "lr_ratio_classifier"):
+            require(self, name, 1e-3, 1e3)
+        for name in (
+            "weight_decay", "weight_decay_classifier", "w_proto", "w_mutual", "lambda_kl", "w_entropy", "w_mixup",
+            "w_bce", "lambda_rec", "lambda_gp", "lambda_cls_d", "lambda_cls_g", "lambda_cls_gg", "w_syn",
+        ):  # fmt: skip
+            require(self, name, 0.0, 1e4)

@@ -1,0 +1,1 @@
+"""The contracts of a method and the one driver that trains them all."""

@@ -1,0 +1,157 @@
+"""The contracts: what a task is, what a learner does, what a method offers.
+
+Shapes: B batch, N images, C channels, H W pixels, K classes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from accelerate import Accelerator
+from torch import Tensor
+
+import trainables
+from search_spaces.core.config import MethodConfig
+from search_spaces.core.errors import ConfigError, suggestion
+
+Kind = Literal["classification"]
+Validation = Literal["realistic", "labelled-cv", "official"]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with labels, in the same order."""
+
+    images_NCHW: Tensor
+    """uint8, on the CPU."""
+
+    labels_N: Tensor
+    """int64, in 0..K-1."""
+
+    def __post_init__(self) -> None:
+        if len(self.images_NCHW) != len(self.labels_N):
+            raise ValueError(f"{len(self.images_NCHW)} images but {len(self.labels_N)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which images a task is made of: what makes scores comparable, in one value."""
+
+    content_hash: str
+    """Of the data file or folder."""
+
+    official: bool
+    """Whether the file is the published one, byte for byte."""
+
+    shots: int
+    """Labelled images per class."""
+
+    label_set: int
+    """Number of the few-shot draw: another number labels other images."""
+
+    fold: int
+    """Fold of `labelled-cv`; 0 in the other modes."""
+
+    validation: Validation
+    """Where the validation images come from."""
+
+    label_set_hash: str
+    """Of the indices that are labelled and of those that validate."""
+
+    label_budget: int
+    """Labels that the whole procedure looks at, validation included."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A few-shot problem as a method sees it. It holds no test image and no test label."""
+
+    dataset: str
+    kind: Kind
+    num_classes: int
+    channels: int
+    labelled: Labelled
+    unlabelled_NCHW: Tensor
+    """uint8; may be empty. Its labels were dropped before the task was made."""
+
+    validation: Labelled
+    """For scoring only: a learner never sees it."""
+
+    provenance: Provenance
+
+
+class Learner(Protocol):
+    """A method at work on one task."""
+
+    def epochs(self) -> Iterator[Mapping[str, float]]:
+        """Trains one epoch per step and yields its mean losses.
+
+        Holds no state of its own: everything that must survive a kill is in `state_dict`, so a fresh iterator
+        after `load_state_dict` goes on where the old one stopped. Closing it early is clean. Randomness comes
+        from torch's global generators, which the driver seeds anew before every epoch.
+        """
+
+    def predict(self, images_BCHW: Tensor) -> Mapping[str, Tensor]:
+        """Class probabilities (B, K) of every predictor this method trains, by name, the main one first.
+
+        Args:
+            images_BCHW: uint8, any device. Deterministic; changes nothing.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """All state: networks, optimisers, memories and counters, readable by `torch.load(weights_only=True)`."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+
+
+C = TypeVar("C", bound=MethodConfig)
+
+
+@dataclass(frozen=True)
+class Method(Generic[C]):
+    """What a method's module offers as `METHOD`."""
+
+    config: type[C]
+    tasks: tuple[Kind, ...]
+    build: Callable[[C, Task, Accelerator], Learner]
+    predictors: tuple[str, ...]
+    """Names that `predict` returns; a search optimises the first unless told otherwise."""
+
+
+def method_names() -> list[str]:
+    """Every method of the package: its plain modules, by file name."""
+    return sorted(m.name for m in iter_modules(trainables.__path__) if not m.ispkg and not m.name.startswith("_"))
+
+
+def find_method(name: str) -> Method[Any]:
+    """The method of that name, or a user's own as `module:ATTRIBUTE`. Import errors propagate.
+
+    Raises:
+        ConfigError: no such method.
+    """
+    if ":" in name:
+        return _own_method(name)
+    if name not in method_names():
+        raise ConfigError(f"method '{name}' is unknown{suggestion(name, method_names())} Your own: module:ATTRIBUTE")
+    method: Method[Any] = import_module(f"trainables.{name}").METHOD
+    return method
+
+
+def _own_method(name: str) -> Method[Any]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as problem:
+        if problem.name != module_name.split(".")[0] and problem.name != module_name:
+            raise
+        raise ConfigError(f"method '{name}': no module '{module_name}' can be imported from here") from problem
+    method = vars(module).get(attribute)
+    if not isinstance(method, Method):
+        raise ConfigError(f"method '{name}': '{attribute}' is no trainables.core.method.Method in {module_name}")
+    return method

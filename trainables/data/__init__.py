@@ -1,0 +1,1 @@
+"""Where images come from, and how few of them are labelled."""
