@@ -1,0 +1,1 @@
+"""Who runs it and what is kept: sweeps, studies, the searcher, the store, the leaderboard."""

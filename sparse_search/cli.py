@@ -1,0 +1,265 @@
+"""The command line: parses and prints; every command is a Python function elsewhere.
+
+Imports stand inside the commands, so that help and queries never wait for torch or ray.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search_spaces.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find the method and settings that work best on your medical images at your label budget.\n\n"
+    "Quick start:  sparse-search demo\n\n"
+    "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, then export. The same `run` "
+    "goes on after any interruption. Nothing here reads a test label.",
+)
+
+Results = Annotated[Path, typer.Option(help="Folder that keeps records, tables, journals and leaderboards.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]")
+]
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
+DEFAULT_RESULTS = Path("results")
+
+
+class Format(StrEnum):
+    """How a leaderboard is printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command("run")
+def run_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root: DataRoot = None) -> None:
+    """Run a sweep, or go on with it after an interruption: the same command.
+
+    Exit code 0: everything finished; 1: some trials failed for good; 2: something to mend first; 130: stopped.
+    """
+    raise typer.Exit(_run(sweep, results, data_root))
+
+
+@app.command("status")
+def status_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root: DataRoot = None) -> None:
+    """Show where a sweep stands, also from another shell while it runs."""
+    from sparse_search.progress import status_table
+    from sparse_search.run import status
+
+    _console().print(status_table(status(sweep, results, data_root=data_root)))
+
+
+@app.command("leaderboard")
+def leaderboard_command(
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Only this many labelled images per class.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only this method.")] = None,
+    metric: Annotated[str, typer.Option(help="What to rank by.")] = "balanced_accuracy",
+    every: Annotated[bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")] = False,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Rank what is finished, on validation scores; what cannot be compared is kept apart."""
+    from sparse_search.leaderboard import query, rank, searched_settings, shortlist
+    from sparse_search.store import Store
+
+    runs = query(Store(results), dataset=dataset, shots=shots, method=method)
+    ranked = rank(runs, metric)
+    _print_leaderboard(ranked if every else shortlist(ranked), searched_settings(runs), metric, format)
+
+
+@app.command("export")
+def export_command(
+    dataset: Annotated[str, typer.Option(help="The data set.")],
+    shots: Annotated[int, typer.Option(help="Labelled images per class.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
+    method: Annotated[str | None, typer.Option(help="Only this method.")] = None,
+    config_id: Annotated[str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")] = None,
+    metric: Annotated[str, typer.Option(help="What is best.")] = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write the best configuration and its evidence to a file that `python -m trainables --config` trains."""
+    from sparse_search.export import export, write_export
+
+    values = export(results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric)
+    write_export(values, output)
+    typer.echo(f"{output}: {values['method']}, {metric} {values['evidence']['scores'][metric]:.4f} on validation")
+    typer.echo(f"train it again:  python -m trainables --config {output}")
+
+
+@app.command("methods")
+def methods_command() -> None:
+    """List the methods, their presets and what a search may vary."""
+    from rich.table import Table
+
+    from search_spaces.core.ranges import space_of
+    from trainables.core.method import find_method, method_names
+
+    for name in method_names():
+        config = find_method(name).config
+        table = Table(title=f"{name}: presets {', '.join(config.presets) or 'none'}", title_justify="left")
+        for column in ("searched", "default", "range"):
+            table.add_column(column)
+        for field, range_ in space_of(config).items():
+            table.add_row(field, f"{vars(config)[field]}", f"{range_}")
+        _console().print(table)
+
+
+@app.command("datasets")
+def datasets_command(data_root: DataRoot = None) -> None:
+    """List the data sets, and which of them are on this machine."""
+    from rich.table import Table
+
+    from trainables.data.catalog import CATALOG
+    from trainables.data.source import available_sides, data_root as root_of
+
+    table = Table(caption=f"files are looked for in {root_of(data_root)}; your own images: a path to an .npz or a folder")
+    for column in ("data set", "classes", "channels", "train / val / test", "licence", "here at"):
+        table.add_column(column)
+    for name, info in CATALOG.items():
+        sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
+        here = ", ".join(f"{side} px" for side in available_sides(name, data_root)) or "-"
+        table.add_row(name, str(info.num_classes), str(info.channels), sizes, info.licence, here)
+    _console().print(table)
+
+
+@app.command("demo")
+def demo_command(results: Results = DEFAULT_RESULTS) -> None:
+    """A real sweep in a few minutes: SPARSE and supervised on handwritten digits, 5 labelled images per class."""
+    from sparse_search.export import export, write_export
+
+    sweep = Path(__file__).parent / "sweeps" / "demo.yaml"
+    typer.echo("Searching settings of SPARSE and of a supervised classifier on 8 px digits, 5 labelled images a class.")
+    code = _run(sweep, results, None)
+    leaderboard_command(dataset="digits", shots=5, results=results)
+    best = results / "sweeps" / "demo" / "best.yaml"
+    write_export(export(results, dataset="digits", shots=5), best)
+    typer.echo(f"best configuration: {best}\ntrain it again:     python -m trainables --config {best}")
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        app()
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(sweep: Path, results: Path, data_root: Path | None) -> int:
+    from sparse_search.progress import status_table
+    from sparse_search.run import run
+
+    console = _console()
+    try:
+        summary = run(sweep, results, data_root=data_root, console=console)
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is lost: the same command goes on")
+        return 130
+    console.print(status_table(summary.studies))
+    for failure in summary.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    for path in summary.leaderboards:
+        console.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
+    return 0 if summary.ok else 1
+
+
+def _print_leaderboard(
+    ranked: "pa.Table", searched: Mapping[str, Sequence[str]], metric: str, format: Format
+) -> None:
+    if format is Format.csv:
+        from pyarrow import csv
+
+        scalars = [name for name in ranked.column_names if not name.endswith("_list")]
+        csv.write_csv(ranked.select(scalars), sys.stdout.buffer)
+    elif format is Format.json:
+        import json
+
+        typer.echo(json.dumps(ranked.to_pylist(), indent=1))
+    else:
+        from sparse_search.leaderboard import rankings
+
+        for shared, rows in rankings(ranked):
+            _console().print(_ranking_table(shared, rows, searched, metric))
+
+
+def _ranking_table(
+    shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], searched: Mapping[str, Sequence[str]], metric: str
+) -> Any:
+    from rich.table import Table
+
+    from sparse_search.leaderboard import SMALLER_IS_BETTER
+
+    data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
+    table = Table(
+        title=f"{shared['dataset']}, {shared['shots']} shots · {shared['image_size']} px · {shared['validation']} "
+        f"validation of {rows[0]['num_images']:g} images · {data}",
+        title_justify="left",
+        caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on validation "
+        "images at the last epoch, mean over label sets; 95 % interval from the number of images alone; a best of many "
+        "tries is optimistic",
+        caption_justify="left",
+    )
+    extra = [] if metric in ("balanced_accuracy", "accuracy", "auroc") else [metric]
+    table.add_column("#", justify="right")
+    table.add_column("method")
+    table.add_column("configuration", ratio=1, overflow="fold")
+    for name in (*extra, "balanced acc.", "95 %", "accuracy", "AUROC", "tried", "label sets", "seconds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row, searched[row["method"]], metric, extra))
+    return table
+
+
+def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: Sequence[str]) -> list[str]:
+    interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
+    return [
+        str(row["rank"]),
+        row["predictor"],
+        _settings_text(row, searched),
+        *(_score(row[name]) for name in (*extra, "balanced_accuracy")),
+        interval,
+        _score(row["accuracy"]),
+        _score(row["auroc"]),
+        str(row["num_tried"]),
+        str(len(row["label_set_list"])),
+        f"{row['train_seconds']:.1f}",
+    ]
+
+
+def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
+    import json
+
+    config = json.loads(row["config_json"])
+    values = (f"{name}={_short(config[name])}" for name in searched)
+    start = f"({row['start']}) " if row["start"] else ""
+    return f"{row['config_id'][:6]} {start}{' '.join(values)}"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _console() -> Any:
+    """A console as wide as the terminal, and wide enough for a leaderboard where there is none."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=150)

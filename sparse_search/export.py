@@ -1,0 +1,85 @@
+"""From a leaderboard row to a file that trains it again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from search_spaces.core.errors import ResultsError
+from search_spaces.core.yaml_files import dump_yaml
+from sparse_search.leaderboard import query, rank
+from sparse_search.rows import METRIC_COLUMNS
+from sparse_search.store import Store, write_atomically
+
+
+def export(
+    results: Path | str = "results",
+    *,
+    dataset: str,
+    shots: int,
+    method: str | None = None,
+    config_id: str | None = None,
+    metric: str = "balanced_accuracy",
+) -> dict[str, Any]:
+    """The best configuration (or the one named) with everything needed to train it again, and the evidence.
+
+    Raises:
+        ResultsError: no finished run answers the question.
+        ConfigError: an unknown metric.
+    """
+    ranked = rank(query(Store(Path(results)), dataset=dataset, shots=shots, method=method), metric).to_pylist()
+    rows = [row for row in ranked if config_id is None or row["config_id"].startswith(config_id)]
+    if not rows:
+        raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
+    rankings = {row["content_hash"] + row["validation"] + str(row["image_size"]) for row in rows}
+    if len(rankings) > 1 and config_id is None:
+        raise ResultsError(
+            f"{dataset} with {shots} shots has {len(rankings)} rankings that must not be compared (data, validation or "
+            "image size differ); name a configuration of the leaderboard with --config-id"
+        )
+    return _trial(rows[0]) | {"evidence": _evidence(rows[0], metric)}
+
+
+def write_export(values: dict[str, Any], path: Path) -> None:
+    """Writes an exported configuration as YAML.
+
+    Raises:
+        ResultsError: the file cannot be written.
+    """
+    header = (
+        f"# {values['method']} for {values['dataset']} at {values['shots']} labelled images per class.\n"
+        f"# Train it again:  python -m trainables --config {path.name}\n"
+    )
+    try:
+        write_atomically(path, (header + dump_yaml(values)).encode())
+    except OSError as problem:
+        raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
+
+
+def _trial(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "method": row["method"],
+        "config": json.loads(row["config_json"]),
+        "dataset": row["dataset"],
+        "shots": row["shots"],
+        "validation": row["validation"],
+        "label_sets": sorted(set(row["label_set_list"])),
+    } | {name: row[name] for name in ("epochs", "evaluate_every", "seed", "precision", "threads")}
+
+
+def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
+    return {
+        "predictor": row["predictor"],
+        "config_id": row["config_id"],
+        "scored_on": "validation, at the last epoch, mean over label sets; the test set was not read",
+        "scores": {name: row[name] for name in METRIC_COLUMNS},
+        "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},
+        "best_of": f"{row['num_tried']} configurations of {row['method']}: expect less on new images",
+        "labels_used": row["label_budget"],
+        "content_hash": row["content_hash"],
+        "official_data": row["official"],
+        "label_set_hashes": row["label_set_hash_list"],
+        "run_ids": row["run_id_list"],
+        "train_seconds": row["train_seconds"],
+        "device": row["device"],
+        "versions": json.loads(row["versions_json"]),
+    }

@@ -1,0 +1,176 @@
+"""From run rows to a ranking: pure table to table. Scores that must not be compared never share a ranking."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from search_spaces.core.errors import ConfigError, ResultsError, suggestion
+from sparse_search.rows import METRIC_COLUMNS, SEARCHED
+from sparse_search.statistics import score_interval
+from sparse_search.store import Store, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RANKING = ("dataset", "shots", "validation", "image_size", "pretrained", "content_hash", "protocol")
+"""Rows that differ in one of these never share a ranking."""
+
+TRIAL = ("method", "predictor", "trial_id")
+SMALLER_IS_BETTER = ("calibration_error", "log_loss")
+_KEPT = (
+    "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed", "precision",
+    "threads", "selection", "device", "versions_json",
+)  # fmt: skip
+_MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")
+
+
+def leaderboard(
+    results: Path | str = "results",
+    *,
+    dataset: str | None = None,
+    shots: int | None = None,
+    method: str | None = None,
+    metric: str = "balanced_accuracy",
+    every: bool = False,
+) -> "pd.DataFrame":
+    """The ranking as a DataFrame: per predictor the best configuration, the default and the presets, or every one.
+
+    Raises:
+        ResultsError: no finished run answers the question.
+        ConfigError: an unknown metric.
+    """
+    table = rank(query(Store(Path(results)), dataset=dataset, shots=shots, method=method), metric)
+    return (table if every else shortlist(table)).to_pandas()
+
+
+def query(store: Store, *, dataset: str | None, shots: int | None, method: str | None) -> pa.Table:
+    """The run rows that a question is about.
+
+    Raises:
+        ResultsError: there is none.
+    """
+    runs = store.runs(dataset=dataset, shots=shots, method=method)
+    if not len(runs):
+        asked = {"dataset": dataset, "shots": shots, "method": method}
+        words = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+        raise ResultsError(
+            f"no finished run{' with ' + words if words else ''} in {store.folder}; "
+            "run a sweep first, or name its folder with --results"
+        )
+    return runs
+
+
+def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
+    """One row per trial and predictor, best first within each ranking, with an interval and the count of rivals.
+
+    A trial counts when it is complete on all of its label sets. Equal scores are ordered by log-loss.
+
+    Raises:
+        ConfigError: an unknown metric.
+    """
+    if metric not in METRIC_COLUMNS:
+        raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
+    complete = _once(runs.filter(pc.field("status") == "complete"))
+    grouped = complete.group_by([*RANKING, *TRIAL], use_threads=False).aggregate(
+        [(name, "mean") for name in _MEANS]
+        + [(name, "first") for name in _KEPT]
+        + [(name, "list") for name in ("label_set", "label_set_hash", "run_id", "confusion_json")]
+    )
+    names = [name.removesuffix("_mean").removesuffix("_first") for name in grouped.column_names]
+    table = grouped.rename_columns(names)
+    better = "ascending" if metric in SMALLER_IS_BETTER else "descending"
+    order = [(name, "ascending") for name in RANKING] + [(metric, better), ("log_loss", "ascending"), ("trial_id", "ascending")]
+    table = table.sort_by(order)
+    return _numbered(table, metric, _num_tried(runs))
+
+
+def shortlist(ranked: pa.Table) -> pa.Table:
+    """Per ranking and predictor: the best trial, and the default and presets beside it."""
+    seen: set[tuple[Any, ...]] = set()
+    kept = []
+    for position, row in enumerate(ranked.select([*RANKING, "predictor", "start"]).to_pylist()):
+        key = tuple(row[name] for name in (*RANKING, "predictor"))
+        if key not in seen or row["start"]:
+            kept.append(position)
+        seen.add(key)
+    return ranked.take(kept)
+
+
+def searched_settings(runs: pa.Table) -> dict[str, list[str]]:
+    """Per method, the configuration fields that take more than one value: what tells its rows apart."""
+    varying: dict[str, list[str]] = {}
+    for method in pc.unique(runs["method"]).to_pylist():
+        own = runs.filter(pc.field("method") == method)
+        columns = [name for name in own.column_names if name.startswith(SEARCHED)]
+        varying[method] = [
+            name.removeprefix(SEARCHED) for name in columns if pc.count_distinct(own[name], mode="only_valid").as_py() > 1
+        ]
+    return varying
+
+
+def rankings(ranked: pa.Table) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
+    """What is comparable, ranking by ranking: what they share, and their rows."""
+    shared: dict[str, Any] | None = None
+    rows: list[dict[str, Any]] = []
+    for row in ranked.to_pylist():
+        key = {name: row[name] for name in RANKING}
+        if shared is not None and key != shared:
+            yield shared, rows
+            rows = []
+        shared = key
+        rows.append(row)
+    if shared is not None:
+        yield shared, rows
+
+
+def write_leaderboards(store: Store) -> list[Path]:
+    """One Parquet leaderboard per dataset and shot count, below `leaderboards/`."""
+    runs = store.runs()
+    written = []
+    cells = runs.select(["dataset", "shots"]).group_by(["dataset", "shots"]).aggregate([]).to_pylist()
+    for cell in sorted(cells, key=lambda cell: (cell["dataset"], cell["shots"])):
+        here = (pc.field("dataset") == cell["dataset"]) & (pc.field("shots") == cell["shots"])
+        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in cell["dataset"])
+        path = store.folder / "leaderboards" / f"{name}-{cell['shots']}shot.parquet"
+        write_table(path, rank(runs.filter(here)))
+        written.append(path)
+    return written
+
+
+def _once(runs: pa.Table) -> pa.Table:
+    """Runs that must be equal, trained in several sweeps, count once."""
+    numbered = runs.append_column("position", pa.array(range(len(runs)), pa.int64()))
+    first = numbered.group_by(["run_id", "predictor"]).aggregate([("position", "min")])["position_min"]
+    return runs.take(first.sort())
+
+
+def _num_tried(runs: pa.Table) -> dict[tuple[Any, ...], int]:
+    """Per ranking and method, how many configurations the search looked at, early-stopped ones included."""
+    keys = [*RANKING, "method"]
+    counted = runs.group_by(keys).aggregate([("trial_id", "count_distinct")]).to_pylist()
+    return {tuple(row[name] for name in keys): row["trial_id_count_distinct"] for row in counted}
+
+
+def _numbered(table: pa.Table, metric: str, num_tried: Mapping[tuple[Any, ...], int]) -> pa.Table:
+    """Adds rank, interval and number of configurations tried."""
+    ranks, intervals, tried = [], [], []
+    previous: tuple[Any, ...] | None = None
+    for row in table.select([*RANKING, "method", "confusion_json_list"]).to_pylist():
+        key = tuple(row[name] for name in RANKING)
+        ranks.append(ranks[-1] + 1 if key == previous else 1)
+        previous = key
+        confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
+        intervals.append(score_interval(confusions, metric) or (None, None))
+        tried.append(num_tried[(*key, row["method"])])
+    for name, values, kind in (
+        ("rank", ranks, pa.int64()),
+        ("low", [low for low, _ in intervals], pa.float64()),
+        ("high", [high for _, high in intervals], pa.float64()),
+        ("num_tried", tried, pa.int64()),
+    ):
+        table = table.append_column(name, pa.array(values, kind))
+    return table

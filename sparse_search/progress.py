@@ -1,0 +1,93 @@
+"""What a person sees while a sweep runs: one live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from ray import tune
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from sparse_search.journal import StudyJournal, StudyStatus
+
+LINE_SECONDS = 15.0
+"""Least time between two plain lines without news."""
+
+
+def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
+    """Studies as a table."""
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("study")
+    for name in ("done", "pruned", "diverged", "failed", "running", "best"):
+        table.add_column(name, justify="right")
+    for status in statuses:
+        best = "" if status.best is None else f"{status.best:.4f}"
+        counts = (status.pruned, status.diverged, status.failed, status.running)
+        table.add_row(status.title, f"{status.finished}/{status.planned}", *(str(n or "") for n in counts), best)
+    return table
+
+
+class Display(tune.Callback):
+    """Follows a sweep through Tune's events; used as a context."""
+
+    def __init__(self, journals: Sequence[StudyJournal], console: Console) -> None:
+        self._journals = journals
+        self._console = console
+        self._started = self._printed = time.monotonic()
+        self._first = self._finished()
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ended: a line where there is no terminal."""
+        self._say()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker died: a line where there is no terminal."""
+        self._say()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Now and then a line, so that silence never lasts."""
+        if time.monotonic() - self._printed > LINE_SECONDS:
+            self._say()
+
+    def _finished(self) -> int:
+        return sum(journal.status().finished for journal in self._journals)
+
+    def _say(self) -> None:
+        self._printed = time.monotonic()
+        if not self._console.is_terminal:
+            self._console.print(self._summary(), highlight=False, soft_wrap=True)
+
+    def _summary(self) -> str:
+        statuses = [journal.status() for journal in self._journals]
+        best = max((s for s in statuses if s.best is not None), key=lambda s: s.best or 0.0, default=None)
+        running = sum(status.running for status in statuses)
+        found = f", best {best.best:.4f} ({best.title})" if best else ""
+        return f"{self._clock(statuses)}, {running} running{found}"
+
+    def _clock(self, statuses: Sequence[StudyStatus]) -> str:
+        finished, planned = (sum(getattr(s, name) for s in statuses) for name in ("finished", "planned"))
+        seconds = time.monotonic() - self._started
+        done_now = finished - self._first
+        left = f", about {_span(seconds / done_now * (planned - finished))} left" if done_now > 1 else ""
+        return f"{finished}/{planned} trials, {_span(seconds)}{left}"
+
+    def _table(self) -> Table:
+        statuses = [journal.status() for journal in self._journals]
+        return status_table(statuses, f"{self._clock(statuses)}; Ctrl-C stops, the same command goes on")
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes}:{rest:02d} min"

@@ -1,0 +1,183 @@
+"""What a table holds: one dataclass per table is its Parquet schema; a record becomes rows here.
+
+A *record* is the small JSON document of one finished run (`store` writes it). Rows are derived from records
+and nothing else, so the tables can be rebuilt at any time.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+import pyarrow as pa
+
+from search_spaces.core.config import canonical_json, short_hash
+
+SCHEMA_VERSION = 1
+"""Raised with every change of a column's name, type or meaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """One run as one predictor ends it: a configuration on one label set and fold, scored on validation."""
+
+    schema_version: int
+    record_id: str
+    run_id: str
+    """Equal for runs that must give equal results."""
+
+    trial_id: str
+    """Equal for the label sets and folds of one trial."""
+
+    sweep: str
+    study: str
+    number: int
+    """Of the trial in its study."""
+
+    start: str
+    """`default` or a preset's name where the configuration was not searched; else empty."""
+
+    method: str
+    predictor: str
+    config_id: str
+    config_json: str
+    dataset: str
+    content_hash: str
+    official: bool
+    shots: int
+    label_set: int
+    fold: int
+    label_set_hash: str
+    validation: str
+    label_budget: int
+    image_size: int
+    pretrained: str
+    status: str
+    """`complete`, `pruned`, `diverged` or `failed`."""
+
+    reason: str
+    epochs: int
+    epochs_done: int
+    evaluate_every: int
+    selection: str
+    """Which evaluation is scored: `last`."""
+
+    seed: int
+    precision: str
+    threads: int
+    protocol: int
+    num_images: int | None
+    balanced_accuracy: float | None
+    accuracy: float | None
+    macro_f1: float | None
+    auroc: float | None
+    calibration_error: float | None
+    log_loss: float | None
+    confusion_json: str
+    train_seconds: float
+    wall_seconds: float
+    peak_memory_bytes: int | None
+    device: str
+    host: str
+    versions_json: str
+    finished_at: str
+    """UTC, ISO 8601."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveRow:
+    """One evaluation of one predictor during a run."""
+
+    schema_version: int
+    record_id: str
+    run_id: str
+    dataset: str
+    shots: int
+    method: str
+    predictor: str
+    epoch: int
+    train_seconds: float
+    num_images: int
+    balanced_accuracy: float
+    accuracy: float
+    macro_f1: float
+    auroc: float | None
+    calibration_error: float
+    log_loss: float
+    losses_json: str
+
+
+METRIC_COLUMNS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
+_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def schema_of(row_type: type) -> pa.Schema:
+    """The Parquet schema of a row class; `X | None` is a nullable column."""
+    hints = get_type_hints(row_type)
+    return pa.schema([_column(field.name, hints[field.name]) for field in fields(row_type)])
+
+
+def _column(name: str, hint: Any) -> pa.Field:
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] or [hint]
+    return pa.field(name, _TYPES[kinds[0]], nullable=NoneType in get_args(hint))
+
+
+RUN_SCHEMA = schema_of(RunRow)
+CURVE_SCHEMA = schema_of(CurveRow)
+SEARCHED = "config."
+"""Prefix of the typed columns beside the schema: the scalar fields of the method's configuration."""
+
+
+def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The run rows of a record, one per predictor, with the configuration as typed columns beside them."""
+    config = record["config"]
+    curve = record["curve"]
+    last = curve[-1] if curve else {"scores": {}, "seconds": 0.0, "epoch": 0}
+    plain = {name: record[name] for name in RUN_SCHEMA.names if name in record}
+    for predictor in record["predictors"]:
+        scores = last["scores"].get(predictor) or {}
+        yield plain | {
+            "schema_version": SCHEMA_VERSION,
+            "predictor": predictor,
+            "config_id": config_id(record["method"], config),
+            "config_json": canonical_json(config),
+            "image_size": config["image_size"],
+            "pretrained": config.get("pretrained", ""),
+            "epochs_done": last["epoch"],
+            "selection": "last",
+            "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
+            "train_seconds": last["seconds"],
+            "versions_json": canonical_json(record["versions"]),
+            "num_images": scores.get("num_images"),
+        } | {name: scores.get(name) for name in METRIC_COLUMNS} | {SEARCHED + k: v for k, v in config.items()}  # fmt: skip
+
+
+def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The curve rows of a record, one per evaluation and predictor."""
+    plain = {name: record[name] for name in ("record_id", "run_id", "dataset", "shots", "method")}
+    for point in record["curve"]:
+        for predictor, scores in point["scores"].items():
+            yield plain | {name: scores[name] for name in (*METRIC_COLUMNS, "num_images")} | {
+                "schema_version": SCHEMA_VERSION,
+                "predictor": predictor,
+                "epoch": point["epoch"],
+                "train_seconds": point["seconds"],
+                "losses_json": canonical_json(point["losses"]),
+            }
+
+
+def config_id(method: str, config: Mapping[str, Any]) -> str:
+    """Twelve digits that name a configuration of a method."""
+    return short_hash({"method": method, "config": config})
+
+
+def table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table: the schema's columns, then the typed configuration columns that occur."""
+    extra = sorted({name for row in rows for name in row if name.startswith(SEARCHED)})
+    columns = [pa.field(name, _TYPES[_kind(rows, name)]) for name in extra]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*schema, *columns]))
+
+
+def _kind(rows: list[dict[str, Any]], name: str) -> type:
+    kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+    return float if kinds == {int, float} else kinds.pop()

@@ -1,0 +1,124 @@
+"""Ray Tune's two interfaces over the journal: what to run next, and when to stop early.
+
+Tune executes; it remembers nothing that matters. Every start is a fresh Tuner.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from sparse_search.journal import StudyJournal, checkpoint_number
+from sparse_search.store import Store
+from sparse_search.worker import VALUE, Job
+from trainables.core.checkpoint import Checkpoints
+from trainables.core.trial import Trial
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A trial in training."""
+
+    journal: StudyJournal
+    trial: optuna.Trial
+    job: Job
+
+
+class JournalSearcher(Searcher):
+    """Serves many studies to one Tuner: first what a dead driver left, then what the least served study asks."""
+
+    def __init__(
+        self, journals: Sequence[StudyJournal], store: Store, *, checkpoints: Path, data_root: Path | None
+    ) -> None:
+        super().__init__(metric=VALUE, mode="max")
+        self.journals = journals
+        self._store = store
+        self._checkpoints = checkpoints
+        self._data_root = data_root
+        self._live: dict[str, _Live] = {}
+        self._left = [(journal, *left) for journal in journals for left in journal.running()]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration; None while only running trials are left; FINISHED at the end."""
+        if self._left:
+            return self._start(trial_id, *self._left.pop(0))
+        by_share = sorted(self.journals, key=lambda journal: 1 - journal.num_open() / journal.study.plan.trials)
+        for journal in by_share:
+            asked = journal.ask() if journal.num_open() else None
+            if asked:
+                return self._start(trial_id, journal, *asked)
+        return None if self._live else Searcher.FINISHED
+
+    def should_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Notes an intermediate result; whether the pruner stops the trial here."""
+        live = self._live[trial_id]
+        return not result["final"] and live.journal.report(live.trial, result["step"], result[VALUE])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Keeps the records, then tells the journal: a kill in between repeats only this step."""
+        live = self._live.pop(trial_id)
+        if error or not result or VALUE not in result:
+            live.journal.fail(live.trial, "the worker process died", retry=True)
+            return
+        status = result["outcome"] or ("complete" if result["final"] else "pruned")
+        for record in json.loads(result["records"]):
+            self._store.write(record | {"status": status, "reason": result["reason"]})
+        match status:
+            case "complete":
+                live.journal.complete(live.trial, result[VALUE])
+            case "pruned":
+                live.journal.prune(live.trial)
+            case "diverged":
+                live.journal.diverge(live.trial, result["reason"], result["step"])
+            case _:
+                live.journal.fail(live.trial, result["reason"], retry=result["retry"])
+        if status != "failed":
+            Checkpoints(Path(live.job.checkpoints)).remove()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: the journal is the state."""
+        return {}
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the journal is the state."""
+
+    def _start(self, trial_id: str, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, Any]:
+        study = journal.study
+        job = Job(
+            trial=planned.as_dict(),
+            sweep=study.sweep.name,
+            study=study.name,
+            number=trial.number,
+            start=trial.user_attrs.get("start", ""),
+            objective=study.sweep.objective,
+            checkpoints=str(self._checkpoints / study.name.replace(" ", "_") / str(checkpoint_number(trial))),
+            data_root=str(self._data_root) if self._data_root else None,
+            cpu=study.sweep.gpus_per_trial == 0,
+        )
+        self._live[trial_id] = _Live(journal, trial, job)
+        return {"job": job.to_json()}
+
+
+class JournalPruner(FIFOScheduler):
+    """Stops a trial when the journal's pruner says so; otherwise first come, first served."""
+
+    def __init__(self, searcher: JournalSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """CONTINUE or STOP."""
+        stop = self._searcher.should_stop(trial.trial_id, result)
+        decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+        return decision

@@ -1,0 +1,182 @@
+"""Where results stay: one atomic JSON record per run, compacted into few Parquet files.
+
+    records/ab/abcdef….json                              the truth; written once per finished run
+    tables/runs/dataset=…/shots=…/method=…/*.parquet     rebuilt from the records at any time
+    tables/curves/dataset=…/…
+
+File count, not row count, makes queries slow, so a query first compacts what is new.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from search_spaces.core.errors import ResultsError
+from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SCHEMA_VERSION, curve_rows, run_rows, table_of
+
+Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
+TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {"runs": (RUN_SCHEMA, run_rows), "curves": (CURVE_SCHEMA, curve_rows)}
+MOST_PARTS = 8
+"""Files in a partition before they are merged into one."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A results folder."""
+
+    folder: Path
+
+    def prepare(self) -> None:
+        """Makes the folder and checks that it can be written.
+
+        Raises:
+            ResultsError: it cannot.
+        """
+        try:
+            (self.folder / "records").mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as problem:
+            raise ResultsError(
+                f"cannot write results to {self.folder}: {problem.strerror}; choose another folder with --results"
+            ) from problem
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Keeps a record, whole or not at all; the same record again changes nothing.
+
+        Raises:
+            ResultsError: the disk refuses it.
+        """
+        path = self._path(record["record_id"])
+        try:
+            write_atomically(path, json.dumps({"schema_version": SCHEMA_VERSION, **record}, allow_nan=False).encode())
+        except OSError as problem:
+            raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
+
+    def runs(self, **filters: Any) -> pa.Table:
+        """The runs table, each (record, predictor) once; filters are `dataset`, `shots`, `method`."""
+        return self._scan("runs", filters)
+
+    def curves(self, **filters: Any) -> pa.Table:
+        """The curves table; filters are `dataset`, `shots`, `method`."""
+        return self._scan("curves", filters)
+
+    def compact(self) -> int:
+        """Brings records that are not in the tables yet into them; returns how many. Safe at any moment."""
+        records = {path.stem: path for path in (self.folder / "records").glob("??/*.json")}
+        known = set(self._known_records())
+        fresh = [records[record_id] for record_id in sorted(records.keys() - known)]
+        for name, (schema, rows) in reversed(TABLES.items()):  # runs last: it decides what is known
+            partitions: dict[Path, list[dict[str, Any]]] = defaultdict(list)
+            for record in map(read_record, fresh):
+                partitions[self._partition(name, record)].extend(rows(record))
+            for partition, found in partitions.items():
+                if found:
+                    _write_part(partition, table_of(found, schema))
+                    _merge(partition)
+        return len(fresh)
+
+    def _known_records(self) -> Iterator[str]:
+        for part in (self.folder / "tables" / "runs").glob("*/*/*/[!._]*.parquet"):
+            yield from _read_part(part, columns=["record_id"])["record_id"].to_pylist()
+
+    def _scan(self, name: str, filters: Mapping[str, Any]) -> pa.Table:
+        self.compact()
+        levels = "/".join(
+            f"{key}={quote(str(filters[key]), safe='')}" if filters.get(key) is not None else f"{key}=*"
+            for key in ("dataset", "shots", "method")
+        )
+        parts = sorted((self.folder / "tables" / name).glob(f"{levels}/[!._]*.parquet"))
+        return _distinct(map(_read_part, parts), TABLES[name][0])
+
+    def _partition(self, name: str, record: Mapping[str, Any]) -> Path:
+        keys = {"dataset": record["dataset"], "shots": record["shots"], "method": record["method"]}
+        return self.folder.joinpath("tables", name, *(f"{k}={quote(str(v), safe='')}" for k, v in keys.items()))
+
+    def _path(self, record_id: str) -> Path:
+        return self.folder / "records" / record_id[:2] / f"{record_id}.json"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record from disk.
+
+    Raises:
+        ResultsError: damaged, or written by a newer version.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        version = record["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ResultsError(f"{path} is no readable record ({problem}); move it away and try again") from problem
+    if version > SCHEMA_VERSION:
+        raise ResultsError(f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}; upgrade it")
+    return record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that readers see the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a Parquet file atomically, with page checksums."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_part(partition: Path, table: pa.Table) -> Path:
+    path = partition / f"part-{uuid4().hex[:12]}.parquet"
+    write_table(path, table)
+    return path
+
+
+def _merge(partition: Path) -> None:
+    """One file instead of many. A kill between the two steps leaves rows twice; scans count them once."""
+    parts = sorted(partition.glob("part-*.parquet"))
+    if len(parts) > MOST_PARTS:
+        tables = [_read_part(part) for part in parts]
+        _write_part(partition, _distinct(tables, tables[0].schema))
+        for part in parts:
+            part.unlink()
+
+
+def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+    except (OSError, pa.ArrowInvalid) as problem:
+        raise ResultsError(
+            f"{path} is damaged ({str(problem).splitlines()[0]}); delete the folder 'tables', it is rebuilt"
+        ) from problem
+
+
+def _distinct(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """All rows once, under the schema and whatever configuration columns occur."""
+    table = pa.concat_tables([schema.empty_table(), *tables], promote_options="permissive")
+    keys = [name for name in ("record_id", "predictor", "epoch") if name in table.column_names]
+    numbered = table.select(keys).append_column("position", pa.array(range(len(table)), pa.int64()))
+    first = numbered.group_by(keys).aggregate([("position", "min")])["position_min"]
+    return table if len(first) == len(table) else table.take(first.sort())

@@ -1,0 +1,199 @@
+"""What runs inside a Ray trial, and the only module that does.
+
+A trial trains its runs one after the other and reports after every evaluation. Whatever happens inside is an
+outcome that is reported; only the death of the process reaches Tune as an error.
+"""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from ray import tune
+
+from search_spaces.core.config import short_hash, write_config
+from search_spaces.core.errors import UserError
+from trainables.core.checkpoint import Checkpoints
+from trainables.core.method import Task, Validation
+from trainables.core.train import DivergedError, Progress
+from trainables.core.trial import PROTOCOL, Run, Trial
+from trainables.data.tasks import few_shot_task
+
+VALUE = "value"
+"""Name of the reported objective."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything a worker needs to know, as plain values."""
+
+    trial: dict[str, Any]
+    sweep: str
+    study: str
+    number: int
+    start: str
+    objective: str
+    checkpoints: str
+    data_root: str | None
+    cpu: bool
+
+    def to_json(self) -> str:
+        """One text, as Tune would take nested values apart."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The job that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def run_trial(config: dict[str, str]) -> None:
+    """Trains one trial and reports to Tune; the function that Tune calls."""
+    trained = _Training(Job.from_json(config["job"]))
+    outcome: dict[str, Any] = {}
+    try:
+        for value in trained.evaluations():
+            tune.report(trained.report(value))
+    except (DivergedError, torch.OutOfMemoryError) as why:
+        outcome = {"outcome": "diverged", "reason": str(why).splitlines()[0], VALUE: 0.0}
+    except UserError as why:
+        outcome = {"outcome": "failed", "reason": str(why), VALUE: 0.0}
+    except Exception:  # the boundary: a failure becomes a failed row with its traceback
+        outcome = {"outcome": "failed", "reason": traceback.format_exc(), VALUE: 0.0, "retry": True}
+    tune.report(trained.report(trained.value, final=True) | outcome)
+
+
+class _Training:
+    """A trial at work: its runs so far, and the objective as it stands."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.trial = Trial.from_dict(job.trial)
+        self.value = 0.0
+        self._step = 0
+        self._records: list[dict[str, Any]] = []
+
+    def evaluations(self) -> Iterator[float]:
+        """Trains every run; yields the mean objective at every evaluation but the last, which is the result."""
+        finished: list[float] = []
+        runs = self.trial.runs()
+        for position, run in enumerate(runs):
+            trial, started, curve = self.trial, time.perf_counter(), list[Progress]()
+            task = _task(trial.dataset, trial.shots, run.label_set, trial.validation, self.job.data_root, run.fold)
+            self._records.append(self._record(run, task, curve, 0.0))
+            folder = Path(self.job.checkpoints, f"{run.label_set}-{run.fold}")
+            for progress in run.train(task, cpu=self.job.cpu, checkpoints=Checkpoints(folder)):
+                self._step = position * self.trial.epochs + progress.epoch
+                if not progress.scores:
+                    continue
+                curve.append(progress)
+                self._records[-1] = self._record(run, task, curve, time.perf_counter() - started)
+                self.value = _mean([*finished, self._objective(progress)])
+                is_last = progress.epoch == self.trial.epochs and position == len(runs) - 1
+                if not progress.replayed and not is_last:
+                    yield self.value
+            finished.append(self._objective(curve[-1]))
+
+    def report(self, value: float, *, final: bool = False) -> dict[str, Any]:
+        """What Tune is told."""
+        return {
+            VALUE: value,
+            "step": self._step,
+            "final": final,
+            "outcome": "",
+            "reason": "",
+            "retry": False,
+            "records": json.dumps(self._records),
+        }
+
+    def _objective(self, progress: Progress) -> float:
+        main = self.trial.find_method().predictors[0]
+        return progress.scores[main].metric(self.job.objective) or 0.0
+
+    def _record(self, run: Run, task: Task, curve: list[Progress], wall_seconds: float) -> dict[str, Any]:
+        run_id = run.run_id(task.provenance.content_hash)
+        trial, job = self.trial, self.job
+        return asdict(task.provenance) | {
+            "record_id": short_hash({"run_id": run_id, "study": job.study, "number": job.number, "sweep": job.sweep}),
+            "run_id": run_id,
+            "trial_id": trial.trial_id,
+            "sweep": job.sweep,
+            "study": job.study,
+            "number": job.number,
+            "start": job.start,
+            "method": trial.method,
+            "predictors": list(trial.find_method().predictors),
+            "config": write_config(trial.config),
+            "dataset": trial.dataset,
+            "epochs": trial.epochs,
+            "evaluate_every": trial.evaluate_every,
+            "seed": trial.seed,
+            "precision": trial.precision,
+            "threads": trial.threads,
+            "protocol": PROTOCOL,
+            "wall_seconds": wall_seconds,
+            "peak_memory_bytes": _peak_memory_bytes(job.cpu),
+            "device": _device(job.cpu),
+            "host": platform.node(),
+            "versions": _versions(),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "curve": [
+                {
+                    "epoch": progress.epoch,
+                    "seconds": progress.train_seconds,
+                    "losses": dict(progress.losses),
+                    "scores": {name: scores.as_dict() for name, scores in progress.scores.items()},
+                }
+                for progress in curve
+            ],
+        }
+
+
+@lru_cache(maxsize=2)
+def _task(dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int) -> Task:
+    """A run's images; kept, as one process serves many trials of the same study."""
+    return few_shot_task(dataset, shots, label_set, validation, Path(root) if root else None, fold)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _peak_memory_bytes(cpu: bool) -> int:
+    """Of this trial on a GPU; of this process so far on a CPU."""
+    if not cpu and torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@cache
+def _device(cpu: bool) -> str:
+    if not cpu and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("sparse-search", "torch", "timm", "accelerate", "ray", "optuna")
+    return {name: version(name) for name in packages} | {"python": platform.python_version(), "commit": _commit()}
+
+
+def _commit() -> str:
+    """Commit of the checkout this runs from; empty for an installed package."""
+    folder = Path(sys.modules["sparse_search"].__path__[0]).parent
+    if not (folder / ".git").exists():
+        return ""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -1,0 +1,146 @@
+"""One trial without Ray: `python -m trainables sparse --dataset digits --shots 5`."""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from search_spaces.core.config import write_config
+from search_spaces.core.errors import ConfigError, UserError
+from search_spaces.core.yaml_files import parse_yaml, read_yaml
+
+TRIAL_FLAGS = ("dataset", "shots", "validation", "epochs", "evaluate_every", "seed", "precision", "threads")
+QUIET_SECONDS = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; 0 when trained, 1 when training diverged, 2 for a user's mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _train(options)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped" + (", the same command goes on from the last checkpoint" if options.checkpoints else ""))
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables",
+        description="Train one configuration of one method on a few-shot problem, in plain PyTorch, and print its "
+        "validation scores.",
+        epilog="examples:\n"
+        "  python -m trainables supervised --dataset digits --shots 5 --set classifier=resnet10t\n"
+        "  python -m trainables sparse --dataset pneumoniamnist --shots 10 --set width=16 --set lr=1e-3\n"
+        "  python -m trainables --config best.yaml      # what `sparse-search export` wrote, trained again",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("method", nargs="?", help="sparse, supervised, constant, or your own as module:ATTRIBUTE")
+    add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
+    add("--dataset", help="a name from `sparse-search datasets`, or a path to your images (default: digits)")
+    add("--shots", type=int, help="labelled images per class (default: 5)")
+    add("--label-set", type=int, action="append", dest="label_sets", metavar="N", help="which few-shot draw; repeatable")
+    add("--validation", help="realistic (default), labelled-cv or official")
+    add("--preset", help="named settings of the method, e.g. paper or reference for sparse")
+    add("--set", action="append", default=[], dest="changes", metavar="FIELD=VALUE", help="one setting; repeatable")
+    add("--epochs", type=int, help="how long to train (default: 30)")
+    add("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 5)")
+    add("--seed", type=int, help="seed of initialisation and training (default: 0)")
+    add("--precision", help="no (fp32, default), bf16 or fp16")
+    add("--threads", type=int, help="CPU threads (default: all cores; with --config: as recorded)")
+    add("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
+    add("--data-root", type=Path, metavar="DIR", help="where .npz files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)")
+    add("--checkpoints", type=Path, metavar="DIR", help="save here; the same command then resumes after a kill")
+    return parser
+
+
+def _trial_values(options: argparse.Namespace) -> dict[str, Any]:
+    """The trial that file and flags describe, as plain values; flags win."""
+    defaults = {"dataset": "digits", "shots": 5, "threads": os.cpu_count() or 1}
+    values: dict[str, Any] = defaults
+    if options.config:
+        values = read_yaml(options.config)
+        values.pop("evidence", None)
+    elif not options.method:
+        raise ConfigError("name a method (e.g. `python -m trainables sparse`) or give --config FILE")
+    given = {name: getattr(options, name) for name in (*TRIAL_FLAGS, "method", "label_sets")}
+    return values | {name: value for name, value in given.items() if value is not None}
+
+
+def _settings(options: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    from trainables.core.method import find_method
+
+    if options.preset:
+        config = write_config(find_method(options.method).config.preset(options.preset, **config))
+    for change in options.changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: expected FIELD=VALUE")
+        config = config | parse_yaml(f"{name}: {value}", f"--set {change}")
+    return config
+
+
+def _train(options: argparse.Namespace) -> int:
+    from trainables.core.checkpoint import Checkpoints
+    from trainables.core.train import DivergedError
+    from trainables.core.trial import Trial
+
+    values = _trial_values(options)
+    if options.preset and "method" in values:
+        options.method = values["method"]
+    trial = Trial.from_dict(values | {"config": _settings(options, values.get("config", {}))})
+    print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.epochs} epochs, {trial.threads} threads")
+    results = []
+    for run in trial.runs():
+        folder = options.checkpoints / trial.trial_id / f"{run.label_set}-{run.fold}" if options.checkpoints else None
+        try:
+            results.append(_train_run(run, options, Checkpoints(folder) if folder else None))
+        except DivergedError as why:
+            print(f"label set {run.label_set}: diverged: {why}")
+            return 1
+    _print_summary(results)
+    return 0
+
+
+def _train_run(run: Any, options: argparse.Namespace, checkpoints: Any) -> dict[str, Any]:
+    task = run.task(options.data_root)
+    sizes = f"{len(task.labelled)} labelled, {len(task.unlabelled_NCHW)} unlabelled, {len(task.validation)} validation"
+    print(f"label set {run.label_set}" + (f" fold {run.fold}" if run.fold else "") + f": {sizes}", flush=True)
+    printed, scores = time.monotonic(), {}
+    for progress in run.train(task, cpu=options.cpu, checkpoints=checkpoints):
+        scores = progress.scores or scores
+        if progress.scores or time.monotonic() - printed > QUIET_SECONDS:
+            printed = time.monotonic()
+            print(_line(run.trial.epochs, progress), flush=True)
+    return dict(scores)
+
+
+def _line(epochs: int, progress: Any) -> str:
+    width = len(str(epochs))
+    line = f"  epoch {progress.epoch:{width}d}/{epochs}  {progress.train_seconds:6.1f} s"
+    if not progress.scores:
+        return line + "".join(f"  {name} {value:.4g}" for name, value in list(progress.losses.items())[:4])
+    parts = [f"{name}: balanced accuracy {s.balanced_accuracy:.4f}" for name, s in progress.scores.items()]
+    return f"{line}  {'  '.join(parts)}" + ("  (from checkpoint)" if progress.replayed else "")
+
+
+def _print_summary(results: list[dict[str, Any]]) -> None:
+    """Final validation scores, mean over runs, with every digit: the same command prints the same line."""
+    print("validation scores" + (f", mean of {len(results)} runs" if len(results) > 1 else ""))
+    for predictor in results[0]:
+        scores = [result[predictor] for result in results]
+        names = ("balanced_accuracy", "accuracy", "auroc")
+        known = {name: [s.metric(name) for s in scores if s.metric(name) is not None] for name in names}
+        line = "  ".join(f"{name} {statistics.fmean(values)!r}" for name, values in known.items() if values)
+        print(f"  {predictor:12s} {line}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""From predictions to metrics: pure functions, every image counted exactly once.
+
+Shapes: N images, K classes.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, roc_auc_score
+
+METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
+"""Metrics of a classification, the default objective first. The last two are better when smaller."""
+
+NUM_BINS = 15
+"""Confidence bins of the expected calibration error. Source: Guo et al. 2017, arXiv:1706.04599."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of one predictor on one set of images. A metric that is not defined there is None, never NaN."""
+
+    num_images: int
+    accuracy: float
+    balanced_accuracy: float
+    """Mean recall over the classes that occur."""
+
+    macro_f1: float
+    """Mean F1 over all K classes; 0 for a class neither present nor predicted."""
+
+    auroc: float | None
+    """Mean one-against-rest area under the ROC curve; None unless every present class has a counter-example."""
+
+    calibration_error: float
+    """Expected calibration error of the most likely class."""
+
+    log_loss: float
+    """Mean negative log-likelihood in nats."""
+
+    confusion: tuple[tuple[int, ...], ...]
+    """Counts, K × K: rows are true classes, columns predicted ones."""
+
+    def metric(self, name: str) -> float | None:
+        """The metric of that name, one of `METRICS`."""
+        value: float | None = asdict(self)[name]
+        return value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The scores that `as_dict` wrote."""
+        return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
+
+
+def score(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> Scores:
+    """All metrics of class probabilities against labels.
+
+    Raises:
+        ValueError: no image, unequal lengths, or probabilities that are not finite.
+    """
+    if len(labels_N) == 0 or len(probs_NK) != len(labels_N):
+        raise ValueError(f"{len(probs_NK)} predictions for {len(labels_N)} labels")
+    if not np.isfinite(probs_NK).all():
+        raise ValueError("predicted probabilities are not finite")
+    num_classes = probs_NK.shape[1]
+    confusion_KK = confusion_matrix(labels_N, probs_NK.argmax(1), labels=np.arange(num_classes))
+    hits_K, true_K, predicted_K = np.diag(confusion_KK), confusion_KK.sum(1), confusion_KK.sum(0)
+    present_K = true_K > 0
+    f1_K = 2 * hits_K / np.maximum(true_K + predicted_K, 1)
+    true_probs_N = probs_NK[np.arange(len(labels_N)), labels_N]
+    return Scores(
+        num_images=len(labels_N),
+        accuracy=float(hits_K.sum() / len(labels_N)),
+        balanced_accuracy=float((hits_K[present_K] / true_K[present_K]).mean()),
+        macro_f1=float(f1_K.mean()),
+        auroc=_auroc(probs_NK, labels_N),
+        calibration_error=_calibration_error(probs_NK, labels_N),
+        log_loss=float(-np.log(np.clip(true_probs_N, np.finfo(np.float64).tiny, None)).mean()),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion_KK),
+    )
+
+
+def _auroc(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float | None:
+    present = np.unique(labels_N)
+    if len(present) < 2:
+        return None
+    return float(np.mean([roc_auc_score(labels_N == k, probs_NK[:, k]) for k in present]))
+
+
+def _calibration_error(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
+    confidence_N = probs_NK.max(1)
+    gap_N = (probs_NK.argmax(1) == labels_N) - confidence_N
+    bin_N = np.minimum((confidence_N * NUM_BINS).astype(int), NUM_BINS - 1)
+    return float(np.abs(np.bincount(bin_N, weights=gap_N, minlength=NUM_BINS)).sum() / len(labels_N))

@@ -1,0 +1,141 @@
+"""What is trained, written down: a trial (one configuration) and its runs (one label set and fold each).
+
+The same value goes to a cluster worker, into a leaderboard row and into the exported file, and
+`python -m trainables --config FILE` trains exactly it again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
+from search_spaces.core.errors import ConfigError, suggestion
+from trainables.core.checkpoint import Checkpoints
+from trainables.core.method import Method, Task, Validation, find_method
+from trainables.core.train import Budget, Progress, new_accelerator, train
+from trainables.data.splits import num_folds
+from trainables.data.tasks import few_shot_task
+
+PROTOCOL = 1
+"""Version of everything that makes scores comparable but is no field: splits, seeds, metrics, selection."""
+
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training: a configuration on one label set and fold."""
+
+    trial: "Trial"
+    label_set: int
+    fold: int
+
+    @cached_property
+    def seed(self) -> int:
+        """Seed of initialisation and training; equal for all configurations, so that they are paired."""
+        text = f"{self.trial.seed}/{self.label_set}/{self.fold}"
+        return int.from_bytes(sha256(text.encode()).digest()[:4], "big")
+
+    def run_id(self, content_hash: str) -> str:
+        """Hash of everything that determines the result, the data included."""
+        identity = self.trial.as_dict() | {"label_sets": [self.label_set], "fold": self.fold}
+        return short_hash(identity | {"protocol": PROTOCOL, "content_hash": content_hash})
+
+    def task(self, root: Path | None) -> Task:
+        """The images of this run."""
+        trial = self.trial
+        return few_shot_task(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold)
+
+    def train(self, task: Task, *, cpu: bool, checkpoints: Checkpoints | None = None) -> Iterator[Progress]:
+        """Trains it; see `trainables.core.train.train`."""
+        trial = self.trial
+        torch.set_num_threads(trial.threads)
+        return train(
+            trial.find_method(),
+            trial.config,
+            task,
+            Budget(trial.epochs, trial.evaluate_every),
+            seed=self.seed,
+            accelerator=new_accelerator(precision=trial.precision, cpu=cpu),
+            checkpoints=checkpoints,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One configuration of one method on one few-shot problem, trained on one or more label sets."""
+
+    method: str
+    config: MethodConfig
+    dataset: str
+    shots: int
+    """Labelled images per class."""
+
+    validation: Validation = "realistic"
+    label_sets: tuple[int, ...] = (0,)
+    epochs: int = 30
+    evaluate_every: int = 5
+    seed: int = 0
+    precision: str = "no"
+    """Accelerate's mixed precision: `no`, `bf16` or `fp16`."""
+
+    threads: int = 1
+    """CPU threads; part of the identity, as sums in another order differ in their last digits."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("shots", 1), ("epochs", 1), ("evaluate_every", 1), ("threads", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name}: {getattr(self, name)} is impossible, expected at least {low}")
+        if not self.label_sets or len(set(self.label_sets)) != len(self.label_sets) or min(self.label_sets) < 0:
+            raise ConfigError(f"label_sets: expected different numbers from 0, got {list(self.label_sets)}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision '{self.precision}' is unknown{suggestion(self.precision, PRECISIONS)}")
+
+    def find_method(self) -> Method[Any]:
+        """The method that trains it."""
+        return find_method(self.method)
+
+    def runs(self) -> tuple[Run, ...]:
+        """One run for each label set and fold."""
+        folds = range(num_folds(self.shots) if self.validation == "labelled-cv" else 1)
+        return tuple(Run(trial=self, label_set=s, fold=f) for s in self.label_sets for f in folds)
+
+    @cached_property
+    def trial_id(self) -> str:
+        """Hash of everything that determines the results."""
+        return short_hash(self.as_dict() | {"protocol": PROTOCOL})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON; `from_dict` gives back an equal trial."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "config": write_config(self.config),
+            "label_sets": list(self.label_sets),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A trial from plain values.
+
+        Raises:
+            ConfigError: a key is missing or unknown, or a value has the wrong type or is impossible.
+        """
+        types = {"method": str, "config": dict, "dataset": str, "validation": str, "label_sets": list, "precision": str}
+        known = [field.name for field in fields(cls)]
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigError(f"a trial has no '{name}'{suggestion(str(name), known)}")
+            if type(value) is not types.get(name, int):
+                raise ConfigError(f"{name}: expected {types.get(name, int).__name__}, got {value!r}")
+        missing = [name for name in ("method", "dataset", "shots") if name not in values]
+        if missing:
+            raise ConfigError(f"a trial needs: {', '.join(missing)}")
+        if not all(type(label_set) is int for label_set in values.get("label_sets", [])):
+            raise ConfigError(f"label_sets: expected whole numbers, got {values['label_sets']}")
+        config = read_config(find_method(values["method"]).config, values.get("config", {}))
+        label_sets = tuple(values.get("label_sets", cls.label_sets))
+        return cls(**{**values, "config": config, "label_sets": label_sets})

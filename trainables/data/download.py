@@ -1,0 +1,66 @@
+"""Fetches a missing MedMNIST file through the `medmnist` package."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from search_spaces.core.errors import DataError
+from trainables.data.catalog import DatasetInfo
+
+_SILENCE_SECONDS = 15.0
+_ORIGIN = "https://zenodo.org/records/10519652"
+
+# ImportError and AttributeError: medmnist missing or half installed; the others: no network, disk, checksum.
+_FAILURES = (ImportError, AttributeError, KeyError, RuntimeError, OSError, AssertionError, ValueError)
+
+
+def download(info: DatasetInfo, side: int, folder: Path, file_name: str) -> Path:
+    """Path of the MedMNIST file, checked against its MD5 and put into `folder` in one step or not at all.
+
+    Raises:
+        DataError: it could not be fetched; says which file to put where.
+    """
+    existed = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            TemporaryDirectory(prefix=".download-", dir=folder) as waiting,
+            _impatient(),
+            redirect_stdout(StringIO()),
+        ):
+            _fetch(info, side, waiting)
+            return (Path(waiting) / file_name).replace(folder / file_name)
+    except _FAILURES as problem:
+        if not existed and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise DataError(
+            f"{info.name}: no file {folder / file_name}, and fetching it failed ({_reason(problem)}); "
+            f"put {file_name} from {_ORIGIN} into {folder}, or name its folder with --data-root"
+        ) from problem
+
+
+def _fetch(info: DatasetInfo, side: int, folder: str) -> None:
+    import medmnist  # imports torch and torchvision, and makes ~/.medmnist
+
+    dataset = vars(medmnist)[medmnist.INFO[info.name]["python_class"]]
+    # The constructor decodes one split after the download: val is the small one.
+    dataset(split="val", download=True, root=folder, size=side)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SILENCE_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _reason(problem: BaseException) -> str:
+    # medmnist hides the cause behind a page of advice.
+    cause = problem.__context__ or problem
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]

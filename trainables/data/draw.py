@@ -1,0 +1,54 @@
+"""A dataset and a few-shot split of it, without torch and without an image: cheap enough to check a sweep."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from trainables.data.source import Source, open_source
+from trainables.data.splits import FewShotSplit, check_validation, few_shot_split
+
+
+class Draw(NamedTuple):
+    """Where the images are, and which of them play which part."""
+
+    source: Source
+    split: FewShotSplit
+
+
+def draw_few_shot(
+    dataset: str,
+    shots: int,
+    label_set: int,
+    validation: str = "realistic",
+    root: Path | None = None,
+    fold: int = 0,
+) -> Draw:
+    """Opens a dataset and draws from its training labels; reads no image.
+
+    Raises:
+        DataError: a dataset that cannot be used as asked.
+    """
+    check_validation(validation)
+    source = open_source(dataset, root)
+    split = few_shot_split(
+        source.labels("train"),
+        num_classes=source.num_classes,
+        shots=shots,
+        label_set=label_set,
+        content_hash=source.content_hash,
+        validation=validation,
+        fold=fold,
+        num_validation=len(source.labels("val")) if validation == "official" else None,
+        class_names=source.class_names,
+    )
+    return Draw(source, split)
+
+
+def check_few_shot(
+    dataset: str, shots: int, label_set: int, validation: str = "realistic", root: Path | None = None
+) -> Source:
+    """The dataset, once everything but its pixels was found fit for this request.
+
+    Raises:
+        DataError: what `few_shot_task` would raise before it reads images.
+    """
+    return draw_few_shot(dataset, shots, label_set, validation, root).source

@@ -1,0 +1,218 @@
+"""From the name of a dataset to its arrays.
+
+A name is one of the catalogue (`pneumoniamnist`, at another side `pneumoniamnist@64`), a `.npz` file in
+MedMNIST's layout, or a folder of pictures (`scans/`, resized `scans/@64`). Relative paths are looked for from
+here, then below the data root.
+
+Shapes: N images, C channels, H W pixels, K classes.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.core.errors import DataError, suggestion
+from trainables.data.catalog import CATALOG, DatasetInfo
+from trainables.data.digits import DigitsReader
+from trainables.data.download import download
+from trainables.data.folder import open_folder
+from trainables.data.npz import open_npz
+from trainables.data.reader import Reader, Split
+
+ROOT_VARIABLE = "SPARSE_SEARCH_DATA"
+
+_REMEDY = {
+    "train": "add it",
+    "val": "choose --validation realistic or labelled-cv",
+    "test": "nothing can be evaluated on it: add one (test_images and test_labels, or a folder test/)",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """A dataset that was found. Arrays are read when asked for, one split at a time."""
+
+    name: str
+    """As rows call it: the catalogue's name, or that of the file or folder; with `@SIDE` if one was chosen."""
+
+    title: str
+    class_names: tuple[str, ...]
+    channels: int
+    side: int
+    """Pixels."""
+
+    reader: Reader
+    checksum: str | None
+    """MD5 of the published data; None for a user's own."""
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """First 16 hex digits of the MD5 of the content."""
+        return self.reader.digest()[:16]
+
+    @cached_property
+    def official(self) -> bool:
+        """Whether the data is the published one, byte for byte; never true of a user's own."""
+        return self.reader.digest() == self.checksum
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """What is there, in the order train, val, test."""
+        return self.reader.splits
+
+    def check_images(self, split: Split) -> int:
+        """Number of images of a split, whose form is checked without decoding any.
+
+        Raises:
+            DataError: no such split, or images of another side or number of channels than the dataset's.
+        """
+        self._require(split)
+        count, *form = self.reader.image_shape(split)
+        expected = [self.channels, self.side, self.side]
+        if form != expected:
+            given, wanted = ("x".join(map(str, sizes)) for sizes in (form, expected))
+            raise DataError(
+                f"dataset '{self.name}': images of {split} are {given} (channels x height x width); "
+                f"expected {wanted}: use the right file or name another side with @SIDE"
+            )
+        return count
+
+    def labels(self, split: Split) -> NDArray[np.int64]:
+        """Labels (N,) in 0..K-1; reads no image.
+
+        Raises:
+            DataError: no such split, a damaged file, labels outside 0..K-1, or not one per image.
+        """
+        num_images = self.check_images(split)
+        labels_N = self.reader.labels(split).astype(np.int64)
+        if len(labels_N) != num_images:
+            raise DataError(
+                f"dataset '{self.name}': {split} has {len(labels_N)} labels but {num_images} images: save"
+            )
+        low, high = labels_N.min(), labels_N.max()
+        if low < 0 or high >= self.num_classes:
+            raise DataError(
+                f"dataset '{self.name}': labels of {split} run from {low} to {high}; "
+                f"expected 0..{self.num_classes - 1}: renumber them"
+            )
+        return labels_N
+
+    def images(self, split: Split) -> NDArray[np.uint8]:
+        """Pixels (N, C, H, W), C-contiguous.
+
+        Raises:
+            DataError: no such split, a damaged file, or images of another form.
+        """
+        self.check_images(split)
+        return self.reader.images(split)
+
+    def class_counts(self, split: Split) -> tuple[int, ...]:
+        """Images of every class, in the order of `class_names`."""
+        return tuple(np.bincount(self.labels(split), minlength=self.num_classes).tolist())
+
+    def _require(self, split: Split) -> None:
+        if split not in self.splits:
+            raise DataError(f"dataset '{self.name}' has no {split} split; {_REMEDY[split]}")
+
+
+def data_root(root: Path | None) -> Path:
+    """The folder where files are looked for: the given one, else $SPARSE_SEARCH_DATA, else ~/.medmnist."""
+    return Path(root or os.environ.get(ROOT_VARIABLE) or "~/.medmnist").expanduser()
+
+
+def open_source(dataset: str, root: Path | None = None) -> Source:
+    """Finds a dataset, fetching a missing MedMNIST file, and reads no image.
+
+    Raises:
+        DataError: unknown name, a file that is missing and cannot be fetched, a damaged file, another layout.
+    """
+    name, side = _name_and_side(dataset)
+    if name in CATALOG:
+        return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root)
+    path = _own_path(name, data_root(root))
+    if path is None:
+        raise DataError(
+            f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: a .npz file or a folder"
+        )
+    return _own_folder(path, side) if path.is_dir() else _own_npz(path, side)
+
+
+def _name_and_side(dataset: str) -> tuple[str, int | None]:
+    name, at, side = dataset.rpartition("@")
+    if not at or not side.isdecimal() or int(side) == 0 or Path(dataset).exists():
+        return dataset, None
+    return name, int(side)
+
+
+def _catalogued(info: DatasetInfo, side: int, root: Path | None) -> Source:
+    suffix = "" if side == info.sides[0] else f"@{side}"
+    reader: Reader = DigitsReader()
+    if info.name != "digits":
+        reader = open_npz(_medmnist_file(info, side, root), any_finding=info.any_finding)
+    source = Source(
+        info.name + suffix, info.title, info.class_names, info.channels, side, reader, info.checksums[side]
+    )
+    source.check_images("train")
+    return source
+
+
+def _medmnist_file(info: DatasetInfo, side: int, root: Path | None) -> Path:
+    folder = data_root(root)
+    file_name = f"{info.name}.npz" if side == info.sides[0] else f"{info.name}_{side}.npz"
+    path = folder / file_name
+    return path if path.is_file() else download(info, side, folder, file_name)
+
+
+def _own_path(name: str, root: Path) -> Path | None:
+    """The user's file or folder, or None when the name is no path.
+
+    Raises:
+        DataError: a path at which nothing lies.
+    """
+    given = Path(name).expanduser()
+    found = next((path for path in (given, root / given) if path.exists()), None)
+    looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix == ".npz"
+    if not looks_like_path:
+        return given if given.is_dir() else None
+    if found is None or not (found.is_dir() or found.suffix == ".npz"):
+        raise DataError(
+            f"no data at '{name}' (nor below {root}); expected an existing .npz file or a folder of pictures"
+        )
+    return found
+
+
+def _own_folder(path: Path, side: int | None) -> Source:
+    path = path.resolve()
+    reader = open_folder(path, side)
+    name = path.name if side is None else f"{path.name}@{side}"
+    return Source(name, path.name, reader.class_names, reader.channels, reader.side, reader, None)
+
+
+def _own_npz(path: Path, side: int | None) -> Source:
+    if side is not None:
+        raise DataError(f"{path} is an npz file and keeps the side of its images; leave out @{side}")
+    reader = open_npz(path.resolve())
+    num_images, channels, own_side, _ = reader.image_shape("train")
+    class_names = _numbered_classes(reader.labels("train"), num_images, path)
+    return Source(path.stem, path.stem, class_names, channels, own_side, reader, None)
+
+
+def _numbered_classes(labels_N: NDArray[np.integer], num_images: int, path: Path) -> tuple[str, ...]:
+    num_classes = int(labels_N.max(initial=-1)) + 1
+    if not 2 <= num_classes <= num_images:
+        raise DataError(
+            f"train_labels of {path} go up to {num_classes - 1} in {num_images} images; "
+            "expected classes 0..K-1, two or more, each with images: renumber them"
+        )
+    return tuple(str(label) for label in range(num_classes))

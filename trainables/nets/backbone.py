@@ -1,0 +1,88 @@
+"""Classifiers from timm, built from a configuration's words."""
+
+import pickle
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from search_spaces.core.errors import ConfigError
+
+
+def build_classifier(
+    name: str,
+    *,
+    channels: int,
+    num_classes: int,
+    pretrained: str = "",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> nn.Module:
+    """A timm network from images (B, C, H, W) to logits (B, K).
+
+    Args:
+        name: timm model name without a tag, `efficientnet_b3`.
+        channels: of the images; the first convolution of pretrained weights is converted to them.
+        num_classes: K; the last layer is always new unless the weights have as many classes.
+        pretrained: empty for random weights, the path of a weights file, or a timm tag such as `ra2_in1k`.
+        dropout: before the last layer.
+        drop_path: rate of stochastic depth; not every timm model has it.
+
+    Raises:
+        ConfigError: an unknown model or tag, weights that cannot be had or do not fit, no stochastic depth.
+    """
+    _check_name(name)
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": num_classes, "drop_rate": dropout}
+    if drop_path > 0:
+        options["drop_path_rate"] = drop_path
+    if not pretrained:
+        return _create(name, options)
+    try:
+        return _create_pretrained(name, pretrained, options)
+    except ConfigError:
+        raise
+    except _WEIGHT_PROBLEMS as why:
+        reason = " ".join(str(why).split())[:200] or type(why).__name__
+        raise ConfigError(f"weights '{pretrained}' of classifier '{name}' cannot be used: {reason}") from why
+
+
+# What timm, its hub client, safetensors (a bare Exception subclass of its own) and torch.load raise for weights that
+# are missing, unreachable, damaged or of another shape.
+_WEIGHT_PROBLEMS: tuple[type[Exception], ...] = (
+    OSError, RuntimeError, ValueError, LookupError, AttributeError, EOFError, pickle.UnpicklingError,
+)  # fmt: skip
+
+
+def _create_pretrained(name: str, pretrained: str, options: dict[str, Any]) -> nn.Module:
+    path = Path(pretrained)
+    if path.is_file():
+        return _create(name, options | {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}})
+    if len(path.parts) > 1 or path.suffix:
+        raise ConfigError(f"pretrained weights: there is no file '{pretrained}'")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+    if pretrained not in tags:
+        known = f"known: {', '.join(tags)}" if tags else "it has none; leave 'pretrained' empty"
+        raise ConfigError(
+            f"pretrained weights '{pretrained}' of classifier '{name}' are neither a file nor a tag; {known}"
+        )
+    return _create(f"{name}.{pretrained}", options | {"pretrained": True})
+
+
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, **options)
+    except TypeError as why:
+        if "drop_path_rate" not in str(why):
+            raise
+        raise ConfigError(f"classifier '{name}' has no stochastic depth; set drop_path to 0") from why
+    return model
+
+
+def _check_name(name: str) -> None:
+    if "." not in name and timm.is_model(name):
+        return
+    close = get_close_matches(name, timm.list_models(), n=3)
+    hint = f"did you mean {' or '.join(repr(c) for c in close)}?" if close else "timm.list_models() lists all"
+    raise ConfigError(f"classifier '{name}' is no timm model; {hint}")

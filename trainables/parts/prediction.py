@@ -1,0 +1,36 @@
+"""Class probabilities of many images, a chunk at a time.
+
+Shapes: B images, C channels, H W pixels, K classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainables.data.augment import to_unit
+from trainables.parts.modes import evaluated
+
+_CHUNK = 256
+
+
+def predict_in_chunks(
+    predict: Callable[[Tensor], Mapping[str, Tensor]],
+    images_BCHW: Tensor,
+    *,
+    side: int,
+    device: torch.device,
+    networks: Sequence[nn.Module],
+) -> dict[str, Tensor]:
+    """What `predict` gives for unit images of that side, joined over all images, on the images' device.
+
+    Args:
+        predict: from float images (B, C, side, side) to probabilities (B, K) by name.
+        images_BCHW: uint8, any device.
+        side: to which the images are resized.
+        device: where the networks are.
+        networks: those that `predict` calls; in evaluation mode meanwhile, and as before afterwards.
+    """
+    with evaluated(*networks), torch.inference_mode():
+        chunks = [predict(to_unit(chunk.to(device), side)) for chunk in images_BCHW.split(_CHUNK)]
+    return {name: torch.cat([chunk[name] for chunk in chunks]).to(images_BCHW.device) for name in chunks[0]}

@@ -1,0 +1,272 @@
+"""SPARSE: a generator G, a discriminator D and a classifier C teach each other.
+
+    every epoch, on the labelled images; one loss for each of G, D and C:
+        prototypes + mutual learning + entropy + mixup
+    every μ epochs, for each batch of unlabelled images u:
+        ŷ ← confidence-weighted vote of D and C, blended with the votes of earlier passes; keep the surest 1 - ρ
+        z ← random classes
+        D: real u against translated G(u, z), gradient penalty, ŷ on u
+        G: deceive D, be z for D and for G itself, and come back: G(G(u, z), ŷ) = u
+        C: be z on G(u, z)
+
+Two presets. `paper` (the defaults) is the publication with its sign error corrected; `reference` is what the published
+code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures from both, and why:
+- D(u) serves vote and critic, and G(u, z) serves D's and G's step: the same numbers for less work. BatchNorm's running
+  statistics count the shared pass twice, as the source's two passes do.
+- Mutual learning stops the gradient at the peers, so that each network learns from its own loss; where it has no
+  gradient (`mutual_gradient` off) its constant is left out.
+- The temporal ensemble is kept per image, corrected for its start, and updated with the vote before blending.
+- Batches are of equal size and none is dropped (`even_batches`); images are never mirrored in prediction.
+- `n_critic` > 1: G and C step at every n-th batch only, or at the last batch of a shorter pass.
+Prediction uses C (`sparse`), or the mean of D and C (`sparse_ens`); G helps training only.
+
+Published accuracy, mean over 11 MedMNIST sets at 128 px with ImageNet weights, 5 / 10 / 20 / 50 shots:
+sparse 0.632 / 0.685 / 0.734 / 0.772, sparse_ens 0.662 / 0.710 / 0.757 / 0.783.
+
+Source: Manni et al., Comput. Med. Imaging Graph. 128:102705 (2026), arXiv:2508.06429.
+Shapes: B batch, N labelled, M unlabelled, R kept, C channels, H W pixels, K classes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from search_spaces.sparse import SparseConfig
+from trainables.core.method import Learner, Method, Task
+from trainables.data.augment import random_flip, to_unit
+from trainables.nets.attention_unet import AttentionUNet
+from trainables.nets.backbone import build_classifier
+from trainables.nets.patch_critic import PatchCritic
+from trainables.parts.batches import even_batches
+from trainables.parts.losses import (
+    bce_sum, entropy_loss, gradient_penalty, mixup, mutual_loss, one_hot, prototype_loss, soft_cross_entropy,
+)  # fmt: skip
+from trainables.parts.meters import Means
+from trainables.parts.modes import batch_norm_counts, frozen
+from trainables.parts.prediction import predict_in_chunks
+from trainables.parts.pseudo_labels import (
+    TemporalEnsemble, class_balance, most_confident, num_kept, vote_health, weighted_vote,
+)  # fmt: skip
+from trainables.parts.trainee import Trainee
+
+
+@final
+class SparseLearner:
+    """Three networks with an optimiser each, the images on the device, and the votes remembered per image."""
+
+    def __init__(self, config: SparseConfig, task: Task, accelerator: Accelerator) -> None:
+        self._config, self._num_classes, self._device = config, task.num_classes, accelerator.device
+        self._labelled_NCHW = task.labelled.images_NCHW.to(self._device)
+        self._labels_N = task.labelled.labels_N.to(self._device)
+        self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
+        self._epoch = 0
+
+        shape = {"channels": task.channels, "num_classes": task.num_classes}
+        generator = AttentionUNet(**shape, width=config.width)
+        critic = PatchCritic(**shape, side=config.image_size, width=config.critic_width)
+        classifier = build_classifier(
+            config.classifier,
+            **shape,
+            pretrained=config.pretrained,
+            dropout=config.dropout,
+            drop_path=config.drop_path,
+        )
+        lr, decay, decay_classifier = config.lr, config.weight_decay, config.weight_decay_classifier
+        ratio_critic, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
+        prepare = partial(Trainee, accelerator=accelerator, beta1=config.beta1)
+        self._generator = prepare(generator, lr=lr, weight_decay=decay)
+        self._critic = prepare(critic, lr=lr * ratio_critic, weight_decay=decay)
+        self._classifier = prepare(classifier, lr=lr * ratio_classifier, weight_decay=decay_classifier)
+        memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
+        self._memory = memory.to(self._device)
+        self._classify: dict[str, Callable[[Tensor], Tensor]] = {
+            "generator": self._generator,
+            "critic": lambda images_BCHW: self._critic(images_BCHW)[1],
+            "classifier": self._classifier,
+        }
+
+    def epochs(self) -> Iterator[Mapping[str, float]]:
+        """One supervised epoch per step and, where it is due, a pass over the unlabelled images."""
+        while True:
+            yield self._train_epoch()
+
+    def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """Probabilities (B, K) of the mean of D and C, and of C alone."""
+
+        def both(unit_BCHW: Tensor) -> dict[str, Tensor]:
+            critic_BK, classifier_BK = (
+                self._classify[m](unit_BCHW).softmax(1) for m in ("critic", "classifier")
+            )
+            return {"sparse_ens": (critic_BK + classifier_BK) / 2, "sparse": classifier_BK}
+
+        networks = (self._critic.plain, self._classifier.plain)
+        side = self._config.image_size
+        return predict_in_chunks(both, images_BCHW, side=side, device=self._device, networks=networks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimisers, remembered votes, epochs done; the tensors are the live ones, not copies."""
+        return {"epoch": self._epoch} | {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        self._epoch = state["epoch"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Trainee | TemporalEnsemble]:
+        networks = {"generator": self._generator, "critic": self._critic, "classifier": self._classifier}
+        return {**networks, "memory": self._memory}
+
+    def _train_epoch(self) -> dict[str, float]:
+        means = Means()
+        for index_B in even_batches(len(self._labels_N), self._config.batch_size):
+            self._supervised_step(index_B.to(self._device, non_blocking=True), means)
+        if self._unsupervised_is_due():
+            self._unsupervised_pass(means)
+        self._epoch += 1
+        return means.read()
+
+    def _unsupervised_is_due(self) -> bool:
+        mu, since_warmup = self._config.mu, self._epoch - self._config.unsup_warmup
+        can = mu > 0 and len(self._unlabelled_MCHW) > 1  # BatchNorm cannot take a single image
+        return can and since_warmup >= 0 and since_warmup % mu == 0
+
+    def _images(self, images_NCHW: Tensor, index_B: Tensor) -> Tensor:
+        images_BCHW = images_NCHW[index_B]
+        return to_unit(
+            random_flip(images_BCHW) if self._config.flip else images_BCHW, self._config.image_size
+        )
+
+    # Supervised
+
+    def _supervised_step(self, index_B: Tensor, means: Means) -> None:
+        images_BCHW, labels_B = self._images(self._labelled_NCHW, index_B), self._labels_N[index_B]
+        logits = {name: classify(images_BCHW) for name, classify in self._classify.items()}
+        losses = {name: self._supervised_loss(name, logits, images_BCHW, labels_B) for name in logits}
+        # Peers get no gradient, so the gradients of the sum are those of the three losses apart.
+        self._generator.learn(torch.stack(list(losses.values())).sum(), self._critic, self._classifier)
+        means.add(len(index_B), **losses)
+
+    def _supervised_loss(
+        self, name: str, logits: dict[str, Tensor], images_BCHW: Tensor, labels_B: Tensor
+    ) -> Tensor:
+        config, own_BK, num_classes = self._config, logits[name], self._num_classes
+        loss = config.w_proto * prototype_loss(own_BK, labels_B, num_classes, config.proto_temperature)
+        loss = loss + config.w_entropy * entropy_loss(own_BK)
+        if config.mutual_gradient:
+            peers_BK = [logits[other] for other in logits if other != name]
+            loss = loss + config.w_mutual * mutual_loss(own_BK, peers_BK, labels_B, config.lambda_kl)
+        if config.w_mixup:
+            mixed_BCHW, targets_BK = mixup(images_BCHW, labels_B, num_classes, config.mixup_alpha)
+            loss = loss + config.w_mixup * soft_cross_entropy(self._classify[name](mixed_BCHW), targets_BK)
+        if config.w_bce and name != "generator":
+            loss = loss + config.w_bce * bce_sum(own_BK, one_hot(labels_B, num_classes))
+        return loss
+
+    # Unsupervised
+
+    def _unsupervised_pass(self, means: Means) -> None:
+        config = self._config
+        batches = even_batches(len(self._unlabelled_MCHW), config.batch_size, share=config.unsup_fraction)
+        counts_K = torch.zeros(self._num_classes, device=self._device)
+        for number, index_B in enumerate(batches, start=1):
+            translate = number % config.n_critic == 0 or number == len(batches) < config.n_critic
+            counts_K += self._unsupervised_step(index_B.to(self._device, non_blocking=True), translate, means)
+        means.add(1, pseudo_balance=class_balance(counts_K))
+
+    def _unsupervised_step(self, index_B: Tensor, translate: bool, means: Means) -> Tensor:
+        """Steps D, and with `translate` also G and C; returns the kept pseudo-labels per class (K,)."""
+        images_BCHW = self._images(self._unlabelled_MCHW, index_B)
+        patches_B1HW, critic_BK = self._critic(images_BCHW)
+        labels_B, kept_R = self._pseudo_labels(index_B, images_BCHW, critic_BK.detach(), means)
+        labels_R, critic_RK = labels_B[kept_R], critic_BK[kept_R]
+
+        # Of the batch, the images that are used at all; of these, the ones whose pseudo-labels are.
+        used, certain = (kept_R, slice(None)) if self._config.mask_scope == "all" else (slice(None), kept_R)
+        images_BCHW, patches_B1HW = images_BCHW[used], patches_B1HW[used]
+        targets_B = torch.randint(self._num_classes, (len(images_BCHW),)).to(self._device, non_blocking=True)
+        with (
+            batch_norm_counts(self._generator.plain, 2 if translate else 1),
+            torch.set_grad_enabled(translate),
+        ):
+            fake_BCHW = self._translate(images_BCHW, targets_B)
+
+        pseudo_loss = self._class_loss(critic_RK, labels_R)
+        self._critic_step(images_BCHW, fake_BCHW.detach(), patches_B1HW, pseudo_loss, means)
+        if translate:
+            back_RCHW = self._translate(fake_BCHW[certain], labels_R)
+            reconstruction = F.l1_loss(back_RCHW, images_BCHW[certain])
+            self._generator_step(fake_BCHW, targets_B, reconstruction, means)
+            self._classifier_step(images_BCHW, targets_B, means)
+        return one_hot(labels_R, self._num_classes).sum(0)
+
+    @torch.no_grad()
+    def _pseudo_labels(
+        self, index_B: Tensor, images_BCHW: Tensor, critic_BK: Tensor, means: Means
+    ) -> tuple[Tensor, Tensor]:
+        """Labels (B,) by vote, and the positions (R,) of the images whose labels are sure enough."""
+        config, batch = self._config, len(index_B)
+        logits = [critic_BK, self._classifier(images_BCHW)]
+        votes_BK = current_BK = weighted_vote(logits, config.ens_temperature, normalise=config.normalise_vote)
+        if config.temporal_ensemble:
+            votes_BK = self._memory.blend(index_B, current_BK, config.ens_blend)
+            self._memory.update(index_B, current_BK)
+        count = num_kept(batch, config.percentile) if config.mask else batch
+        means.add(batch, coverage=votes_BK.new_tensor(count / batch), **vote_health(votes_BK, logits))
+        return votes_BK.argmax(1), most_confident(votes_BK, count)
+
+    def _critic_step(
+        self, real_BCHW: Tensor, fake_BCHW: Tensor, patches_B1HW: Tensor, pseudo_loss: Tensor, means: Means
+    ) -> None:
+        """Real above fake, a slope of 1 between them, pseudo-labels on real images."""
+        config = self._config
+        distance = patches_B1HW.mean() - self._critic(fake_BCHW)[0].mean()
+        penalty = gradient_penalty(
+            self._critic.plain.patches, real_BCHW, fake_BCHW
+        )  # in float32: no autocast here
+        loss = config.lambda_gp * penalty + config.lambda_cls_d * pseudo_loss - distance
+        self._critic.learn(loss)
+        means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)
+
+    def _generator_step(
+        self, fake_BCHW: Tensor, targets_B: Tensor, reconstruction: Tensor, means: Means
+    ) -> None:
+        """Deceive D, be the target for D and for G itself, and find the way back."""
+        config = self._config
+        with frozen(self._critic.plain):
+            patches_B1HW, critic_BK = self._critic(fake_BCHW)
+            loss = config.lambda_rec * reconstruction - patches_B1HW.mean()
+            loss = loss + config.lambda_cls_g * self._class_loss(critic_BK, targets_B)
+            loss = loss + config.lambda_cls_gg * self._class_loss(self._generator(fake_BCHW), targets_B)
+            self._generator.learn(loss)
+        means.add(len(fake_BCHW), unsup_generator=loss, reconstruction=reconstruction)
+
+    def _classifier_step(self, images_BCHW: Tensor, targets_B: Tensor, means: Means) -> None:
+        """Be the target on translations by the generator that has just learned."""
+        with torch.no_grad():
+            fake_BCHW = self._translate(images_BCHW, targets_B)
+        loss = self._config.w_syn * self._class_loss(self._classifier(fake_BCHW), targets_B)
+        self._classifier.learn(loss)
+        means.add(len(images_BCHW), unsup_classifier=loss)
+
+    def _translate(self, images_BCHW: Tensor, classes_B: Tensor) -> Tensor:
+        translated_BCHW: Tensor = self._generator(images_BCHW, one_hot(classes_B, self._num_classes))
+        return translated_BCHW
+
+    def _class_loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        if self._config.class_loss == "ce":
+            return F.cross_entropy(logits_BK, labels_B)
+        return bce_sum(logits_BK, one_hot(labels_B, self._num_classes))
+
+
+def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner:
+    """A learner with fresh networks, or pretrained ones where the configuration names weights."""
+    return SparseLearner(config, task, accelerator)
+
+
+METHOD = Method(SparseConfig, ("classification",), build, predictors=("sparse_ens", "sparse"))
