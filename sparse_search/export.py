@@ -59,7 +59,7 @@ def _trial(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "method": row["method"],
         "config": json.loads(row["config_json"]),
-        "dataset": row["dataset"],
+        "dataset": row["source"],
         "shots": row["shots"],
         "validation": row["validation"],
         "label_sets": sorted(set(row["label_set_list"])),

@@ -22,7 +22,7 @@ RANKING = ("dataset", "shots", "validation", "image_size", "pretrained", "conten
 TRIAL = ("method", "predictor", "trial_id")
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 _KEPT = (
-    "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed", "precision",
+    "source", "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed", "precision",
     "threads", "selection", "device", "versions_json",
 )  # fmt: skip
 _MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")

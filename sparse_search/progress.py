@@ -48,6 +48,10 @@ class Display(tune.Callback):
         if self._console.is_terminal:
             self._live.stop()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its parts for a restore that never happens."""
+        return {}
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended: a line where there is no terminal."""
         self._say()

@@ -42,6 +42,9 @@ class RunRow:
     config_id: str
     config_json: str
     dataset: str
+    source: str
+    """The dataset as the sweep named it: a catalogue name or a path."""
+
     content_hash: str
     official: bool
     shots: int

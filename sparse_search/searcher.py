@@ -80,6 +80,10 @@ class JournalSearcher(Searcher):
         if status != "failed":
             Checkpoints(Path(live.job.checkpoints)).remove()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its parts for a restore that never happens."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the state."""
 
@@ -102,7 +106,7 @@ class JournalSearcher(Searcher):
             number=trial.number,
             start=trial.user_attrs.get("start", ""),
             objective=study.sweep.objective,
-            checkpoints=str(self._checkpoints / study.name.replace(" ", "_") / str(checkpoint_number(trial))),
+            checkpoints=str(self._checkpoints / study.folder / str(checkpoint_number(trial))),
             data_root=str(self._data_root) if self._data_root else None,
             cpu=study.sweep.gpus_per_trial == 0,
         )

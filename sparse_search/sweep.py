@@ -110,6 +110,11 @@ class Study:
         }
         return f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
 
+    @property
+    def folder(self) -> str:
+        """Its name as a folder may be called."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
+
     def trial(self, start: str | None, params: Mapping[str, Any]) -> Trial:
         """The trial of these searched values on top of a named start (the sweep's default when None)."""
         sweep, base = self.sweep, self.plan.starts.get(start or "", self.plan.settings)

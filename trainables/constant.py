@@ -1,10 +1,10 @@
 """Constant: every image gets the class frequencies of the labelled images.
 
-    probabilities ← frequencies of the labels, moved 0.001 towards the most frequent class (of equals the lowest)
+    probabilities ← label frequencies, moved 0.001 towards the most frequent class (the lowest of equals)
 
-The move makes the majority class the only maximum, so that hard predictions do not depend on how ties are broken: few-
-shot labels are balanced, and all classes tie. Nothing is trained; the losses of an epoch are empty.
-Departures: none; there is no source. Balanced accuracy is 1 / K by construction.
+The move makes the majority class the only maximum, so that hard predictions do not depend on how ties are
+broken: few-shot labels are balanced, and all classes tie. Nothing is trained; the losses of an epoch are
+empty. Departures: none; there is no source. Balanced accuracy is 1 / K by construction.
 
 Shapes: B images, C channels, H W pixels, K classes.
 """

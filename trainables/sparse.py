@@ -3,18 +3,19 @@
     every epoch, on the labelled images; one loss for each of G, D and C:
         prototypes + mutual learning + entropy + mixup
     every μ epochs, for each batch of unlabelled images u:
-        ŷ ← confidence-weighted vote of D and C, blended with the votes of earlier passes; keep the surest 1 - ρ
+        ŷ ← confidence-weighted vote of D and C, blended with earlier passes' votes; keep the surest 1 - ρ
         z ← random classes
         D: real u against translated G(u, z), gradient penalty, ŷ on u
         G: deceive D, be z for D and for G itself, and come back: G(G(u, z), ŷ) = u
         C: be z on G(u, z)
 
-Two presets. `paper` (the defaults) is the publication with its sign error corrected; `reference` is what the published
-code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures from both, and why:
-- D(u) serves vote and critic, and G(u, z) serves D's and G's step: the same numbers for less work. BatchNorm's running
-  statistics count the shared pass twice, as the source's two passes do.
-- Mutual learning stops the gradient at the peers, so that each network learns from its own loss; where it has no
-  gradient (`mutual_gradient` off) its constant is left out.
+Two presets. `paper` (the defaults) is the publication with its sign error corrected; `reference` is what the
+published code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures
+from both, and why:
+- D(u) serves vote and critic, and G(u, z) serves D's and G's step: the same numbers for less work.
+  BatchNorm's running statistics count the shared pass twice, as the source's two passes do.
+- Mutual learning stops the gradient at the peers, so that each network learns from its own loss; where it has
+  no gradient (`mutual_gradient` off) its constant is left out.
 - The temporal ensemble is kept per image, corrected for its start, and updated with the vote before blending.
 - Batches are of equal size and none is dropped (`even_batches`); images are never mirrored in prediction.
 - `n_critic` > 1: G and C step at every n-th batch only, or at the last batch of a shorter pass.
@@ -44,13 +45,25 @@ from trainables.nets.backbone import build_classifier
 from trainables.nets.patch_critic import PatchCritic
 from trainables.parts.batches import even_batches
 from trainables.parts.losses import (
-    bce_sum, entropy_loss, gradient_penalty, mixup, mutual_loss, one_hot, prototype_loss, soft_cross_entropy,
+    bce_sum,
+    entropy_loss,
+    gradient_penalty,
+    mixup,
+    mutual_loss,
+    one_hot,
+    prototype_loss,
+    soft_cross_entropy,
 )  # fmt: skip
 from trainables.parts.meters import Means
 from trainables.parts.modes import batch_norm_counts, frozen
 from trainables.parts.prediction import predict_in_chunks
 from trainables.parts.pseudo_labels import (
-    TemporalEnsemble, class_balance, most_confident, num_kept, vote_health, weighted_vote,
+    TemporalEnsemble,
+    class_balance,
+    most_confident,
+    num_kept,
+    vote_health,
+    weighted_vote,
 )  # fmt: skip
 from trainables.parts.trainee import Trainee
 
@@ -80,6 +93,7 @@ class SparseLearner:
         ratio_critic, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
         prepare = partial(Trainee, accelerator=accelerator, beta1=config.beta1)
         self._generator = prepare(generator, lr=lr, weight_decay=decay)
+        self._slope_critic = critic.patches  # without autocast: a slope needs float32
         self._critic = prepare(critic, lr=lr * ratio_critic, weight_decay=decay)
         self._classifier = prepare(classifier, lr=lr * ratio_classifier, weight_decay=decay_classifier)
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
@@ -217,7 +231,7 @@ class SparseLearner:
             votes_BK = self._memory.blend(index_B, current_BK, config.ens_blend)
             self._memory.update(index_B, current_BK)
         count = num_kept(batch, config.percentile) if config.mask else batch
-        means.add(batch, coverage=votes_BK.new_tensor(count / batch), **vote_health(votes_BK, logits))
+        means.add(batch, coverage=votes_BK.new_full((), count / batch), **vote_health(votes_BK, logits))
         return votes_BK.argmax(1), most_confident(votes_BK, count)
 
     def _critic_step(
@@ -226,9 +240,7 @@ class SparseLearner:
         """Real above fake, a slope of 1 between them, pseudo-labels on real images."""
         config = self._config
         distance = patches_B1HW.mean() - self._critic(fake_BCHW)[0].mean()
-        penalty = gradient_penalty(
-            self._critic.plain.patches, real_BCHW, fake_BCHW
-        )  # in float32: no autocast here
+        penalty = gradient_penalty(self._slope_critic, real_BCHW, fake_BCHW)
         loss = config.lambda_gp * penalty + config.lambda_cls_d * pseudo_loss - distance
         self._critic.learn(loss)
         means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)

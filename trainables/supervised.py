@@ -4,8 +4,9 @@
         C: cross-entropy(C(x), y) + γ · soft cross-entropy(C(mixed x), mixed y)
 
 Everything that is not the method is SPARSE's: the same classifier, batches, flips, mixup and AdamW.
-Departures: none; there is no source. The SPARSE paper has no such row; its classifier alone, trained with μ = 0 inside
-SPARSE, is nearest (mean validation accuracy over 11 MedMNIST sets 0.659 at 5 and 0.839 at 50 shots, ImageNet weights).
+Departures: none; there is no source. The SPARSE paper has no such row; its classifier alone, trained with μ =
+0 inside SPARSE, is nearest (mean validation accuracy over 11 MedMNIST sets 0.659 at 5 and 0.839 at 50 shots,
+ImageNet weights).
 
 Shapes: B batch, N labelled, C channels, H W pixels, K classes.
 """

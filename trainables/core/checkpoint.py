@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import shutil
+from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class Checkpoints:
                 return saved["epoch"], saved["state"]
             except (OSError, ValueError, RuntimeError, KeyError, EOFError, BadZipFile, pickle.UnpicklingError) as why:
                 log.warning("set aside damaged checkpoint %s: %s", path, why)
-                path.replace(path.with_suffix(".damaged"))
+                with suppress(FileNotFoundError):  # another process of a killed sweep may just have removed it
+                    path.replace(path.with_suffix(".damaged"))
         return None
 
     def remove(self) -> None:

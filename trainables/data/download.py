@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +17,14 @@ _ORIGIN = "https://zenodo.org/records/10519652"
 _FAILURES = (ImportError, AttributeError, KeyError, RuntimeError, OSError, AssertionError, ValueError)
 
 
-def download(info: DatasetInfo, side: int, folder: Path, file_name: str) -> Path:
-    """Path of the MedMNIST file, checked against its MD5 and put into `folder` in one step or not at all.
+def download(info: DatasetInfo, side: int, path: Path) -> Path:
+    """Fetches the MedMNIST file to `path`, checked against its MD5 and put there in one step or not at all.
 
     Raises:
         DataError: it could not be fetched; says which file to put where.
     """
-    existed = folder.exists()
+    folder = path.parent
+    missing_folders = [parent for parent in path.parents if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -32,13 +33,14 @@ def download(info: DatasetInfo, side: int, folder: Path, file_name: str) -> Path
             redirect_stdout(StringIO()),
         ):
             _fetch(info, side, waiting)
-            return (Path(waiting) / file_name).replace(folder / file_name)
+            return (Path(waiting) / path.name).replace(path)
     except _FAILURES as problem:
-        if not existed and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        with suppress(OSError):
+            for made in missing_folders:
+                made.rmdir()
         raise DataError(
-            f"{info.name}: no file {folder / file_name}, and fetching it failed ({_reason(problem)}); "
-            f"put {file_name} from {_ORIGIN} into {folder}, or name its folder with --data-root"
+            f"{info.name}: no file {path}, and fetching it failed ({_reason(problem)}); "
+            f"put {path.name} from {_ORIGIN} into {folder}, or name its folder with --data-root"
         ) from problem
 
 

@@ -39,7 +39,7 @@ class Source:
     """A dataset that was found. Arrays are read when asked for, one split at a time."""
 
     name: str
-    """As rows call it: the catalogue's name, or that of the file or folder; with `@SIDE` if one was chosen."""
+    """As in rows: the catalogue's name, or that of the file or folder; with `@SIDE` if one was asked."""
 
     title: str
     class_names: tuple[str, ...]
@@ -131,6 +131,14 @@ def data_root(root: Path | None) -> Path:
     return Path(root or os.environ.get(ROOT_VARIABLE) or "~/.medmnist").expanduser()
 
 
+def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
+    """Sides of a catalogued dataset that can be read without a download, in pixels."""
+    info, folder = CATALOG[name], data_root(root)
+    return tuple(
+        side for side in info.sides if name == "digits" or (folder / _file_name(info, side)).is_file()
+    )
+
+
 def open_source(dataset: str, root: Path | None = None) -> Source:
     """Finds a dataset, fetching a missing MedMNIST file, and reads no image.
 
@@ -169,9 +177,12 @@ def _catalogued(info: DatasetInfo, side: int, root: Path | None) -> Source:
 
 def _medmnist_file(info: DatasetInfo, side: int, root: Path | None) -> Path:
     folder = data_root(root)
-    file_name = f"{info.name}.npz" if side == info.sides[0] else f"{info.name}_{side}.npz"
-    path = folder / file_name
-    return path if path.is_file() else download(info, side, folder, file_name)
+    path = folder / _file_name(info, side)
+    return path if path.is_file() else download(info, side, path)
+
+
+def _file_name(info: DatasetInfo, side: int) -> str:
+    return f"{info.name}.npz" if side == info.sides[0] else f"{info.name}_{side}.npz"
 
 
 def _own_path(name: str, root: Path) -> Path | None:
@@ -209,7 +220,7 @@ def _own_npz(path: Path, side: int | None) -> Source:
 
 
 def _numbered_classes(labels_N: NDArray[np.integer], num_images: int, path: Path) -> tuple[str, ...]:
-    num_classes = int(labels_N.max(initial=-1)) + 1
+    num_classes = int(labels_N.astype(np.int64).max(initial=-1)) + 1
     if not 2 <= num_classes <= num_images:
         raise DataError(
             f"train_labels of {path} go up to {num_classes - 1} in {num_images} images; "

@@ -1,4 +1,4 @@
-"""SPARSE's generator: an attention U-Net that translates an image to a class, and classifies with its encoder.
+"""SPARSE's generator: an attention U-Net that translates an image to a class, and also classifies.
 
 Shapes: B batch, C image channels, H W pixels, K classes, D features.
 
@@ -15,8 +15,8 @@ Shapes: B batch, C image channels, H W pixels, K classes, D features.
                               │                            up1 ◄┼─────────────────────────────────────┘
                           logits BK                        output → images BCHW, linear
 
-Source: Manni et al., arXiv:2508.06429; the gate follows Oktay et al., "Attention U-Net", arXiv:1804.03999, with
-one map per channel. `second`, `third` and `bottom` and their BatchNorm statistics serve both modes.
+Source: Manni et al., arXiv:2508.06429; the gate follows Oktay et al., "Attention U-Net", arXiv:1804.03999,
+with one map per channel. `second`, `third` and `bottom` and their BatchNorm statistics serve both modes.
 """
 
 import torch

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from safetensors import SafetensorError
+from timm.models import load_state_dict
 from torch import nn
 
 from search_spaces.core.errors import ConfigError
@@ -48,17 +50,18 @@ def build_classifier(
         raise ConfigError(f"weights '{pretrained}' of classifier '{name}' cannot be used: {reason}") from why
 
 
-# What timm, its hub client, safetensors (a bare Exception subclass of its own) and torch.load raise for weights that
-# are missing, unreachable, damaged or of another shape.
+# What timm, its hub client and torch.load raise for weights that are missing, unreachable, damaged or of
+# another shape.
 _WEIGHT_PROBLEMS: tuple[type[Exception], ...] = (
     OSError, RuntimeError, ValueError, LookupError, AttributeError, EOFError, pickle.UnpicklingError,
+    SafetensorError,
 )  # fmt: skip
 
 
 def _create_pretrained(name: str, pretrained: str, options: dict[str, Any]) -> nn.Module:
     path = Path(pretrained)
     if path.is_file():
-        return _create(name, options | {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}})
+        return _create_from_file(name, path, options)
     if len(path.parts) > 1 or path.suffix:
         raise ConfigError(f"pretrained weights: there is no file '{pretrained}'")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
@@ -68,6 +71,19 @@ def _create_pretrained(name: str, pretrained: str, options: dict[str, Any]) -> n
             f"pretrained weights '{pretrained}' of classifier '{name}' are neither a file nor a tag; {known}"
         )
     return _create(f"{name}.{pretrained}", options | {"pretrained": True})
+
+
+def _create_from_file(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
+    held = load_state_dict(str(path), weights_only=True)  # safely, before timm reads it in its own way
+    overlay = {"file": str(path)}
+    model = _create(name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay})
+    # timm is silent about tensors that it does not find when the number of classes differs.
+    head = model.pretrained_cfg.get("classifier") or ()
+    body = [key for key, _ in model.named_parameters() if not key.startswith(head)]
+    found = sum(key in held for key in body)
+    if found < len(body):
+        raise ValueError(f"it holds {found} of the model's {len(body)} tensors, by timm's names")
+    return model
 
 
 def _create(name: str, options: dict[str, Any]) -> nn.Module:

@@ -1,13 +1,14 @@
 """SPARSE's discriminator: a critic of image patches that also classifies.
 
-Shapes: B batch, C image channels, H W pixels, K classes, h w patches (2 × 2, or 3 × 3 where the side is no power
-of two).
+Shapes: B batch, C image channels, H W pixels, K classes, h w patches (2 × 2, or 3 × 3 where the side is no
+power of two).
 
     images BCHW ─ n × [convolution 4 × 4, stride 2; leaky ReLU] ─┬─ patch head ─ patches B1hw, linear
                   w, 2w, 4w, … features                          └─ class head ─ logits BK
 
-Source: Manni et al., arXiv:2508.06429, where n = 6 for 128 px; the form is StarGAN's (Choi et al., arXiv:1711.09020).
-There is no normalisation layer, so every image is judged alone: the value for a batch is that of its parts.
+Source: Manni et al., arXiv:2508.06429, where n = 6 for 128 px; the form is StarGAN's (Choi et al.,
+arXiv:1711.09020). There is no normalisation layer, so every image is judged alone: the value for a batch is
+that of its parts.
 """
 
 from collections.abc import Iterator
@@ -40,13 +41,13 @@ class PatchCritic(nn.Module):
         return self.patch_head(features_BDHW), self.class_head(features_BDHW).flatten(1)
 
     def patches(self, images_BCHW: Tensor) -> Tensor:
-        """The critic map alone; called directly, it stays outside the autocast that Accelerate puts on `forward`."""
+        """The critic map alone, and outside the autocast that Accelerate puts on `forward`."""
         patches_B1HW: Tensor = self.patch_head(self.trunk(images_BCHW))
         return patches_B1HW
 
 
 def num_strided_convolutions(side: int) -> int:
-    """How often the side is halved: 6 times from 128 px up, fewer below, so that at least 2 × 2 patches remain."""
+    """How often the side is halved: 6 times from 128 px up, else so that at least 2 × 2 patches remain."""
     return min(6, side.bit_length() - 2)
 
 

@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def even_batches(num_items: int, batch_size: int, *, share: float = 1.0) -> list[Tensor]:
-    """A random order of the items (or of a random share of them), cut into batches of equal size, give or take one.
+    """A random order of the items, or of a random share of them, in batches of equal size, give or take one.
 
-    Nothing is dropped and no small rest remains: 25 items at batch size 24 become 13 + 12, and a batch of one, which
-    BatchNorm cannot take, occurs only where there is one item. To that end a batch may hold one item more than a
-    batch size of 2 allows. (Dropping the rest, as SPARSE's code does, leaves no batch at all when there are fewer
-    labels than the batch size.)
+    Nothing is dropped and no small rest remains: 25 items at batch size 24 become 13 + 12, and a batch of
+    one, which BatchNorm cannot take, occurs only where there is one item. To that end a batch may hold one
+    item more than a batch size of 2 allows. (Dropping the rest, as SPARSE's code does, leaves no batch at all
+    when there are fewer labels than the batch size.)
     """
     if num_items == 0:
         return []

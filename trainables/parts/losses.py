@@ -21,8 +21,8 @@ def prototype_loss(logits_BK: Tensor, labels_B: Tensor, num_classes: int, temper
 
     Gradients flow through the means too; the mean of a class that the batch lacks is the zero vector.
 
-    Source: SPARSE, arXiv:2508.06429, prototype loss, with the sign of its code (the printed one repels); mean over
-    the batch.
+    Source: SPARSE, arXiv:2508.06429, prototype loss, with the sign of its code (the printed one repels); mean
+    over the batch.
     """
     probs_BK = (logits_BK / temperature).softmax(1)
     members_BK = one_hot(labels_B, num_classes).to(probs_BK)
@@ -72,7 +72,7 @@ def bce_sum(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
 
 
 def mixup(images_BCHW: Tensor, labels_B: Tensor, num_classes: int, alpha: float) -> tuple[Tensor, Tensor]:
-    """Convex mixtures of images (B, C, H, W) and of their labels (B, K), one share ~ Beta(α, α) for the batch.
+    """Convex mixtures of images (B, C, H, W) and of labels (B, K), with one share ~ Beta(α, α) for the batch.
 
     Source: Zhang et al., arXiv:1710.09412.
     """
@@ -87,12 +87,13 @@ def mixup(images_BCHW: Tensor, labels_B: Tensor, num_classes: int, alpha: float)
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real_BCHW: Tensor, fake_BCHW: Tensor) -> Tensor:
     """Mean of (‖∇ Σ critic‖₂ - 1)² at random points between real and fake images, differentiable once more.
 
-    The critic's patches are summed, so the slope that is asked for is 1 of the sum, not of the mean. Belongs in
-    float32: pass a critic without autocast.
+    The critic's patches are summed, so the slope that is asked for is 1 of the sum, not of the mean. Belongs
+    in float32: pass a critic without autocast.
 
     Source: Gulrajani et al., arXiv:1704.00028, eq. 3.
     """
     share_B111 = torch.rand(len(real_BCHW), 1, 1, 1).to(real_BCHW, non_blocking=True)
     between_BCHW = (share_B111 * real_BCHW + (1 - share_B111) * fake_BCHW).detach().requires_grad_()
     (slope_BCHW,) = torch.autograd.grad(critic(between_BCHW).sum(), between_BCHW, create_graph=True)
-    return (torch.linalg.vector_norm(slope_BCHW.flatten(1), dim=1) - 1).square().mean()
+    norms_B: Tensor = torch.linalg.vector_norm(slope_BCHW.flatten(1), dim=1)
+    return (norms_B - 1).square().mean()

@@ -32,7 +32,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def batch_norm_counts(network: nn.Module, passes: int) -> Iterator[None]:
-    """A forward pass inside counts for the running statistics of BatchNorm like so many passes of the same batch.
+    """A forward pass inside counts for BatchNorm's running statistics like so many passes of the same batch.
 
     Repeating m ← (1 - a) m + a x for the same x n times is one step with 1 - (1 - a)ⁿ.
     """

@@ -32,5 +32,8 @@ def predict_in_chunks(
         networks: those that `predict` calls; in evaluation mode meanwhile, and as before afterwards.
     """
     with evaluated(*networks), torch.inference_mode():
-        chunks = [predict(to_unit(chunk.to(device), side)) for chunk in images_BCHW.split(_CHUNK)]
+        chunks = [
+            predict(to_unit(images_BCHW[start : start + _CHUNK].to(device), side))
+            for start in range(0, len(images_BCHW), _CHUNK)
+        ]
     return {name: torch.cat([chunk[name] for chunk in chunks]).to(images_BCHW.device) for name in chunks[0]}

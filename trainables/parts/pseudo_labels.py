@@ -1,4 +1,4 @@
-"""Pseudo-labels: a confidence-weighted vote, the votes of earlier passes, and the most confident share of a batch.
+"""Pseudo-labels: a confidence-weighted vote, the votes of earlier passes, the most confident of a batch.
 
 Shapes: B batch, M unlabelled images in all, K classes, P voters. Nothing here waits for the device.
 """
@@ -34,8 +34,8 @@ def weighted_vote(logits_PBK: Sequence[Tensor], temperature: float, *, normalise
 def num_kept(batch: int, percentile: float, *, min_keep: int = 2) -> int:
     """How many of a batch are kept: all but the share `percentile`, rounded down, and never below `min_keep`.
 
-    By rank, as whole numbers of images, so it is known without looking at the device: of 24 images 0.75 keeps 6, and
-    0 keeps every one (a strict comparison with the 0-quantile would drop the lowest).
+    By rank, as whole numbers of images, so it is known without looking at the device: of 24 images 0.75 keeps
+    6, and 0 keeps every one (a strict comparison with the 0-quantile would drop the lowest).
     """
     dropped = floor(percentile * batch + 1e-9)  # 0.95 × 20 must count as 19
     return min(batch, max(min_keep, batch - dropped))
@@ -56,13 +56,14 @@ def vote_health(votes_BK: Tensor, logits_PBK: Sequence[Tensor]) -> dict[str, Ten
     shares_BK = votes_BK / votes_BK.sum(1, keepdim=True)
     return {
         "agreement": (named_PB == named_PB[0]).all(0).float().mean(),
-        "pseudo_entropy": torch.special.entr(shares_BK).sum(1).mean(),
+        "pseudo_entropy": -shares_BK.xlogy(shares_BK).sum(1).mean(),
     }
 
 
 def class_balance(counts_K: Tensor) -> Tensor:
-    """Entropy of the classes' shares over ln K: 1 where classes are equally frequent, 0 where there is only one."""
-    return torch.special.entr(counts_K / counts_K.sum()).sum() / log(len(counts_K))
+    """Entropy of the classes' shares over ln K: 1 where all are equally frequent, 0 where one is alone."""
+    shares_K = counts_K / counts_K.sum()
+    return shares_K.xlogy(shares_K).sum() / -log(len(counts_K))
 
 
 class TemporalEnsemble(nn.Module):

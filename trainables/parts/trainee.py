@@ -33,8 +33,8 @@ class Trainee:
     def learn(self, loss: Tensor, *others: "Trainee") -> None:
         """One step of this network, and of others that share the loss, down its gradient.
 
-        A parameter that the loss does not reach has no gradient, rather than a zero one, and AdamW leaves it alone:
-        neither decay nor moments touch it.
+        A parameter that the loss does not reach has no gradient, rather than a zero one, and AdamW leaves it
+        alone: neither decay nor moments touch it.
         """
         trainees: Sequence[Trainee] = (self, *others)
         for trainee in trainees:

@@ -1,0 +1,386 @@
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.optim import AdamW
+
+from search_spaces.sparse import SparseConfig
+from trainables import sparse
+from trainables.core.method import Labelled, Provenance, Task
+from trainables.core.train import new_accelerator
+from trainables.parts.meters import Means
+from trainables.parts.pseudo_labels import weighted_vote
+
+TINY = {
+    "width": 4, "critic_width": 4, "classifier": "test_resnet", "image_size": 32, "batch_size": 8, "mu": 1,
+    "lr": 1e-3, "drop_path": 0.0,
+}  # fmt: skip
+
+
+def make_task(*, num_classes=3, channels=3, labelled=6, unlabelled=20):
+    torch.manual_seed(0)
+    images = torch.randint(256, (labelled + unlabelled, channels, 32, 32), dtype=torch.uint8)
+    known = Labelled(images[:labelled], torch.arange(labelled) % num_classes)
+    provenance = Provenance("", False, 2, 0, 0, "realistic", "", labelled)
+    return Task("noise", "classification", num_classes, channels, known, images[labelled:], known, provenance)
+
+
+def build(preset="paper", task=None, precision="no", **changes):
+    torch.manual_seed(1)
+    config = SparseConfig.preset(preset, **(TINY | changes))
+    return sparse.build(config, task or make_task(), new_accelerator(precision=precision, cpu=True))
+
+
+def train(learner, first, last):
+    epochs = learner.epochs()
+    for epoch in range(first, last):
+        torch.manual_seed(1000 + epoch)
+        losses = next(epochs)
+    return losses
+
+
+def networks(learner):
+    return [learner._generator.plain, learner._critic.plain, learner._classifier.plain]
+
+
+def weights(learner):
+    # How many passes BatchNorm has seen is used by no one: its momentum is fixed.
+    tensors = [net.state_dict(prefix=f"{i}.") for i, net in enumerate(networks(learner))]
+    return {k: v.clone() for one in tensors for k, v in one.items() if "num_batches" not in k}
+
+
+def same(first, second):
+    return all(first[name].equal(second[name]) for name in first)
+
+
+# The step against the plain order of operations: every forward anew, each network's gradients apart.
+
+
+def naive_step(nets, optimisers, config, images, targets, shares, memory):
+    """One unlabelled batch with three passes of G and two of D where the learner shares them."""
+    generator, critic, classifier = nets
+    num_classes = targets.shape[1]
+
+    def class_loss(logits, one_hot):
+        if config.class_loss == "ce":
+            return F.cross_entropy(logits, one_hot)
+        return F.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / len(logits)
+
+    def step(loss, which):
+        optimisers[which].zero_grad()
+        loss.backward(inputs=list(nets[which].parameters()))
+        optimisers[which].step()
+
+    with torch.no_grad():
+        logits = [critic(images)[1], classifier(images)]
+        votes = weighted_vote(logits, config.ens_temperature, normalise=config.normalise_vote)
+        if memory is not None:
+            votes = config.ens_blend * votes + (1 - config.ens_blend) * memory
+    confidence, labels = votes.max(1)
+    kept = torch.arange(len(images))
+    if config.mask:
+        kept = (confidence > confidence.quantile(config.percentile)).nonzero().flatten()
+    pseudo = F.one_hot(labels[kept], num_classes).float()
+    everything = slice(None)
+    used, sure = (kept, everything) if config.mask_scope == "all" else (everything, kept)
+    real = images[used]
+    targets, shares = targets[: len(real)], shares[: len(real)]
+
+    fake = generator(real, targets).detach()
+    between = (shares * real + (1 - shares) * fake).requires_grad_()
+    slope = torch.autograd.grad(critic(between)[0].sum(), between, create_graph=True)[0]
+    penalty = ((slope.pow(2).sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
+    loss = critic(fake)[0].mean() - critic(real)[0].mean() + config.lambda_gp * penalty
+    step(loss + config.lambda_cls_d * class_loss(critic(images[kept])[1], pseudo), 1)
+
+    fake = generator(real, targets)
+    back = generator(fake[sure], pseudo)
+    patches, logits = critic(fake)
+    loss = config.lambda_rec * (back - real[sure]).abs().mean() - patches.mean()
+    loss = loss + config.lambda_cls_g * class_loss(logits, targets)
+    step(loss + config.lambda_cls_gg * class_loss(generator(fake), targets), 0)
+
+    with torch.no_grad():
+        fake = generator(real, targets)
+    step(config.w_syn * class_loss(classifier(fake), targets), 2)
+
+
+@pytest.mark.parametrize(("preset", "scope"), [("paper", "all"), ("paper", "labels"), ("reference", "all")])
+def test_sharing_forwards_changes_nothing(preset, scope):
+    learner = build(preset, mask_scope=scope, percentile=0.7, dropout=0.0, flip=False, lambda_cls_d=0.7)
+    config, task = learner._config, make_task()
+    # In double precision, so that only a different computation can show.
+    nets = [deepcopy(net).double() for net in networks(learner)]
+    for net in networks(learner):
+        net.double()
+    decays = (config.weight_decay, config.weight_decay, config.weight_decay_classifier)
+    optimisers = [
+        AdamW(net.parameters(), lr=config.lr, betas=(config.beta1, 0.999), weight_decay=decay)
+        for net, decay in zip(nets, decays, strict=True)
+    ]
+    index = torch.arange(8)
+    remembered = torch.rand(8, 3).softmax(1)
+    if config.temporal_ensemble:
+        learner._memory.double().update(index, remembered.double())
+    learner._images = lambda images, index: images[index].double() / 255
+
+    torch.manual_seed(5)
+    learner._unsupervised_step(index, True, Means())
+
+    torch.manual_seed(5)
+    used = 3 if preset == "paper" and scope == "all" else 8  # 0.7 of 8, rounded down, are dropped
+    targets = F.one_hot(torch.randint(3, (used,)), 3).double()
+    shares = torch.rand(used, 1, 1, 1)
+    images = task.unlabelled_NCHW[index].double() / 255
+    memory = remembered.double() if config.temporal_ensemble else None
+    naive_step(nets, optimisers, config, images, targets, shares, memory)
+
+    for ours, naive in zip(networks(learner), nets, strict=True):
+        for (name, p), q in zip(ours.state_dict().items(), naive.state_dict().values(), strict=True):
+            if "num_batches" not in name:
+                torch.testing.assert_close(
+                    p, q, rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}"
+                )
+
+
+def test_the_supervised_sum_gives_each_network_its_own_gradient():
+    learner = build(w_mixup=0.0)
+    images, labels = make_task().labelled.images_NCHW.float() / 255, make_task().labelled.labels_N
+    logits = {name: classify(images) for name, classify in learner._classify.items()}
+    losses = {name: learner._supervised_loss(name, logits, images, labels) for name in logits}
+    for one, net in zip(losses.values(), networks(learner), strict=True):
+        own = {name for name, g in _gradients(one, net).items() if g is not None}
+        assert own
+        others = [other for other in networks(learner) if other is not net]
+        assert all(g is None for other in others for g in _gradients(one, other).values())
+
+
+def _gradients(loss, net):
+    named = dict(net.named_parameters())
+    found = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
+    return dict(zip(named, found, strict=True))
+
+
+# What the two presets are
+
+
+def test_mutual_learning_moves_every_network_in_paper_and_none_in_reference():
+    options = {"mu": 0, "dropout": 0.0, "w_mixup": 0.0, "flip": False}
+    for preset, moves in [("paper", True), ("reference", False)]:
+        runs = []
+        for w_mutual in (0.01, 1.0):
+            learner = build(preset, w_mutual=w_mutual, **options)
+            train(learner, 0, 1)
+            runs.append(weights(learner))
+        changed = {name[0] for name in runs[0] if not runs[0][name].equal(runs[1][name])}
+        assert changed == ({"0", "1", "2"} if moves else set())
+
+
+@pytest.mark.parametrize(("preset", "inert"), [("paper", False), ("reference", True)])
+@pytest.mark.parametrize("field", [{"percentile": 0.05}, {"ens_blend": 0.3}, {"ema_momentum": 0.0}])
+def test_what_searches_over_the_published_code_would_be_blind_to(preset, inert, field):
+    first, second = build(preset), build(preset, **field)
+    for learner in (first, second):
+        train(learner, 0, 4)
+    assert same(weights(first), weights(second)) == inert
+
+
+def test_dropping_nothing_is_no_mask():
+    first, second = build(percentile=0.0), build(mask=False)
+    for learner in (first, second):
+        train(learner, 0, 2)
+    assert same(weights(first), weights(second))
+
+
+def test_bce_is_for_discriminator_and_classifier_only():
+    first, second = (build("reference", w_bce=w, mu=0) for w in (0.0, 1.0))
+    for learner in (first, second):
+        train(learner, 0, 1)
+    before, after = weights(first), weights(second)
+    changed = {name[0] for name in before if not before[name].equal(after[name])}
+    assert changed == {"1", "2"}
+
+
+# What reaches what
+
+
+def test_a_supervised_epoch_leaves_decoder_and_critic_map_alone():
+    learner = build(mu=0)
+    before = weights(learner)
+    train(learner, 0, 2)
+    after = weights(learner)
+    unchanged = {".".join(name.split(".")[:2]) for name in before if before[name].equal(after[name])}
+    assert {"0.first_generate", "0.up3", "0.up2", "0.up1", "0.output", "1.patch_head"} <= unchanged
+    assert not unchanged & {"0.second", "0.class_head", "1.class_head", "2.fc"}
+
+
+@pytest.mark.parametrize("scope", ["all", "labels"])
+def test_the_way_back_is_to_the_pseudo_label(scope, monkeypatch):
+    learner = build(mask_scope=scope, percentile=0.5)
+    calls, labels = [], []
+    translate, pseudo_labels = learner._translate, learner._pseudo_labels
+
+    def spy_labels(*args):
+        found = pseudo_labels(*args)
+        labels.append(found[0][found[1]])
+        return found
+
+    def spy_translate(images, classes):
+        calls.append(classes)
+        return translate(images, classes)
+
+    monkeypatch.setattr(learner, "_translate", spy_translate)
+    monkeypatch.setattr(learner, "_pseudo_labels", spy_labels)
+    train(learner, 0, 1)
+    there, back, again = calls[0::3], calls[1::3], calls[2::3]
+    assert len(there) == len(labels) == 3
+    for i in range(3):
+        assert back[i].equal(labels[i])
+        assert there[i].equal(again[i])
+    assert not torch.cat(back).equal(torch.cat(there)[: len(torch.cat(back))])
+
+
+def test_the_discriminator_learns_nothing_from_the_other_steps():
+    learner = build()
+    images, targets = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    before = [p.clone() for p in networks(learner)[1].parameters()]
+    fake = learner._translate(images, targets)
+    learner._generator_step(fake, targets, F.l1_loss(fake, images), Means())
+    learner._classifier_step(images, targets, Means())
+    critic = networks(learner)[1]
+    assert all(p.grad is None and p.requires_grad for p in critic.parameters())
+    assert all(p.equal(q) for p, q in zip(critic.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(("n_critic", "expected"), [(1, 3), (2, 1), (3, 1), (5, 1)])
+def test_generator_and_classifier_step_at_every_nth_batch(n_critic, expected, monkeypatch):
+    learner, steps = build(n_critic=n_critic), []
+    monkeypatch.setattr(learner, "_generator_step", lambda *args: steps.append(1))
+    losses = train(learner, 0, 1)
+    assert len(steps) == expected
+    assert "gradient_penalty" in losses
+
+
+# The schedule
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"mu": 2}, [0, 2, 4]),
+        ({"mu": 2, "unsup_warmup": 1}, [1, 3, 5]),
+        ({"mu": 0}, []),
+        ({"mu": 5, "unsup_warmup": 4}, [4]),
+    ],
+)
+def test_unsupervised_epochs(options, expected, monkeypatch):
+    learner, seen = build(**options), []
+    monkeypatch.setattr(learner, "_supervised_step", lambda *args: None)
+    monkeypatch.setattr(learner, "_unsupervised_pass", lambda means: seen.append(learner._epoch))
+    train(learner, 0, 6)
+    assert seen == expected
+
+
+def test_a_pass_covers_each_image_once_or_the_share_asked_for():
+    whole, part = build(), build(unsup_fraction=0.5)
+    for learner in (whole, part):
+        train(learner, 0, 1)
+    assert whole._memory.num_updates_M.equal(torch.ones(20))
+    assert part._memory.num_updates_M.sum() == 10
+
+
+def test_losses_tell_how_the_pseudo_labels_fare():
+    losses = train(build(percentile=0.75), 0, 1)
+    assert all(type(value) is float for value in losses.values())
+    assert losses["coverage"] == pytest.approx(6 / 20)  # 7, 7 and 6 images, of which 2 each
+    for name in ("agreement", "pseudo_balance"):
+        assert 0 <= losses[name] <= 1
+    assert {
+        "generator",
+        "critic",
+        "classifier",
+        "unsup_generator",
+        "unsup_critic",
+        "unsup_classifier",
+    } <= set(losses)
+    assert "unsup_critic" not in train(build(mu=0), 0, 1)
+
+
+# The contract of a learner
+
+
+@pytest.mark.parametrize(
+    "options", [{"mu": 2}, {"preset": "reference"}, {"n_critic": 2, "unsup_fraction": 0.7}]
+)
+def test_a_resumed_run_is_the_undisturbed_one(options, tmp_path):
+    straight, stopped, resumed = (build(**options) for _ in range(3))
+    train(straight, 0, 4)
+    train(stopped, 0, 2)
+    torch.save(stopped.state_dict(), tmp_path / "state.pt")
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    train(resumed, 2, 4)
+    assert same(weights(resumed), weights(straight))
+    assert resumed._memory.average_MK.equal(straight._memory.average_MK)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"num_classes": 2, "channels": 1, "labelled": 2},
+        {"num_classes": 11, "labelled": 11, "unlabelled": 9},
+        {"unlabelled": 0},
+        {"unlabelled": 1},
+        {"unlabelled": 2, "labelled": 25},
+    ],
+)
+@pytest.mark.parametrize("preset", ["paper", "reference"])
+def test_every_size_of_task(shape, preset):
+    task = make_task(**shape)
+    learner = build(preset, task, batch_size=8, percentile=0.95, image_size=16)
+    losses = train(learner, 0, 2)
+    assert all(torch.tensor(value).isfinite() for value in losses.values())
+    predictions = learner.predict(task.labelled.images_NCHW)
+    assert tuple(predictions) == sparse.METHOD.predictors
+    for probs in predictions.values():
+        assert probs.shape == (len(task.labelled), task.num_classes)
+        torch.testing.assert_close(probs.sum(1), torch.ones(len(probs)))
+
+
+def test_prediction_changes_nothing_and_is_the_mean_of_both():
+    learner = build()
+    train(learner, 0, 1)
+    images, before = make_task().unlabelled_NCHW, weights(learner)
+    random_state = torch.get_rng_state()
+    first, second = learner.predict(images), learner.predict(images)
+    assert all(first[name].equal(second[name]) for name in first)
+    assert same(before, weights(learner))
+    assert torch.get_rng_state().equal(random_state)
+    assert all(net.training for net in networks(learner))
+    critic = networks(learner)[1](images.float() / 255)[1].softmax(1)
+    torch.testing.assert_close(first["sparse_ens"], (critic + first["sparse"]) / 2)
+
+
+def test_reduced_precision_keeps_the_slope_in_float32(monkeypatch):
+    learner, seen = build(precision="bf16"), []
+    critic = networks(learner)[1]
+    slope = learner._slope_critic
+
+    def spy(images):
+        seen.append(slope(images).dtype)
+        return slope(images)
+
+    monkeypatch.setattr(learner, "_slope_critic", spy)
+    losses = train(learner, 0, 2)
+    assert set(seen) == {torch.float32}
+    assert next(critic.parameters()).dtype == torch.float32
+    assert all(torch.tensor(value).isfinite() for value in losses.values())
+    probs = learner.predict(make_task().unlabelled_NCHW)["sparse_ens"]
+    torch.testing.assert_close(probs.sum(1), torch.ones(20))
+
+
+def test_it_learns_its_labelled_images():
+    learner = build(mu=0, dropout=0.0, flip=False)
+    train(learner, 0, 60)
+    known = make_task().labelled
+    assert learner.predict(known.images_NCHW)["sparse_ens"].argmax(1).equal(known.labels_N)
