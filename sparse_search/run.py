@@ -18,7 +18,7 @@ from sparse_search.schedule import execute, num_workers, ray_session
 from sparse_search.searcher import JournalSearcher
 from sparse_search.store import Store
 from sparse_search.sweep import Study, Sweep, load_sweep
-from trainables.data.tasks import check_few_shot
+from trainables.data.draw import check_few_shot
 
 RESULTS = Path("results")
 

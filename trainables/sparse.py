@@ -53,7 +53,7 @@ from trainables.parts.losses import (
     one_hot,
     prototype_loss,
     soft_cross_entropy,
-)  # fmt: skip
+)
 from trainables.parts.meters import Means
 from trainables.parts.modes import batch_norm_counts, frozen
 from trainables.parts.prediction import predict_in_chunks
@@ -64,7 +64,7 @@ from trainables.parts.pseudo_labels import (
     num_kept,
     vote_health,
     weighted_vote,
-)  # fmt: skip
+)
 from trainables.parts.trainee import Trainee
 
 

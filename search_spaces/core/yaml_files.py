@@ -21,11 +21,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Safe dumper that quotes a text which the loader would take for a number."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -59,4 +64,5 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def dump_yaml(values: dict[str, Any]) -> str:
     """YAML text in the order of the keys; `parse_yaml` gives back equal values."""
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text

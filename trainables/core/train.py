@@ -79,7 +79,21 @@ def train(
     if task.kind not in method.tasks:
         raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
     seed_everything(seed, 0)
-    learner = method.build(config, task, accelerator)
+    try:
+        learner = method.build(config, task, accelerator)
+        yield from _train(learner, task, budget, seed, accelerator, checkpoints)
+    finally:
+        accelerator.free_memory()  # it holds networks and optimisers; one process serves many runs
+
+
+def _train(
+    learner: Learner,
+    task: Task,
+    budget: Budget,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None,
+) -> Iterator[Progress]:
     history = _resume(learner, checkpoints, accelerator)
     yield from history
     epoch, seconds = (history[-1].epoch, history[-1].train_seconds) if history else (0, 0.0)

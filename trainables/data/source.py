@@ -195,7 +195,7 @@ def _own_path(name: str, root: Path) -> Path | None:
     found = next((path for path in (given, root / given) if path.exists()), None)
     looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix == ".npz"
     if not looks_like_path:
-        return given if given.is_dir() else None
+        return given if name and given.is_dir() else None
     if found is None or not (found.is_dir() or found.suffix == ".npz"):
         raise DataError(
             f"no data at '{name}' (nor below {root}); expected an existing .npz file or a folder of pictures"

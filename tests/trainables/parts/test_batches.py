@@ -7,8 +7,8 @@ from trainables.parts.batches import even_batches
 @pytest.mark.parametrize(
     ("num_items", "batch_size", "sizes"),
     [
-        (0, 24, []), (1, 24, [1]), (2, 24, [2]), (10, 24, [10]), (24, 24, [24]), (25, 24, [13, 12]), (35, 24, [18, 17]),
-        (49, 24, [17, 16, 16]), (5, 2, [3, 2]), (3, 2, [3]), (4, 2, [2, 2]),
+        (0, 24, []), (1, 24, [1]), (2, 24, [2]), (10, 24, [10]), (24, 24, [24]), (25, 24, [13, 12]),
+        (35, 24, [18, 17]), (49, 24, [17, 16, 16]), (5, 2, [3, 2]), (3, 2, [3]), (4, 2, [2, 2]),
     ],
 )  # fmt: skip
 def test_nothing_is_dropped_and_no_batch_is_one(num_items, batch_size, sizes):

@@ -6,12 +6,19 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
 from trainables.parts.losses import (
-    bce_sum, entropy_loss, gradient_penalty, mixup, mutual_loss, one_hot, peer_divergence, prototype_loss,
+    bce_sum,
+    entropy_loss,
+    gradient_penalty,
+    mixup,
+    mutual_loss,
+    one_hot,
+    peer_divergence,
+    prototype_loss,
     soft_cross_entropy,
-)  # fmt: skip
+)
 
 
-@pytest.fixture()
+@pytest.fixture
 def logits():
     torch.manual_seed(0)
     return torch.randn(6, 4, dtype=torch.float64, requires_grad=True)

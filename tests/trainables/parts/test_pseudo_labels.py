@@ -4,8 +4,13 @@ import pytest
 import torch
 
 from trainables.parts.pseudo_labels import (
-    TemporalEnsemble, class_balance, most_confident, num_kept, vote_health, weighted_vote,
-)  # fmt: skip
+    TemporalEnsemble,
+    class_balance,
+    most_confident,
+    num_kept,
+    vote_health,
+    weighted_vote,
+)
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -35,7 +40,10 @@ def test_the_surer_voter_prevails():
 
 @pytest.mark.parametrize(
     ("batch", "percentile", "kept"),
-    [(24, 0.75, 6), (24, 0.0, 24), (24, 0.05, 23), (20, 0.95, 2), (40, 0.95, 2), (60, 0.95, 3), (10, 0.9, 2), (2, 0.5, 2), (1, 0.5, 1)],
+    [
+        (24, 0.75, 6), (24, 0.0, 24), (24, 0.05, 23), (20, 0.95, 2), (40, 0.95, 2), (60, 0.95, 3),
+        (10, 0.9, 2), (2, 0.5, 2), (1, 0.5, 1),
+    ],
 )  # fmt: skip
 def test_number_kept(batch, percentile, kept):
     assert num_kept(batch, percentile) == kept

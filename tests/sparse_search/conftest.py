@@ -1,0 +1,108 @@
+"""Fixtures: records as a worker writes them, a store with some, a tiny sweep."""
+
+import pytest
+
+from sparse_search.store import Store
+from sparse_search.sweep import parse_sweep
+from trainables.core.evaluate import Scores
+
+
+def scores(confusion=((4, 1), (2, 3)), **changes):
+    total = sum(map(sum, confusion))
+    hits = sum(row[k] for k, row in enumerate(confusion))
+    recalls = [row[k] / sum(row) for k, row in enumerate(confusion)]
+    values = {
+        "num_images": total,
+        "accuracy": hits / total,
+        "balanced_accuracy": sum(recalls) / len(recalls),
+        "macro_f1": 0.5,
+        "auroc": 0.6,
+        "calibration_error": 0.1,
+        "log_loss": 0.7,
+        "confusion": confusion,
+    }
+    return Scores(**values | changes).as_dict()
+
+
+@pytest.fixture
+def make_record():
+    """A maker of records; the changes name what differs."""
+
+    def make(number=0, *, confusion=((4, 1), (2, 3)), lr=1e-3, **changes):
+        method = changes.get("method", "supervised")
+        label_set = changes.get("label_set", 0)
+        status = changes.get("status", "complete")
+        curve = [
+            {"epoch": e, "seconds": 1.5 * e, "losses": {"loss": 1.0 / e}, "scores": {method: scores(confusion)}}
+            for e in (5, 10)
+        ]
+        return {
+            "record_id": f"{number:04x}{label_set:04x}{len(method):04x}",
+            "run_id": f"run-{method}-{number}-{label_set}",
+            "trial_id": f"trial-{method}-{number}",
+            "sweep": "test",
+            "study": "study",
+            "number": number,
+            "start": "",
+            "method": method,
+            "predictors": [method],
+            "config": {"image_size": 32, "lr": lr, "classifier": "test_resnet", "pretrained": ""},
+            "dataset": "digits",
+            "source": "digits",
+            "content_hash": "c0ffee",
+            "official": True,
+            "shots": 5,
+            "label_set": label_set,
+            "fold": 0,
+            "label_set_hash": f"hash{label_set}",
+            "validation": "realistic",
+            "label_budget": 20,
+            "status": status,
+            "reason": "",
+            "epochs": 10,
+            "evaluate_every": 5,
+            "seed": 0,
+            "precision": "no",
+            "threads": 1,
+            "protocol": 1,
+            "wall_seconds": 20.0,
+            "peak_memory_bytes": 1000,
+            "device": "cpu",
+            "host": "here",
+            "versions": {"torch": "2"},
+            "finished_at": "2026-01-01T00:00:00+00:00",
+            "curve": curve,
+        } | changes
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "results")
+    made.prepare()
+    return made
+
+
+TINY = {
+    "name": "tiny",
+    "datasets": ["digits"],
+    "shots": [2],
+    "image_size": 16,
+    "epochs": 4,
+    "evaluate_every": 2,
+    "methods": {
+        "supervised": {
+            "trials": 5,
+            "settings": {"classifier": "test_resnet", "lr": 1e-3},
+            "search": ["lr", "dropout", "w_mixup"],
+        },
+        "constant": {},
+    },
+}
+
+
+@pytest.fixture
+def tiny():
+    """A maker of tiny sweeps."""
+    return lambda **changes: parse_sweep(TINY | changes)

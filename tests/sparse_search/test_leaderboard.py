@@ -1,0 +1,105 @@
+import pytest
+
+from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.leaderboard import leaderboard, query, rank, rankings, searched_settings, shortlist, write_leaderboards
+
+GOOD, FAIR, POOR = ((5, 0), (0, 5)), ((4, 1), (1, 4)), ((5, 0), (5, 0))
+
+
+@pytest.fixture
+def fill(store, make_record):
+    def write(*records):
+        for changes in records:
+            store.write(make_record(**changes))
+        return store
+
+    return write
+
+
+def order(table):
+    return [(row["rank"], row["trial_id"]) for row in table.to_pylist()]
+
+
+def test_the_best_comes_first(fill):
+    store = fill({"number": 0, "confusion": FAIR}, {"number": 1, "confusion": GOOD}, {"number": 2, "confusion": POOR})
+    assert order(rank(store.runs())) == [(1, "trial-supervised-1"), (2, "trial-supervised-0"), (3, "trial-supervised-2")]
+    assert order(rank(store.runs(), "log_loss"))[0][0] == 1
+
+
+def test_label_sets_are_averaged(fill):
+    store = fill({"confusion": GOOD, "label_set": 0}, {"confusion": POOR, "label_set": 1})
+    (row,) = rank(store.runs()).to_pylist()
+    assert row["balanced_accuracy"] == 0.75
+    assert sorted(row["label_set_list"]) == [0, 1]
+    assert row["low"] < 0.75 < row["high"]
+
+
+def test_only_complete_trials_rank_but_all_tried_ones_count(fill):
+    store = fill({"number": 0}, {"number": 1, "status": "pruned"}, {"number": 2, "status": "diverged"})
+    (row,) = rank(store.runs()).to_pylist()
+    assert row["num_tried"] == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content_hash": "other"}, {"validation": "official"}, {"shots": 10}, {"dataset": "pathmnist"}, {"protocol": 2},
+        {"config": {"image_size": 64, "lr": 1.0, "pretrained": ""}}, {"config": {"image_size": 32, "pretrained": "tag"}},
+    ],
+)  # fmt: skip
+def test_what_is_not_comparable_never_shares_a_ranking(fill, change):
+    store = fill({"number": 0}, {"number": 1, **change})
+    assert [row["rank"] for row in rank(store.runs()).to_pylist()] == [1, 1]
+    assert [len(rows) for _, rows in rankings(rank(store.runs()))] == [1, 1]
+
+
+def test_the_same_run_of_two_sweeps_counts_once(fill):
+    store = fill({"number": 0}, {"number": 0, "record_id": "beef", "sweep": "again"})
+    (row,) = rank(store.runs()).to_pylist()
+    assert len(row["label_set_list"]) == 1
+
+
+def test_the_shortlist_has_the_best_and_the_starts(fill):
+    store = fill(
+        {"number": 0, "confusion": FAIR, "start": "default"},
+        {"number": 1, "confusion": GOOD},
+        {"number": 2, "confusion": POOR},
+        {"number": 3, "confusion": POOR, "method": "constant", "start": "default"},
+    )
+    assert [row["trial_id"] for row in shortlist(rank(store.runs())).to_pylist()] == [
+        "trial-supervised-1", "trial-supervised-0", "trial-constant-3",
+    ]  # fmt: skip
+
+
+def test_what_varies_tells_rows_apart(fill):
+    store = fill({"number": 0, "lr": 1e-3}, {"number": 1, "lr": 1e-2})
+    assert searched_settings(store.runs()) == {"supervised": ["lr"]}
+
+
+def test_written_leaderboards(fill):
+    import pyarrow.parquet as pq
+
+    store = fill({"number": 0}, {"number": 1, "shots": 10}, {"number": 2, "dataset": "my/scans"})
+    paths = write_leaderboards(store)
+    assert [path.name for path in paths] == ["digits-5shot.parquet", "digits-10shot.parquet", "my_scans-5shot.parquet"]
+    assert pq.read_table(paths[0])["rank"].to_pylist() == [1]
+
+
+def test_questions_without_an_answer(store, fill):
+    with pytest.raises(ResultsError, match="no finished run in"):
+        query(store, dataset=None, shots=None, method=None)
+    fill({"number": 0})
+    with pytest.raises(ResultsError, match="with dataset pathmnist, shots 3"):
+        query(store, dataset="pathmnist", shots=3, method=None)
+    with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
+        rank(store.runs(), "acuracy")
+
+
+def test_nothing_complete_is_an_empty_ranking(fill):
+    assert len(rank(fill({"status": "pruned"}).runs())) == 0
+
+
+def test_as_a_data_frame(fill):
+    store = fill({"number": 0}, {"number": 1, "confusion": GOOD})
+    frame = leaderboard(store.folder, dataset="digits", shots=5, every=True)
+    assert frame["balanced_accuracy"].tolist() == [1.0, pytest.approx(0.7)]

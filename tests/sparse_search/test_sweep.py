@@ -1,0 +1,109 @@
+import pytest
+
+from search_spaces.core.errors import ConfigError
+from search_spaces.core.ranges import Float
+from sparse_search.sweep import load_sweep, parse_sweep
+
+from .conftest import TINY
+
+
+def with_method(body, name="sparse"):
+    return TINY | {"methods": {name: body}}
+
+
+def test_studies_are_method_by_dataset_by_shots(tiny):
+    sweep = tiny(datasets=["digits", "pathmnist"], shots=[5, 10])
+    studies = sweep.studies({"digits": "a", "pathmnist": "b"})
+    assert len(studies) == 2 * 2 * 2
+    assert len({study.name for study in studies}) == 8
+
+
+def test_a_file_gives_its_name(tmp_path):
+    path = tmp_path / "my-sweep.yaml"
+    path.write_text("datasets: [digits]\nshots: 5\nmethods: {constant: }\n")
+    sweep = load_sweep(path)
+    assert (sweep.name, sweep.shots, sweep.methods[0].trials) == ("my-sweep", (5,), 1)
+
+
+def test_search_and_settings():
+    body = {"settings": {"width": 8, "lr": 1e-3}, "search": {"percentile": {"high": 0.5}, "mu": [1, 2]}, "presets": []}
+    plan = parse_sweep(with_method(body)).methods[0]
+    assert plan.space["percentile"] == Float(0.0, 0.5)
+    assert (plan.settings.width, plan.settings.lr, plan.settings.image_size) == (8, 1e-3, 16)
+    assert list(plan.starts) == ["default"]
+
+
+def test_presets_come_first_with_settings_on_top_and_equal_ones_once():
+    plan = parse_sweep(with_method({"settings": {"width": 8, "lambda_kl": 0.7}})).methods[0]
+    assert list(plan.starts) == ["default", "reference"]  # `paper` is the default
+    assert plan.starts["reference"].class_loss == "bce_sum"
+    assert plan.starts["reference"].width == 8
+    assert plan.starts["reference"].lambda_kl == 0.7
+
+
+def test_a_searched_trial_stands_on_the_settings(tiny):
+    study = tiny().studies({"digits": "a"})[0]
+    trial = study.trial(None, {"lr": 2e-3})
+    assert (trial.config.lr, trial.config.classifier, trial.epochs) == (2e-3, "test_resnet", 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 5}, {"label_sets": [1]}, {"objective": "auroc"}, {"seed": 1}, {"image_size": 32}, {"precision": "bf16"},
+        {"validation": "official"},
+        {"methods": {"supervised": TINY["methods"]["supervised"] | {"search": ["lr"]}}},
+    ],
+)  # fmt: skip
+def test_another_protocol_is_another_study(tiny, change):
+    assert tiny(**change).studies({"digits": "a"})[0].name != tiny().studies({"digits": "a"})[0].name
+
+
+def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
+    names = {tiny().studies({"digits": content})[0].name for content in ("a", "b")}
+    assert len(names) == 2
+    more = {"supervised": TINY["methods"]["supervised"] | {"trials": 50}}
+    same = tiny(methods=more, pruner="none", workers=1, name="other", sampler="random")
+    assert same.studies({"digits": "a"})[0].name in names
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (TINY | {"shot": [5]}, "no 'shot'; did you mean 'shots'"),
+        (TINY | {"name": "../etc"}, "must be letters"),
+        (TINY | {"datasets": []}, "needs 'datasets'"),
+        (TINY | {"shots": [0]}, "shots: 0 is impossible"),
+        (TINY | {"shots": [5, 5]}, "different whole numbers"),
+        (TINY | {"epochs": 0}, "epochs: 0 is impossible"),
+        (TINY | {"epochs": "ten"}, "epochs: 'ten' is impossible"),
+        (TINY | {"gpus_per_trial": 1.5}, "gpus_per_trial: 1.5 is impossible"),
+        (TINY | {"sampler": "tpee"}, "sampler 'tpee' is unknown; did you mean 'tpe'"),
+        (TINY | {"validation": "full"}, "validation 'full' is unknown"),
+        (TINY | {"objective": "log_loss"}, "objective 'log_loss' is unknown"),
+        (TINY | {"precision": "fp8"}, "precision 'fp8'"),
+        (TINY | {"methods": ["sparse"]}, "mapping"),
+        (with_method({}, "sprase"), "method sprase: method 'sprase' is unknown; did you mean 'sparse'"),
+        (with_method({"settings": {"percentile": 1.7}}), "method sparse: .*percentile: 1.7 is impossible"),
+        (with_method({"search": {"percentile": {"high": 1.7}}}), "range of 'percentile' leaves what is legal"),
+        (with_method({"search": ["percentil"]}), "did you mean 'percentile'"),
+        (with_method({"search": {"mu": [1, 2.5]}}), "mu: expected a whole number"),
+        (with_method({"trials": 0}), "trials: 0 is impossible"),
+        (with_method({"trial": 3}), "no 'trial'; did you mean 'trials'"),
+        (with_method({"presets": ["papr"]}), "did you mean 'paper'"),
+        (with_method({"settings": {"image_size": 64}}), "image_size stands at the top"),
+        (with_method(3), "got 3"),
+    ],
+)
+def test_errors_name_the_mistake(values, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse_sweep(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_name_the_file_once(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("methods: {sparse: {settings: {percentile: 1.7}}}\ndatasets: digits\nshots: 5\n")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    assert str(caught.value).count(str(path)) == 1

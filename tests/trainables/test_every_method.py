@@ -1,0 +1,216 @@
+"""What every method must satisfy, on the smallest configuration of its real code; a new one is found by its file."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from search_spaces.core.ranges import Choice, space_of
+from trainables.core.checkpoint import Checkpoints
+from trainables.core.method import find_method, method_names
+from trainables.core.train import Budget, new_accelerator, train
+
+SMALL = {"image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_resnet", "batch_size": 8, "mu": 1,
+         "lr": 1e-3, "drop_path": 0.0}  # fmt: skip
+"""Sizes for tests, where a method has such a field."""
+
+methods = pytest.mark.parametrize("name", method_names())
+learning = pytest.mark.parametrize("name", [name for name in method_names() if name != "constant"])
+
+
+def small(name, **changes):
+    config_type = find_method(name).config
+    known = {field.name for field in fields(config_type)}
+    return config_type(**{key: value for key, value in {**SMALL, **changes}.items() if key in known})
+
+
+def start(name, task, config=None, *, epochs=2, seed=0, checkpoints=None, precision="no"):
+    budget = Budget(epochs=epochs, evaluate_every=1)
+    accelerator = new_accelerator(precision=precision, cpu=True)
+    return train(find_method(name), config or small(name), task, budget, seed=seed, accelerator=accelerator,
+                 checkpoints=checkpoints)  # fmt: skip
+
+
+def build(name, task, config=None, seed=0):
+    torch.manual_seed(seed)
+    return find_method(name).build(config or small(name), task, new_accelerator(precision="no", cpu=True))
+
+
+def weights(learner):
+    """Every tensor of the state in one vector."""
+    found = []
+
+    def collect(value):
+        if isinstance(value, torch.Tensor):
+            found.append(value.detach().double().flatten())
+        elif isinstance(value, dict):
+            for key in sorted(value, key=str):
+                collect(value[key])
+        elif isinstance(value, list | tuple):
+            for item in value:
+                collect(item)
+
+    collect(learner.state_dict())
+    return torch.cat(found) if found else torch.zeros(0)
+
+
+def trained_predictions(name, task, config, epochs):
+    learner = build(name, task, config)
+    iterator = iter(learner.epochs())
+    for epoch in range(epochs):
+        torch.manual_seed(epoch)
+        next(iterator)
+    return torch.cat(list(learner.predict(task.validation.images_NCHW).values()))
+
+
+@methods
+def test_its_space_and_its_module_share_a_name(name):
+    assert find_method(name).config.__module__ == f"search_spaces.{name}"
+
+
+@methods
+def test_its_module_tells_what_it_does(name):
+    module = __import__(f"trainables.{name}", fromlist=["METHOD"])
+    assert len(module.__doc__.strip()) > 60
+
+
+@methods
+@pytest.mark.slow
+def test_builds_and_learns_with_its_default_configuration(name, make_task):
+    task = make_task(channels=3, num_unlabelled=4, side=32)
+    config = replace(find_method(name).config(), image_size=32)
+    progress = list(start(name, task, config, epochs=1))
+    assert set(progress[-1].scores) == set(find_method(name).predictors)
+
+
+@learning
+def test_an_epoch_is_finite_and_changes_the_weights(name, make_task):
+    learner = build(name, make_task())
+    before = weights(learner)
+    losses = dict(next(iter(learner.epochs())))
+    assert losses
+    assert all(isinstance(value, float) and torch.tensor(value).isfinite() for value in losses.values())
+    assert not torch.equal(before, weights(learner))
+
+
+@methods
+@pytest.mark.parametrize(("channels", "num_classes"), [(1, 2), (3, 2), (3, 9)])
+def test_predicts_probabilities_without_changing_anything(name, channels, num_classes, make_task):
+    task = make_task(channels=channels, num_classes=num_classes)
+    learner = build(name, task)
+    next(iter(learner.epochs()))
+    before = weights(learner)
+    first, second = (learner.predict(task.validation.images_NCHW) for _ in range(2))
+    assert tuple(first) == find_method(name).predictors
+    for predictor, probs_BK in first.items():
+        assert probs_BK.shape == (len(task.validation), num_classes)
+        assert torch.allclose(probs_BK.sum(1), torch.ones(len(probs_BK)), atol=1e-5)
+        assert torch.equal(probs_BK, second[predictor])
+    assert torch.equal(before, weights(learner))
+
+
+@methods
+def test_a_prediction_does_not_depend_on_its_company(name, make_task):
+    task = make_task()
+    learner = build(name, task)
+    next(iter(learner.epochs()))
+    images = task.validation.images_NCHW
+    for predictor, probs_BK in learner.predict(images).items():
+        alone = torch.cat([learner.predict(image[None])[predictor] for image in images])
+        assert torch.allclose(probs_BK, alone, atol=1e-5)
+
+
+@methods
+def test_two_epochs_and_two_more_are_four(name, make_task, tmp_path):
+    task = make_task()
+    straight = list(start(name, task, epochs=4))
+    list(start(name, task, epochs=2, checkpoints=Checkpoints(tmp_path)))
+    resumed = list(start(name, task, epochs=4, checkpoints=Checkpoints(tmp_path)))
+    assert [p.replayed for p in resumed] == [True, True, False, False]
+    assert [(dict(p.losses), p.scores) for p in resumed] == [(dict(p.losses), p.scores) for p in straight]
+
+
+@methods
+def test_the_seed_decides(name, make_task):
+    def losses(seed):
+        return [dict(p.losses) for p in start(name, make_task(), seed=seed)]
+
+    assert losses(0) == losses(0)
+    if name != "constant":
+        assert losses(0) != losses(1)
+
+
+@learning
+def test_it_trains_in_bf16(name, make_task):
+    exact, rounded = (list(start(name, make_task(), precision=precision))[-1] for precision in ("no", "bf16"))
+    assert exact.losses != rounded.losses
+
+
+@methods
+def test_closing_early_is_clean(name, make_task):
+    iterator = start(name, make_task(), epochs=100)
+    next(iterator)
+    iterator.close()
+
+
+@methods
+@pytest.mark.parametrize(
+    ("shots", "num_unlabelled"), [(1, 0), (1, 1), (1, 2), (3, 5), (9, 17)], ids=lambda value: str(value)
+)
+def test_awkward_sizes(name, shots, num_unlabelled, make_task):
+    task = make_task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2)
+    assert list(start(name, task))[-1].scores
+
+
+@methods
+@pytest.mark.parametrize("side", [28, 32])
+def test_images_are_resized(name, side, make_task):
+    assert list(start(name, make_task(side=side), epochs=1))[-1].scores
+
+
+class Forbidden:
+    """Labels nobody may look at."""
+
+    def __len__(self):
+        return 9
+
+    def __getattr__(self, name):
+        raise AssertionError("a learner read the validation labels")
+
+
+@methods
+def test_a_learner_never_reads_validation_labels(name, make_task):
+    task = make_task()
+    validation = replace(task.validation)
+    object.__setattr__(validation, "labels_N", Forbidden())
+    learner = build(name, replace(task, validation=validation))
+    next(iter(learner.epochs()))
+    learner.predict(validation.images_NCHW)
+
+
+def knobs():
+    return [(name, field) for name in method_names() for field in space_of(find_method(name).config)]
+
+
+def other_values(config, field):
+    range_ = space_of(type(config))[field]
+    options = range_.options if isinstance(range_, Choice) else range_.ends()
+    return [value for value in options if value != getattr(config, field)]
+
+
+@pytest.fixture(scope="module")
+def baselines():
+    return {}
+
+
+@pytest.mark.parametrize(("name", "field"), knobs(), ids=lambda value: str(value))
+def test_no_dead_knob(name, field, make_task, baselines):
+    """Every searched field changes what is learned, if not at one end of its range then at another."""
+    task, epochs = make_task(num_unlabelled=40), 4
+    config = small(name)
+    if name not in baselines:
+        baselines[name] = trained_predictions(name, task, config, epochs)
+    for value in other_values(config, field):
+        if not torch.equal(baselines[name], trained_predictions(name, task, replace(config, **{field: value}), epochs)):
+            return
+    pytest.fail(f"{name}.{field} changes nothing")
