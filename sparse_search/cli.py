@@ -29,7 +29,8 @@ app = typer.Typer(
 
 Results = Annotated[Path, typer.Option(help="Folder that keeps records, tables, journals and leaderboards.")]
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]")
+    Path | None,
+    typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
 ]
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
 DEFAULT_RESULTS = Path("results")
@@ -67,7 +68,9 @@ def leaderboard_command(
     shots: Annotated[int | None, typer.Option(help="Only this many labelled images per class.")] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.")] = None,
     metric: Annotated[str, typer.Option(help="What to rank by.")] = "balanced_accuracy",
-    every: Annotated[bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")
+    ] = False,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -86,7 +89,9 @@ def export_command(
     shots: Annotated[int, typer.Option(help="Labelled images per class.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
     method: Annotated[str | None, typer.Option(help="Only this method.")] = None,
-    config_id: Annotated[str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")] = None,
+    config_id: Annotated[
+        str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")
+    ] = None,
     metric: Annotated[str, typer.Option(help="What is best.")] = "balanced_accuracy",
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -123,9 +128,12 @@ def datasets_command(data_root: DataRoot = None) -> None:
     from rich.table import Table
 
     from trainables.data.catalog import CATALOG
-    from trainables.data.source import available_sides, data_root as root_of
+    from trainables.data.source import available_sides
+    from trainables.data.source import data_root as root_of
 
-    table = Table(caption=f"files are looked for in {root_of(data_root)}; your own images: a path to an .npz or a folder")
+    table = Table(
+        caption=f"files are looked for in {root_of(data_root)}; your own images: a path to an .npz or a folder"
+    )
     for column in ("data set", "classes", "channels", "train / val / test", "licence", "here at"):
         table.add_column(column)
     for name, info in CATALOG.items():
@@ -177,9 +185,7 @@ def _run(sweep: Path, results: Path, data_root: Path | None) -> int:
     return 0 if summary.ok else 1
 
 
-def _print_leaderboard(
-    ranked: "pa.Table", searched: Mapping[str, Sequence[str]], metric: str, format: Format
-) -> None:
+def _print_leaderboard(ranked: "pa.Table", searched: Mapping[str, Sequence[str]], metric: str, format: Format) -> None:
     if format is Format.csv:
         from pyarrow import csv
 
@@ -197,7 +203,10 @@ def _print_leaderboard(
 
 
 def _ranking_table(
-    shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], searched: Mapping[str, Sequence[str]], metric: str
+    shared: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    searched: Mapping[str, Sequence[str]],
+    metric: str,
 ) -> Any:
     from rich.table import Table
 
@@ -208,9 +217,9 @@ def _ranking_table(
         title=f"{shared['dataset']}, {shared['shots']} shots · {shared['image_size']} px · {shared['validation']} "
         f"validation of {rows[0]['num_images']:g} images · {data}",
         title_justify="left",
-        caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on validation "
-        "images at the last epoch, mean over label sets; 95 % interval from the number of images alone; a best of many "
-        "tries is optimistic",
+        caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
+        "validation images at the last epoch, mean over label sets; 95 % interval from the number of images alone; "
+        "a best of many tries is optimistic",
         caption_justify="left",
     )
     extra = [] if metric in ("balanced_accuracy", "accuracy", "auroc") else [metric]

@@ -1,5 +1,7 @@
 """Search ranges asked of Optuna: the only place where the two meet."""
 
+from typing import cast
+
 from optuna.trial import Trial
 
 from search_spaces.core.ranges import Choice, Float, Int, Range, Scalar
@@ -13,5 +15,4 @@ def suggest(trial: Trial, name: str, range_: Range) -> Scalar:
         case Int(low, high, log):
             return trial.suggest_int(name, low, high, log=log)
         case Choice(options):
-            value: Scalar = trial.suggest_categorical(name, options)
-            return value
+            return cast("Scalar", trial.suggest_categorical(name, options))

@@ -1,12 +1,12 @@
 """The one truth of a search: studies in Optuna's journal, with states that mean what they say.
 
-    RUNNING    being trained, or was when the driver died: adopted again at the next start
-    COMPLETE   trained on every label set at full budget
-    PRUNED     stopped early; or diverged (user attribute `outcome`), with the worst value, so that the
-               sampler learns to avoid it
-    FAIL       the infrastructure failed, or a repeat of known values: never a score. The same values are
-               enqueued again, up to `retries` times
-    WAITING    enqueued: the default, the presets, retries
+RUNNING    being trained, or was when the driver died: adopted again at the next start
+COMPLETE   trained on every label set at full budget
+PRUNED     stopped early; or diverged (user attribute `outcome`), with the worst value, so that the
+           sampler learns to avoid it
+FAIL       the infrastructure failed, or a repeat of known values: never a score. The same values are
+           enqueued again, up to `retries` times
+WAITING    enqueued: the default, the presets, retries
 """
 
 import warnings
@@ -162,11 +162,15 @@ class StudyJournal:
         return self._optuna.get_trials(deepcopy=False)
 
     def _known(self) -> set[str]:
-        return {f.user_attrs["trial_id"] for f in self._trials() if f.state != TrialState.FAIL and "trial_id" in f.user_attrs}
+        return {
+            f.user_attrs["trial_id"]
+            for f in self._trials()
+            if f.state != TrialState.FAIL and "trial_id" in f.user_attrs
+        }
 
     def _planned(self, trial: optuna.Trial) -> Trial:
-        start = trial.user_attrs.get("start")
-        names = self._start_params(start) if start in self.study.plan.starts else self.study.plan.space
+        start: str | None = trial.user_attrs.get("start")
+        names = self._start_params(start) if start else self.study.plan.space
         params = {name: suggest(trial, name, self.study.plan.space[name]) for name in names}
         return self.study.trial(start, params)
 

@@ -22,8 +22,8 @@ RANKING = ("dataset", "shots", "validation", "image_size", "pretrained", "conten
 TRIAL = ("method", "predictor", "trial_id")
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 _KEPT = (
-    "source", "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed", "precision",
-    "threads", "selection", "device", "versions_json",
+    "source", "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed",
+    "precision", "threads", "selection", "device", "versions_json",
 )  # fmt: skip
 _MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")
 
@@ -44,7 +44,8 @@ def leaderboard(
         ConfigError: an unknown metric.
     """
     table = rank(query(Store(Path(results)), dataset=dataset, shots=shots, method=method), metric)
-    return (table if every else shortlist(table)).to_pandas()
+    frame: pd.DataFrame = (table if every else shortlist(table)).to_pandas()
+    return frame
 
 
 def query(store: Store, *, dataset: str | None, shots: int | None, method: str | None) -> pa.Table:
@@ -83,7 +84,11 @@ def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
     names = [name.removesuffix("_mean").removesuffix("_first") for name in grouped.column_names]
     table = grouped.rename_columns(names)
     better = "ascending" if metric in SMALLER_IS_BETTER else "descending"
-    order = [(name, "ascending") for name in RANKING] + [(metric, better), ("log_loss", "ascending"), ("trial_id", "ascending")]
+    order = [(name, "ascending") for name in RANKING] + [
+        (metric, better),
+        ("log_loss", "ascending"),
+        ("trial_id", "ascending"),
+    ]
     table = table.sort_by(order)
     return _numbered(table, metric, _num_tried(runs))
 
@@ -107,7 +112,9 @@ def searched_settings(runs: pa.Table) -> dict[str, list[str]]:
         own = runs.filter(pc.field("method") == method)
         columns = [name for name in own.column_names if name.startswith(SEARCHED)]
         varying[method] = [
-            name.removeprefix(SEARCHED) for name in columns if pc.count_distinct(own[name], mode="only_valid").as_py() > 1
+            name.removeprefix(SEARCHED)
+            for name in columns
+            if pc.count_distinct(own[name], mode="only_valid").as_py() > 1
         ]
     return varying
 
@@ -157,7 +164,8 @@ def _num_tried(runs: pa.Table) -> dict[tuple[Any, ...], int]:
 
 def _numbered(table: pa.Table, metric: str, num_tried: Mapping[tuple[Any, ...], int]) -> pa.Table:
     """Adds rank, interval and number of configurations tried."""
-    ranks, intervals, tried = [], [], []
+    ranks: list[int] = []
+    intervals, tried = [], []
     previous: tuple[Any, ...] | None = None
     for row in table.select([*RANKING, "method", "confusion_json_list"]).to_pylist():
         key = tuple(row[name] for name in RANKING)

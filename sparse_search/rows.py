@@ -135,7 +135,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The run rows of a record, one per predictor, with the configuration as typed columns beside them."""
     config = record["config"]
     curve = record["curve"]
-    last = curve[-1] if curve else {"scores": {}, "seconds": 0.0, "epoch": 0}
+    last: Mapping[str, Any] = curve[-1] if curve else {"scores": {}, "seconds": 0.0, "epoch": 0}
     plain = {name: record[name] for name in RUN_SCHEMA.names if name in record}
     for predictor in record["predictors"]:
         scores = last["scores"].get(predictor) or {}
@@ -160,13 +160,17 @@ def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     plain = {name: record[name] for name in ("record_id", "run_id", "dataset", "shots", "method")}
     for point in record["curve"]:
         for predictor, scores in point["scores"].items():
-            yield plain | {name: scores[name] for name in (*METRIC_COLUMNS, "num_images")} | {
-                "schema_version": SCHEMA_VERSION,
-                "predictor": predictor,
-                "epoch": point["epoch"],
-                "train_seconds": point["seconds"],
-                "losses_json": canonical_json(point["losses"]),
-            }
+            yield (
+                plain
+                | {name: scores[name] for name in (*METRIC_COLUMNS, "num_images")}
+                | {
+                    "schema_version": SCHEMA_VERSION,
+                    "predictor": predictor,
+                    "epoch": point["epoch"],
+                    "train_seconds": point["seconds"],
+                    "losses_json": canonical_json(point["losses"]),
+                }
+            )
 
 
 def config_id(method: str, config: Mapping[str, Any]) -> str:

@@ -24,7 +24,10 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SCHEMA_VERSION, curve_rows, run_rows, table_of
 
 Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
-TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {"runs": (RUN_SCHEMA, run_rows), "curves": (CURVE_SCHEMA, curve_rows)}
+TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {
+    "curves": (CURVE_SCHEMA, curve_rows),
+    "runs": (RUN_SCHEMA, run_rows),  # written last: what is in here counts as known
+}
 MOST_PARTS = 8
 """Files in a partition before they are merged into one."""
 
@@ -76,7 +79,7 @@ class Store:
         records = {path.stem: path for path in (self.folder / "records").glob("??/*.json")}
         known = set(self._known_records())
         fresh = [records[record_id] for record_id in sorted(records.keys() - known)]
-        for name, (schema, rows) in reversed(TABLES.items()):  # runs last: it decides what is known
+        for name, (schema, rows) in TABLES.items():
             partitions: dict[Path, list[dict[str, Any]]] = defaultdict(list)
             for record in map(read_record, fresh):
                 partitions[self._partition(name, record)].extend(rows(record))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.errors import ConfigError, suggestion
@@ -106,7 +106,15 @@ class Study:
             "label_sets": list(sweep.label_sets),
         } | {
             name: getattr(sweep, name)
-            for name in ("validation", "epochs", "evaluate_every", "objective", "seed", "precision", "cpus_per_trial")
+            for name in (
+                "validation",
+                "epochs",
+                "evaluate_every",
+                "objective",
+                "seed",
+                "precision",
+                "cpus_per_trial",
+            )
         }
         return f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
 

@@ -188,7 +188,10 @@ def _device(cpu: bool) -> str:
 @cache
 def _versions() -> dict[str, str]:
     packages = ("sparse-search", "torch", "timm", "accelerate", "ray", "optuna")
-    return {name: version(name) for name in packages} | {"python": platform.python_version(), "commit": _commit()}
+    return {name: version(name) for name in packages} | {
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
 
 
 def _commit() -> str:

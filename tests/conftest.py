@@ -23,7 +23,9 @@ def _no_ambient_data(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
 def make_task() -> MakeTask:
     """A maker of few-shot tasks whose classes differ in brightness."""
 
-    def make(*, channels: int = 1, num_classes: int = 3, shots: int = 3, num_unlabelled: int = 24, side: int = 16) -> Task:
+    def make(
+        *, channels: int = 1, num_classes: int = 3, shots: int = 3, num_unlabelled: int = 24, side: int = 16
+    ) -> Task:
         generator = torch.Generator().manual_seed(0)
 
         def draw(labels_N: torch.Tensor) -> torch.Tensor:

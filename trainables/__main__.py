@@ -5,7 +5,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +46,42 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add("--dataset", help="a name from `sparse-search datasets`, or a path to your images (default: digits)")
     add("--shots", type=int, help="labelled images per class (default: 5)")
-    add("--label-set", type=int, action="append", dest="label_sets", metavar="N", help="which few-shot draw; repeatable")
+    add(
+        "--label-set",
+        type=int,
+        action="append",
+        dest="label_sets",
+        metavar="N",
+        help="which few-shot draw; repeatable",
+    )
     add("--validation", help="realistic (default), labelled-cv or official")
     add("--preset", help="named settings of the method, e.g. paper or reference for sparse")
-    add("--set", action="append", default=[], dest="changes", metavar="FIELD=VALUE", help="one setting; repeatable")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="FIELD=VALUE",
+        help="one setting; repeatable",
+    )
     add("--epochs", type=int, help="how long to train (default: 30)")
     add("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 5)")
     add("--seed", type=int, help="seed of initialisation and training (default: 0)")
     add("--precision", help="no (fp32, default), bf16 or fp16")
     add("--threads", type=int, help="CPU threads (default: all cores; with --config: as recorded)")
     add("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
-    add("--data-root", type=Path, metavar="DIR", help="where .npz files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)")
-    add("--checkpoints", type=Path, metavar="DIR", help="save here; the same command then resumes after a kill")
+    add(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="where .npz files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)",
+    )
+    add(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="save here; the same command then resumes after a kill",
+    )
     return parser
 
 
@@ -113,7 +137,8 @@ def _train_run(run: Any, options: argparse.Namespace, checkpoints: Any) -> dict[
     task = run.task(options.data_root)
     sizes = f"{len(task.labelled)} labelled, {len(task.unlabelled_NCHW)} unlabelled, {len(task.validation)} validation"
     print(f"label set {run.label_set}" + (f" fold {run.fold}" if run.fold else "") + f": {sizes}", flush=True)
-    printed, scores = time.monotonic(), {}
+    printed = time.monotonic()
+    scores: Mapping[str, Any] = {}
     for progress in run.train(task, cpu=options.cpu, checkpoints=checkpoints):
         scores = progress.scores or scores
         if progress.scores or time.monotonic() - printed > QUIET_SECONDS:

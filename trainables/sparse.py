@@ -113,9 +113,7 @@ class SparseLearner:
         """Probabilities (B, K) of the mean of D and C, and of C alone."""
 
         def both(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            critic_BK, classifier_BK = (
-                self._classify[m](unit_BCHW).softmax(1) for m in ("critic", "classifier")
-            )
+            critic_BK, classifier_BK = (self._classify[m](unit_BCHW).softmax(1) for m in ("critic", "classifier"))
             return {"sparse_ens": (critic_BK + classifier_BK) / 2, "sparse": classifier_BK}
 
         networks = (self._critic.plain, self._classifier.plain)
@@ -152,9 +150,7 @@ class SparseLearner:
 
     def _images(self, images_NCHW: Tensor, index_B: Tensor) -> Tensor:
         images_BCHW = images_NCHW[index_B]
-        return to_unit(
-            random_flip(images_BCHW) if self._config.flip else images_BCHW, self._config.image_size
-        )
+        return to_unit(random_flip(images_BCHW) if self._config.flip else images_BCHW, self._config.image_size)
 
     # Supervised
 
@@ -166,9 +162,7 @@ class SparseLearner:
         self._generator.learn(torch.stack(list(losses.values())).sum(), self._critic, self._classifier)
         means.add(len(index_B), **losses)
 
-    def _supervised_loss(
-        self, name: str, logits: dict[str, Tensor], images_BCHW: Tensor, labels_B: Tensor
-    ) -> Tensor:
+    def _supervised_loss(self, name: str, logits: dict[str, Tensor], images_BCHW: Tensor, labels_B: Tensor) -> Tensor:
         config, own_BK, num_classes = self._config, logits[name], self._num_classes
         loss = config.w_proto * prototype_loss(own_BK, labels_B, num_classes, config.proto_temperature)
         loss = loss + config.w_entropy * entropy_loss(own_BK)
@@ -245,9 +239,7 @@ class SparseLearner:
         self._critic.learn(loss)
         means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)
 
-    def _generator_step(
-        self, fake_BCHW: Tensor, targets_B: Tensor, reconstruction: Tensor, means: Means
-    ) -> None:
+    def _generator_step(self, fake_BCHW: Tensor, targets_B: Tensor, reconstruction: Tensor, means: Means) -> None:
         """Deceive D, be the target for D and for G itself, and find the way back."""
         config = self._config
         with frozen(self._critic.plain):

@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from search_spaces.core.errors import ConfigError, suggestion
 
@@ -117,5 +128,6 @@ def _check_defaults(config_type: type[MethodConfig]) -> None:
     for name, hint in hints.items():
         for extra in getattr(hint, "__metadata__", ()):
             if name in vars(config_type) and vars(config_type)[name] not in extra:
-                raise TypeError(f"{config_type.__name__}.{name}: default {vars(config_type)[name]!r} is outside {extra}")
-
+                raise TypeError(
+                    f"{config_type.__name__}.{name}: default {vars(config_type)[name]!r} is outside {extra}"
+                )

@@ -84,7 +84,7 @@ def space_of(config_type: type) -> Space:
     for field in fields(config_type):
         hint = hints[field.name]
         if get_origin(hint) is Annotated:
-            found.update({field.name: extra for extra in get_args(hint)[1:] if isinstance(extra, Range)})
+            (found[field.name],) = (extra for extra in get_args(hint)[1:] if isinstance(extra, Range))
     return found
 
 

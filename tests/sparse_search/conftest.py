@@ -33,7 +33,12 @@ def make_record():
         label_set = changes.get("label_set", 0)
         status = changes.get("status", "complete")
         curve = [
-            {"epoch": e, "seconds": 1.5 * e, "losses": {"loss": 1.0 / e}, "scores": {method: scores(confusion)}}
+            {
+                "epoch": e,
+                "seconds": 1.5 * e,
+                "losses": {"loss": 1.0 / e},
+                "scores": {method: scores(confusion)},
+            }
             for e in (5, 10)
         ]
         return {

@@ -35,7 +35,9 @@ def test_the_file_is_a_trial_with_evidence(filled, tmp_path):
 
 
 def test_a_named_configuration(filled):
-    worse = {row["config_id"] for row in rows(filled)} - {export(filled.folder, dataset="digits", shots=5)["evidence"]["config_id"]}
+    worse = {row["config_id"] for row in rows(filled)} - {
+        export(filled.folder, dataset="digits", shots=5)["evidence"]["config_id"]
+    }
     values = export(filled.folder, dataset="digits", shots=5, config_id=worse.pop()[:8])
     assert values["config"]["lr"] == 1e-3
 

@@ -1,7 +1,15 @@
 import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
-from sparse_search.leaderboard import leaderboard, query, rank, rankings, searched_settings, shortlist, write_leaderboards
+from sparse_search.leaderboard import (
+    leaderboard,
+    query,
+    rank,
+    rankings,
+    searched_settings,
+    shortlist,
+    write_leaderboards,
+)
 
 GOOD, FAIR, POOR = ((5, 0), (0, 5)), ((4, 1), (1, 4)), ((5, 0), (5, 0))
 
@@ -22,7 +30,11 @@ def order(table):
 
 def test_the_best_comes_first(fill):
     store = fill({"number": 0, "confusion": FAIR}, {"number": 1, "confusion": GOOD}, {"number": 2, "confusion": POOR})
-    assert order(rank(store.runs())) == [(1, "trial-supervised-1"), (2, "trial-supervised-0"), (3, "trial-supervised-2")]
+    assert order(rank(store.runs())) == [
+        (1, "trial-supervised-1"),
+        (2, "trial-supervised-0"),
+        (3, "trial-supervised-2"),
+    ]
     assert order(rank(store.runs(), "log_loss"))[0][0] == 1
 
 
@@ -81,7 +93,11 @@ def test_written_leaderboards(fill):
 
     store = fill({"number": 0}, {"number": 1, "shots": 10}, {"number": 2, "dataset": "my/scans"})
     paths = write_leaderboards(store)
-    assert [path.name for path in paths] == ["digits-5shot.parquet", "digits-10shot.parquet", "my_scans-5shot.parquet"]
+    assert [path.name for path in paths] == [
+        "digits-5shot.parquet",
+        "digits-10shot.parquet",
+        "my_scans-5shot.parquet",
+    ]
     assert pq.read_table(paths[0])["rank"].to_pylist() == [1]
 
 

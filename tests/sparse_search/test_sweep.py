@@ -26,7 +26,11 @@ def test_a_file_gives_its_name(tmp_path):
 
 
 def test_search_and_settings():
-    body = {"settings": {"width": 8, "lr": 1e-3}, "search": {"percentile": {"high": 0.5}, "mu": [1, 2]}, "presets": []}
+    body = {
+        "settings": {"width": 8, "lr": 1e-3},
+        "search": {"percentile": {"high": 0.5}, "mu": [1, 2]},
+        "presets": [],
+    }
     plan = parse_sweep(with_method(body)).methods[0]
     assert plan.space["percentile"] == Float(0.0, 0.5)
     assert (plan.settings.width, plan.settings.lr, plan.settings.image_size) == (8, 1e-3, 16)
@@ -85,7 +89,10 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
         (TINY | {"methods": ["sparse"]}, "mapping"),
         (with_method({}, "sprase"), "method sprase: method 'sprase' is unknown; did you mean 'sparse'"),
         (with_method({"settings": {"percentile": 1.7}}), "method sparse: .*percentile: 1.7 is impossible"),
-        (with_method({"search": {"percentile": {"high": 1.7}}}), "range of 'percentile' leaves what is legal"),
+        (
+            with_method({"search": {"percentile": {"high": 1.7}}}),
+            "range of 'percentile' leaves what is legal",
+        ),
         (with_method({"search": ["percentil"]}), "did you mean 'percentile'"),
         (with_method({"search": {"mu": [1, 2.5]}}), "mu: expected a whole number"),
         (with_method({"trials": 0}), "trials: 0 is impossible"),

@@ -139,9 +139,7 @@ def test_sharing_forwards_changes_nothing(preset, scope):
     for ours, naive in zip(networks(learner), nets, strict=True):
         for (name, p), q in zip(ours.state_dict().items(), naive.state_dict().values(), strict=True):
             if "num_batches" not in name:
-                torch.testing.assert_close(
-                    p, q, rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}"
-                )
+                torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def test_the_supervised_sum_gives_each_network_its_own_gradient():
@@ -310,9 +308,7 @@ def test_losses_tell_how_the_pseudo_labels_fare():
 # The contract of a learner
 
 
-@pytest.mark.parametrize(
-    "options", [{"mu": 2}, {"preset": "reference"}, {"n_critic": 2, "unsup_fraction": 0.7}]
-)
+@pytest.mark.parametrize("options", [{"mu": 2}, {"preset": "reference"}, {"n_critic": 2, "unsup_fraction": 0.7}])
 def test_a_resumed_run_is_the_undisturbed_one(options, tmp_path):
     straight, stopped, resumed = (build(**options) for _ in range(3))
     train(straight, 0, 4)

@@ -48,7 +48,15 @@ class Checkpoints:
                     raise ValueError("its bytes do not match its name")
                 saved = torch.load(path, map_location=device, weights_only=True)
                 return saved["epoch"], saved["state"]
-            except (OSError, ValueError, RuntimeError, KeyError, EOFError, BadZipFile, pickle.UnpicklingError) as why:
+            except (
+                OSError,
+                ValueError,
+                RuntimeError,
+                KeyError,
+                EOFError,
+                BadZipFile,
+                pickle.UnpicklingError,
+            ) as why:
                 log.warning("set aside damaged checkpoint %s: %s", path, why)
                 with suppress(FileNotFoundError):  # another process of a killed sweep may just have removed it
                     path.replace(path.with_suffix(".damaged"))

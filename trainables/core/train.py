@@ -157,7 +157,12 @@ def _resume(learner: Learner, checkpoints: Checkpoints | None, accelerator: Acce
 
 def _plain(progress: Progress) -> dict[str, Any]:
     scores = {name: s.as_dict() for name, s in progress.scores.items()}
-    return {"epoch": progress.epoch, "losses": dict(progress.losses), "scores": scores, "seconds": progress.train_seconds}
+    return {
+        "epoch": progress.epoch,
+        "losses": dict(progress.losses),
+        "scores": scores,
+        "seconds": progress.train_seconds,
+    }
 
 
 def _read(values: dict[str, Any]) -> Progress:

@@ -124,7 +124,14 @@ class Trial:
         Raises:
             ConfigError: a key is missing or unknown, or a value has the wrong type or is impossible.
         """
-        types = {"method": str, "config": dict, "dataset": str, "validation": str, "label_sets": list, "precision": str}
+        types = {
+            "method": str,
+            "config": dict,
+            "dataset": str,
+            "validation": str,
+            "label_sets": list,
+            "precision": str,
+        }
         known = [field.name for field in fields(cls)]
         for name, value in values.items():
             if name not in known:

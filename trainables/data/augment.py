@@ -20,9 +20,7 @@ def to_unit(images_BCHW: Tensor, side: int) -> Tensor:
     unit_BCHW = images_BCHW.float().div_(_MAX_BYTE)
     if unit_BCHW.shape[-2:] == (side, side):
         return unit_BCHW
-    resized_BCHW = interpolate(
-        unit_BCHW, size=(side, side), mode="bilinear", antialias=True, align_corners=False
-    )
+    resized_BCHW = interpolate(unit_BCHW, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
     return resized_BCHW.clamp_(0.0, 1.0)  # the weights of a pixel add up to 1 only within rounding
 
 

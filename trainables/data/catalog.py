@@ -51,9 +51,7 @@ class DatasetInfo:
             return self.sides[0]
         if side not in self.sides:
             known = ", ".join(str(known) for known in self.sides)
-            raise DataError(
-                f"{self.name} has no images of side {side}; it comes in {known}: write {self.name}@SIDE"
-            )
+            raise DataError(f"{self.name} has no images of side {side}; it comes in {known}: write {self.name}@SIDE")
         return side
 
 

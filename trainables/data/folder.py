@@ -59,9 +59,7 @@ class FolderReader:
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): positions in the sorted class names."""
-        return np.array(
-            [self.class_names.index(_class_of(place)) for place in self.members[split]], dtype=np.int64
-        )
+        return np.array([self.class_names.index(_class_of(place)) for place in self.members[split]], dtype=np.int64)
 
     def image_shape(self, split: Split) -> ImageShape:
         """N, C, side, side."""
@@ -93,23 +91,17 @@ def open_folder(folder: Path, side: int | None) -> FolderReader:
     if has_splits:
         _check_split_names(folder)
     pattern = "*/*/*" if has_splits else "*/*"
-    return _open(
-        folder, side, _class_names(folder / "train" if has_splits else folder), _listed(folder, pattern)
-    )
+    return _open(folder, side, _class_names(folder / "train" if has_splits else folder), _listed(folder, pattern))
 
 
 @lru_cache(maxsize=8)
-def _open(
-    folder: Path, side: int | None, class_names: tuple[str, ...], files: tuple[_File, ...]
-) -> FolderReader:
+def _open(folder: Path, side: int | None, class_names: tuple[str, ...], files: tuple[_File, ...]) -> FolderReader:
     members = _members(folder, class_names, files)
     channels, own_side = shared_format([folder / place for place in members["train"]])
     return FolderReader(folder, class_names, channels, side or own_side, files, members)
 
 
-def _members(
-    folder: Path, class_names: tuple[str, ...], files: tuple[_File, ...]
-) -> dict[Split, tuple[str, ...]]:
+def _members(folder: Path, class_names: tuple[str, ...], files: tuple[_File, ...]) -> dict[Split, tuple[str, ...]]:
     places = [file.place for file in files]
     has_splits = places[0].count("/") == 2
     if not has_splits:
@@ -117,15 +109,11 @@ def _members(
     for place in places:
         if _class_of(place) not in class_names:
             known = ", ".join(class_names)
-            raise DataError(
-                f"{folder / place} is of no class in train/ ({known}); rename or remove its folder"
-            )
+            raise DataError(f"{folder / place} is of no class in train/ ({known}); rename or remove its folder")
     return {split: tuple(place for place in places if place.startswith(f"{split}/")) for split in SPLITS}
 
 
-def _shared_out(
-    folder: Path, class_names: tuple[str, ...], files: tuple[_File, ...]
-) -> dict[Split, tuple[str, ...]]:
+def _shared_out(folder: Path, class_names: tuple[str, ...], files: tuple[_File, ...]) -> dict[Split, tuple[str, ...]]:
     labels_N = np.array([class_names.index(_class_of(file.place)) for file in files])
     parts = three_way_split(labels_N, _digest(folder, files), val_share=_VAL_SHARE, test_share=_TEST_SHARE)
     return {split: tuple(files[index].place for index in indices) for split, indices in parts.items()}
@@ -142,18 +130,14 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
     for name in classes:
         if not any(_is_picture(file) for file in (folder / name).iterdir()):
-            raise DataError(
-                f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}); expected {expected}"
-            )
+            raise DataError(f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}); expected {expected}")
     return classes
 
 
 def _check_split_names(folder: Path) -> None:
     for name in _folders(folder):
         if name not in SPLITS:
-            raise DataError(
-                f"folder {folder / name} stands beside train/; expected val or test: rename or remove it"
-            )
+            raise DataError(f"folder {folder / name} stands beside train/; expected val or test: rename or remove it")
 
 
 def _folders(folder: Path) -> tuple[str, ...]:

@@ -56,17 +56,13 @@ class NpzReader:
         key = f"{split}_labels"
         labels: NDArray[Any] = self._array(key)
         if labels.dtype.kind not in "iu":
-            raise DataError(
-                f"{key} of {self.path} are {labels.dtype}; expected whole numbers: save them as int64"
-            )
+            raise DataError(f"{key} of {self.path} are {labels.dtype}; expected whole numbers: save them as int64")
         if self.any_finding and labels.ndim == 2:
             labels = (labels != 0).any(axis=1, keepdims=True).astype(np.int64)
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1:
-            raise DataError(
-                f"{key} of {self.path} have shape {labels.shape}; expected (N,) or (N, 1): one per image"
-            )
+            raise DataError(f"{key} of {self.path} have shape {labels.shape}; expected (N,) or (N, 1): one per image")
         return labels
 
     def image_shape(self, split: Split) -> ImageShape:
@@ -123,9 +119,7 @@ def open_npz(path: Path, *, any_finding: bool = False) -> NpzReader:
         pair = {f"{split}_images", f"{split}_labels"}
         if not pair <= members and (split == "train" or pair & members):
             missing = min(pair - members)
-            raise DataError(
-                f"{path} has no array '{missing}'; expected MedMNIST's layout, that is {LAYOUT}: add it"
-            )
+            raise DataError(f"{path} has no array '{missing}'; expected MedMNIST's layout, that is {LAYOUT}: add it")
     return NpzReader(path, tuple(split for split in SPLITS if f"{split}_images" in members), any_finding)
 
 

@@ -28,9 +28,7 @@ def shuffled_class(labels_N: Labels, label: int, *seed: object) -> Indices:
     return members[random_order(len(members), *seed, label)]
 
 
-def three_way_split(
-    labels_N: Labels, seed: str, *, val_share: float, test_share: float
-) -> dict[Split, Indices]:
+def three_way_split(labels_N: Labels, seed: str, *, val_share: float, test_share: float) -> dict[Split, Indices]:
     """Train, val and test indices, ascending; every class is shared out alike, and a split may be empty."""
     parts: dict[Split, list[Indices]] = {"train": [], "val": [], "test": []}
     for label in np.unique(labels_N):

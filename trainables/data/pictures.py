@@ -61,9 +61,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=_FORMATS) as picture:
             if picture.mode not in _GREY + _COLOUR:
                 # Pillow would clip such values at 255 without a word.
-                raise DataError(
-                    f"{path} has mode {picture.mode}; expected 8 bits a channel: convert it to 8-bit first"
-                )
+                raise DataError(f"{path} has mode {picture.mode}; expected 8 bits a channel: convert it to 8-bit first")
             yield picture
     except _DAMAGE as problem:
         raise DataError(

@@ -97,9 +97,7 @@ class Source:
         num_images = self.check_images(split)
         labels_N = self.reader.labels(split).astype(np.int64)
         if len(labels_N) != num_images:
-            raise DataError(
-                f"dataset '{self.name}': {split} has {len(labels_N)} labels but {num_images} images: save"
-            )
+            raise DataError(f"dataset '{self.name}': {split} has {len(labels_N)} labels but {num_images} images: save")
         low, high = labels_N.min(), labels_N.max()
         if low < 0 or high >= self.num_classes:
             raise DataError(
@@ -134,9 +132,7 @@ def data_root(root: Path | None) -> Path:
 def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
     """Sides of a catalogued dataset that can be read without a download, in pixels."""
     info, folder = CATALOG[name], data_root(root)
-    return tuple(
-        side for side in info.sides if name == "digits" or (folder / _file_name(info, side)).is_file()
-    )
+    return tuple(side for side in info.sides if name == "digits" or (folder / _file_name(info, side)).is_file())
 
 
 def open_source(dataset: str, root: Path | None = None) -> Source:
@@ -150,9 +146,7 @@ def open_source(dataset: str, root: Path | None = None) -> Source:
         return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root)
     path = _own_path(name, data_root(root))
     if path is None:
-        raise DataError(
-            f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: a .npz file or a folder"
-        )
+        raise DataError(f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: a .npz file or a folder")
     return _own_folder(path, side) if path.is_dir() else _own_npz(path, side)
 
 
@@ -168,9 +162,7 @@ def _catalogued(info: DatasetInfo, side: int, root: Path | None) -> Source:
     reader: Reader = DigitsReader()
     if info.name != "digits":
         reader = open_npz(_medmnist_file(info, side, root), any_finding=info.any_finding)
-    source = Source(
-        info.name + suffix, info.title, info.class_names, info.channels, side, reader, info.checksums[side]
-    )
+    source = Source(info.name + suffix, info.title, info.class_names, info.channels, side, reader, info.checksums[side])
     source.check_images("train")
     return source
 

@@ -100,9 +100,7 @@ def check_validation(validation: str) -> None:
         DataError: it is unknown.
     """
     if validation not in VALIDATION_MODES:
-        raise DataError(
-            f"validation mode '{validation}' is unknown{suggestion(validation, VALIDATION_MODES)}"
-        )
+        raise DataError(f"validation mode '{validation}' is unknown{suggestion(validation, VALIDATION_MODES)}")
 
 
 def _check_request(shots: int, validation: str, fold: int, num_validation: int | None) -> None:
@@ -111,13 +109,9 @@ def _check_request(shots: int, validation: str, fold: int, num_validation: int |
     if shots < 1:
         raise DataError(f"shots is {shots}; expected at least 1 labelled image per class: raise --shots")
     if validation == "labelled-cv" and shots < 2:
-        raise DataError(
-            "shots is 1, but labelled-cv holds labelled images out: raise --shots to 2 or use realistic"
-        )
+        raise DataError("shots is 1, but labelled-cv holds labelled images out: raise --shots to 2 or use realistic")
     if not 0 <= fold < folds:
-        raise DataError(
-            f"fold is {fold}; expected 0..{folds - 1} with {shots} shots and {validation} validation"
-        )
+        raise DataError(f"fold is {fold}; expected 0..{folds - 1} with {shots} shots and {validation} validation")
     if validation == "official" and not num_validation:
         raise DataError("official validation needs a val split with images: choose --validation realistic")
 
@@ -131,12 +125,8 @@ def _check_counts(counts_K: Indices, shots: int, validation: str, class_names: S
     name = f" ('{class_names[smallest]}')" if class_names else ""
     wanted = f"{shots} labelled + {shots} validation images" if realistic else f"{shots} labelled images"
     most, least = (count // 2 if realistic else count), (2 if validation == "labelled-cv" else 1)
-    remedy = (
-        f"lower --shots to at most {most}" if most >= least else "add images of this class or leave it out"
-    )
-    raise DataError(
-        f"class {smallest}{name} has {count} training images, but {wanted} are asked for: {remedy}"
-    )
+    remedy = f"lower --shots to at most {most}" if most >= least else "add images of this class or leave it out"
+    raise DataError(f"class {smallest}{name} has {count} training images, but {wanted} are asked for: {remedy}")
 
 
 def _sorted(parts: Sequence[Indices]) -> Indices:

@@ -36,9 +36,7 @@ def batch_norm_counts(network: nn.Module, passes: int) -> Iterator[None]:
 
     Repeating m ← (1 - a) m + a x for the same x n times is one step with 1 - (1 - a)ⁿ.
     """
-    norms = [
-        (m, m.momentum) for m in network.modules() if isinstance(m, _BatchNorm) and m.momentum is not None
-    ]
+    norms = [(m, m.momentum) for m in network.modules() if isinstance(m, _BatchNorm) and m.momentum is not None]
     try:
         for norm, momentum in norms:
             norm.momentum = 1 - (1 - momentum) ** passes

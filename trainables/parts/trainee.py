@@ -20,9 +20,7 @@ class Trainee:
         self.plain = network.to(accelerator.device)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
-        optimiser = AdamW(
-            network.parameters(), lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=fused
-        )
+        optimiser = AdamW(network.parameters(), lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=fused)
         self._prepared, self._optimiser = accelerator.prepare(network, optimiser)
         self._accelerator = accelerator
 

@@ -52,7 +52,11 @@ def test_certain_and_wrong_is_finite():
 
 @pytest.mark.parametrize(
     ("probs", "labels", "words"),
-    [([[np.nan, 1.0]], [0], "not finite"), ([[0.5, 0.5]], [0, 1], "1 predictions for 2"), (np.zeros((0, 2)), [], "0 pred")],
+    [
+        ([[np.nan, 1.0]], [0], "not finite"),
+        ([[0.5, 0.5]], [0, 1], "1 predictions for 2"),
+        (np.zeros((0, 2)), [], "0 pred"),
+    ],
 )
 def test_nonsense_is_refused(probs, labels, words):
     with pytest.raises(ValueError, match=words):

@@ -52,7 +52,15 @@ def start(make_task):
     def begin(config=None, seed=0, checkpoints=None, budget=BUDGET):
         accelerator = new_accelerator(precision="no", cpu=True)
         task = make_task()
-        return train(TOY, config or ToyConfig(), task, budget, seed=seed, accelerator=accelerator, checkpoints=checkpoints)
+        return train(
+            TOY,
+            config or ToyConfig(),
+            task,
+            budget,
+            seed=seed,
+            accelerator=accelerator,
+            checkpoints=checkpoints,
+        )
 
     return begin
 

@@ -65,4 +65,7 @@ def test_missing_keys_are_named():
 
 
 def test_a_users_own_method_is_named_by_module_and_attribute():
-    assert Trial.from_dict(TRIAL.as_dict() | {"method": "trainables.supervised:METHOD"}).find_method().config is SupervisedConfig
+    assert (
+        Trial.from_dict(TRIAL.as_dict() | {"method": "trainables.supervised:METHOD"}).find_method().config
+        is SupervisedConfig
+    )

@@ -33,9 +33,7 @@ def arrays(num_classes=3, channels=1, side=8, columns=1, seed=0):
         made[f"{split}_images"] = rng.integers(0, 256, form, dtype=np.uint8)
         made[f"{split}_labels"] = labels[:, None].astype(np.uint8)
         if columns > 1:
-            made[f"{split}_labels"] = np.eye(columns, dtype=np.uint8)[labels] * labels[:, None].astype(
-                np.uint8
-            )
+            made[f"{split}_labels"] = np.eye(columns, dtype=np.uint8)[labels] * labels[:, None].astype(np.uint8)
     return made
 
 

@@ -122,9 +122,7 @@ def test_test_pictures_are_not_opened_for_a_task(write_pictures):
         open_source(str(folder)).images("test")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
-)
+@pytest.mark.parametrize("content", [b"", b"no picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
 def test_a_damaged_picture_is_named(write_pictures, content):
     folder = write_pictures({"train/a": 2, "train/b": 2})
     (folder / "train/a/001.png").write_bytes(content)
@@ -143,9 +141,7 @@ def test_a_cut_picture_is_named(write_pictures):
 def test_sixteen_bit_pictures_are_not_clipped(write_pictures):
     folder = write_pictures({"train/a": 2, "train/b": 2})
     Image.fromarray(np.full((10, 10), 5000, dtype=np.uint16)).save(folder / "train/a/000.png")
-    with pytest.raises(
-        DataError, match=r"000\.png has mode I;16; expected 8 bits a channel: convert it to 8-bit"
-    ):
+    with pytest.raises(DataError, match=r"000\.png has mode I;16; expected 8 bits a channel: convert it to 8-bit"):
         open_source(str(folder))
 
 

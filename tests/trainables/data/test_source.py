@@ -79,9 +79,7 @@ def test_a_folder_here_needs_no_separator(write_pictures, tmp_path, monkeypatch)
     write_pictures({"a": 4, "b": 4}, name="scans@2")
     monkeypatch.chdir(tmp_path)
     source = open_source("scans@2")
-    assert (source.name, source.side) == ("scans@2", 10), (
-        "the name of an existing folder is no request for a side"
-    )
+    assert (source.name, source.side) == ("scans@2", 10), "the name of an existing folder is no request for a side"
 
 
 def test_labels_are_int64(write_npz):
@@ -117,9 +115,7 @@ def test_arrays_that_do_not_fit(write_npz, changes, message):
     assert str(caught.value).startswith(f"dataset 'mine': {message}")
 
 
-@pytest.mark.parametrize(
-    "labels", [np.zeros(36, int), np.arange(36) + 1, np.full(36, 10**12), np.full(36, -3)]
-)
+@pytest.mark.parametrize("labels", [np.zeros(36, int), np.arange(36) + 1, np.full(36, 10**12), np.full(36, -3)])
 def test_own_labels_need_at_least_two_classes_without_gaps(write_npz, labels):
     with pytest.raises(DataError, match=r"train_labels of .* expected classes 0\.\.K-1, two or more"):
         open_source(str(write_npz(train_labels=labels)))
@@ -127,9 +123,7 @@ def test_own_labels_need_at_least_two_classes_without_gaps(write_npz, labels):
 
 def test_a_catalogued_file_of_another_side(write_npz, tmp_path):
     write_npz("breastmnist_64.npz", form={"num_classes": 2, "side": 28})
-    with pytest.raises(
-        DataError, match=r"'breastmnist@64': images of train are 1x28x28 .*; expected 1x64x64"
-    ):
+    with pytest.raises(DataError, match=r"'breastmnist@64': images of train are 1x28x28 .*; expected 1x64x64"):
         open_source("breastmnist@64", tmp_path)
 
 

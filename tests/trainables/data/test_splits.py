@@ -138,8 +138,7 @@ def test_the_whole_of_the_smallest_class_may_be_used():
         ),
         (
             {"validation": "realstic"},
-            "validation mode 'realstic' is unknown; did you mean 'realistic'? "
-            "Known: labelled-cv, official, realistic.",
+            "validation mode 'realstic' is unknown; did you mean 'realistic'? Known: labelled-cv, official, realistic.",
         ),
         (
             {"validation": "official"},

@@ -84,9 +84,7 @@ def test_the_test_set_is_whole_and_in_order(write_npz):
 
 def test_no_test_split(write_npz):
     path = write_npz(test_images=None, test_labels=None)
-    with pytest.raises(
-        DataError, match="dataset 'mine' has no test split; nothing can be evaluated on it: add one"
-    ):
+    with pytest.raises(DataError, match="dataset 'mine' has no test split; nothing can be evaluated on it: add one"):
         tasks.test_set(str(path))
 
 

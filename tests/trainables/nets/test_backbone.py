@@ -61,7 +61,5 @@ def test_weights_that_cannot_be_reached_are_one_line(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("trainables.nets.backbone.timm.create_model", offline)
-    with pytest.raises(
-        ConfigError, match="'r160_in1k' of classifier 'test_resnet' cannot be used: no route to host"
-    ):
+    with pytest.raises(ConfigError, match="'r160_in1k' of classifier 'test_resnet' cannot be used: no route to host"):
         build_classifier("test_resnet", channels=3, num_classes=2, pretrained="r160_in1k")

@@ -9,8 +9,7 @@ def test_chunks_are_joined_in_evaluation_mode_without_a_trace():
     images = torch.randint(256, (300, 3, 8, 8), dtype=torch.uint8)
     options = {"side": 16, "device": torch.device("cpu"), "networks": (network,)}
     first, second = (
-        predict_in_chunks(lambda x: {"mean": network(x).mean(1, keepdim=True)}, images, **options)
-        for _ in range(2)
+        predict_in_chunks(lambda x: {"mean": network(x).mean(1, keepdim=True)}, images, **options) for _ in range(2)
     )
     assert first["mean"].shape == (300, 1)
     assert first["mean"].equal(second["mean"])

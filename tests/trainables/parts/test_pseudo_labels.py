@@ -28,9 +28,7 @@ def test_vote_is_its_definition(normalise):
 
 
 def test_a_vote_without_any_confidence_is_a_mean():
-    torch.testing.assert_close(
-        weighted_vote([torch.zeros(2, 4)] * 2, 1.0, normalise=True), torch.full((2, 4), 0.25)
-    )
+    torch.testing.assert_close(weighted_vote([torch.zeros(2, 4)] * 2, 1.0, normalise=True), torch.full((2, 4), 0.25))
 
 
 def test_the_surer_voter_prevails():

@@ -17,9 +17,7 @@ class Halves(nn.Module):
 
 def trainee(precision="no"):
     torch.manual_seed(0)
-    return Trainee(
-        Halves(), new_accelerator(precision=precision, cpu=True), lr=0.1, beta1=0.5, weight_decay=0.5
-    )
+    return Trainee(Halves(), new_accelerator(precision=precision, cpu=True), lr=0.1, beta1=0.5, weight_decay=0.5)
 
 
 def test_what_the_loss_does_not_reach_stays_even_under_decay():
