@@ -136,10 +136,12 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     config = record["config"]
     curve = record["curve"]
     last: Mapping[str, Any] = curve[-1] if curve else {"scores": {}, "seconds": 0.0, "epoch": 0}
-    plain = {name: record[name] for name in RUN_SCHEMA.names if name in record}
     for predictor in record["predictors"]:
         scores = last["scores"].get(predictor) or {}
-        yield plain | {
+        yield {
+            **{name: record[name] for name in RUN_SCHEMA.names if name in record},
+            **{SEARCHED + name: value for name, value in config.items()},
+            **{name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")},
             "schema_version": SCHEMA_VERSION,
             "predictor": predictor,
             "config_id": config_id(record["method"], config),
@@ -151,26 +153,22 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
             "train_seconds": last["seconds"],
             "versions_json": canonical_json(record["versions"]),
-            "num_images": scores.get("num_images"),
-        } | {name: scores.get(name) for name in METRIC_COLUMNS} | {SEARCHED + k: v for k, v in config.items()}  # fmt: skip
+        }
 
 
 def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The curve rows of a record, one per evaluation and predictor."""
-    plain = {name: record[name] for name in ("record_id", "run_id", "dataset", "shots", "method")}
     for point in record["curve"]:
         for predictor, scores in point["scores"].items():
-            yield (
-                plain
-                | {name: scores[name] for name in (*METRIC_COLUMNS, "num_images")}
-                | {
-                    "schema_version": SCHEMA_VERSION,
-                    "predictor": predictor,
-                    "epoch": point["epoch"],
-                    "train_seconds": point["seconds"],
-                    "losses_json": canonical_json(point["losses"]),
-                }
-            )
+            yield {
+                **{name: record[name] for name in ("record_id", "run_id", "dataset", "shots", "method")},
+                **{name: scores[name] for name in (*METRIC_COLUMNS, "num_images")},
+                "schema_version": SCHEMA_VERSION,
+                "predictor": predictor,
+                "epoch": point["epoch"],
+                "train_seconds": point["seconds"],
+                "losses_json": canonical_json(point["losses"]),
+            }
 
 
 def config_id(method: str, config: Mapping[str, Any]) -> str:

@@ -70,7 +70,8 @@ def test_every_field_is_a_plain_scalar_and_documented(config_type):
 def test_loading_it_is_light(config_type):
     code = (
         f"import sys, {config_type.__module__}; "
-        "heavy = {'torch', 'numpy', 'ray', 'optuna', 'pandas', 'pyarrow'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+        "heavy = {'torch', 'numpy', 'ray', 'optuna', 'pandas', 'pyarrow'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

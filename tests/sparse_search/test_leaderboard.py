@@ -56,7 +56,8 @@ def test_only_complete_trials_rank_but_all_tried_ones_count(fill):
     "change",
     [
         {"content_hash": "other"}, {"validation": "official"}, {"shots": 10}, {"dataset": "pathmnist"}, {"protocol": 2},
-        {"config": {"image_size": 64, "lr": 1.0, "pretrained": ""}}, {"config": {"image_size": 32, "pretrained": "tag"}},
+        {"config": {"image_size": 64, "lr": 1.0, "pretrained": ""}},
+        {"config": {"image_size": 32, "pretrained": "tag"}},
     ],
 )  # fmt: skip
 def test_what_is_not_comparable_never_shares_a_ranking(fill, change):

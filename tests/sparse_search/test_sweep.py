@@ -54,8 +54,8 @@ def test_a_searched_trial_stands_on_the_settings(tiny):
 @pytest.mark.parametrize(
     "change",
     [
-        {"epochs": 5}, {"label_sets": [1]}, {"objective": "auroc"}, {"seed": 1}, {"image_size": 32}, {"precision": "bf16"},
-        {"validation": "official"},
+        {"epochs": 5}, {"label_sets": [1]}, {"objective": "auroc"}, {"seed": 1}, {"image_size": 32},
+        {"precision": "bf16"}, {"validation": "official"},
         {"methods": {"supervised": TINY["methods"]["supervised"] | {"search": ["lr"]}}},
     ],
 )  # fmt: skip

@@ -1,4 +1,5 @@
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_evaluates_when_due_and_at_the_end(start):
     assert [p.epoch for p in progress] == [1, 2, 3, 4, 5, 6, 7]
     assert [p.epoch for p in progress if p.scores] == [3, 6, 7]
     assert progress[-1].scores["toy"].num_images == 9
-    assert all(a.train_seconds <= b.train_seconds for a, b in zip(progress, progress[1:], strict=False))
+    assert all(a.train_seconds <= b.train_seconds for a, b in pairwise(progress))
 
 
 def test_the_seed_decides(start):
@@ -104,8 +105,13 @@ def test_a_finished_run_trains_nothing(start, tmp_path):
     assert again[-1].epoch == 7
 
 
-@pytest.mark.parametrize(("config", "words"), [(ToyConfig(bad_loss_at=2), "'loss' became nan in epoch 2"),
-                                               (ToyConfig(bad_prediction_at=3), "not finite after epoch 3")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (ToyConfig(bad_loss_at=2), "'loss' became nan in epoch 2"),
+        (ToyConfig(bad_prediction_at=3), "not finite after epoch 3"),
+    ],
+)
 def test_divergence_is_an_outcome_with_a_reason(start, config, words):
     with pytest.raises(DivergedError, match=words):
         list(start(config))
