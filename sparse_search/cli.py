@@ -75,6 +75,8 @@ def leaderboard_command(
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Rank what is finished, on validation scores; what cannot be compared is kept apart."""
+    # PyArrow imports pandas wherever it finds it, a third of this command's time; printing needs none of it.
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
     from sparse_search.leaderboard import query, rank, searched_settings, shortlist
     from sparse_search.store import Store
 

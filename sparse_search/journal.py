@@ -154,9 +154,13 @@ class StudyJournal:
         self._optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def failures(self) -> list[str]:
-        """Why trials were given up, one line each."""
-        given_up = (frozen for frozen in self._trials() if _outcome(frozen) == "failed")
-        return [f"{self.study.title}, trial {frozen.number}: {frozen.user_attrs['reason']}" for frozen in given_up]
+        """Why trials were given up: one line for each different reason; tracebacks are in the records."""
+        reasons: dict[str, list[int]] = {}
+        for frozen in self._trials():
+            if _outcome(frozen) == "failed":
+                last_line = frozen.user_attrs["reason"].strip().splitlines()[-1]
+                reasons.setdefault(last_line, []).append(frozen.number)
+        return [f"{self.study.title}, trial {', '.join(map(str, numbers))}: {why}" for why, numbers in reasons.items()]
 
     def _trials(self) -> list[FrozenTrial]:
         return self._optuna.get_trials(deepcopy=False)

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.rows import METRIC_COLUMNS, SEARCHED
 from sparse_search.statistics import score_interval
-from sparse_search.store import Store, write_table
+from sparse_search.store import Store, first_of_each, plain_array, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,8 @@ def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
     """
     if metric not in METRIC_COLUMNS:
         raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
-    complete = _once(runs.filter(pc.field("status") == "complete"))
+    # Runs that must be equal, trained in several sweeps, count once.
+    complete = first_of_each(runs.filter(pc.field("status") == "complete"), ["run_id", "predictor"])
     grouped = complete.group_by([*RANKING, *TRIAL], use_threads=False).aggregate(
         [(name, "mean") for name in _MEANS]
         + [(name, "first") for name in _KEPT]
@@ -148,13 +150,6 @@ def write_leaderboards(store: Store) -> list[Path]:
     return written
 
 
-def _once(runs: pa.Table) -> pa.Table:
-    """Runs that must be equal, trained in several sweeps, count once."""
-    numbered = runs.append_column("position", pa.array(range(len(runs)), pa.int64()))
-    first = numbered.group_by(["run_id", "predictor"]).aggregate([("position", "min")])["position_min"]
-    return runs.take(first.sort())
-
-
 def _num_tried(runs: pa.Table) -> dict[tuple[Any, ...], int]:
     """Per ranking and method, how many configurations the search looked at, early-stopped ones included."""
     keys = [*RANKING, "method"]
@@ -165,20 +160,19 @@ def _num_tried(runs: pa.Table) -> dict[tuple[Any, ...], int]:
 def _numbered(table: pa.Table, metric: str, num_tried: Mapping[tuple[Any, ...], int]) -> pa.Table:
     """Adds rank, interval and number of configurations tried."""
     ranks: list[int] = []
-    intervals, tried = [], []
+    intervals: list[tuple[float, float]] = []
+    tried: list[int] = []
     previous: tuple[Any, ...] | None = None
     for row in table.select([*RANKING, "method", "confusion_json_list"]).to_pylist():
         key = tuple(row[name] for name in RANKING)
         ranks.append(ranks[-1] + 1 if key == previous else 1)
         previous = key
         confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
-        intervals.append(score_interval(confusions, metric) or (None, None))
+        intervals.append(score_interval(confusions, metric) or (np.nan, np.nan))
         tried.append(num_tried[(*key, row["method"])])
-    for name, values, kind in (
-        ("rank", ranks, pa.int64()),
-        ("low", [low for low, _ in intervals], pa.float64()),
-        ("high", [high for _, high in intervals], pa.float64()),
-        ("num_tried", tried, pa.int64()),
-    ):
-        table = table.append_column(name, pa.array(values, kind))
+    low_high = np.array(intervals, dtype=np.float64).reshape(-1, 2)
+    columns = {"rank": np.array(ranks, np.int64), "num_tried": np.array(tried, np.int64)}
+    for name, values in (columns | {"low": low_high[:, 0], "high": low_high[:, 1]}).items():
+        array = plain_array(values)
+        table = table.append_column(name, pc.if_else(pc.is_nan(array), None, array))
     return table

@@ -17,8 +17,10 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
 from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SCHEMA_VERSION, curve_rows, run_rows, table_of
@@ -178,8 +180,19 @@ def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _distinct(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """All rows once, under the schema and whatever configuration columns occur."""
-    table = pa.concat_tables([schema.empty_table(), *tables], promote_options="permissive")
-    keys = [name for name in ("record_id", "predictor", "epoch") if name in table.column_names]
-    numbered = table.select(keys).append_column("position", pa.array(range(len(table)), pa.int64()))
-    first = numbered.group_by(keys).aggregate([("position", "min")])["position_min"]
-    return table if len(first) == len(table) else table.take(first.sort())
+    table = pa.concat_tables([pa.Table.from_batches([], schema=schema), *tables], promote_options="permissive")
+    return first_of_each(table, [name for name in ("record_id", "predictor", "epoch") if name in table.column_names])
+
+
+def first_of_each(table: pa.Table, keys: list[str]) -> pa.Table:
+    """The first row of each combination of keys, in the order of the table."""
+    if len(table.group_by(keys).aggregate([])) == len(table):
+        return table
+    numbered = table.select(keys).append_column("position", plain_array(np.arange(len(table))))
+    return table.take(numbered.group_by(keys).aggregate([("position", "min")])["position_min"].sort())
+
+
+def plain_array(values: NDArray[Any]) -> pa.Array:
+    """Numbers as an Arrow array, without a copy."""
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])

@@ -1,0 +1,45 @@
+# Every target makes the virtual environment and installs when needed, and says what it does.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check fast-test format bench clean
+
+demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
+	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
+	$(BIN)/sparse-search demo
+
+test: $(STAMP)  ## the whole suite; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
+	@echo "== test: the whole suite on two processes (about 5 minutes on two cores)"
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(STAMP)  ## format, lint, import contract, types, fast tests
+	@echo "== check: format"
+	$(BIN)/ruff format --check .
+	@echo "== check: lint"
+	$(BIN)/ruff check .
+	@echo "== check: import contract"
+	$(BIN)/lint-imports --no-logo
+	@echo "== check: types"
+	$(BIN)/mypy
+	@echo "== check: fast tests"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not ray" tests/search_spaces tests/sparse_search tests/trainables/core
+
+format: $(STAMP)  ## put everything into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## how long the commands take to start
+	$(BIN)/python bench/startup.py
+
+clean:  ## remove the environment and caches; results stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(STAMP): pyproject.toml
+	@echo "== installing into $(VENV): about 6 GB with PyTorch's CUDA libraries, two to six minutes the first time"
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.12 …')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $(STAMP)

@@ -1,0 +1,72 @@
+"""How long the commands that should be instant take to start, as whole processes.
+
+    python bench/startup.py
+
+Compared in the same run to `python -c pass` and to importing torch and ray, which these commands avoid.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sparse_search.store import Store
+
+ROUNDS = 7
+TARGET_SECONDS = 0.5
+
+
+def record(number: int) -> dict:
+    scores = {
+        "num_images": 10, "accuracy": 0.7, "balanced_accuracy": 0.7, "macro_f1": 0.7, "auroc": 0.8,
+        "calibration_error": 0.1, "log_loss": 0.6, "confusion": [[4, 1], [2, 3]],
+    }  # fmt: skip
+    plain = dict.fromkeys(
+        ("sweep", "study", "start", "dataset", "source", "content_hash", "label_set_hash", "reason", "device", "host",
+         "finished_at", "precision"), "digits",
+    ) | dict.fromkeys(
+        ("shots", "label_set", "fold", "label_budget", "epochs", "evaluate_every", "seed", "threads", "protocol"), 1
+    )  # fmt: skip
+    return plain | {
+        "record_id": f"{number:012x}", "run_id": f"r{number}", "trial_id": f"t{number}", "number": number,
+        "method": "supervised", "predictors": ["supervised"], "config": {"image_size": 32, "lr": 1e-3 * (number + 1)},
+        "official": True, "validation": "realistic", "status": "complete", "wall_seconds": 1.0,
+        "peak_memory_bytes": None, "versions": {},
+        "curve": [{"epoch": 1, "seconds": 1.0, "losses": {}, "scores": {"supervised": scores}}],
+    }  # fmt: skip
+
+
+def seconds(command: list[str]) -> list[float]:
+    taken = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - started)
+    return taken
+
+
+def main() -> None:
+    call = "from sparse_search.cli import main; main()"
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        store.prepare()
+        for number in range(200):
+            store.write(record(number))
+        store.compact()
+        commands = {
+            "python -c pass": ["-c", "pass"],
+            "sparse-search --help": ["-c", call, "--help"],
+            "sparse-search leaderboard (200 runs)": ["-c", call, "leaderboard", "--results", folder],
+            "import torch, ray.tune": ["-c", "import torch, ray.tune"],
+        }
+        print(f"{'command':40s} {'fastest':>8s} {'median':>8s}  target")
+        for name, command in commands.items():
+            taken = seconds(command)
+            target = f"< {TARGET_SECONDS} s" if "sparse-search" in name else ""
+            print(f"{name:40s} {min(taken):7.2f}s {statistics.median(taken):7.2f}s  {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What the shell does, from Python or a notebook: define a sweep, run it, look, export."""
+
+# %% A sweep is plain values: the same keys as in a YAML file.
+import tempfile
+from pathlib import Path
+
+from sparse_search.export import export, write_export
+from sparse_search.leaderboard import leaderboard
+from sparse_search.run import run
+from sparse_search.sweep import parse_sweep
+
+results = Path(tempfile.mkdtemp(prefix="sparse-search-"))
+
+sweep = parse_sweep(
+    {
+        "name": "notebook",
+        "datasets": ["digits"],
+        "shots": [5],
+        "image_size": 16,
+        "epochs": 10,
+        "evaluate_every": 5,
+        "methods": {
+            "supervised": {
+                "trials": 3,
+                "settings": {"classifier": "test_resnet", "lr": 1e-3},
+                "search": ["lr", "w_mixup"],
+            },
+            "constant": {},
+        },
+    }
+)
+
+# %% Run it. Interrupt it, run the cell again: it goes on.
+summary = run(sweep, results)
+print(summary.studies)
+
+# %% The leaderboard is a DataFrame.
+frame = leaderboard(results, dataset="digits", shots=5)
+print(frame[["rank", "predictor", "start", "balanced_accuracy", "low", "high", "train_seconds"]])
+
+# %% The best configuration, ready for `python -m trainables --config`.
+best = export(results, dataset="digits", shots=5)
+write_export(best, results / "best.yaml")
+print(results / "best.yaml", best["config"])
