@@ -69,7 +69,7 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
 def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
     """One row per trial and predictor, best first within each ranking, with an interval and the count of rivals.
 
-    A trial counts when it is complete on all of its label sets. Equal scores are ordered by log-loss.
+    A trial counts when it is complete on all of its label sets. Equal scores are ordered by AUROC, then log-loss.
 
     Raises:
         ConfigError: an unknown metric.
@@ -86,11 +86,8 @@ def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
     names = [name.removesuffix("_mean").removesuffix("_first") for name in grouped.column_names]
     table = grouped.rename_columns(names)
     better = "ascending" if metric in SMALLER_IS_BETTER else "descending"
-    order = [(name, "ascending") for name in RANKING] + [
-        (metric, better),
-        ("log_loss", "ascending"),
-        ("trial_id", "ascending"),
-    ]
+    order = [(name, "ascending") for name in RANKING]
+    order += [(metric, better), ("auroc", "descending"), ("log_loss", "ascending"), ("trial_id", "ascending")]
     table = table.sort_by(order)
     return _numbered(table, metric, _num_tried(runs))
 

@@ -35,6 +35,7 @@ def ray_session() -> Iterator[None]:
     """Ray for the time of a sweep: the cluster that RAY_ADDRESS names, else this machine; left as it was found."""
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is told by us, without a traceback
     started = not ray.is_initialized()
     if started and "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")

@@ -143,7 +143,9 @@ def test_the_seed_decides(name, make_task):
 @learning
 def test_it_trains_in_bf16(name, make_task):
     exact, rounded = (list(start(name, make_task(), precision=precision))[-1] for precision in ("no", "bf16"))
-    assert exact.losses != rounded.losses
+    assert rounded.scores
+    if hasattr(find_method(name).config, "classifier"):
+        assert exact.losses != rounded.losses
 
 
 @methods

@@ -1,0 +1,57 @@
+"""A method that misbehaves as it is told to: a user's own, named as `flaky:METHOD`."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+
+from search_spaces.core.config import MethodConfig
+from search_spaces.core.ranges import Choice
+from trainables.core.method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlakyConfig(MethodConfig):
+    """What to do in the third epoch."""
+
+    behaviour: Annotated[str, Choice("fine", "nan", "raise", "die once", "die")] = "fine"
+
+
+class Flaky:
+    def __init__(self, config: FlakyConfig, task: Any, accelerator: Any) -> None:
+        self.config, self.num_classes, self.epoch = config, task.num_classes, 0
+
+    def epochs(self) -> Iterator[Mapping[str, float]]:
+        while True:
+            self.epoch += 1
+            with Path(os.environ["FLAKY_LOG"]).open("a") as log:
+                log.write(f"{self.config.behaviour} {self.epoch}\n")
+            yield {"loss": self._misbehave() if self.epoch == 3 else 1.0}
+
+    def _misbehave(self) -> float:
+        seen = Path(os.environ["FLAKY_LOG"]).read_text().count(f"{self.config.behaviour} 3\n")
+        match self.config.behaviour:
+            case "nan":
+                return float("nan")
+            case "raise":
+                raise RuntimeError("the disk is on fire")
+            case "die":
+                os._exit(1)
+            case "die once" if seen == 1:
+                os._exit(1)
+        return 1.0
+
+    def predict(self, images_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"flaky": torch.full((len(images_BCHW), self.num_classes), 1 / self.num_classes)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch = state["epoch"]
+
+
+METHOD = Method(FlakyConfig, ("classification",), Flaky, ("flaky",))

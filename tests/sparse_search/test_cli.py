@@ -1,0 +1,145 @@
+"""The command line as a person meets it: whole processes, real files."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from .conftest import TINY
+
+CALL = "from sparse_search.cli import main; main()"
+
+
+def call(*arguments, cwd):
+    command = [sys.executable, "-c", CALL, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
+
+
+def write_sweep(folder, **changes):
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes))
+    return path
+
+
+def write_npz(path, num_images=40):
+    labels = np.arange(num_images)[:, None] % 2
+    images = np.zeros((num_images, 28, 28), np.uint8)
+    splits = {f"{split}_{kind}": array for split in ("train", "val", "test") for kind, array in
+              (("images", images), ("labels", labels))}  # fmt: skip
+    np.savez(path, **splits)
+
+
+def sparse_with(**settings):
+    return {"methods": {"sparse": {"settings": settings}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"datasets": ["pneumoniamnist"]}, ["pneumoniamnist.npz"]),
+        ({"datasets": ["broken.npz"]}, ["broken.npz"]),
+        ({"datasets": ["pneumonia"]}, ["did you mean 'pneumoniamnist'"]),
+        ({"shots": [5000]}, ["5000", "class"]),
+        ({"methods": {"sprase": {}}}, ["'sprase' is unknown", "did you mean 'sparse'"]),
+        (sparse_with(percentile=1.7), ["SparseConfig.percentile: 1.7 is impossible, expected between 0 and 0.99"]),
+        (sparse_with(percentil=0.7), ["no field 'percentil'", "did you mean 'percentile'"]),
+    ],
+    ids=[
+        "missing file",
+        "truncated npz",
+        "unknown data",
+        "5000 shots",
+        "unknown method",
+        "impossible",
+        "unknown field",
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, changes, words):
+    write_npz(tmp_path / "whole.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "broken.npz").write_bytes(whole[: len(whole) // 2])
+    sweep = write_sweep(tmp_path, **changes)
+    done = call("run", sweep, "--results", tmp_path / "results", "--data-root", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.strip().splitlines()
+    assert len(line) == 1, done.stderr
+    assert line[0].startswith("error: ")
+    assert all(word in line[0] for word in words), line[0]
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "missing.yaml"], "cannot read missing.yaml"),
+        (["run", "sweep.yaml", "--results", "file"], "cannot write results to"),
+        (["leaderboard"], "no finished run in"),
+        (["leaderboard", "--metric", "acuracy"], "no finished run"),
+        (["export", "--dataset", "digits", "--shots", "5"], "no finished run with dataset digits, shots 5"),
+        (["leaderbord"], "No such command"),
+    ],
+)
+def test_other_mistakes(tmp_path, arguments, words):
+    (tmp_path / "file").write_text("in the way")
+    write_sweep(tmp_path)
+    done = call(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["", "run", "status", "leaderboard", "export", "methods", "datasets", "demo"], ids=lambda c: c or "help"
+)
+def test_help_teaches(tmp_path, command):
+    done = call(*([command] if command else []), "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert len(done.stdout) > 100
+
+
+@pytest.mark.parametrize("command", ["--help", "leaderboard"])
+def test_quick_commands_load_neither_torch_nor_ray(tmp_path, command):
+    code = (
+        f"import sys; sys.argv = ['sparse-search', '{command}']\n"
+        "from sparse_search.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'ray', 'optuna', 'pandas', 'accelerate'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "[]" in done.stderr
+
+
+def test_a_leaderboard_in_every_format(tmp_path, store, make_record):
+    import csv
+    import io
+    import json
+
+    for number in range(3):
+        store.write(make_record(number, lr=1e-3 * (number + 1), start="" if number else "default"))
+    table = call("leaderboard", "--results", store.folder, cwd=tmp_path).stdout
+    assert "digits, 5 shots" in table
+    assert "lr=0.001" in table
+    assert "(default)" in table
+    rows = list(csv.DictReader(io.StringIO(call("leaderboard", "--all", "--format", "csv", "--results", store.folder,
+                                                cwd=tmp_path).stdout)))  # fmt: skip
+    assert [row["rank"] for row in rows] == ["1", "2", "3"]
+    loaded = json.loads(call("leaderboard", "--format", "json", "--results", store.folder, cwd=tmp_path).stdout)
+    assert loaded[0]["num_tried"] == 3
+
+
+def test_methods_and_datasets_are_listed(tmp_path):
+    methods = call("methods", cwd=tmp_path).stdout
+    assert all(word in methods for word in ("sparse: presets paper, reference", "percentile", "supervised", "constant"))
+    write_npz(tmp_path / "pneumoniamnist.npz")
+    datasets = call("datasets", "--data-root", tmp_path, cwd=tmp_path).stdout
+    (line,) = [line for line in datasets.splitlines() if "pneumoniamnist" in line]
+    assert "28 px" in line
+
+
+def test_status_before_anything_ran(tmp_path):
+    done = call("status", write_sweep(tmp_path), "--results", tmp_path / "results", cwd=tmp_path)
+    assert "0/5" in done.stdout
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,144 @@
+"""Whole sweeps on a real Ray: to the end, killed, failing, exported and trained again."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from search_spaces.core.yaml_files import read_yaml
+from sparse_search.store import Store
+
+from .conftest import TINY
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+CALL = "from sparse_search.cli import main; main()"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(TINY))
+    return tmp_path
+
+
+def start(folder, *arguments, **environment):
+    command = [sys.executable, "-c", CALL, *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    )  # fmt: skip
+
+
+def call(folder, *arguments, **environment):
+    process = start(folder, *arguments, **environment)
+    out, error = process.communicate(timeout=300)
+    return process.returncode, out, error
+
+
+def finished(folder):
+    """(method, number) of every finished trial."""
+    return Counter((row["method"], row["number"]) for row in Store(folder / "results").runs().to_pylist())
+
+
+def wait_for(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.1)
+
+
+def num_records(folder):
+    return len(list((folder / "results").glob("records/*/*.json")))
+
+
+def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(folder):
+    killed = start(folder, "run", "sweep.yaml")
+    wait_for(lambda: num_records(folder) >= 2)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+
+    code, out, error = call(folder, "run", "sweep.yaml")
+    assert code == 0, error
+    assert "5/5" in out
+    assert "1/1" in out
+    trials = finished(folder)
+    assert len(trials) == 6
+    assert set(trials.values()) == {1}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results" / "records").rglob("*.json")}
+
+    assert call(folder, "run", "sweep.yaml")[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder / "results" / "records").rglob("*.json")} == before
+
+    code, out, _ = call(folder, "leaderboard", "--dataset", "digits", "--shots", "2")
+    assert re.search(r"constant[^\n]*0\.100", out), out
+
+    code, out, error = call(folder, "export", "--dataset", "digits", "--shots", "2", "-o", "best.yaml")
+    assert code == 0, error
+    expected = read_yaml(folder / "best.yaml")["evidence"]["scores"]
+    trained = subprocess.run([sys.executable, "-m", "trainables", "--config", "best.yaml"], cwd=folder, check=True,
+                             capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    printed = dict(re.findall(r"(\w+) (\d\.\d+)", trained.stdout.partition("validation scores")[2]))
+    for metric in ("balanced_accuracy", "accuracy", "auroc"):
+        assert float(printed[metric]) == expected[metric]
+
+
+def test_every_kind_of_failure_has_its_outcome(folder):
+    flaky = {"trials": 5, "search": ["behaviour"]}
+    sweep = TINY | {"methods": {"flaky:METHOD": flaky}, "retries": 1, "pruner": "none", "evaluate_every": 2}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}", "FLAKY_LOG": str(folder / "log")}
+    code, out, error = call(folder, "run", "sweep.yaml", **paths)
+    assert code == 1
+    assert "the disk is on fire" in error
+    assert "the worker process died" in error
+    assert "Traceback" not in error
+    rows = Store(folder / "results").runs().to_pylist()
+    outcomes = Counter((row["config.behaviour"], row["status"]) for row in rows)
+    assert outcomes == {
+        ("fine", "complete"): 1, ("nan", "diverged"): 1, ("die once", "complete"): 1, ("raise", "failed"): 2,
+    }  # fmt: skip
+    (reason,) = {row["reason"] for row in rows if row["status"] == "failed"}
+    assert "Traceback" in reason
+    log = Counter((folder / "log").read_text().splitlines())
+    assert log["die once 1"] == 1  # went on from its checkpoint after the second epoch
+    assert log["die once 3"] == 2
+    assert log["die 3"] == 2
+    assert call(folder, "run", "sweep.yaml", **paths)[0] == 1
+    assert Counter((folder / "log").read_text().splitlines()) == log
+
+
+def test_one_driver_a_sweep_and_ctrl_c_says_how_to_go_on(folder):
+    first = start(folder, "run", "sweep.yaml")
+    wait_for(lambda: num_records(folder) >= 1)
+    code, _, error = call(folder, "run", "sweep.yaml")
+    assert code == 2
+    assert f"being run by process {first.pid}" in error
+    code, out, _ = call(folder, "status", "sweep.yaml")
+    assert code == 0
+    assert "supervised" in out
+    first.send_signal(signal.SIGINT)
+    out, error = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "the same command goes on" in out
+    assert "Traceback" not in error
+
+
+def test_the_example_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/search_from_python.py"], cwd=tmp_path, capture_output=True, text=True,
+        check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "balanced_accuracy" in done.stdout
+    best = Path(done.stdout.strip().splitlines()[-1].split()[0])
+    assert read_yaml(best)["method"] == "supervised"
+    shutil.rmtree(best.parent)

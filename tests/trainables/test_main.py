@@ -1,0 +1,62 @@
+"""`python -m trainables` as a person meets it."""
+
+import pytest
+
+from trainables.__main__ import main
+
+SMALL = ["--set", "classifier=test_resnet", "--set", "image_size=16", "--epochs", "2", "--threads", "1"]
+
+
+def test_trains_and_prints_the_same_scores_again(capsys):
+    arguments = ["supervised", "--dataset", "digits", "--shots", "2", "--set", "lr=1e-3", *SMALL]
+    outputs = []
+    for _ in range(2):
+        assert main(arguments) == 0
+        outputs.append(capsys.readouterr().out.partition("validation scores")[2])
+    assert "balanced_accuracy" in outputs[0]
+    assert outputs[0] == outputs[1]
+
+
+def test_progress_names_epochs_and_scores(capsys):
+    assert main(["constant", "--epochs", "4", "--evaluate-every", "2", "--label-set", "3", "--label-set", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "epoch 2/4" in out
+    assert "label set 3: 50 labelled, 1097 unlabelled, 50 validation" in out
+    assert "mean of 2 runs" in out
+
+
+def test_goes_on_from_checkpoints(capsys, tmp_path):
+    arguments = ["constant", "--epochs", "4", "--evaluate-every", "2", "--checkpoints", str(tmp_path)]
+    main(arguments)
+    capsys.readouterr()
+    main(arguments)
+    assert "(from checkpoint)" in capsys.readouterr().out
+
+
+def test_a_preset_and_a_change(capsys):
+    small = ["--set", "width=4", "--set", "critic_width=4", "--set", "unsup_fraction=0.02", *SMALL]
+    assert main(["sparse", "--preset", "reference", "--shots", "1", *small]) == 0
+    assert "sparse_ens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sprase"], "did you mean 'sparse'"),
+        ([], "name a method"),
+        (["constant", "--shots", "5000"], "5000"),
+        (["constant", "--dataset", "digit"], "did you mean 'digits'"),
+        (["sparse", "--set", "percentile=1.7"], "percentile: 1.7 is impossible"),
+        (["sparse", "--set", "percentile"], "expected FIELD=VALUE"),
+        (["sparse", "--preset", "papr"], "did you mean 'paper'"),
+        (["constant", "--validation", "full"], "'full' is unknown"),
+        (["supervised", "--set", "classifier=resnet10tt"], "resnet10t"),
+        (["--config", "missing.yaml"], "cannot read missing.yaml"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
