@@ -36,7 +36,7 @@ print(summary.studies)
 
 # %% The leaderboard is a DataFrame.
 frame = leaderboard(results, dataset="digits", shots=5)
-print(frame[["rank", "predictor", "start", "balanced_accuracy", "low", "high", "train_seconds"]])
+print(frame[["rank", "predictor", "start", "balanced_accuracy", "low", "high", "train_seconds"]].to_string())
 
 # %% The best configuration, ready for `python -m trainables --config`.
 best = export(results, dataset="digits", shots=5)

@@ -105,10 +105,10 @@ def shortlist(ranked: pa.Table) -> pa.Table:
 
 
 def searched_settings(runs: pa.Table) -> dict[str, list[str]]:
-    """Per method, the configuration fields that take more than one value: what tells its rows apart."""
+    """Per method, the configuration fields in which its searched trials differ: what tells its rows apart."""
     varying: dict[str, list[str]] = {}
     for method in pc.unique(runs["method"]).to_pylist():
-        own = runs.filter(pc.field("method") == method)
+        own = runs.filter((pc.field("method") == method) & (pc.field("start") == ""))
         columns = [name for name in own.column_names if name.startswith(SEARCHED)]
         varying[method] = [
             name.removeprefix(SEARCHED)

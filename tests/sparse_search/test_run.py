@@ -96,7 +96,7 @@ def test_every_kind_of_failure_has_its_outcome(folder):
     sweep = TINY | {"methods": {"flaky:METHOD": flaky}, "retries": 1, "pruner": "none", "evaluate_every": 2}
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}", "FLAKY_LOG": str(folder / "log")}
-    code, out, error = call(folder, "run", "sweep.yaml", **paths)
+    code, _, error = call(folder, "run", "sweep.yaml", **paths)
     assert code == 1
     assert "the disk is on fire" in error
     assert "the worker process died" in error
