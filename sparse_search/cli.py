@@ -56,7 +56,10 @@ class Format(StrEnum):
 
 @app.command("run")
 def run_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root: DataRoot = None) -> None:
-    """Run a sweep, or go on with it after an interruption: the same command.
+    """Run a sweep, or go on with it: the same command.
+
+    Kill it at any moment and type the same line again: nothing is lost, nothing is repeated. Raise `trials` in the
+    file and only the difference is run.
 
     Exit code 0: everything finished; 1: some trials failed for good; 2: something to mend first; 130: stopped.
     """
@@ -65,7 +68,7 @@ def run_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root:
 
 @app.command("status")
 def status_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root: DataRoot = None) -> None:
-    """Show where a sweep stands, also from another shell while it runs."""
+    """Show where a sweep stands, also while it runs."""
     from sparse_search.progress import status_table
     from sparse_search.run import status
 
@@ -84,7 +87,11 @@ def leaderboard_command(
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Rank what is finished, on validation scores; what cannot be compared is kept apart."""
+    """Rank what is finished by validation scores.
+
+    Shows, per method, the best configuration and beside it the default and the presets. What cannot be compared
+    (other data, validation, image size or pretraining) is ranked apart.
+    """
     sys.meta_path.insert(0, _NoPandas())
     from sparse_search.leaderboard import query, rank, searched_settings, shortlist
     from sparse_search.store import Store
@@ -106,7 +113,11 @@ def export_command(
     metric: Annotated[str, typer.Option(help="What is best.")] = "balanced_accuracy",
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write the best configuration and its evidence to a file that `python -m trainables --config` trains."""
+    """Write the best configuration to a file.
+
+    The file holds everything that `python -m trainables --config FILE` needs to train it again, and the evidence:
+    scores with interval, how many configurations were tried, hashes of data and label sets, versions.
+    """
     from sparse_search.export import export, write_export
 
     values = export(results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric)
@@ -117,7 +128,7 @@ def export_command(
 
 @app.command("methods")
 def methods_command() -> None:
-    """List the methods, their presets and what a search may vary."""
+    """List the methods, their presets and search ranges."""
     from rich.table import Table
 
     from search_spaces.core.ranges import space_of
@@ -125,7 +136,11 @@ def methods_command() -> None:
 
     for name in method_names():
         config = find_method(name).config
-        table = Table(title=f"{name}: presets {', '.join(config.presets) or 'none'}", title_justify="left")
+        title = f"{name}: presets {', '.join(config.presets) or 'none'}"
+        if not space_of(config):
+            typer.echo(f"{title}, nothing to search\n")
+            continue
+        table = Table(title=title, title_justify="left")
         for column in ("searched", "default", "range"):
             table.add_column(column)
         for field, range_ in space_of(config).items():
@@ -135,7 +150,7 @@ def methods_command() -> None:
 
 @app.command("datasets")
 def datasets_command(data_root: DataRoot = None) -> None:
-    """List the data sets, and which of them are on this machine."""
+    """List the data sets, and which are on this machine."""
     from rich.table import Table
 
     from trainables.data.catalog import CATALOG
@@ -156,7 +171,11 @@ def datasets_command(data_root: DataRoot = None) -> None:
 
 @app.command("demo")
 def demo_command(results: Results = DEFAULT_RESULTS) -> None:
-    """A real sweep in a few minutes: SPARSE and supervised on handwritten digits, 5 labelled images per class."""
+    """Run a real sweep on bundled images in minutes.
+
+    SPARSE and a supervised classifier on scikit-learn's digits, 5 labelled images per class; then the leaderboard
+    and the best configuration.
+    """
     from sparse_search.export import export, write_export
 
     sweep = Path(__file__).parent / "sweeps" / "demo.yaml"

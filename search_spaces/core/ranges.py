@@ -25,6 +25,9 @@ class Float:
     def __post_init__(self) -> None:
         _check_ends(self.low, self.high, self.log)
 
+    def __str__(self) -> str:
+        return f"{self.low:g} … {self.high:g}{', log' if self.log else ''}"
+
     def __contains__(self, value: object) -> bool:
         return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
 
@@ -46,6 +49,9 @@ class Int:
             raise ConfigError(f"the ends of a whole-number range must be whole, got {self.low}..{self.high}")
         _check_ends(self.low, self.high, self.log)
 
+    def __str__(self) -> str:
+        return f"{self.low} … {self.high}, whole{', log' if self.log else ''}"
+
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
 
@@ -64,6 +70,9 @@ class Choice:
         if not options or len(set(map(repr, options))) != len(options):
             raise ConfigError(f"a choice needs different options, got {list(options)}")
         object.__setattr__(self, "options", options)
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.options))
 
     def __contains__(self, value: object) -> bool:
         return any(value == option and type(value) is type(option) for option in self.options)
