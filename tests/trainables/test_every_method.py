@@ -1,5 +1,6 @@
 """What every method must satisfy, on the smallest configuration of its real code; a new one is found by its file."""
 
+import gc
 from dataclasses import fields, replace
 
 import pytest
@@ -153,6 +154,17 @@ def test_closing_early_is_clean(name, make_task):
     iterator = start(name, make_task(), epochs=100)
     next(iterator)
     iterator.close()
+
+
+@methods
+def test_a_finished_run_leaves_no_network_behind(name, make_task):
+    def num_networks():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects())
+
+    before = num_networks()
+    list(start(name, make_task()))
+    assert num_networks() <= before
 
 
 @methods

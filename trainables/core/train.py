@@ -1,5 +1,6 @@
 """The one driver: seeds, epochs, evaluation, checkpoints, timing; the same for every method."""
 
+import gc
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -80,10 +81,10 @@ def train(
         raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
     seed_everything(seed, 0)
     try:
-        learner = method.build(config, task, accelerator)
-        yield from _train(learner, task, budget, seed, accelerator, checkpoints)
-    finally:
-        accelerator.free_memory()  # it holds networks and optimisers; one process serves many runs
+        yield from _train(method.build(config, task, accelerator), task, budget, seed, accelerator, checkpoints)
+    finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
+        accelerator.free_memory()
+        gc.collect()
 
 
 def _train(
