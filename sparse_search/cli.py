@@ -55,7 +55,14 @@ class Format(StrEnum):
 
 
 @app.command("run")
-def run_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root: DataRoot = None) -> None:
+def run_command(
+    sweep: SweepFile,
+    results: Results = DEFAULT_RESULTS,
+    data_root: DataRoot = None,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Try again what failed for good, once its cause is mended.")
+    ] = False,
+) -> None:
     """Run a sweep, or go on with it: the same command.
 
     Kill it at any moment and type the same line again: nothing is lost, nothing is repeated. Raise `trials` in the
@@ -63,7 +70,7 @@ def run_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root:
 
     Exit code 0: everything finished; 1: some trials failed for good; 2: something to mend first; 130: stopped.
     """
-    raise typer.Exit(_run(sweep, results, data_root))
+    raise typer.Exit(_run(sweep, results, data_root, retry_failed))
 
 
 @app.command("status")
@@ -190,26 +197,29 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
     try:
         app()
-    except UserError as mistake:
+    except (UserError, OSError) as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
 
 
-def _run(sweep: Path, results: Path, data_root: Path | None) -> int:
+def _run(sweep: Path, results: Path, data_root: Path | None, retry_failed: bool = False) -> int:
     from sparse_search.progress import status_table
     from sparse_search.run import run
 
     console = _console()
     try:
-        summary = run(sweep, results, data_root=data_root, console=console)
+        summary = run(sweep, results, data_root=data_root, retry_failed=retry_failed, console=console)
     except KeyboardInterrupt:
         console.print("stopped; nothing is lost: the same command goes on")
         return 130
     console.print(status_table(summary.studies))
     for failure in summary.failures:
         print(f"failed: {failure}", file=sys.stderr)
+    if summary.failures:
+        print("mend the cause, then try these again:  sparse-search run … --retry-failed", file=sys.stderr)
     for path in summary.leaderboards:
         console.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
     return 0 if summary.ok else 1
@@ -245,7 +255,7 @@ def _ranking_table(
     data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
     table = Table(
         title=f"{shared['dataset']}, {shared['shots']} shots · {shared['image_size']} px · {shared['validation']} "
-        f"validation of {rows[0]['num_images']:g} images · {data}",
+        f"validation of {rows[0]['num_images']:g} images · label sets {shared['label_sets']} · {data}",
         title_justify="left",
         caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
         "validation images at the last epoch, mean over label sets; 95 % interval from the number of images alone; "
@@ -256,7 +266,7 @@ def _ranking_table(
     table.add_column("#", justify="right")
     table.add_column("method")
     table.add_column("configuration", ratio=1, overflow="fold")
-    for name in (*extra, "balanced acc.", "95 %", "accuracy", "AUROC", "tried", "label sets", "seconds"):
+    for name in (*extra, "balanced acc.", "95 %", "accuracy", "AUROC", "tried", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*_cells(row, searched[row["method"]], metric, extra))
@@ -274,7 +284,6 @@ def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: 
         _score(row["accuracy"]),
         _score(row["auroc"]),
         str(row["num_tried"]),
-        str(len(row["label_set_list"])),
         f"{row['train_seconds']:.1f}",
     ]
 
@@ -283,7 +292,7 @@ def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
     import json
 
     config = json.loads(row["config_json"])
-    values = (f"{name}={_short(config[name])}" for name in searched)
+    values = (f"{name}={_short(config[name])}" for name in searched if name in config)
     start = f"({row['start']}) " if row["start"] else ""
     return f"{row['config_id'][:6]} {start}{' '.join(values)}"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml
-from sparse_search.leaderboard import query, rank
+from sparse_search.leaderboard import RANKING, query, rank
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.store import Store, write_atomically
 
@@ -30,11 +30,14 @@ def export(
     rows = [row for row in ranked if config_id is None or row["config_id"].startswith(config_id)]
     if not rows:
         raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
-    rankings = {row["content_hash"] + row["validation"] + str(row["image_size"]) for row in rows}
-    if len(rankings) > 1 and config_id is None:
+    rankings = {tuple(row[name] for name in RANKING) for row in rows}
+    if config_id and len({row["config_id"] for row in rows}) > 1:
+        raise ResultsError(f"'{config_id}' begins several configurations; give more of its digits")
+    if len(rankings) > 1:
+        differing = [name for position, name in enumerate(RANKING) if len({key[position] for key in rankings}) > 1]
         raise ResultsError(
-            f"{dataset} with {shots} shots has {len(rankings)} rankings that must not be compared (data, validation or "
-            "image size differ); name a configuration of the leaderboard with --config-id"
+            f"{len(rankings)} rankings fit, which differ in {', '.join(differing)} and must not be compared; "
+            "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
         )
     return _trial(rows[0]) | {"evidence": _evidence(rows[0], metric)}
 
@@ -63,6 +66,7 @@ def _trial(row: dict[str, Any]) -> dict[str, Any]:
         "shots": row["shots"],
         "validation": row["validation"],
         "label_sets": sorted(set(row["label_set_list"])),
+        "device": row["processor"],
     } | {name: row[name] for name in ("epochs", "evaluate_every", "seed", "precision", "threads")}
 
 

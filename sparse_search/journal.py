@@ -1,30 +1,29 @@
 """The one truth of a search: studies in Optuna's journal, with states that mean what they say.
 
-RUNNING    being trained, or was when the driver died: adopted again at the next start
-COMPLETE   trained on every label set at full budget
-PRUNED     stopped early; or diverged (user attribute `outcome`), with the worst value, so that the
-           sampler learns to avoid it
-FAIL       the infrastructure failed, or a repeat of known values: never a score. The same values are
-           enqueued again, up to `retries` times
-WAITING    enqueued: the default, the presets, retries
+    RUNNING    being trained, or was when the driver died: adopted again at the next start
+    COMPLETE   trained on every label set at full budget
+    PRUNED     stopped early; or diverged (attribute `outcome`), with the worst value, so that the sampler learns
+    FAIL       the infrastructure failed, or a repeat of known values: never a score
+    WAITING    enqueued: the default, the presets, and retries (attribute `retry_of`)
+
+A failed trial without a retry has been given up; `retry_given_up` tries it again.
 """
 
-import warnings
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from sparse_search.distributions import suggest
-from sparse_search.sweep import Study, Sweep
+from sparse_search.samplers import new_pruner, new_sampler
+from sparse_search.sweep import Study
 from trainables.core.trial import Trial
 
 WORST = 0.0
@@ -42,14 +41,14 @@ class StudyStatus:
 
     title: str
     planned: int
-    complete: int
-    pruned: int
-    diverged: int
-    failed: int
+    complete: int = 0
+    pruned: int = 0
+    diverged: int = 0
+    failed: int = 0
     """Given up after all retries."""
 
-    running: int
-    best: float | None
+    running: int = 0
+    best: float | None = None
     """Best objective among the complete trials."""
 
     @property
@@ -57,67 +56,66 @@ class StudyStatus:
         """Trials that need no more work."""
         return self.complete + self.pruned + self.diverged + self.failed
 
+    @property
+    def num_open(self) -> int:
+        """Trials still to be asked for."""
+        return max(0, self.planned - self.finished - self.running)
+
 
 class StudyJournal:
     """One study: what is planned, what is known, what comes next."""
 
-    def __init__(self, study: Study, storage: JournalStorage) -> None:
+    def __init__(self, study: Study, storage: JournalStorage, *, look_only: bool = False) -> None:
         self.study = study
-        self._exhausted = False
+        if look_only:
+            self._optuna = optuna.load_study(study_name=study.name, storage=storage)
+            return
         self._optuna = optuna.create_study(
             study_name=study.name,
             storage=storage,
             direction="maximize",
-            pruner=_pruner(study.sweep),
+            pruner=new_pruner(study.sweep),
             load_if_exists=True,
         )
 
     def propose_starts(self) -> None:
         """Enqueues the default and the presets, once in the life of the study."""
         known = {frozen.user_attrs.get("start") for frozen in self._trials()}
-        for start in self.study.plan.starts:
+        for start, config in self.study.plan.starts.items():
             if start not in known:
-                self._optuna.enqueue_trial(self._start_params(start), user_attrs={"start": start})
+                attributes = {"start": start, "config": write_config(config)}
+                self._optuna.enqueue_trial(self._params_of(config), user_attrs=attributes)
 
     def status(self) -> StudyStatus:
         """Counts and the best value."""
-        outcomes = [_outcome(frozen) for frozen in self._trials()]
-        complete = [frozen.value for frozen in self._trials() if frozen.state == TrialState.COMPLETE]
+        trials = self._trials()
+        outcomes = [self._outcome(frozen) for frozen in trials]
         done = {name: outcomes.count(name) for name in ("complete", "pruned", "diverged", "failed", "running")}
         planned = self.study.plan.trials
-        if self._exhausted:
-            planned = min(planned, sum(done.values()))
-        return StudyStatus(
-            title=self.study.title,
-            planned=planned,
-            best=max((value for value in complete if value is not None), default=None),
-            **done,
-        )
-
-    def num_open(self) -> int:
-        """Trials still to be asked for."""
-        status = self.status()
-        return max(0, status.planned - status.finished - status.running)
+        if "exhausted" in self._optuna.user_attrs:
+            planned = min(planned, sum(done.values()) + outcomes.count("waiting"))
+        values = [frozen.value for frozen in trials if frozen.state == TrialState.COMPLETE]
+        best = max((value for value in values if value is not None), default=None)
+        return StudyStatus(self.study.title, planned, best=best, **done)
 
     def running(self) -> Iterator[tuple[optuna.Trial, Trial]]:
         """Trials that a driver left behind, with what they train."""
         for frozen in self._trials():
             if frozen.state == TrialState.RUNNING:
                 trial = optuna.Trial(self._optuna, frozen._trial_id)
-                yield trial, self._planned(trial)
+                planned = self._admit(trial)
+                if planned:
+                    yield trial, planned
 
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
         """The next trial and what it trains; None when the space has nothing new."""
         for _ in range(MOST_REPEATS):
-            self._optuna.sampler = _sampler(self.study, len(self._trials()))
+            self._optuna.sampler = new_sampler(self.study, len(self._trials()))
             trial = self._optuna.ask()
-            planned = self._planned(trial)
-            if planned.trial_id not in self._known():
-                trial.set_user_attr("trial_id", planned.trial_id)
+            planned = self._admit(trial)
+            if planned:
                 return trial, planned
-            trial.set_user_attr("outcome", "repeat")
-            self._optuna.tell(trial, state=TrialState.FAIL)
-        self._exhausted = True
+        self._optuna.set_user_attr("exhausted", True)
         return None
 
     def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
@@ -135,53 +133,78 @@ class StudyJournal:
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     def diverge(self, trial: optuna.Trial, reason: str, step: int) -> None:
-        """The trial has no score: an outcome that the sampler should learn from."""
+        """The trial has no score after `step`: an outcome that the sampler should learn from."""
         trial.set_user_attr("outcome", "diverged")
         trial.set_user_attr("reason", reason)
-        self.report(trial, step, WORST)
+        trial.report(WORST, step + 1)
         self.prune(trial)
 
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
         """The trial failed through no fault of its values; they are tried again while retries are left."""
         attempt = trial.user_attrs.get("attempt", 0)
-        attributes = {name: trial.user_attrs[name] for name in ("start",) if name in trial.user_attrs}
         trial.set_user_attr("reason", reason)
         if retry and attempt < self.study.sweep.retries:
-            attributes |= {"attempt": attempt + 1, "checkpoints": checkpoint_number(trial)}
-            self._optuna.enqueue_trial(trial.params, user_attrs=attributes)
-        else:
-            trial.set_user_attr("outcome", "failed")
+            self._try_again(self._trials()[trial.number], attempt + 1)  # before the tell: a kill in between repeats it
         self._optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def retry_given_up(self) -> None:
+        """Enqueues once more what was given up."""
+        for frozen in self._given_up():
+            self._try_again(frozen, 0)
 
     def failures(self) -> list[str]:
         """Why trials were given up: one line for each different reason; tracebacks are in the records."""
         reasons: dict[str, list[int]] = {}
-        for frozen in self._trials():
-            if _outcome(frozen) == "failed":
-                last_line = frozen.user_attrs["reason"].strip().splitlines()[-1]
-                reasons.setdefault(last_line, []).append(frozen.number)
+        for frozen in self._given_up():
+            last_line = frozen.user_attrs["reason"].strip().splitlines()[-1]
+            reasons.setdefault(last_line, []).append(frozen.number)
         return [f"{self.study.title}, trial {', '.join(map(str, numbers))}: {why}" for why, numbers in reasons.items()]
 
     def _trials(self) -> list[FrozenTrial]:
         return self._optuna.get_trials(deepcopy=False)
 
-    def _known(self) -> set[str]:
-        return {
-            f.user_attrs["trial_id"]
-            for f in self._trials()
-            if f.state != TrialState.FAIL and "trial_id" in f.user_attrs
-        }
+    def _given_up(self) -> list[FrozenTrial]:
+        return [frozen for frozen in self._trials() if self._outcome(frozen) == "failed"]
 
-    def _planned(self, trial: optuna.Trial) -> Trial:
-        start: str | None = trial.user_attrs.get("start")
-        names = self._start_params(start) if start else self.study.plan.space
+    def _outcome(self, frozen: FrozenTrial) -> str:
+        """The state in our words; empty for a repeat and for what is tried again."""
+        outcome = str(frozen.user_attrs.get("outcome", ""))
+        if frozen.state == TrialState.FAIL:
+            retried = any(other.user_attrs.get("retry_of") == frozen.number for other in self._trials())
+            return "" if outcome == "repeat" or retried else "failed"
+        return outcome or frozen.state.name.lower()
+
+    def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
+        kept = {name: frozen.user_attrs[name] for name in ("start", "config") if name in frozen.user_attrs}
+        checkpoints = frozen.user_attrs.get("checkpoints", frozen.number)
+        attributes = kept | {"retry_of": frozen.number, "attempt": attempt, "checkpoints": checkpoints}
+        self._optuna.enqueue_trial(frozen.params, user_attrs=attributes)
+
+    def _admit(self, trial: optuna.Trial) -> Trial | None:
+        """What the trial trains; None, and the trial is told so, when another one has these values already."""
+        base = self._base_of(trial)
+        names = self._params_of(base) if "start" in trial.user_attrs else self.study.plan.space
         params = {name: suggest(trial, name, self.study.plan.space[name]) for name in names}
-        return self.study.trial(start, params)
+        planned = self.study.trial(base, params)
+        if planned.trial_id in self._known_beside(trial.number):
+            trial.set_user_attr("outcome", "repeat")
+            self._optuna.tell(trial, state=TrialState.FAIL)
+            return None
+        trial.set_user_attr("trial_id", planned.trial_id)
+        return planned
 
-    def _start_params(self, start: str) -> dict[str, Any]:
+    def _known_beside(self, number: int) -> set[str]:
+        others = (frozen for frozen in self._trials() if frozen.number != number and frozen.state != TrialState.FAIL)
+        return {frozen.user_attrs["trial_id"] for frozen in others if "trial_id" in frozen.user_attrs}
+
+    def _base_of(self, trial: optuna.Trial) -> MethodConfig:
+        """The configuration below the searched values: the start's own, kept with it, else the sweep's default."""
+        settings = self.study.plan.settings
+        return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
+
+    def _params_of(self, start: MethodConfig) -> dict[str, Any]:
         """The searched values of a start; one outside its range is no parameter of that trial."""
-        config = self.study.plan.starts[start]
-        values = {name: getattr(config, name) for name in self.study.plan.space}
+        values = {name: getattr(start, name) for name in self.study.plan.space}
         return {name: value for name, value in values.items() if value in self.study.plan.space[name]}
 
 
@@ -194,50 +217,21 @@ def open_journal(path: Path) -> JournalStorage:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
-    except OSError as problem:
-        raise ResultsError(f"cannot open the journal {path}: {problem.strerror}") from problem
+    except (OSError, ValueError) as problem:
+        raise ResultsError(f"cannot read the journal {path}: {problem}") from problem
+
+
+def mend_journal(path: Path) -> None:
+    """Removes a last line that a full disk or a power cut left half written: that step never happened.
+
+    Only for the one driver of a sweep.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def checkpoint_number(trial: optuna.Trial) -> int:
     """Number under which a trial's checkpoints lie: a retry goes on from those of the first attempt."""
     number: int = trial.user_attrs.get("checkpoints", trial.number)
     return number
-
-
-def _outcome(frozen: FrozenTrial) -> str:
-    """`complete`, `pruned`, `diverged`, `failed`, `running`; empty for what will be tried again or is waiting."""
-    match frozen.state:
-        case TrialState.COMPLETE:
-            return "complete"
-        case TrialState.PRUNED:
-            return str(frozen.user_attrs.get("outcome", "pruned"))
-        case TrialState.RUNNING:
-            return "running"
-        case TrialState.FAIL if frozen.user_attrs.get("outcome") == "failed":
-            return "failed"
-    return ""
-
-
-def _sampler(study: Study, num_known: int) -> BaseSampler:
-    """A sampler for the next trial, seeded by what is known: a restarted driver asks what it would have asked."""
-    seed = int.from_bytes(sha256(f"{study.sweep.seed}/{study.name}/{num_known}".encode()).digest()[:4], "big")
-    if study.sweep.sampler == "random":
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            n_startup_trials=max(4, min(10, study.plan.trials // 3)),
-            seed=seed,
-        )
-
-
-def _pruner(sweep: Sweep) -> BasePruner:
-    match sweep.pruner:
-        case "median":
-            return MedianPruner(n_startup_trials=4)
-        case "halving":
-            return SuccessiveHalvingPruner(min_resource=sweep.evaluate_every, reduction_factor=3)
-    return NopPruner()

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.rows import METRIC_COLUMNS, SEARCHED
@@ -17,14 +19,14 @@ from sparse_search.store import Store, first_of_each, plain_array, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-RANKING = ("dataset", "shots", "validation", "image_size", "pretrained", "content_hash", "protocol")
+RANKING = ("dataset", "shots", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol")
 """Rows that differ in one of these never share a ranking."""
 
 TRIAL = ("method", "predictor", "trial_id")
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 _KEPT = (
     "source", "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed",
-    "precision", "threads", "selection", "device", "versions_json",
+    "precision", "threads", "processor", "selection", "device", "versions_json", "num_runs",
 )  # fmt: skip
 _MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")
 
@@ -63,6 +65,8 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
             f"no finished run{' with ' + words if words else ''} in {store.folder}; "
             "run a sweep first, or name its folder with --results"
         )
+    if "complete" not in pc.unique(runs["status"]).to_pylist():
+        raise ResultsError(f"no trial is complete yet: {len(runs)} rows of pruned, diverged or failed ones; run it on")
     return runs
 
 
@@ -76,15 +80,18 @@ def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
     """
     if metric not in METRIC_COLUMNS:
         raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
-    # Runs that must be equal, trained in several sweeps, count once.
-    complete = first_of_each(runs.filter(pc.field("status") == "complete"), ["run_id", "predictor"])
-    grouped = complete.group_by([*RANKING, *TRIAL], use_threads=False).aggregate(
-        [(name, "mean") for name in _MEANS]
-        + [(name, "first") for name in _KEPT]
-        + [(name, "list") for name in ("label_set", "label_set_hash", "run_id", "confusion_json")]
+    # Runs that must be equal, trained in several sweeps, count once; their order does not depend on that of files.
+    complete = runs.filter(pc.field("status") == "complete").sort_by(
+        [("label_set", "ascending"), ("fold", "ascending")]
     )
-    names = [name.removesuffix("_mean").removesuffix("_first") for name in grouped.column_names]
-    table = grouped.rename_columns(names)
+    complete = first_of_each(complete, ["trial_id", "run_id", "predictor"])
+    grouped = complete.group_by([*RANKING, *TRIAL], use_threads=False).aggregate(
+        [(name, "list") for name in (*_MEANS, "label_set", "label_set_hash", "run_id", "confusion_json")]
+        + [(name, "first") for name in _KEPT]
+        + [("run_id", "count")]
+    )
+    table = grouped.rename_columns([name.removesuffix("_first") for name in grouped.column_names])
+    table = _with_means(table.filter(pc.field("run_id_count") == pc.field("num_runs")))
     better = "ascending" if metric in SMALLER_IS_BETTER else "descending"
     order = [(name, "ascending") for name in RANKING]
     order += [(metric, better), ("auroc", "descending"), ("log_loss", "ascending"), ("trial_id", "ascending")]
@@ -101,7 +108,7 @@ def shortlist(ranked: pa.Table) -> pa.Table:
         if key not in seen or row["start"]:
             kept.append(position)
         seen.add(key)
-    return ranked.take(kept)
+    return ranked.take(pa.array(kept, pa.int64()))
 
 
 def searched_settings(runs: pa.Table) -> dict[str, list[str]]:
@@ -142,9 +149,25 @@ def write_leaderboards(store: Store) -> list[Path]:
         here = (pc.field("dataset") == cell["dataset"]) & (pc.field("shots") == cell["shots"])
         name = "".join(c if c.isalnum() or c in "._-" else "_" for c in cell["dataset"])
         path = store.folder / "leaderboards" / f"{name}-{cell['shots']}shot.parquet"
-        write_table(path, rank(runs.filter(here)))
-        written.append(path)
+        ranked = rank(runs.filter(here))
+        if len(ranked):
+            write_table(path, ranked)
+            written.append(path)
     return written
+
+
+def _with_means(table: pa.Table) -> pa.Table:
+    """Means over runs, exactly rounded, so that training again gives the same digits; null where a run has none."""
+    for name in _MEANS:
+        lists = table[f"{name}_list"].to_pylist()
+        means = [fmean(values) if values and None not in values else np.nan for values in lists]
+        table = table.append_column(name, _nullable(np.array(means, np.float64)))
+    return table.drop_columns([f"{name}_list" for name in _MEANS])
+
+
+def _nullable(values: NDArray[np.float64]) -> pa.Array:
+    array = plain_array(values)
+    return pc.if_else(pc.is_nan(array), None, array)
 
 
 def _num_tried(runs: pa.Table) -> dict[tuple[Any, ...], int]:
@@ -165,11 +188,10 @@ def _numbered(table: pa.Table, metric: str, num_tried: Mapping[tuple[Any, ...], 
         ranks.append(ranks[-1] + 1 if key == previous else 1)
         previous = key
         confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
-        intervals.append(score_interval(confusions, metric) or (np.nan, np.nan))
+        same_images = row["validation"] == "official"
+        intervals.append(score_interval(confusions, metric, same_images=same_images) or (np.nan, np.nan))
         tried.append(num_tried[(*key, row["method"])])
     low_high = np.array(intervals, dtype=np.float64).reshape(-1, 2)
-    columns = {"rank": np.array(ranks, np.int64), "num_tried": np.array(tried, np.int64)}
-    for name, values in (columns | {"low": low_high[:, 0], "high": low_high[:, 1]}).items():
-        array = plain_array(values)
-        table = table.append_column(name, pc.if_else(pc.is_nan(array), None, array))
-    return table
+    table = table.append_column("rank", plain_array(np.array(ranks, np.int64)))
+    table = table.append_column("num_tried", plain_array(np.array(tried, np.int64)))
+    return table.append_column("low", _nullable(low_high[:, 0])).append_column("high", _nullable(low_high[:, 1]))

@@ -48,6 +48,12 @@ class RunRow:
     content_hash: str
     official: bool
     shots: int
+    label_sets: str
+    """Every label set of the trial, in order."""
+
+    num_runs: int
+    """Runs of the trial: its label sets times its folds."""
+
     label_set: int
     fold: int
     label_set_hash: str
@@ -68,6 +74,9 @@ class RunRow:
     seed: int
     precision: str
     threads: int
+    processor: str
+    """`cpu` or `gpu`."""
+
     protocol: int
     num_images: int | None
     balanced_accuracy: float | None
@@ -81,6 +90,8 @@ class RunRow:
     wall_seconds: float
     peak_memory_bytes: int | None
     device: str
+    """Its name."""
+
     host: str
     versions_json: str
     finished_at: str

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from search_spaces.core.errors import LockedError
-from sparse_search.journal import StudyJournal, StudyStatus, open_journal
+from sparse_search.journal import StudyJournal, StudyStatus, mend_journal, open_journal
 from sparse_search.leaderboard import write_leaderboards
 from sparse_search.progress import Display
 from sparse_search.schedule import execute, num_workers, ray_session
@@ -19,6 +19,7 @@ from sparse_search.searcher import JournalSearcher
 from sparse_search.store import Store
 from sparse_search.sweep import Study, Sweep, load_sweep
 from trainables.data.draw import check_few_shot
+from trainables.data.source import data_root as resolve_root
 
 RESULTS = Path("results")
 
@@ -35,8 +36,8 @@ class Summary:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failures
+        """Whether the plan is complete and nothing failed."""
+        return not self.failures and all(status.finished >= status.planned for status in self.studies)
 
 
 def run(
@@ -44,23 +45,25 @@ def run(
     results: Path | str = RESULTS,
     *,
     data_root: Path | str | None = None,
+    retry_failed: bool = False,
     console: Console | None = None,
 ) -> Summary:
     """Runs a sweep to its end and returns how it ended; called again after any interruption, it goes on.
 
-    Everything a user can get wrong is checked before the first trial. Test labels are not read.
+    Sweep, data and results folder are checked before the first trial. Test labels are not read. With `retry_failed`,
+    trials that were given up are tried again.
 
     Raises:
         UserError: sweep, data or results folder cannot be used, or another driver holds the sweep.
     """
     sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
-    root = Path(data_root).resolve() if data_root else None
+    root = resolve_root(Path(data_root) if data_root else None).resolve()
     store = Store(Path(results).resolve())
     studies = plan_studies(sweep, root)
     store.prepare()
     folder = sweep_folder(store.folder, sweep)
     with _lock(folder):
-        journals = _journals(studies, folder)
+        journals = _journals(studies, folder, retry_failed)
         if any(journal.status().finished < journal.status().planned for journal in journals):
             _execute(sweep, journals, store, root, console or Console(quiet=True))
         return Summary(
@@ -80,9 +83,9 @@ def status(
     storage = open_journal(path) if path.exists() else None
     begun = {known.study_name for known in storage.get_all_studies()} if storage else set()
     return [
-        StudyJournal(study, storage).status()
+        StudyJournal(study, storage, look_only=True).status()
         if storage and study.name in begun
-        else StudyStatus(study.title, study.plan.trials, 0, 0, 0, 0, 0, None)
+        else StudyStatus(study.title, study.plan.trials)
         for study in studies
     ]
 
@@ -119,11 +122,14 @@ def _execute(
             execute(sweep, searcher, workers, folder, display)
 
 
-def _journals(studies: Sequence[Study], folder: Path) -> list[StudyJournal]:
+def _journals(studies: Sequence[Study], folder: Path, retry_failed: bool) -> list[StudyJournal]:
+    mend_journal(folder / "journal.log")
     storage = open_journal(folder / "journal.log")
     journals = [StudyJournal(study, storage) for study in studies]
     for journal in journals:
         journal.propose_starts()
+        if retry_failed:
+            journal.retry_given_up()
     return journals
 
 

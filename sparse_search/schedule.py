@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import ray
 from ray import tune
+from ray.tune.error import TuneError
 
-from search_spaces.core.errors import ConfigError
+from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.searcher import JournalPruner, JournalSearcher
 from sparse_search.sweep import Sweep
 from sparse_search.worker import run_trial
@@ -23,6 +24,7 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its table cannot be switched off
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records are the log
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in a worker as in the driver
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: the journal needs no saving
     "TUNE_RESULT_BUFFER_LENGTH": "1",  # a result decides about early stopping at once
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -71,7 +73,11 @@ def num_workers(sweep: Sweep) -> int:
 
 
 def execute(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path, callback: tune.Callback) -> None:
-    """Runs until the searcher is finished. `folder` is Tune's scratch space: made here, removed at the end."""
+    """Runs until the searcher is finished. `folder` is Tune's scratch space: made here, removed at the end.
+
+    Raises:
+        ResultsError: the sweep had to end early; the same command goes on.
+    """
     scratch = folder / f"tune-{uuid4().hex[:8]}"
     for left in folder.glob("tune-*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -97,5 +103,11 @@ def execute(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's advice on features that are not used
-        tuner.fit()
-    shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            tuner.fit()
+        except TuneError as problem:
+            raise ResultsError(f"Ray Tune gave up: {str(problem).strip().splitlines()[-1]}") from problem
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.problem:
+        raise ResultsError(f"{searcher.problem}; mend this, and the same command goes on")

@@ -13,11 +13,14 @@ import optuna
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search_spaces.core.errors import UserError
 from sparse_search.journal import StudyJournal, checkpoint_number
 from sparse_search.store import Store
 from sparse_search.worker import VALUE, Job
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.trial import Trial
+
+MOST_FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -40,34 +43,55 @@ class JournalSearcher(Searcher):
         self._store = store
         self._checkpoints = checkpoints
         self._data_root = data_root
+        self.problem = ""
+        """Why the sweep has to end early; empty while all is well."""
+
+        self._failures_in_a_row = 0
         self._live: dict[str, _Live] = {}
         self._left = [(journal, *left) for journal in journals for left in journal.running()]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration; None while only running trials are left; FINISHED at the end."""
+        if self.problem:
+            return None if self._live else Searcher.FINISHED
         if self._left:
             return self._start(trial_id, *self._left.pop(0))
-        by_share = sorted(self.journals, key=lambda journal: 1 - journal.num_open() / journal.study.plan.trials)
-        for journal in by_share:
-            asked = journal.ask() if journal.num_open() else None
+        for journal in sorted(self.journals, key=_share_started):
+            asked = journal.ask() if journal.status().num_open else None
             if asked:
                 return self._start(trial_id, journal, *asked)
         return None if self._live else Searcher.FINISHED
 
     def should_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Notes an intermediate result; whether the pruner stops the trial here."""
+        """Notes an intermediate result; whether the pruner stops the trial here, or the sweep is ending."""
         live = self._live[trial_id]
+        if self.problem:
+            return True
         return not result["final"] and live.journal.report(live.trial, result["step"], result[VALUE])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Keeps the records, then tells the journal: a kill in between repeats only this step."""
-        live = self._live.pop(trial_id)
-        if error or not result or VALUE not in result:
-            live.journal.fail(live.trial, "the worker process died", retry=True)
+        """Keeps the records, then tells the journal: a kill in between repeats only this step.
+
+        Nothing is raised into Tune: a driver that cannot write ends the sweep, its trials stay RUNNING in the journal
+        and are adopted by the next one.
+        """
+        live = self._live.pop(trial_id, None)
+        if live is None or self.problem:
             return
-        status = result["outcome"] or ("complete" if result["final"] else "pruned")
+        try:
+            status = self._tell(live, None if error else result)
+            self._watch_failures(status, live)
+        except (UserError, OSError) as problem:
+            self.problem = str(problem)
+
+    def _tell(self, live: _Live, result: dict[str, Any] | None) -> str:
+        if not result or VALUE not in result:
+            live.journal.fail(live.trial, "the worker process died", retry=True)
+            return "failed"
+        status: str = result["outcome"] or ("complete" if result["final"] else "pruned")
         for record in json.loads(result["records"]):
-            self._store.write(record | {"status": status, "reason": result["reason"]})
+            ending = {"status": status, "reason": result["reason"], "record_id": f"{record['record_id']}-{status}"}
+            self._store.write(record | ending)
         match status:
             case "complete":
                 live.journal.complete(live.trial, result[VALUE])
@@ -79,6 +103,14 @@ class JournalSearcher(Searcher):
                 live.journal.fail(live.trial, result["reason"], retry=result["retry"])
         if status != "failed":
             Checkpoints(Path(live.job.checkpoints)).remove()
+        return status
+
+    def _watch_failures(self, status: str, live: _Live) -> None:
+        """Ends a sweep in which nothing works any more, before it burns the whole plan."""
+        self._failures_in_a_row = self._failures_in_a_row + 1 if status == "failed" else 0
+        if self._failures_in_a_row == MOST_FAILURES_IN_A_ROW:
+            reasons = live.journal.failures() or ["the worker process died"]
+            self.problem = f"{MOST_FAILURES_IN_A_ROW} trials in a row failed, so the sweep was stopped: {reasons[-1]}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its parts for a restore that never happens."""
@@ -108,10 +140,13 @@ class JournalSearcher(Searcher):
             objective=study.sweep.objective,
             checkpoints=str(self._checkpoints / study.folder / str(checkpoint_number(trial))),
             data_root=str(self._data_root) if self._data_root else None,
-            cpu=study.sweep.gpus_per_trial == 0,
         )
         self._live[trial_id] = _Live(journal, trial, job)
         return {"job": job.to_json()}
+
+
+def _share_started(journal: StudyJournal) -> float:
+    return 1 - journal.status().num_open / journal.study.plan.trials
 
 
 class JournalPruner(FIFOScheduler):

@@ -8,7 +8,9 @@ import numpy as np
 Confusion = Sequence[Sequence[int]]
 
 
-def score_interval(confusions: Sequence[Confusion], metric: str, level: float = 0.95) -> tuple[float, float] | None:
+def score_interval(
+    confusions: Sequence[Confusion], metric: str, *, same_images: bool = False, level: float = 0.95
+) -> tuple[float, float] | None:
     """Wilson interval of a score: where it would lie with endless validation images; None for other metrics.
 
     The number of images is the effective one: for balanced accuracy, K² / Σ 1/n_k, so that a class with few
@@ -18,6 +20,7 @@ def score_interval(confusions: Sequence[Confusion], metric: str, level: float = 
     Args:
         confusions: one K × K table of counts per run, rows are true classes.
         metric: `balanced_accuracy` or `accuracy`.
+        same_images: whether all runs are scored on the same images, which then count once.
         level: coverage.
 
     Source: Wilson, J. Am. Stat. Assoc. 22 (1927) 209.
@@ -25,7 +28,7 @@ def score_interval(confusions: Sequence[Confusion], metric: str, level: float = 
     if metric not in ("balanced_accuracy", "accuracy"):
         return None
     scores, sizes = zip(*(_score_and_size(confusion, metric) for confusion in confusions), strict=True)
-    return wilson_interval(float(np.mean(scores)), float(np.sum(sizes)), level)
+    return wilson_interval(float(np.mean(scores)), float(np.mean(sizes) if same_images else np.sum(sizes)), level)
 
 
 def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[float, float]:

@@ -116,15 +116,20 @@ def read_record(path: Path) -> dict[str, Any]:
     """A record from disk.
 
     Raises:
-        ResultsError: damaged, or written by a newer version.
+        ResultsError: damaged, foreign, or written by a newer version.
     """
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
-        version = record["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        if record["schema_version"] > SCHEMA_VERSION:
+            raise ResultsError(
+                f"{path} has schema version {record['schema_version']}, this program knows {SCHEMA_VERSION}; upgrade it"
+            )
+        if record["record_id"] != path.stem:
+            raise ValueError("its name is not its record_id")
+        for _, rows in TABLES.values():
+            list(rows(record))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
         raise ResultsError(f"{path} is no readable record ({problem}); move it away and try again") from problem
-    if version > SCHEMA_VERSION:
-        raise ResultsError(f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}; upgrade it")
     return record
 
 
@@ -166,7 +171,7 @@ def _merge(partition: Path) -> None:
         tables = [_read_part(part) for part in parts]
         _write_part(partition, _distinct(tables, tables[0].schema))
         for part in parts:
-            part.unlink()
+            part.unlink(missing_ok=True)
 
 
 def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -180,8 +185,20 @@ def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _distinct(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """All rows once, under the schema and whatever configuration columns occur."""
-    table = pa.concat_tables([pa.Table.from_batches([], schema=schema), *tables], promote_options="permissive")
+    empty = pa.Table.from_batches([], schema=schema)
+    table = pa.concat_tables([empty, *_without_clashes(list(tables))], promote_options="permissive")
     return first_of_each(table, [name for name in ("record_id", "predictor", "epoch") if name in table.column_names])
+
+
+def _without_clashes(tables: list[pa.Table]) -> list[pa.Table]:
+    """Drops configuration columns whose type differs between methods; `config_json` has every value."""
+    numbers = {pa.int64(), pa.float64()}
+    types: dict[str, set[pa.DataType]] = defaultdict(set)
+    for table in tables:
+        for field in table.schema:
+            types[field.name].add(field.type)
+    clashing = {name for name, found in types.items() if len(found) > 1 and not found <= numbers}
+    return [table.drop_columns(sorted(clashing & set(table.column_names))) for table in tables]
 
 
 def first_of_each(table: pa.Table, keys: list[str]) -> pa.Table:

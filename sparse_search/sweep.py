@@ -1,5 +1,6 @@
 """A sweep file becomes typed values: one sweep, many studies (method × dataset × shots)."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,13 +13,19 @@ from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
 from trainables.core.method import Validation, find_method
-from trainables.core.trial import PROTOCOL, Trial
+from trainables.core.trial import PRECISIONS, PROTOCOL, Trial
 from trainables.data.splits import VALIDATION_MODES
 
 OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "auroc")
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "halving", "none")
-CHOICES = {"objective": OBJECTIVES, "sampler": SAMPLERS, "pruner": PRUNERS, "validation": VALIDATION_MODES}
+CHOICES = {
+    "objective": OBJECTIVES,
+    "precision": PRECISIONS,
+    "pruner": PRUNERS,
+    "sampler": SAMPLERS,
+    "validation": VALIDATION_MODES,
+}
 MINIMA = {
     "image_size": 8, "epochs": 1, "evaluate_every": 1, "seed": 0, "cpus_per_trial": 1, "gpus_per_trial": 0,
     "workers": 1, "retries": 0,
@@ -123,9 +130,9 @@ class Study:
         """Its name as a folder may be called."""
         return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
 
-    def trial(self, start: str | None, params: Mapping[str, Any]) -> Trial:
-        """The trial of these searched values on top of a named start (the sweep's default when None)."""
-        sweep, base = self.sweep, self.plan.starts.get(start or "", self.plan.settings)
+    def trial(self, base: MethodConfig, params: Mapping[str, Any]) -> Trial:
+        """The trial of these searched values on top of a configuration."""
+        sweep = self.sweep
         return Trial(
             method=self.plan.name,
             config=read_config(type(base), write_config(base) | dict(params)),
@@ -138,6 +145,7 @@ class Study:
             seed=sweep.seed,
             precision=sweep.precision,
             threads=sweep.cpus_per_trial,
+            device="gpu" if sweep.gpus_per_trial else "cpu",
         )
 
 
@@ -167,7 +175,7 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     for name in ("name", "methods", "datasets", "shots"):
         if not values.get(name):
             raise ConfigError(f"a sweep needs '{name}'")
-    plain = dict(values)
+    plain = dict(values) | {"name": str(values["name"])}
     plain["datasets"] = _items("datasets", values["datasets"], str)
     plain["shots"] = _items("shots", values["shots"], int)
     plain["label_sets"] = _items("label_sets", values.get("label_sets", [0]), int)
@@ -180,7 +188,7 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     )
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
-        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), content_hash="").trial(None, {})
+        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), content_hash="").trial(plan.settings, {})
     return sweep
 
 
@@ -207,28 +215,28 @@ class _Plan:
             if key not in known:
                 raise ConfigError(f"there is no '{key}'{suggestion(str(key), known)}")
         given = self.body.get("settings") or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"settings: expected 'field: value' pairs, got {given!r}")
         if "image_size" in given:
             raise ConfigError("image_size stands at the top of a sweep: it is the same for every method")
         settings = read_config(config_type, {"image_size": self.image_size, **given})
         space = narrow(space_of(config_type), self.body.get("search"))
         _check_legal(settings, space)
-        return MethodPlan(
-            name=self.name,
-            trials=self._trials(space),
-            settings=settings,
-            space=space,
-            starts=self._starts(config_type, given),
-        )
-
-    def _trials(self, space: Space) -> int:
+        starts = self._starts(config_type, given)
         trials = self.body.get("trials", 10)
         if type(trials) is not int or trials < 1:
             raise ConfigError(f"trials: {trials!r} is impossible, expected a whole number from 1")
-        return trials if space else 1 + len(self.body.get("presets") or ())
+        return MethodPlan(
+            name=self.name,
+            trials=max(trials, len(starts)) if space else len(starts),
+            settings=settings,
+            space=space,
+            starts=starts,
+        )
 
     def _starts(self, config_type: type[MethodConfig], given: Mapping[str, Any]) -> dict[str, MethodConfig]:
         names = self.body.get("presets")
-        names = list(config_type.presets) if names is None else _items("presets", names, str) if names else ()
+        names = list(config_type.presets) if names is None else () if names == [] else _items("presets", names, str)
         starts = {"default": read_config(config_type, {"image_size": self.image_size, **given})}
         for name in names:
             preset = config_type.preset(name)
@@ -260,7 +268,7 @@ def _check_scalars(plain: Mapping[str, Any]) -> None:
         if name in plain and (type(value) not in kinds or value < low):  # type: ignore[operator]
             raise ConfigError(f"{name}: {value!r} is impossible, expected a number from {low}")
     gpus = plain.get("gpus_per_trial", 0)
-    if gpus > 1 and gpus != int(gpus):
+    if not math.isfinite(gpus) or (gpus > 1 and gpus != int(gpus)):
         raise ConfigError(f"gpus_per_trial: {gpus} is impossible, expected a fraction up to 1 or a whole number")
 
 

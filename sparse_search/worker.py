@@ -46,7 +46,6 @@ class Job:
     objective: str
     checkpoints: str
     data_root: str | None
-    cpu: bool
 
     def to_json(self) -> str:
         """One text, as Tune would take nested values apart."""
@@ -60,9 +59,10 @@ class Job:
 
 def run_trial(config: dict[str, str]) -> None:
     """Trains one trial and reports to Tune; the function that Tune calls."""
-    trained = _Training(Job.from_json(config["job"]))
+    trained: _Training | None = None
     outcome: dict[str, Any] = {}
     try:
+        trained = _Training(Job.from_json(config["job"]))
         for value in trained.evaluations():
             tune.report(trained.report(value))
     except (DivergedError, torch.OutOfMemoryError) as why:
@@ -71,7 +71,13 @@ def run_trial(config: dict[str, str]) -> None:
         outcome = {"outcome": "failed", "reason": str(why), VALUE: 0.0}
     except Exception:  # the boundary: a failure becomes a failed row with its traceback
         outcome = {"outcome": "failed", "reason": traceback.format_exc(), VALUE: 0.0, "retry": True}
-    tune.report(trained.report(trained.value, final=True) | outcome)
+    tune.report((trained.report(trained.value, final=True) if trained else _NOTHING) | outcome)
+
+
+_NOTHING: dict[str, Any] = {
+    VALUE: 0.0, "step": 0, "final": True, "outcome": "", "reason": "", "retry": False, "records": "[]",
+}  # fmt: skip
+"""Every key of a report: Tune insists on the same set each time."""
 
 
 class _Training:
@@ -93,7 +99,7 @@ class _Training:
             task = _task(trial.dataset, trial.shots, run.label_set, trial.validation, self.job.data_root, run.fold)
             self._records.append(self._record(run, task, curve, 0.0))
             folder = Path(self.job.checkpoints, f"{run.label_set}-{run.fold}")
-            for progress in run.train(task, cpu=self.job.cpu, checkpoints=Checkpoints(folder)):
+            for progress in run.train(task, checkpoints=Checkpoints(folder)):
                 self._step = position * self.trial.epochs + progress.epoch
                 if not progress.scores:
                     continue
@@ -101,19 +107,16 @@ class _Training:
                 self._records[-1] = self._record(run, task, curve, time.perf_counter() - started)
                 self.value = _mean([*finished, self._objective(progress)])
                 is_last = progress.epoch == self.trial.epochs and position == len(runs) - 1
-                if not progress.replayed and not is_last:
+                if not is_last:  # what a checkpoint replays is reported again: the driver may not have seen it
                     yield self.value
             finished.append(self._objective(curve[-1]))
 
     def report(self, value: float, *, final: bool = False) -> dict[str, Any]:
         """What Tune is told."""
-        return {
+        return _NOTHING | {
             VALUE: value,
             "step": self._step,
             "final": final,
-            "outcome": "",
-            "reason": "",
-            "retry": False,
             "records": json.dumps(self._records),
         }
 
@@ -126,6 +129,8 @@ class _Training:
         trial, job = self.trial, self.job
         return asdict(task.provenance) | {
             "record_id": short_hash({"run_id": run_id, "study": job.study, "number": job.number, "sweep": job.sweep}),
+            "num_runs": len(trial.runs()),
+            "label_sets": ", ".join(map(str, sorted(trial.label_sets))),
             "run_id": run_id,
             "trial_id": trial.trial_id,
             "sweep": job.sweep,
@@ -142,10 +147,11 @@ class _Training:
             "seed": trial.seed,
             "precision": trial.precision,
             "threads": trial.threads,
+            "processor": trial.device,
             "protocol": PROTOCOL,
             "wall_seconds": wall_seconds,
-            "peak_memory_bytes": _peak_memory_bytes(job.cpu),
-            "device": _device(job.cpu),
+            "peak_memory_bytes": _peak_memory_bytes(trial.device),
+            "device": _device(trial.device),
             "host": platform.node(),
             "versions": _versions(),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -171,16 +177,16 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _peak_memory_bytes(cpu: bool) -> int:
+def _peak_memory_bytes(device: str) -> int:
     """Of this trial on a GPU; of this process so far on a CPU."""
-    if not cpu and torch.cuda.is_available():
+    if device == "gpu":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @cache
-def _device(cpu: bool) -> str:
-    if not cpu and torch.cuda.is_available():
+def _device(device: str) -> str:
+    if device == "gpu":
         return torch.cuda.get_device_name()
     return platform.processor() or platform.machine()
 

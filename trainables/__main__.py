@@ -6,14 +6,14 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search_spaces.core.config import write_config
 from search_spaces.core.errors import ConfigError, UserError
 from search_spaces.core.yaml_files import parse_yaml, read_yaml
 
-TRIAL_FLAGS = ("dataset", "shots", "validation", "epochs", "evaluate_every", "seed", "precision", "threads")
+TRIAL_FLAGS = ("dataset", "shots", "validation", "epochs", "evaluate_every", "seed", "precision", "threads", "device")
 QUIET_SECONDS = 2.0
 
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _train(options)
-    except UserError as mistake:
+    except (UserError, OSError) as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="seed of initialisation and training (default: 0)")
     add("--precision", help="no (fp32, default), bf16 or fp16")
     add("--threads", type=int, help="CPU threads (default: all cores; with --config: as recorded)")
-    add("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
+    add("--device", help="cpu or gpu (default: gpu where there is one; with --config: as recorded)")
     add(
         "--data-root",
         type=Path,
@@ -87,8 +87,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _trial_values(options: argparse.Namespace) -> dict[str, Any]:
     """The trial that file and flags describe, as plain values; flags win."""
-    defaults = {"dataset": "digits", "shots": 5, "threads": os.cpu_count() or 1}
-    values: dict[str, Any] = defaults
+    import torch
+
+    device = "gpu" if torch.cuda.is_available() else "cpu"
+    values: dict[str, Any] = {"dataset": "digits", "shots": 5, "threads": os.cpu_count() or 1, "device": device}
     if options.config:
         values = read_yaml(options.config)
         values.pop("evidence", None)
@@ -98,34 +100,33 @@ def _trial_values(options: argparse.Namespace) -> dict[str, Any]:
     return values | {name: value for name, value in given.items() if value is not None}
 
 
-def _settings(options: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    from trainables.core.method import find_method
+def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> Any:
+    """The trial with a preset's settings and single changes on top of its own."""
+    from search_spaces.core.config import read_config, write_config
 
-    if options.preset:
-        config = write_config(find_method(options.method).config.preset(options.preset, **config))
-    for change in options.changes:
+    config_type = type(trial.config)
+    values = write_config(trial.config)
+    if preset:
+        config_type.preset(preset)  # known?
+        values |= config_type.presets[preset]
+    for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {change}: expected FIELD=VALUE")
-        config = config | parse_yaml(f"{name}: {value}", f"--set {change}")
-    return config
+        values |= parse_yaml(f"{name}: {value}", f"--set {change}")
+    return replace(trial, config=read_config(config_type, values))
 
 
 def _train(options: argparse.Namespace) -> int:
-    from trainables.core.checkpoint import Checkpoints
     from trainables.core.train import DivergedError
     from trainables.core.trial import Trial
 
-    values = _trial_values(options)
-    if options.preset and "method" in values:
-        options.method = values["method"]
-    trial = Trial.from_dict(values | {"config": _settings(options, values.get("config", {}))})
+    trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
     print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.epochs} epochs, {trial.threads} threads")
     results = []
     for run in trial.runs():
-        folder = options.checkpoints / trial.trial_id / f"{run.label_set}-{run.fold}" if options.checkpoints else None
         try:
-            results.append(_train_run(run, options, Checkpoints(folder) if folder else None))
+            results.append(_train_run(run, options))
         except DivergedError as why:
             print(f"label set {run.label_set}: diverged: {why}")
             return 1
@@ -133,13 +134,17 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train_run(run: Any, options: argparse.Namespace, checkpoints: Any) -> dict[str, Any]:
+def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
+    from trainables.core.checkpoint import Checkpoints
+
     task = run.task(options.data_root)
+    folder = options.checkpoints / run.run_id(task.provenance.content_hash) if options.checkpoints else None
+    checkpoints = Checkpoints(folder) if folder else None
     sizes = f"{len(task.labelled)} labelled, {len(task.unlabelled_NCHW)} unlabelled, {len(task.validation)} validation"
     print(f"label set {run.label_set}" + (f" fold {run.fold}" if run.fold else "") + f": {sizes}", flush=True)
     printed = time.monotonic()
     scores: Mapping[str, Any] = {}
-    for progress in run.train(task, cpu=options.cpu, checkpoints=checkpoints):
+    for progress in run.train(task, checkpoints=checkpoints):
         scores = progress.scores or scores
         if progress.scores or time.monotonic() - printed > QUIET_SECONDS:
             printed = time.monotonic()

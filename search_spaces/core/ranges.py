@@ -111,6 +111,8 @@ def narrow(space: Space, overrides: Mapping[str, Any] | Sequence[str] | None) ->
         return dict(space)
     if isinstance(overrides, str) or not isinstance(overrides, Mapping | Sequence):
         raise ConfigError(f"'search' must be a list of names or a mapping of name to range, got {overrides!r}")
+    if not all(isinstance(name, str) for name in overrides):
+        raise ConfigError(f"'search' must be a list of names or a mapping of name to range, got {overrides!r}")
     wanted = overrides if isinstance(overrides, Mapping) else dict.fromkeys(overrides)
     for name in wanted:
         if name not in space:

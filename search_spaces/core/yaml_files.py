@@ -1,4 +1,4 @@
-"""YAML as people write it: safe, with `1e-4` a number and a repeated key a mistake."""
+"""YAML as people write it: safe, `1e-4` is a number, `no` is a text, a repeated key is a mistake."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from search_spaces.core.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader with YAML 1.2 numbers (PyYAML reads `1e-4` as text) and without repeated keys."""
+    """Safe loader with YAML 1.2 numbers and booleans (PyYAML reads `1e-4` as text, `no` as false)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping; a repeated key is an error, not a silent overwrite."""
@@ -25,6 +25,13 @@ class _Dumper(yaml.SafeDumper):
     """Safe dumper that quotes a text which the loader would take for a number."""
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 for _side in (_Loader, _Dumper):
     _side.add_implicit_resolver(  # type: ignore[no-untyped-call]
         "tag:yaml.org,2002:float",

@@ -17,7 +17,11 @@ def filled(store, make_record):
         config = write_config(SupervisedConfig(lr=lr, image_size=32))
         for label_set in (0, 1):
             confusion = GOOD if number else ((3, 2), (2, 3))
-            store.write(make_record(number, label_set=label_set, config=config, confusion=confusion))
+            store.write(
+                make_record(
+                    number, label_set=label_set, label_sets="0, 1", num_runs=2, config=config, confusion=confusion
+                )
+            )
     return store
 
 
@@ -54,8 +58,9 @@ def test_no_answer(filled):
 
 
 def test_rankings_that_must_not_be_compared_need_a_choice(filled, make_record):
-    filled.write(make_record(7, content_hash="other"))
-    with pytest.raises(ResultsError, match="2 rankings that must not be compared"):
+    filled.write(make_record(7, label_sets="0, 1", config={"image_size": 32, "pretrained": "tag"}))
+    filled.write(make_record(7, label_set=1, content_hash="other"))
+    with pytest.raises(ResultsError, match="3 rankings fit, which differ in label_sets, pretrained, content_hash"):
         export(filled.folder, dataset="digits", shots=5)
 
 

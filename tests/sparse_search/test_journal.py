@@ -1,7 +1,7 @@
 import pytest
 from optuna.trial import TrialState
 
-from sparse_search.journal import StudyJournal, open_journal
+from sparse_search.journal import StudyJournal, mend_journal, open_journal
 
 from .conftest import TINY
 
@@ -45,24 +45,24 @@ def test_a_start_outside_the_range_keeps_its_value(begin):
 
 def test_counts_and_what_is_open(begin):
     journal = begin()
-    assert journal.num_open() == 5
+    assert journal.status().num_open == 5
     finish(journal, 1, 0.7)
     pruned, _ = journal.ask()
-    assert journal.num_open() == 3
+    assert journal.status().num_open == 3
     journal.report(pruned, 2, 0.1)
     journal.prune(pruned)
     diverged, _ = journal.ask()
     journal.diverge(diverged, "loss became nan", 2)
     status = journal.status()
     assert (status.complete, status.pruned, status.diverged, status.running, status.best) == (1, 1, 1, 0, 0.7)
-    assert journal.num_open() == 2
+    assert journal.status().num_open == 2
 
 
 def test_raising_the_budget_runs_only_the_difference(begin):
     finish(begin(), 5)
     more = {"supervised": TINY["methods"]["supervised"] | {"trials": 7}}
-    assert begin().num_open() == 0
-    assert begin(methods=more).num_open() == 2
+    assert begin().status().num_open == 0
+    assert begin(methods=more).status().num_open == 2
 
 
 def test_a_dead_drivers_trials_are_adopted_with_the_same_values(begin):
@@ -81,12 +81,12 @@ def test_a_failure_is_tried_again_with_the_same_values_up_to_retries(begin):
     for attempt in range(3):
         journal.fail(trial, "worker died", retry=True)
         if attempt < 2:
-            assert journal.num_open() == 3
+            assert journal.status().num_open == 3
             trial, again = journal.ask()
             assert again == planned
             assert trial.user_attrs["checkpoints"] == first.number
     assert journal.status().failed == 1
-    assert journal.num_open() == 2
+    assert journal.status().num_open == 2
     assert journal.failures() == [f"{journal.study.title}, trial {trial.number}: worker died"]
 
 
@@ -114,7 +114,7 @@ def test_known_values_are_not_trained_again(begin):
         trained.append(asked[1].config.beta1)
         journal.complete(asked[0], 0.5)
     assert sorted(trained) == [0.0, 0.5, 0.9]
-    assert journal.num_open() == 0
+    assert journal.status().num_open == 0
     assert journal.status().planned == 3
 
 
@@ -155,7 +155,82 @@ def finish_reporting(journal, count, value):
 def test_a_diverged_trial_is_known_to_the_sampler_with_the_worst_value(begin):
     journal = begin()
     trial, _ = journal.ask()
+    journal.report(trial, 2, 0.8)
     journal.diverge(trial, "loss became nan", 2)
     (frozen,) = [f for f in journal._trials() if f.state == TrialState.PRUNED]
-    assert frozen.intermediate_values == {2: 0.0}
+    assert frozen.intermediate_values == {2: 0.8, 3: 0.0}
+    assert frozen.value == 0.0
     assert frozen.user_attrs["reason"] == "loss became nan"
+
+
+def test_what_was_given_up_can_be_tried_again(begin):
+    journal = begin(retries=0)
+    finish(journal, 2)
+    trial, planned = journal.ask()
+    journal.fail(trial, "no memory", retry=True)
+    finish(journal, 2)
+    assert journal.status().num_open == 0
+    journal.retry_given_up()
+    assert (journal.status().failed, journal.status().num_open) == (0, 1)
+    again, repeated = journal.ask()
+    assert repeated == planned
+    journal.complete(again, 0.5)
+    assert journal.status().complete == 5
+
+
+def test_an_exhausted_space_still_runs_its_retries_and_stays_exhausted(begin):
+    body = TINY["methods"]["supervised"] | {"trials": 50, "search": {"beta1": [0.0, 0.9]}, "presets": []}
+    journal = begin(methods={"supervised": body})
+    first, second = journal.ask(), journal.ask()
+    assert journal.ask() is None
+    journal.complete(first[0], 0.5)
+    journal.fail(second[0], "worker died", retry=True)
+    again = begin(methods={"supervised": body})
+    assert again.status().num_open == 1
+    finish(again)
+    count = len(again._trials())
+    assert (again.status().num_open, again.status().finished, again.status().planned) == (0, 2, 2)
+    assert len(begin(methods={"supervised": body})._trials()) == count
+
+
+def test_a_preset_that_left_the_sweep_is_finished_as_it_was(begin):
+    journal = begin()
+    journal.ask()
+    trial, planned = journal.ask()
+    assert planned.config.w_mixup == 0.0
+    without = {"supervised": TINY["methods"]["supervised"] | {"presets": []}}
+    adopted = {trial.number: plan for trial, plan in begin(methods=without).running()}
+    assert adopted[trial.number] == planned
+
+
+def test_a_kill_inside_ask_trains_no_repeat(begin):
+    journal = begin()
+    finish(journal, 2)
+    trial, _ = journal.ask()
+    journal.complete(trial, 0.5)
+    journal._optuna.enqueue_trial(trial.params)
+    journal._optuna.ask()  # killed here: RUNNING, and nobody knows what it trains
+    assert list(begin().running()) == []
+    assert journal.status().running == 0
+
+
+def test_looking_changes_nothing(begin, tmp_path):
+    journal = begin()
+    finish(journal, 2)
+    before = (tmp_path / "journal.log").read_bytes()
+    looked = StudyJournal(journal.study, open_journal(tmp_path / "journal.log"), look_only=True)
+    assert looked.status() == journal.status()
+    assert (tmp_path / "journal.log").read_bytes() == before
+
+
+def test_a_half_written_last_line_never_happened(begin, tmp_path):
+    journal = begin()
+    finish(journal, 2)
+    path = tmp_path / "journal.log"
+    with path.open("ab") as file:
+        file.write(b'{"op_code": 4, "worker_')
+    mend_journal(path)
+    again = begin()
+    finish(again)
+    assert begin().status().complete == 3
+    mend_journal(tmp_path / "missing.log")

@@ -39,7 +39,8 @@ def test_the_best_comes_first(fill):
 
 
 def test_label_sets_are_averaged(fill):
-    store = fill({"confusion": GOOD, "label_set": 0}, {"confusion": POOR, "label_set": 1})
+    both = {"label_sets": "0, 1", "num_runs": 2}
+    store = fill({"confusion": GOOD, "label_set": 0, **both}, {"confusion": POOR, "label_set": 1, **both})
     (row,) = rank(store.runs()).to_pylist()
     assert row["balanced_accuracy"] == 0.75
     assert sorted(row["label_set_list"]) == [0, 1]
@@ -55,7 +56,8 @@ def test_only_complete_trials_rank_but_all_tried_ones_count(fill):
 @pytest.mark.parametrize(
     "change",
     [
-        {"content_hash": "other"}, {"validation": "official"}, {"shots": 10}, {"dataset": "pathmnist"}, {"protocol": 2},
+        {"content_hash": "other"}, {"label_sets": "1"},
+        {"validation": "official"}, {"shots": 10}, {"dataset": "pathmnist"}, {"protocol": 2},
         {"config": {"image_size": 64, "lr": 1.0, "pretrained": ""}},
         {"config": {"image_size": 32, "pretrained": "tag"}},
     ],
@@ -112,8 +114,56 @@ def test_questions_without_an_answer(store, fill):
         rank(store.runs(), "acuracy")
 
 
-def test_nothing_complete_is_an_empty_ranking(fill):
-    assert len(rank(fill({"status": "pruned"}).runs())) == 0
+def test_nothing_complete_is_an_empty_ranking_and_a_clear_answer(fill):
+    store = fill({"status": "pruned"})
+    assert len(shortlist(rank(store.runs()))) == 0
+    assert write_leaderboards(store) == []
+    with pytest.raises(ResultsError, match="no trial is complete yet"):
+        query(store, dataset=None, shots=None, method=None)
+
+
+def test_a_trial_without_all_its_label_sets_does_not_rank(fill):
+    store = fill({"number": 0}, {"number": 1, "label_sets": "0, 1", "num_runs": 2, "confusion": GOOD})
+    assert order(rank(store.runs())) == [(1, "trial-supervised-0")]
+
+
+def test_a_wider_trial_keeps_the_runs_it_shares_with_a_narrow_one(fill):
+    wide = {"number": 1, "label_sets": "0, 1", "num_runs": 2}
+    store = fill(
+        {"number": 0, "confusion": GOOD},
+        {**wide, "run_id": "run-supervised-0-0", "confusion": GOOD},
+        {**wide, "label_set": 1, "confusion": POOR},
+    )
+    scores = {row["trial_id"]: row["balanced_accuracy"] for row in rank(store.runs()).to_pylist()}
+    assert scores == {"trial-supervised-0": 1.0, "trial-supervised-1": 0.75}
+
+
+def test_means_do_not_depend_on_the_order_of_files(tmp_path, make_record):
+    from statistics import fmean
+
+    from sparse_search.store import Store
+
+    confusions = [((7, 3), (1, 9)), ((4, 1), (2, 3)), ((1, 2), (1, 6))]
+    records = [
+        make_record(0, label_set=s, label_sets="0, 1, 2", num_runs=3, confusion=c) for s, c in enumerate(confusions)
+    ]
+    for position, order_ in enumerate(([0, 1, 2], [2, 0, 1])):
+        store = Store(tmp_path / str(position))
+        store.prepare()
+        for index in order_:
+            store.write(records[index])
+            store.compact()
+        (row,) = rank(store.runs()).to_pylist()
+        assert row["label_set_list"] == [0, 1, 2]
+        expected = fmean(r["curve"][-1]["scores"]["supervised"]["balanced_accuracy"] for r in records)
+        assert row["balanced_accuracy"] == expected
+
+
+def test_the_metrics_of_rows_are_those_of_the_evaluation():
+    from sparse_search.rows import METRIC_COLUMNS
+    from trainables.core.evaluate import METRICS
+
+    assert METRIC_COLUMNS == METRICS
 
 
 def test_as_a_data_frame(fill):

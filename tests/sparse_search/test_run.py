@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -26,8 +27,12 @@ CALL = "from sparse_search.cli import main; main()"
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(TINY))
+    write_sweep(tmp_path)
     return tmp_path
+
+
+def write_sweep(folder, **changes):
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(TINY | changes))
 
 
 def start(folder, *arguments, **environment):
@@ -45,8 +50,9 @@ def call(folder, *arguments, **environment):
 
 
 def finished(folder):
-    """(method, number) of every finished trial."""
-    return Counter((row["method"], row["number"]) for row in Store(folder / "results").runs().to_pylist())
+    """(method, number, label set) of every finished run."""
+    rows = Store(folder / "results").runs().to_pylist()
+    return Counter((row["method"], row["number"], row["label_set"]) for row in rows)
 
 
 def wait_for(condition, seconds=120):
@@ -61,6 +67,7 @@ def num_records(folder):
 
 
 def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(folder):
+    write_sweep(folder, label_sets=[2, 0, 1])  # a mean of three can round in two ways
     killed = start(folder, "run", "sweep.yaml")
     wait_for(lambda: num_records(folder) >= 2)
     killed.send_signal(signal.SIGKILL)
@@ -70,9 +77,9 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
     assert code == 0, error
     assert "5/5" in out
     assert "1/1" in out
-    trials = finished(folder)
-    assert len(trials) == 6
-    assert set(trials.values()) == {1}
+    runs = finished(folder)
+    assert len({(method, number) for method, number, _ in runs}) == 6
+    assert set(runs.values()) == {1}
     before = {path: path.stat().st_mtime_ns for path in (folder / "results" / "records").rglob("*.json")}
 
     assert call(folder, "run", "sweep.yaml")[0] == 0
@@ -92,10 +99,11 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
 
 
 def test_every_kind_of_failure_has_its_outcome(folder):
-    flaky = {"trials": 5, "search": ["behaviour"]}
-    sweep = TINY | {"methods": {"flaky:METHOD": flaky}, "retries": 1, "pruner": "none", "evaluate_every": 2}
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}", "FLAKY_LOG": str(folder / "log")}
+    shutil.copy(Path(__file__).with_name("flaky.py"), folder)  # a user's own method and data, beside the sweep
+    np.savez(folder / "my scans.npz", train_images=np.zeros((40, 8, 8), np.uint8), train_labels=np.arange(40) % 2)
+    flaky = {"flaky:METHOD": {"trials": 5, "search": ["behaviour"]}}
+    write_sweep(folder, methods=flaky, datasets=["./my scans.npz"], retries=1, pruner="none")
+    paths = {"FLAKY_LOG": str(folder / "log")}
     code, _, error = call(folder, "run", "sweep.yaml", **paths)
     assert code == 1
     assert "the disk is on fire" in error
@@ -114,17 +122,22 @@ def test_every_kind_of_failure_has_its_outcome(folder):
     assert log["die 3"] == 2
     assert call(folder, "run", "sweep.yaml", **paths)[0] == 1
     assert Counter((folder / "log").read_text().splitlines()) == log
+    assert call(folder, "run", "sweep.yaml", "--retry-failed", **paths)[0] == 1
+    log = Counter((folder / "log").read_text().splitlines())
+    assert (log["die 3"], log["raise 3"], log["fine 3"]) == (4, 4, 1)
 
 
 def test_one_driver_a_sweep_and_ctrl_c_says_how_to_go_on(folder):
+    write_sweep(folder, epochs=2000)
     first = start(folder, "run", "sweep.yaml")
-    wait_for(lambda: num_records(folder) >= 1)
+    wait_for(lambda: (folder / "results" / "sweeps" / "tiny" / "holder").exists())
     code, _, error = call(folder, "run", "sweep.yaml")
     assert code == 2
     assert f"being run by process {first.pid}" in error
     code, out, _ = call(folder, "status", "sweep.yaml")
     assert code == 0
     assert "supervised" in out
+    wait_for(lambda: num_records(folder) >= 1)
     first.send_signal(signal.SIGINT)
     out, error = first.communicate(timeout=60)
     assert first.returncode == 130

@@ -30,6 +30,11 @@ def test_runs_are_averaged_and_their_images_add_up():
     assert score_interval([((5, 0), (0, 5)), ((0, 5), (5, 0))], "accuracy") == pytest.approx(wilson_interval(0.5, 20))
 
 
+def test_the_same_images_count_once():
+    confusion = ((4, 1), (2, 3))
+    assert score_interval([confusion] * 4, "accuracy", same_images=True) == score_interval([confusion], "accuracy")
+
+
 def test_absent_classes_do_not_count():
     assert score_interval([((3, 0, 1), (0, 4, 0), (0, 0, 0))], "balanced_accuracy") == pytest.approx(
         wilson_interval(0.875, 8)

@@ -104,6 +104,12 @@ def test_methods_with_different_settings_share_a_scan(store, make_record):
     assert rows["supervised"]["config.mu"] is None
 
 
+def test_settings_of_one_name_and_two_types_share_a_scan(store, make_record):
+    store.write(make_record(0))
+    store.write(make_record(1, method="sparse", config={"image_size": 32, "lr": "auto"}))
+    assert len(store.runs()) == 2
+
+
 def test_a_run_without_any_evaluation_has_nulls(store, make_record):
     store.write(make_record(0, status="failed", reason="no memory", curve=[]))
     row = store.runs().to_pylist()[0]
@@ -123,7 +129,8 @@ def test_a_damaged_table_is_named(store, make_record, damage):
         store.runs()
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"", b'{"schema_version": 99}'])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"", b'{"schema_version": 99}', b'{"schema_version": 1}',
+                                     b'{"schema_version": null}', b"null"])  # fmt: skip
 def test_a_damaged_or_newer_record_is_named(store, content):
     (store.folder / "records" / "ab").mkdir()
     (store.folder / "records" / "ab" / "abc.json").write_bytes(content)

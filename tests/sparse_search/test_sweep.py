@@ -47,7 +47,7 @@ def test_presets_come_first_with_settings_on_top_and_equal_ones_once():
 
 def test_a_searched_trial_stands_on_the_settings(tiny):
     study = tiny().studies({"digits": "a"})[0]
-    trial = study.trial(None, {"lr": 2e-3})
+    trial = study.trial(study.plan.settings, {"lr": 2e-3})
     assert (trial.config.lr, trial.config.classifier, trial.epochs) == (2e-3, "test_resnet", 4)
 
 
@@ -99,6 +99,14 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
         (with_method({"trial": 3}), "no 'trial'; did you mean 'trials'"),
         (with_method({"presets": ["papr"]}), "did you mean 'paper'"),
         (with_method({"settings": {"image_size": 64}}), "image_size stands at the top"),
+        (with_method({"settings": 5}), "settings: expected"),
+        (with_method({"search": [{"lr": 1}]}), "list of names"),
+        (with_method({"presets": 5}), "different names, got 5"),
+        (TINY | {"name": "a b"}, "must be letters"),
+        (TINY | {"gpus_per_trial": float("inf")}, "gpus_per_trial: inf is impossible"),
+        (TINY | {"gpus_per_trial": float("nan")}, "gpus_per_trial: nan is impossible"),
+        (with_method({}, ":X"), "no module ''"),
+        (with_method({}, ".x:Y"), "no module '.x'"),
         (with_method(3), "got 3"),
     ],
 )
@@ -106,6 +114,18 @@ def test_errors_name_the_mistake(values, words):
     with pytest.raises(ConfigError, match=words) as caught:
         parse_sweep(values)
     assert "\n" not in str(caught.value)
+
+
+def test_awkward_but_legal_values(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: 5\ndatasets: digits\nshots: 5\nprecision: no\nmethods: {constant: }\n")
+    sweep = load_sweep(path)
+    assert (sweep.name, sweep.precision) == ("5", "no")
+
+
+def test_a_plan_has_room_for_its_starts():
+    assert parse_sweep(with_method({"trials": 1, "presets": ["reference"]})).methods[0].trials == 2
+    assert parse_sweep(with_method({"search": [], "presets": "reference"})).methods[0].trials == 2
 
 
 def test_errors_name_the_file_once(tmp_path):

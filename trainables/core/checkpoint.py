@@ -32,11 +32,14 @@ class Checkpoints:
         """Writes a checkpoint and removes all but the newest two."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f".partial-{os.getpid()}"
-        with partial.open("wb") as file:
-            torch.save({"epoch": epoch, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.folder / f"epoch-{epoch:06d}-{_digest(partial)}.pt")
+        try:
+            with partial.open("wb") as file:
+                torch.save({"epoch": epoch, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.folder / f"epoch-{epoch:06d}-{_digest(partial)}.pt")
+        finally:
+            partial.unlink(missing_ok=True)  # a full disk should not stay full
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
 

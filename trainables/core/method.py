@@ -121,7 +121,7 @@ class Method(Generic[C]):
     tasks: tuple[Kind, ...]
     build: Callable[[C, Task, Accelerator], Learner]
     predictors: tuple[str, ...]
-    """Names that `predict` returns; a search optimises the first unless told otherwise."""
+    """Names that `predict` returns; a search optimises the first."""
 
 
 def method_names() -> list[str]:
@@ -147,8 +147,8 @@ def _own_method(name: str) -> Method[Any]:
     module_name, _, attribute = name.partition(":")
     try:
         module = import_module(module_name)
-    except ModuleNotFoundError as problem:
-        if problem.name != module_name.split(".")[0] and problem.name != module_name:
+    except (ModuleNotFoundError, ValueError, TypeError) as problem:
+        if getattr(problem, "name", module_name) not in (module_name, module_name.split(".")[0]):
             raise
         raise ConfigError(f"method '{name}': no module '{module_name}' can be imported from here") from problem
     method = vars(module).get(attribute)

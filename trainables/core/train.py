@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import set_seed
@@ -102,7 +103,7 @@ def _train(
     while epoch < budget.epochs:
         seed_everything(seed, epoch + 1)
         started = time.perf_counter()
-        losses = dict(next(epochs))
+        losses = {name: float(value) for name, value in next(epochs).items()}
         seconds += time.perf_counter() - started
         epoch += 1
         _check_finite(losses, epoch)
@@ -122,11 +123,11 @@ def evaluate(learner: Learner, images: Labelled, epoch: int) -> dict[str, Scores
         DivergedError: a prediction is not finite.
     """
     labels_N = images.labels_N.numpy()
-    predictions = learner.predict(images.images_NCHW)
-    try:
-        return {name: score(p.double().cpu().numpy(), labels_N.astype(np.int64)) for name, p in predictions.items()}
-    except ValueError as why:
-        raise DivergedError(f"{why} after epoch {epoch}") from why
+    predictions = {name: p.double().cpu().numpy() for name, p in learner.predict(images.images_NCHW).items()}
+    for name, probs_NK in predictions.items():
+        if not np.isfinite(probs_NK).all():
+            raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")
+    return {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
 
 
 def new_accelerator(*, precision: str, cpu: bool) -> Accelerator:
@@ -137,6 +138,8 @@ def new_accelerator(*, precision: str, cpu: bool) -> Accelerator:
     """
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
+    if not cpu and not torch.cuda.is_available():
+        raise ConfigError("device gpu: there is none here; use device cpu (its results differ in the last digits)")
     accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("precision fp16 needs a GPU; use 'no' or 'bf16' on a CPU")

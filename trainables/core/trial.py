@@ -25,6 +25,7 @@ PROTOCOL = 1
 """Version of everything that makes scores comparable but is no field: splits, seeds, metrics, selection."""
 
 PRECISIONS = ("no", "bf16", "fp16")
+DEVICES = ("cpu", "gpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Run:
         trial = self.trial
         return few_shot_task(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold)
 
-    def train(self, task: Task, *, cpu: bool, checkpoints: Checkpoints | None = None) -> Iterator[Progress]:
+    def train(self, task: Task, *, checkpoints: Checkpoints | None = None) -> Iterator[Progress]:
         """Trains it; see `trainables.core.train.train`."""
         trial = self.trial
         torch.set_num_threads(trial.threads)
@@ -61,7 +62,7 @@ class Run:
             task,
             Budget(trial.epochs, trial.evaluate_every),
             seed=self.seed,
-            accelerator=new_accelerator(precision=trial.precision, cpu=cpu),
+            accelerator=new_accelerator(precision=trial.precision, cpu=trial.device == "cpu"),
             checkpoints=checkpoints,
         )
 
@@ -84,6 +85,9 @@ class Trial:
     precision: str = "no"
     """Accelerate's mixed precision: `no`, `bf16` or `fp16`."""
 
+    device: str = "cpu"
+    """`cpu` or `gpu`."""
+
     threads: int = 1
     """CPU threads; part of the identity, as sums in another order differ in their last digits."""
 
@@ -93,8 +97,9 @@ class Trial:
                 raise ConfigError(f"{name}: {getattr(self, name)} is impossible, expected at least {low}")
         if not self.label_sets or len(set(self.label_sets)) != len(self.label_sets) or min(self.label_sets) < 0:
             raise ConfigError(f"label_sets: expected different numbers from 0, got {list(self.label_sets)}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision '{self.precision}' is unknown{suggestion(self.precision, PRECISIONS)}")
+        for name, known in (("precision", PRECISIONS), ("device", DEVICES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} '{getattr(self, name)}' is unknown{suggestion(getattr(self, name), known)}")
 
     def find_method(self) -> Method[Any]:
         """The method that trains it."""
@@ -124,15 +129,11 @@ class Trial:
         Raises:
             ConfigError: a key is missing or unknown, or a value has the wrong type or is impossible.
         """
-        types = {
-            "method": str,
-            "config": dict,
-            "dataset": str,
-            "validation": str,
-            "label_sets": list,
-            "precision": str,
-        }
+        texts = dict.fromkeys(("method", "dataset", "validation", "precision", "device"), str)
+        types: dict[str, type] = {**texts, "config": dict, "label_sets": list}
         known = [field.name for field in fields(cls)]
+        if "methods" in values:
+            raise ConfigError("this is a sweep, not one trial: give it to `sparse-search run`")
         for name, value in values.items():
             if name not in known:
                 raise ConfigError(f"a trial has no '{name}'{suggestion(str(name), known)}")

@@ -128,6 +128,9 @@ def test_each_run_gets_its_own_precision():
     assert new_accelerator(precision="no", cpu=True).mixed_precision == "no"
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         new_accelerator(precision="fp16", cpu=True)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="device gpu: there is none here"):
+            new_accelerator(precision="no", cpu=False)
     new_accelerator(precision="no", cpu=True)
 
 

@@ -16,7 +16,7 @@ def test_round_trip():
 def test_identity_is_everything_that_matters():
     others = [
         {"config": SupervisedConfig(lr=2e-3)}, {"dataset": "pathmnist"}, {"shots": 10}, {"label_sets": (0,)},
-        {"epochs": 31}, {"evaluate_every": 6}, {"seed": 1}, {"precision": "bf16"}, {"threads": 2},
+        {"epochs": 31}, {"evaluate_every": 6}, {"seed": 1}, {"precision": "bf16"}, {"threads": 2}, {"device": "gpu"},
         {"validation": "official"},
     ]  # fmt: skip
     ids = {replace(TRIAL, **change).trial_id for change in others}
@@ -51,6 +51,9 @@ def test_runs_of_two_configurations_are_paired_by_seed_and_named_apart():
         ({"label_sets": [1, 1]}, "different numbers"),
         ({"label_sets": ["a"]}, "whole numbers"),
         ({"precision": "fp8"}, "precision 'fp8' is unknown"),
+        ({"device": "tpu"}, "device 'tpu' is unknown"),
+        ({"config": None}, "config: expected dict"),
+        ({"methods": {}}, "this is a sweep"),
         ({"config": {"lr": "fast"}}, "expected a number"),
     ],
 )
