@@ -4,8 +4,8 @@ Tune executes; it remembers nothing that matters. Every start is a fresh Tuner.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,16 @@ class _Live:
     journal: StudyJournal
     trial: optuna.Trial
     job: Job
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of its runs so far, by id: a report brings only what is new."""
+
+    def take(self, result: Mapping[str, Any]) -> None:
+        """Adds what a report brings; the same report again changes nothing."""
+        for record in json.loads(result["records"]):
+            known = self.records.get(record["record_id"], {"curve": []})["curve"]
+            done = known[-1]["epoch"] if known else 0
+            curve = known + [point for point in record["curve"] if point["epoch"] > done]
+            self.records[record["record_id"]] = record | {"curve": curve}
 
 
 class JournalSearcher(Searcher):
@@ -65,6 +75,7 @@ class JournalSearcher(Searcher):
     def should_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Notes an intermediate result; whether the pruner stops the trial here, or the sweep is ending."""
         live = self._live[trial_id]
+        live.take(result)
         if self.problem:
             return True
         return not result["final"] and live.journal.report(live.trial, result["step"], result[VALUE])
@@ -89,7 +100,8 @@ class JournalSearcher(Searcher):
             live.journal.fail(live.trial, "the worker process died", retry=True)
             return "failed"
         status: str = result["outcome"] or ("complete" if result["final"] else "pruned")
-        for record in json.loads(result["records"]):
+        live.take(result)
+        for record in live.records.values():
             ending = {"status": status, "reason": result["reason"], "record_id": f"{record['record_id']}-{status}"}
             self._store.write(record | ending)
         match status:

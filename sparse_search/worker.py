@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self
 
 import torch
@@ -81,88 +82,91 @@ _NOTHING: dict[str, Any] = {
 
 
 class _Training:
-    """A trial at work: its runs so far, and the objective as it stands."""
+    """A trial at work: the run it is at, and the objective as it stands."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.trial = Trial.from_dict(job.trial)
         self.value = 0.0
         self._step = 0
-        self._records: list[dict[str, Any]] = []
+        self._record: dict[str, Any] = {}
 
     def evaluations(self) -> Iterator[float]:
         """Trains every run; yields the mean objective at every evaluation but the last, which is the result."""
         finished: list[float] = []
         runs = self.trial.runs()
         for position, run in enumerate(runs):
-            trial, started, curve = self.trial, time.perf_counter(), list[Progress]()
+            trial, started = self.trial, time.perf_counter()
             task = _task(trial.dataset, trial.shots, run.label_set, trial.validation, self.job.data_root, run.fold)
-            self._records.append(self._record(run, task, curve, 0.0))
+            identity = self._identity(run, task)
+            self._record = identity | self._measured(started, [])
             folder = Path(self.job.checkpoints, f"{run.label_set}-{run.fold}")
             for progress in run.train(task, checkpoints=Checkpoints(folder)):
-                self._step = position * self.trial.epochs + progress.epoch
+                self._step = position * trial.epochs + progress.epoch
                 if not progress.scores:
                     continue
-                curve.append(progress)
-                self._records[-1] = self._record(run, task, curve, time.perf_counter() - started)
-                self.value = _mean([*finished, self._objective(progress)])
-                is_last = progress.epoch == self.trial.epochs and position == len(runs) - 1
-                if not is_last:  # what a checkpoint replays is reported again: the driver may not have seen it
+                self._record = identity | self._measured(started, [progress])
+                self.value = fmean([*finished, self._objective(progress)])
+                if progress.epoch == trial.epochs:
+                    finished.append(self._objective(progress))
+                if len(finished) < len(runs):  # what a checkpoint replays is reported again: the driver may be new
                     yield self.value
-            finished.append(self._objective(curve[-1]))
 
     def report(self, value: float, *, final: bool = False) -> dict[str, Any]:
-        """What Tune is told."""
-        return _NOTHING | {
-            VALUE: value,
-            "step": self._step,
-            "final": final,
-            "records": json.dumps(self._records),
-        }
+        """What Tune is told: the objective, and of the record what is new."""
+        records = json.dumps([self._record] if self._record else [])
+        return _NOTHING | {VALUE: value, "step": self._step, "final": final, "records": records}
 
     def _objective(self, progress: Progress) -> float:
         main = self.trial.find_method().predictors[0]
         return progress.scores[main].metric(self.job.objective) or 0.0
 
-    def _record(self, run: Run, task: Task, curve: list[Progress], wall_seconds: float) -> dict[str, Any]:
-        run_id = run.run_id(task.provenance.content_hash)
+    def _identity(self, run: Run, task: Task) -> dict[str, Any]:
+        """What of a record is known before training."""
         trial, job = self.trial, self.job
-        return asdict(task.provenance) | {
-            "record_id": short_hash({"run_id": run_id, "study": job.study, "number": job.number, "sweep": job.sweep}),
-            "num_runs": len(trial.runs()),
-            "label_sets": ", ".join(map(str, sorted(trial.label_sets))),
-            "run_id": run_id,
-            "trial_id": trial.trial_id,
-            "sweep": job.sweep,
-            "study": job.study,
-            "number": job.number,
-            "start": job.start,
-            "method": trial.method,
-            "predictors": list(trial.find_method().predictors),
-            "config": write_config(trial.config),
-            "dataset": task.dataset,
-            "source": trial.dataset,
-            "epochs": trial.epochs,
-            "evaluate_every": trial.evaluate_every,
-            "seed": trial.seed,
-            "precision": trial.precision,
-            "threads": trial.threads,
-            "processor": trial.device,
-            "protocol": PROTOCOL,
-            "wall_seconds": wall_seconds,
-            "peak_memory_bytes": _peak_memory_bytes(trial.device),
-            "device": _device(trial.device),
-            "host": platform.node(),
-            "versions": _versions(),
+        run_id = run.run_id(task.provenance.content_hash)
+        same = ("method", "epochs", "evaluate_every", "seed", "precision", "threads")
+        return (
+            asdict(task.provenance)
+            | {name: getattr(trial, name) for name in same}
+            | {
+                "record_id": short_hash(
+                    {"run_id": run_id, "study": job.study, "number": job.number, "sweep": job.sweep}
+                ),
+                "run_id": run_id,
+                "trial_id": trial.trial_id,
+                "num_runs": len(trial.runs()),
+                "label_sets": ", ".join(map(str, sorted(trial.label_sets))),
+                "sweep": job.sweep,
+                "study": job.study,
+                "number": job.number,
+                "start": job.start,
+                "predictors": list(trial.find_method().predictors),
+                "config": write_config(trial.config),
+                "dataset": task.dataset,
+                "source": trial.dataset,
+                "protocol": PROTOCOL,
+                "processor": trial.device,
+                "device": _device(trial.device),
+                "host": platform.node(),
+                "versions": _versions(),
+            }
+        )
+
+    def _measured(self, started: float, progress: list[Progress]) -> dict[str, Any]:
+        """What of a record changes while training."""
+        return {
+            "wall_seconds": time.perf_counter() - started,
+            "peak_memory_bytes": _peak_memory_bytes(self.trial.device),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "curve": [
                 {
-                    "epoch": progress.epoch,
-                    "seconds": progress.train_seconds,
-                    "losses": dict(progress.losses),
-                    "scores": {name: scores.as_dict() for name, scores in progress.scores.items()},
+                    "epoch": point.epoch,
+                    "seconds": point.train_seconds,
+                    "losses": dict(point.losses),
+                    "scores": {name: scores.as_dict() for name, scores in point.scores.items()},
                 }
-                for progress in curve
+                for point in progress
             ],
         }
 
@@ -171,10 +175,6 @@ class _Training:
 def _task(dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int) -> Task:
     """A run's images; kept, as one process serves many trials of the same study."""
     return few_shot_task(dataset, shots, label_set, validation, Path(root) if root else None, fold)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _peak_memory_bytes(device: str) -> int:

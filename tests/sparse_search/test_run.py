@@ -128,7 +128,7 @@ def test_every_kind_of_failure_has_its_outcome(folder):
 
 
 def test_one_driver_a_sweep_and_ctrl_c_says_how_to_go_on(folder):
-    write_sweep(folder, epochs=2000)
+    write_sweep(folder, epochs=400, evaluate_every=50)
     first = start(folder, "run", "sweep.yaml")
     wait_for(lambda: (folder / "results" / "sweeps" / "tiny" / "holder").exists())
     code, _, error = call(folder, "run", "sweep.yaml")
