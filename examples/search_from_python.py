@@ -7,7 +7,7 @@ from pathlib import Path
 from sparse_search.export import export, write_export
 from sparse_search.leaderboard import leaderboard
 from sparse_search.run import run
-from sparse_search.sweep import parse_sweep
+from sparse_search.sweep_file import parse_sweep
 
 results = Path(tempfile.mkdtemp(prefix="sparse-search-"))
 

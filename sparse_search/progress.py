@@ -37,7 +37,7 @@ class Display(tune.Callback):
         self._console = console
         self._started = self._printed = time.monotonic()
         self._first = self._finished()
-        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2)
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:

@@ -17,7 +17,8 @@ from sparse_search.progress import Display
 from sparse_search.schedule import execute, num_workers, ray_session
 from sparse_search.searcher import JournalSearcher
 from sparse_search.store import Store
-from sparse_search.sweep import Study, Sweep, load_sweep
+from sparse_search.sweep import Study, Sweep
+from sparse_search.sweep_file import load_sweep
 from trainables.data.draw import check_few_shot
 from trainables.data.source import data_root as resolve_root
 

@@ -1,35 +1,15 @@
-"""A sweep file becomes typed values: one sweep, many studies (method × dataset × shots)."""
+"""What is searched, as typed values: one sweep, many studies (method × dataset × shots)."""
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
-from search_spaces.core.errors import ConfigError, suggestion
-from search_spaces.core.ranges import Space, narrow, space_of
-from search_spaces.core.yaml_files import read_yaml
-from trainables.core.method import Validation, find_method
-from trainables.core.trial import PRECISIONS, PROTOCOL, Trial
-from trainables.data.splits import VALIDATION_MODES
-
-OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "auroc")
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "halving", "none")
-CHOICES = {
-    "objective": OBJECTIVES,
-    "precision": PRECISIONS,
-    "pruner": PRUNERS,
-    "sampler": SAMPLERS,
-    "validation": VALIDATION_MODES,
-}
-MINIMA = {
-    "image_size": 8, "epochs": 1, "evaluate_every": 1, "seed": 0, "cpus_per_trial": 1, "gpus_per_trial": 0,
-    "workers": 1, "retries": 0,
-}  # fmt: skip
+from search_spaces.core.ranges import Space
+from trainables.core.method import Validation
+from trainables.core.trial import PROTOCOL, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,136 +127,3 @@ class Study:
             threads=sweep.cpus_per_trial,
             device="gpu" if sweep.gpus_per_trial else "cpu",
         )
-
-
-def load_sweep(path: Path) -> Sweep:
-    """The sweep in a YAML file; its name is the file's, unless it says another.
-
-    Raises:
-        ConfigError: naming file, key, value and what was expected.
-    """
-    try:
-        return parse_sweep({"name": path.stem} | read_yaml(path))
-    except ConfigError as problem:
-        message = str(problem)
-        raise ConfigError(message if str(path) in message else f"{path}: {message}") from problem
-
-
-def parse_sweep(values: Mapping[str, Any]) -> Sweep:
-    """The sweep in plain values, as a sweep file or a notebook holds them.
-
-    Raises:
-        ConfigError: naming key, value and what was expected.
-    """
-    known = [field.name for field in fields(Sweep)]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"a sweep has no '{name}'{suggestion(str(name), known)}")
-    for name in ("name", "methods", "datasets", "shots"):
-        if not values.get(name):
-            raise ConfigError(f"a sweep needs '{name}'")
-    plain = dict(values) | {"name": str(values["name"])}
-    plain["datasets"] = _items("datasets", values["datasets"], str)
-    plain["shots"] = _items("shots", values["shots"], int)
-    plain["label_sets"] = _items("label_sets", values.get("label_sets", [0]), int)
-    _check_scalars(plain)
-    image_size = plain.get("image_size", Sweep.image_size)
-    if not isinstance(values["methods"], Mapping):
-        raise ConfigError("'methods' must be a mapping of method name to its plan")
-    plain["methods"] = tuple(
-        _Plan(str(name), image_size, body or {}).read() for name, body in values["methods"].items()
-    )
-    sweep = Sweep(**plain)
-    for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
-        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), content_hash="").trial(plan.settings, {})
-    return sweep
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One entry below `methods:`, read step by step."""
-
-    name: str
-    image_size: int
-    body: Mapping[str, Any]
-
-    def read(self) -> MethodPlan:
-        try:
-            return self._read()
-        except ConfigError as problem:
-            raise ConfigError(f"method {self.name}: {problem}") from problem
-
-    def _read(self) -> MethodPlan:
-        config_type = find_method(self.name).config
-        known = ("trials", "settings", "search", "presets")
-        if not isinstance(self.body, Mapping):
-            raise ConfigError(f"expected {', '.join(known)}; got {self.body!r}")
-        for key in self.body:
-            if key not in known:
-                raise ConfigError(f"there is no '{key}'{suggestion(str(key), known)}")
-        given = self.body.get("settings") or {}
-        if not isinstance(given, Mapping):
-            raise ConfigError(f"settings: expected 'field: value' pairs, got {given!r}")
-        if "image_size" in given:
-            raise ConfigError("image_size stands at the top of a sweep: it is the same for every method")
-        settings = read_config(config_type, {"image_size": self.image_size, **given})
-        space = narrow(space_of(config_type), self.body.get("search"))
-        _check_legal(settings, space)
-        starts = self._starts(config_type, given)
-        trials = self.body.get("trials", 10)
-        if type(trials) is not int or trials < 1:
-            raise ConfigError(f"trials: {trials!r} is impossible, expected a whole number from 1")
-        return MethodPlan(
-            name=self.name,
-            trials=max(trials, len(starts)) if space else len(starts),
-            settings=settings,
-            space=space,
-            starts=starts,
-        )
-
-    def _starts(self, config_type: type[MethodConfig], given: Mapping[str, Any]) -> dict[str, MethodConfig]:
-        names = self.body.get("presets")
-        names = list(config_type.presets) if names is None else () if names == [] else _items("presets", names, str)
-        starts = {"default": read_config(config_type, {"image_size": self.image_size, **given})}
-        for name in names:
-            preset = config_type.preset(name)
-            changed = {**config_type.presets[name], **given, "image_size": self.image_size}
-            config = read_config(type(preset), changed)
-            if config not in starts.values():
-                starts[name] = config
-        return starts
-
-
-def _check_legal(settings: MethodConfig, space: Space) -> None:
-    for name, range_ in space.items():
-        for end in range_.ends():
-            try:
-                read_config(type(settings), write_config(settings) | {name: end})
-            except ConfigError as problem:
-                raise ConfigError(f"search range of '{name}' leaves what is legal: {problem}") from problem
-
-
-def _check_scalars(plain: Mapping[str, Any]) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", str(plain["name"])):
-        raise ConfigError(f"name '{plain['name']}' must be letters, digits, '.', '_' and '-': it names a folder")
-    for name, options in CHOICES.items():
-        if name in plain and plain[name] not in options:
-            raise ConfigError(f"{name} '{plain[name]}' is unknown{suggestion(str(plain[name]), options)}")
-    for name, low in MINIMA.items():
-        value = plain.get(name)
-        kinds = (int, float) if name == "gpus_per_trial" else (int,)
-        if name in plain and (type(value) not in kinds or value < low):  # type: ignore[operator]
-            raise ConfigError(f"{name}: {value!r} is impossible, expected a number from {low}")
-    gpus = plain.get("gpus_per_trial", 0)
-    if not math.isfinite(gpus) or (gpus > 1 and gpus != int(gpus)):
-        raise ConfigError(f"gpus_per_trial: {gpus} is impossible, expected a fraction up to 1 or a whole number")
-
-
-def _items(name: str, given: Any, kind: type) -> tuple[Any, ...]:
-    items = given if isinstance(given, list | tuple) else [given]
-    if not items or not all(type(item) is kind for item in items) or len(set(items)) != len(items):
-        words = {int: "whole numbers", str: "names"}[kind]
-        raise ConfigError(f"{name}: expected a list of different {words}, got {given!r}")
-    if kind is int and min(items) < (1 if name == "shots" else 0):
-        raise ConfigError(f"{name}: {min(items)} is impossible")
-    return tuple(items)

@@ -3,7 +3,7 @@
 import pytest
 
 from sparse_search.store import Store
-from sparse_search.sweep import parse_sweep
+from sparse_search.sweep_file import parse_sweep
 from trainables.core.evaluate import Scores
 
 

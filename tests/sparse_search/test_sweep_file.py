@@ -2,7 +2,7 @@ import pytest
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Float
-from sparse_search.sweep import load_sweep, parse_sweep
+from sparse_search.sweep_file import load_sweep, parse_sweep
 
 from .conftest import TINY
 
