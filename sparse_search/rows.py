@@ -142,6 +142,13 @@ SEARCHED = "config."
 """Prefix of the typed columns beside the schema: the scalar fields of the method's configuration."""
 
 
+_MADE_HERE = {
+    "schema_version", "predictor", "config_id", "config_json", "image_size", "pretrained", "epochs_done", "selection",
+    "confusion_json", "train_seconds", "versions_json", "num_images", *METRIC_COLUMNS,
+}  # fmt: skip
+"""Columns of a run row that a record does not hold."""
+
+
 def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The run rows of a record, one per predictor, with the configuration as typed columns beside them."""
     config = record["config"]
@@ -150,7 +157,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for predictor in record["predictors"]:
         scores = last["scores"].get(predictor) or {}
         yield {
-            **{name: record[name] for name in RUN_SCHEMA.names if name in record},
+            **{name: record[name] for name in RUN_SCHEMA.names if name not in _MADE_HERE},
             **{SEARCHED + name: value for name, value in config.items()},
             **{name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")},
             "schema_version": SCHEMA_VERSION,
