@@ -1,5 +1,7 @@
 """What a person sees while a sweep runs: one live table on a terminal, plain lines elsewhere."""
 
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -37,14 +39,20 @@ class Display(tune.Callback):
         self._console = console
         self._started = self._printed = time.monotonic()
         self._first = self._finished()
+        self._interrupted = False
+        self._handler: Any = None
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
         if self._console.is_terminal:
             self._live.stop()
 
@@ -61,9 +69,15 @@ class Display(tune.Callback):
         self._say()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Now and then a line, so that silence never lasts."""
+        """Now and then a line, so that silence never lasts; and Ctrl-C again, should Ray have swallowed it."""
+        if self._interrupted:
+            raise KeyboardInterrupt
         if time.monotonic() - self._printed > LINE_SECONDS:
             self._say()
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
 
     def _finished(self) -> int:
         return sum(journal.status().finished for journal in self._journals)
