@@ -139,7 +139,7 @@ def test_one_driver_a_sweep_and_ctrl_c_says_how_to_go_on(folder):
     assert "supervised" in out
     wait_for(lambda: num_records(folder) >= 1)
     first.send_signal(signal.SIGINT)
-    out, error = first.communicate(timeout=60)
+    out, error = first.communicate(timeout=120)
     assert first.returncode == 130
     assert "the same command goes on" in out
     assert "Traceback" not in error
