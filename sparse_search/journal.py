@@ -160,6 +160,11 @@ class StudyJournal:
             reasons.setdefault(last_line, []).append(frozen.number)
         return [f"{self.study.title}, trial {', '.join(map(str, numbers))}: {why}" for why, numbers in reasons.items()]
 
+    def checkpoints_in_use(self) -> set[int]:
+        """Numbers of the checkpoints that a running, waiting or given-up trial may still need."""
+        needed = (f for f in self._trials() if self._outcome(f) in ("running", "waiting", "failed"))
+        return {checkpoint_number(frozen) for frozen in needed}
+
     def _trials(self) -> list[FrozenTrial]:
         return self._optuna.get_trials(deepcopy=False)
 
@@ -176,8 +181,7 @@ class StudyJournal:
 
     def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
         kept = {name: frozen.user_attrs[name] for name in ("start", "config") if name in frozen.user_attrs}
-        checkpoints = frozen.user_attrs.get("checkpoints", frozen.number)
-        attributes = kept | {"retry_of": frozen.number, "attempt": attempt, "checkpoints": checkpoints}
+        attributes = kept | {"retry_of": frozen.number, "attempt": attempt, "checkpoints": checkpoint_number(frozen)}
         self._optuna.enqueue_trial(frozen.params, user_attrs=attributes)
 
     def _admit(self, trial: optuna.Trial) -> Trial | None:
@@ -231,7 +235,7 @@ def mend_journal(path: Path) -> None:
         os.truncate(path, content.rfind(b"\n") + 1)
 
 
-def checkpoint_number(trial: optuna.Trial) -> int:
+def checkpoint_number(trial: optuna.Trial | FrozenTrial) -> int:
     """Number under which a trial's checkpoints lie: a retry goes on from those of the first attempt."""
     number: int = trial.user_attrs.get("checkpoints", trial.number)
     return number

@@ -19,6 +19,7 @@ from sparse_search.searcher import JournalSearcher
 from sparse_search.store import Store
 from sparse_search.sweep import Study, Sweep
 from sparse_search.sweep_file import load_sweep
+from trainables.core.checkpoint import Checkpoints
 from trainables.data.draw import check_few_shot
 from trainables.data.source import data_root as resolve_root
 
@@ -114,6 +115,7 @@ def _execute(
     sweep: Sweep, journals: Sequence[StudyJournal], store: Store, data_root: Path | None, console: Console
 ) -> None:
     folder = sweep_folder(store.folder, sweep)
+    _remove_old_checkpoints(journals, folder / "checkpoints")
     console.print("starting Ray …", highlight=False)
     with ray_session():
         searcher = JournalSearcher(journals, store, checkpoints=folder / "checkpoints", data_root=data_root)
@@ -132,6 +134,15 @@ def _journals(studies: Sequence[Study], folder: Path, retry_failed: bool) -> lis
         if retry_failed:
             journal.retry_given_up()
     return journals
+
+
+def _remove_old_checkpoints(journals: Sequence[StudyJournal], folder: Path) -> None:
+    """What a driver that was killed just after a trial's end could not remove any more."""
+    for journal in journals:
+        in_use = {str(number) for number in journal.checkpoints_in_use()}
+        for old in (folder / journal.study.folder).glob("*"):
+            if old.name not in in_use:
+                Checkpoints(old).remove()
 
 
 @contextmanager

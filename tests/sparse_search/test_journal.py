@@ -234,3 +234,15 @@ def test_a_half_written_last_line_never_happened(begin, tmp_path):
     finish(again)
     assert begin().status().complete == 3
     mend_journal(tmp_path / "missing.log")
+
+
+def test_checkpoints_are_kept_for_what_may_go_on(begin):
+    journal = begin(retries=1)
+    done, _ = journal.ask()
+    retried, _ = journal.ask()
+    running, _ = journal.ask()
+    given_up, _ = journal.ask()
+    journal.complete(done, 0.5)
+    journal.fail(retried, "worker died", retry=True)
+    journal.fail(given_up, "no such file", retry=False)
+    assert journal.checkpoints_in_use() == {retried.number, running.number, given_up.number}

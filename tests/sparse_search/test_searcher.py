@@ -1,0 +1,126 @@
+"""The searcher as Tune calls it, without a cluster."""
+
+import json
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from search_spaces.core.errors import ResultsError
+from sparse_search.journal import StudyJournal, open_journal
+from sparse_search.searcher import MOST_FAILURES_IN_A_ROW, JournalPruner, JournalSearcher
+
+from .conftest import TINY
+
+
+@pytest.fixture
+def begin(tmp_path, tiny, store):
+    """A maker of searchers; another call is another driver on the same journal."""
+
+    def make(**changes):
+        storage = open_journal(tmp_path / "journal.log")
+        journals = [StudyJournal(study, storage) for study in tiny(**changes).studies({"digits": "a"})]
+        for journal in journals:
+            journal.propose_starts()
+        return JournalSearcher(journals, store, checkpoints=tmp_path / "checkpoints", data_root=None)
+
+    return make
+
+
+def report(make_record, number=0, value=0.5, step=4, epoch=10, **changes):
+    record = make_record(number)
+    record["curve"] = [point for point in record["curve"] if point["epoch"] == epoch]
+    plain = {"value": value, "step": step, "final": True, "outcome": "", "reason": "", "retry": False}
+    return plain | {"records": json.dumps([record])} | changes
+
+
+def test_studies_are_served_in_turn_and_the_end_is_told(begin, make_record):
+    searcher = begin()
+    jobs = {}
+    for number in range(6):
+        config = searcher.suggest(f"t{number}")
+        jobs[f"t{number}"] = json.loads(config["job"])["study"]
+    assert searcher.suggest("more") is None  # a running one could still fail and come back
+    assert len({*list(jobs.values())[:2]}) == 2
+    for number, trial_id in enumerate(jobs):
+        searcher.on_trial_complete(trial_id, report(make_record, number))
+    assert searcher.suggest("more") == Searcher.FINISHED
+    assert [journal.status().complete for journal in searcher.journals] == [5, 1]
+
+
+def test_a_new_driver_first_takes_up_what_was_running(begin):
+    first = begin()
+    jobs = [json.loads(first.suggest(f"t{n}")["job"]) for n in range(3)]
+    second = begin()
+    again = [json.loads(second.suggest(f"u{n}")["job"]) for n in range(3)]
+    key = lambda job: (job["study"], job["number"])  # noqa: E731
+    assert sorted(again, key=key) == sorted(jobs, key=key)
+
+
+def test_reports_add_up_to_one_record(begin, make_record, store):
+    searcher = begin()
+    searcher.suggest("t")
+    early = report(make_record, step=2, epoch=5, final=False)
+    pruner = JournalPruner(searcher)
+
+    class Trial:
+        trial_id = "t"
+
+    assert pruner.on_trial_result(None, Trial(), early) == TrialScheduler.CONTINUE
+    assert pruner.on_trial_result(None, Trial(), early) == TrialScheduler.CONTINUE  # a replay
+    searcher.on_trial_complete("t", report(make_record))
+    assert store.curves()["epoch"].to_pylist() == [5, 10]
+    assert store.runs()["status"].to_pylist() == ["complete"]
+
+
+def test_a_disk_that_refuses_ends_the_sweep_and_loses_nothing(begin, make_record, store, monkeypatch):
+    searcher = begin()
+    searcher.suggest("t0")
+    searcher.suggest("t1")
+
+    def full(self, record):
+        raise ResultsError("cannot write: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "write", full)
+        searcher.on_trial_complete("t0", report(make_record))
+    assert "No space left" in searcher.problem
+    assert searcher.suggest("t2") is None
+    assert searcher.should_stop("t1", report(make_record, final=False))
+    searcher.on_trial_complete("t1", report(make_record))
+    assert searcher.suggest("t2") == Searcher.FINISHED
+    assert [journal.status().running for journal in searcher.journals] == [1, 1]
+    again = begin()
+    again.suggest("u0")
+    again.on_trial_complete("u0", report(make_record))
+    assert sum(journal.status().complete for journal in again.journals) == 1
+
+
+def test_a_sweep_in_which_nothing_works_stops_itself(begin):
+    searcher = begin(retries=100, methods={"supervised": TINY["methods"]["supervised"]})
+    for number in range(MOST_FAILURES_IN_A_ROW):
+        assert not searcher.problem
+        searcher.suggest(f"t{number}")
+        searcher.on_trial_complete(f"t{number}", error=True)
+    assert f"{MOST_FAILURES_IN_A_ROW} trials in a row failed" in searcher.problem
+    assert "the worker process died" in searcher.problem
+    assert begin(retries=100, methods={"supervised": TINY["methods"]["supervised"]}).suggest("u") is not None
+
+
+def test_what_an_outcome_becomes(begin, make_record, store):
+    searcher = begin()
+    outcomes = [
+        report(make_record, 0, outcome="diverged", reason="loss became nan", value=0.0),
+        report(make_record, 1, outcome="failed", reason="Traceback …\nRuntimeError: fire", retry=False),
+        report(make_record, 2, final=False),
+    ]
+    for number, result in enumerate(outcomes):
+        while json.loads(searcher.suggest(f"t{number}")["job"])["trial"]["method"] == "constant":
+            searcher.on_trial_complete(f"t{number}", report(make_record, 9))
+        searcher.on_trial_complete(f"t{number}", result)
+    status = searcher.journals[0].status()
+    assert (status.diverged, status.failed, status.pruned) == (1, 1, 1)
+    assert searcher.journals[0].failures()[0].endswith("RuntimeError: fire")
+    reasons = {row["status"]: row["reason"] for row in store.runs().to_pylist()}
+    assert reasons["diverged"] == "loss became nan"
+    assert "Traceback" in reasons["failed"]
