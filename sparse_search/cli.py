@@ -96,16 +96,17 @@ def leaderboard_command(
 ) -> None:
     """Rank what is finished by validation scores.
 
-    Shows, per method, the best configuration and beside it the default and the presets. What cannot be compared
-    (other data, validation, image size or pretraining) is ranked apart.
+    Shows, per method, the best configuration and beside it the default and the presets; below, those of them that have
+    no score, and why. What cannot be compared (other data, validation, image size, pretraining or selection) is ranked
+    apart.
     """
     sys.meta_path.insert(0, _NoPandas())
-    from sparse_search.leaderboard import query, rank, searched_settings, shortlist
+    from sparse_search.leaderboard import query, rank, shortlist
     from sparse_search.store import Store
 
     runs = query(Store(results), dataset=dataset, shots=shots, method=method)
     ranked = rank(runs, metric)
-    _print_leaderboard(ranked if every else shortlist(ranked), searched_settings(runs), metric, format)
+    _print_leaderboard(ranked if every else shortlist(ranked), runs, metric, format)
 
 
 @app.command("export")
@@ -225,7 +226,7 @@ def _run(sweep: Path, results: Path, data_root: Path | None, retry_failed: bool 
     return 0 if summary.ok else 1
 
 
-def _print_leaderboard(ranked: "pa.Table", searched: Mapping[str, Sequence[str]], metric: str, format: Format) -> None:
+def _print_leaderboard(ranked: "pa.Table", runs: "pa.Table", metric: str, format: Format) -> None:
     if format is Format.csv:
         from pyarrow import csv
 
@@ -236,10 +237,22 @@ def _print_leaderboard(ranked: "pa.Table", searched: Mapping[str, Sequence[str]]
 
         typer.echo(json.dumps(ranked.to_pylist(), indent=1))
     else:
-        from sparse_search.leaderboard import rankings
+        _print_rankings(ranked, runs, metric)
 
-        for shared, rows in rankings(ranked):
-            _console().print(_ranking_table(shared, rows, searched, metric))
+
+def _print_rankings(ranked: "pa.Table", runs: "pa.Table", metric: str) -> None:
+    """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
+    from sparse_search.leaderboard import rankings, searched_settings, unranked_starts
+
+    searched, unranked = searched_settings(runs), unranked_starts(runs)
+    for shared, rows in rankings(ranked):
+        _console().print(_ranking_table(shared, rows, searched, metric))
+        lacking = [row for row in unranked if shared.items() <= row.items()]
+        for row in lacking:
+            typer.echo(_unranked_line(row))
+        unranked = [row for row in unranked if row not in lacking]
+    for row in unranked:
+        typer.echo(_unranked_line(row, f" on {row['dataset']}, {row['shots']} shots"))
 
 
 def _ranking_table(
@@ -250,7 +263,7 @@ def _ranking_table(
 ) -> Any:
     from rich.table import Table
 
-    from sparse_search.leaderboard import SMALLER_IS_BETTER
+    from sparse_search.leaderboard import SELECTED, SMALLER_IS_BETTER
 
     data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
     table = Table(
@@ -258,8 +271,8 @@ def _ranking_table(
         f"validation of {rows[0]['num_images']:g} images · label sets {shared['label_sets']} · {data}",
         title_justify="left",
         caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
-        "validation images at the last epoch, mean over label sets; 95 % interval from the number of images alone; "
-        "a best of many tries is optimistic",
+        f"validation images, {SELECTED[shared['selection']]}, mean over label sets; 95 % interval from the number of "
+        "images alone; a best of many tries is optimistic",
         caption_justify="left",
     )
     extra = [] if metric in ("balanced_accuracy", "accuracy", "auroc") else [metric]
@@ -295,6 +308,14 @@ def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
     values = (f"{name}={_short(config[name])}" for name in searched if name in config)
     start = f"({row['start']}) " if row["start"] else ""
     return f"{row['config_id'][:6]} {start}{' '.join(values)}"
+
+
+def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
+    from textwrap import shorten
+
+    last_line = (row["reason"].strip().splitlines() or [""])[-1]  # of a traceback: the error
+    why = f", {shorten(last_line, 100, placeholder=' …')}" if last_line else ""
+    return f"not ranked: {row['method']} {row['config_id'][:6]} ({row['start']}){where}: {row['status']}{why}"
 
 
 def _score(value: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml
-from sparse_search.leaderboard import RANKING, query, rank
+from sparse_search.leaderboard import RANKING, SELECTED, query, rank
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.store import Store, write_atomically
 
@@ -58,6 +58,9 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
+_TRAINING = ("epochs", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads")
+
+
 def _trial(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "method": row["method"],
@@ -67,14 +70,14 @@ def _trial(row: dict[str, Any]) -> dict[str, Any]:
         "validation": row["validation"],
         "label_sets": sorted(set(row["label_set_list"])),
         "device": row["processor"],
-    } | {name: row[name] for name in ("epochs", "evaluate_every", "seed", "precision", "threads")}
+    } | {name: row[name] for name in _TRAINING}
 
 
 def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
     return {
         "predictor": row["predictor"],
         "config_id": row["config_id"],
-        "scored_on": "validation, at the last epoch, mean over label sets; the test set was not read",
+        "scored_on": f"validation, {SELECTED[row['selection']]}, mean over label sets; the test set was not read",
         "scores": {name: row[name] for name in METRIC_COLUMNS},
         "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},
         "best_of": f"{row['num_tried']} configurations of {row['method']}: expect less on new images",

@@ -2,7 +2,8 @@
 
     RUNNING    being trained, or was when the driver died: adopted again at the next start
     COMPLETE   trained on every label set at full budget
-    PRUNED     stopped early; or diverged (attribute `outcome`), with the worst value, so that the sampler learns
+    PRUNED     stopped early; or diverged or collapsed (attribute `outcome`), with the worst value, so that the sampler
+               learns
     FAIL       the infrastructure failed, or a repeat of known values: never a score
     WAITING    enqueued: the default, the presets, and retries (attribute `retry_of`)
 
@@ -27,7 +28,7 @@ from sparse_search.sweep import Study
 from trainables.core.trial import Trial
 
 WORST = 0.0
-"""Value of a diverged trial: the least of every objective."""
+"""Value of a rejected trial: the least of every objective."""
 
 MOST_REPEATS = 50
 """Known values in a row after which a space counts as exhausted."""
@@ -43,6 +44,9 @@ class StudyStatus:
     planned: int
     complete: int = 0
     pruned: int = 0
+    collapsed: int = 0
+    """Trained to the end, to name one class for every validation image."""
+
     diverged: int = 0
     failed: int = 0
     """Given up after all retries."""
@@ -54,7 +58,7 @@ class StudyStatus:
     @property
     def finished(self) -> int:
         """Trials that need no more work."""
-        return self.complete + self.pruned + self.diverged + self.failed
+        return self.complete + self.pruned + self.collapsed + self.diverged + self.failed
 
     @property
     def num_open(self) -> int:
@@ -90,7 +94,8 @@ class StudyJournal:
         """Counts and the best value."""
         trials = self._trials()
         outcomes = [self._outcome(frozen) for frozen in trials]
-        done = {name: outcomes.count(name) for name in ("complete", "pruned", "diverged", "failed", "running")}
+        names = ("complete", "pruned", "collapsed", "diverged", "failed", "running")
+        done = {name: outcomes.count(name) for name in names}
         planned = self.study.plan.trials
         if "exhausted" in self._optuna.user_attrs:
             planned = min(planned, sum(done.values()) + outcomes.count("waiting"))
@@ -132,9 +137,9 @@ class StudyJournal:
         """The trial was stopped early."""
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
-    def diverge(self, trial: optuna.Trial, reason: str, step: int) -> None:
-        """The trial has no score after `step`: an outcome that the sampler should learn from."""
-        trial.set_user_attr("outcome", "diverged")
+    def reject(self, trial: optuna.Trial, outcome: str, reason: str, step: int) -> None:
+        """The trial diverged or collapsed after `step`: no score counts, and the sampler should learn from that."""
+        trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
         trial.report(WORST, step + 1)
         self.prune(trial)

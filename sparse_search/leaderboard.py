@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,19 @@ from sparse_search.store import Store, first_of_each, plain_array, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-RANKING = ("dataset", "shots", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol")
+RANKING = (
+    "dataset", "shots", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol", "selection",
+)  # fmt: skip
 """Rows that differ in one of these never share a ranking."""
 
 TRIAL = ("method", "predictor", "trial_id")
+SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last 3 evaluations"}
+"""What each selection means, for people."""
+
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 _KEPT = (
     "source", "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed",
-    "precision", "threads", "processor", "selection", "device", "versions_json", "num_runs",
+    "precision", "accumulate", "compile", "threads", "processor", "device", "versions_json", "num_runs",
 )  # fmt: skip
 _MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")
 
@@ -66,7 +72,9 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
             "run a sweep first, or name its folder with --results"
         )
     if "complete" not in pc.unique(runs["status"]).to_pylist():
-        raise ResultsError(f"no trial is complete yet: {len(runs)} rows of pruned, diverged or failed ones; run it on")
+        ended = runs.group_by("status").aggregate([("trial_id", "count_distinct")]).sort_by("status").to_pylist()
+        words = ", ".join(f"{row['trial_id_count_distinct']} {row['status']}" for row in ended)
+        raise ResultsError(f"no trial is complete yet, only {words}; run the sweep on, or change its settings")
     return runs
 
 
@@ -109,6 +117,20 @@ def shortlist(ranked: pa.Table) -> pa.Table:
             kept.append(position)
         seen.add(key)
     return ranked.take(pa.array(kept, pa.int64()))
+
+
+def unranked_starts(runs: pa.Table) -> list[dict[str, Any]]:
+    """The newest row of each default and preset that no ranking holds, as its trial has no score that counts."""
+    starts = runs.filter(pc.field("start") != "")
+    rows = (
+        runs.filter(pc.field("trial_id").isin(pc.unique(starts["trial_id"])))
+        .select([*RANKING, "method", "trial_id", "config_id", "start", "status", "reason", "finished_at"])
+        .sort_by([("method", "ascending"), ("start", "ascending"), ("finished_at", "ascending")])
+        .to_pylist()
+    )
+    key = itemgetter(*RANKING, "trial_id")
+    ranked = {key(row) for row in rows if row["status"] == "complete"}
+    return list({key(row): row for row in rows if row["start"] and key(row) not in ranked}.values())
 
 
 def searched_settings(runs: pa.Table) -> dict[str, list[str]]:

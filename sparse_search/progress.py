@@ -19,15 +19,18 @@ LINE_SECONDS = 15.0
 
 
 def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
-    """Studies as a table."""
+    """Studies as a table; a count that is zero in all of them has no column."""
+    names = ("pruned", "collapsed", "diverged", "failed", "running")
+    counts = {name: [getattr(status, name) for status in statuses] for name in names}
+    shown = {name: numbers for name, numbers in counts.items() if any(numbers)}
     table = Table(caption=caption, caption_justify="left")
     table.add_column("study")
-    for name in ("done", "pruned", "diverged", "failed", "running", "best"):
+    for name in ("done", *shown, "best"):
         table.add_column(name, justify="right")
-    for status in statuses:
+    for position, status in enumerate(statuses):
         best = "" if status.best is None else f"{status.best:.4f}"
-        counts = (status.pruned, status.diverged, status.failed, status.running)
-        table.add_row(status.title, f"{status.finished}/{status.planned}", *(str(n or "") for n in counts), best)
+        numbers = (str(column[position] or "") for column in shown.values())
+        table.add_row(status.title, f"{status.finished}/{status.planned}", *numbers, best)
     return table
 
 

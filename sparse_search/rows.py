@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from search_spaces.core.config import canonical_json, short_hash
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of a column's name, type or meaning."""
 
 
@@ -62,17 +62,23 @@ class RunRow:
     image_size: int
     pretrained: str
     status: str
-    """`complete`, `pruned`, `diverged` or `failed`."""
+    """`complete`, `pruned`, `collapsed`, `diverged` or `failed`; only complete ones are ranked."""
 
     reason: str
     epochs: int
     epochs_done: int
+    """At the last evaluation; fewer than `epochs` where these do not end a cycle of the method's phases."""
+
     evaluate_every: int
     selection: str
-    """Which evaluation is scored: `last`."""
+    """Where the scores come from: `last`, the last evaluation; `mean3`, the mean of the last three."""
 
     seed: int
     precision: str
+    accumulate: int
+    """Batches whose gradients are averaged before each step."""
+
+    compile: bool
     threads: int
     processor: str
     """`cpu` or `gpu`."""
@@ -100,7 +106,7 @@ class RunRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveRow:
-    """One evaluation of one predictor during a run."""
+    """One evaluation of one predictor during a run, as it is, whatever the selection."""
 
     schema_version: int
     record_id: str
@@ -143,7 +149,7 @@ SEARCHED = "config."
 
 
 _MADE_HERE = {
-    "schema_version", "predictor", "config_id", "config_json", "image_size", "pretrained", "epochs_done", "selection",
+    "schema_version", "predictor", "config_id", "config_json", "image_size", "pretrained", "epochs_done",
     "confusion_json", "train_seconds", "versions_json", "num_images", *METRIC_COLUMNS,
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
@@ -153,9 +159,9 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The run rows of a record, one per predictor, with the configuration as typed columns beside them."""
     config = record["config"]
     curve = record["curve"]
-    last: Mapping[str, Any] = curve[-1] if curve else {"scores": {}, "seconds": 0.0, "epoch": 0}
+    last: Mapping[str, Any] = curve[-1] if curve else {"selected": {}, "seconds": 0.0, "epoch": 0}
     for predictor in record["predictors"]:
-        scores = last["scores"].get(predictor) or {}
+        scores = last["selected"].get(predictor) or {}
         yield {
             **{name: record[name] for name in RUN_SCHEMA.names if name not in _MADE_HERE},
             **{SEARCHED + name: value for name, value in config.items()},
@@ -167,7 +173,6 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "image_size": config["image_size"],
             "pretrained": config.get("pretrained", ""),
             "epochs_done": last["epoch"],
-            "selection": "last",
             "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
             "train_seconds": last["seconds"],
             "versions_json": canonical_json(record["versions"]),

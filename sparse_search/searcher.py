@@ -109,8 +109,8 @@ class JournalSearcher(Searcher):
                 live.journal.complete(live.trial, result[VALUE])
             case "pruned":
                 live.journal.prune(live.trial)
-            case "diverged":
-                live.journal.diverge(live.trial, result["reason"], result["step"])
+            case "diverged" | "collapsed":
+                live.journal.reject(live.trial, status, result["reason"], result["step"])
             case _:
                 live.journal.fail(live.trial, result["reason"], retry=result["retry"])
         if status != "failed":

@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-Confusion = Sequence[Sequence[int]]
+Confusion = Sequence[Sequence[float]]
 
 
 def score_interval(
@@ -18,7 +18,7 @@ def score_interval(
     fixed and knows nothing of how often the search looked: the least uncertainty there is, not all of it.
 
     Args:
-        confusions: one K × K table of counts per run, rows are true classes.
+        confusions: one K × K table of counts, or of their means over evaluations, per run; rows are true classes.
         metric: `balanced_accuracy` or `accuracy`.
         same_images: whether all runs are scored on the same images, which then count once.
         level: coverage.

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -41,7 +42,7 @@ class Store:
     folder: Path
 
     def prepare(self) -> None:
-        """Makes the folder and checks that it can be written.
+        """Makes the folder and checks that it can be written and that what is in it can be read.
 
         Raises:
             ResultsError: it cannot.
@@ -55,6 +56,7 @@ class Store:
             raise ResultsError(
                 f"cannot write results to {self.folder}: {problem.strerror}; choose another folder with --results"
             ) from problem
+        self.compact()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Keeps a record, whole or not at all; the same record again changes nothing.
@@ -92,8 +94,10 @@ class Store:
         return len(fresh)
 
     def _known_records(self) -> Iterator[str]:
+        """Records in the tables; rows of another version do not count, so that their records are read and refused."""
         for part in (self.folder / "tables" / "runs").glob("*/*/*/[!._]*.parquet"):
-            yield from _read_part(part, columns=["record_id"])["record_id"].to_pylist()
+            rows = _read_part(part, columns=["record_id", "schema_version"])
+            yield from rows.filter(pc.field("schema_version") == SCHEMA_VERSION)["record_id"].to_pylist()
 
     def _scan(self, name: str, filters: Mapping[str, Any]) -> pa.Table:
         self.compact()
@@ -116,7 +120,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """A record from disk.
 
     Raises:
-        ResultsError: damaged, foreign, or written by a newer version.
+        ResultsError: damaged, foreign, or written by another version.
     """
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
@@ -124,6 +128,8 @@ def read_record(path: Path) -> dict[str, Any]:
             raise ResultsError(
                 f"{path} has schema version {record['schema_version']}, this program knows {SCHEMA_VERSION}; upgrade it"
             )
+        if record["schema_version"] < SCHEMA_VERSION:
+            raise ResultsError(f"{path} was written by an older version; run the sweep again in another results folder")
         if record["record_id"] != path.stem:
             raise ValueError("its name is not its record_id")
         for _, rows in TABLES.values():

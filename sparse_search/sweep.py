@@ -43,11 +43,20 @@ class Sweep:
     label_sets: tuple[int, ...] = (0,)
     epochs: int = 30
     evaluate_every: int = 5
+    selection: str = "last"
+    """Which evaluations a run is scored by: the `last`, or the mean of the last three, `mean3`."""
+
     objective: str = "balanced_accuracy"
     sampler: str = "tpe"
     pruner: str = "median"
     seed: int = 0
     precision: str = "no"
+    accumulate: int = 1
+    """Batches whose gradients are averaged before each step."""
+
+    compile: bool = False
+    """Whether networks go through `torch.compile`."""
+
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0
     workers: int | None = None
@@ -97,9 +106,12 @@ class Study:
                 "validation",
                 "epochs",
                 "evaluate_every",
+                "selection",
                 "objective",
                 "seed",
                 "precision",
+                "accumulate",
+                "compile",
                 "cpus_per_trial",
             )
         }
@@ -122,8 +134,11 @@ class Study:
             label_sets=sweep.label_sets,
             epochs=sweep.epochs,
             evaluate_every=sweep.evaluate_every,
+            selection=sweep.selection,
             seed=sweep.seed,
             precision=sweep.precision,
+            accumulate=sweep.accumulate,
+            compile=sweep.compile,
             threads=sweep.cpus_per_trial,
             device="gpu" if sweep.gpus_per_trial else "cpu",
         )

@@ -12,6 +12,7 @@ from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
 from sparse_search.sweep import MethodPlan, Study, Sweep
+from trainables.core.evaluate import SELECTIONS
 from trainables.core.method import find_method
 from trainables.core.trial import PRECISIONS
 from trainables.data.splits import VALIDATION_MODES
@@ -24,11 +25,12 @@ CHOICES = {
     "precision": PRECISIONS,
     "pruner": PRUNERS,
     "sampler": SAMPLERS,
+    "selection": tuple(SELECTIONS),
     "validation": VALIDATION_MODES,
 }
 MINIMA = {
-    "image_size": 8, "epochs": 1, "evaluate_every": 1, "seed": 0, "cpus_per_trial": 1, "gpus_per_trial": 0,
-    "workers": 1, "retries": 0,
+    "image_size": 8, "epochs": 1, "evaluate_every": 1, "seed": 0, "accumulate": 1, "cpus_per_trial": 1,
+    "gpus_per_trial": 0, "workers": 1, "retries": 0,
 }  # fmt: skip
 
 
@@ -151,6 +153,8 @@ def _check_scalars(plain: Mapping[str, Any]) -> None:
         kinds = (int, float) if name == "gpus_per_trial" else (int,)
         if name in plain and (type(value) not in kinds or value < low):  # type: ignore[operator]
             raise ConfigError(f"{name}: {value!r} is impossible, expected a number from {low}")
+    if type(plain.get("compile", False)) is not bool:
+        raise ConfigError(f"compile: {plain['compile']!r} is impossible, expected true or false")
     gpus = plain.get("gpus_per_trial", 0)
     if not math.isfinite(gpus) or (gpus > 1 and gpus != int(gpus)):
         raise ConfigError(f"gpus_per_trial: {gpus} is impossible, expected a fraction up to 1 or a whole number")

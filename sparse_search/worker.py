@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import torch
 from ray import tune
+from torch import Tensor
 
 from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
@@ -29,10 +30,13 @@ from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Task, Validation
 from trainables.core.train import DivergedError, Progress
 from trainables.core.trial import PROTOCOL, Run, Trial
-from trainables.data.tasks import few_shot_task
+from trainables.data.tasks import few_shot_task, hidden_labels
 
 VALUE = "value"
 """Name of the reported objective."""
+
+OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1")
+"""Objectives that say nothing of a predictor which names one class for every image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,8 @@ def run_trial(config: dict[str, str]) -> None:
         trained = _Training(Job.from_json(config["job"]))
         for value in trained.evaluations():
             tune.report(trained.report(value))
+        if collapse := trained.collapse():
+            outcome = {"outcome": "collapsed", "reason": collapse, VALUE: 0.0}
     except (DivergedError, torch.OutOfMemoryError) as why:
         outcome = {"outcome": "diverged", "reason": str(why).splitlines()[0], VALUE: 0.0}
     except UserError as why:
@@ -90,6 +96,7 @@ class _Training:
         self.value = 0.0
         self._step = 0
         self._record: dict[str, Any] = {}
+        self._collapses: list[str] = []
 
     def evaluations(self) -> Iterator[float]:
         """Trains every run; yields the mean objective at every evaluation but the last, which is the result."""
@@ -97,20 +104,29 @@ class _Training:
         runs = self.trial.runs()
         for position, run in enumerate(runs):
             trial, started = self.trial, time.perf_counter()
-            task = _task(trial.dataset, trial.shots, run.label_set, trial.validation, self.job.data_root, run.fold)
+            task, hidden_labels_M = _images(
+                trial.dataset, trial.shots, run.label_set, trial.validation, self.job.data_root, run.fold
+            )
             identity = self._identity(run, task)
             self._record = identity | self._measured(started, [])
             folder = Path(self.job.checkpoints, f"{run.label_set}-{run.fold}")
-            for progress in run.train(task, checkpoints=Checkpoints(folder)):
-                self._step = position * trial.epochs + progress.epoch
+            for progress in run.train(task, checkpoints=Checkpoints(folder), hidden_labels_M=hidden_labels_M):
                 if not progress.scores:
                     continue
+                self._step = position * trial.epochs + progress.stands_for
                 self._record = identity | self._measured(started, [progress])
                 self.value = fmean([*finished, self._objective(progress)])
-                if progress.epoch == trial.epochs:
+                if progress.stands_for == trial.epochs:
                     finished.append(self._objective(progress))
+                    self._collapses.append(progress.collapse)
                 if len(finished) < len(runs):  # what a checkpoint replays is reported again: the driver may be new
                     yield self.value
+
+    def collapse(self) -> str:
+        """Why the objective says nothing: at its end every run names one class for all images; else empty."""
+        if self.job.objective not in OF_NAMED_CLASSES or not all(self._collapses):
+            return ""
+        return "; ".join(dict.fromkeys(self._collapses))
 
     def report(self, value: float, *, final: bool = False) -> dict[str, Any]:
         """What Tune is told: the objective, and of the record what is new."""
@@ -119,13 +135,15 @@ class _Training:
 
     def _objective(self, progress: Progress) -> float:
         main = self.trial.find_method().predictors[0]
-        return progress.scores[main].metric(self.job.objective) or 0.0
+        return progress.selected[main].metric(self.job.objective) or 0.0
 
     def _identity(self, run: Run, task: Task) -> dict[str, Any]:
         """What of a record is known before training."""
         trial, job = self.trial, self.job
         run_id = run.run_id(task.provenance.content_hash)
-        same = ("method", "epochs", "evaluate_every", "seed", "precision", "threads")
+        same = (
+            "method", "epochs", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads",
+        )  # fmt: skip
         return (
             asdict(task.provenance)
             | {name: getattr(trial, name) for name in same}
@@ -165,6 +183,7 @@ class _Training:
                     "seconds": point.train_seconds,
                     "losses": dict(point.losses),
                     "scores": {name: scores.as_dict() for name, scores in point.scores.items()},
+                    "selected": {name: scores.as_dict() for name, scores in point.selected.items()},
                 }
                 for point in progress
             ],
@@ -172,9 +191,12 @@ class _Training:
 
 
 @lru_cache(maxsize=2)
-def _task(dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int) -> Task:
-    """A run's images; kept, as one process serves many trials of the same study."""
-    return few_shot_task(dataset, shots, label_set, validation, Path(root) if root else None, fold)
+def _images(
+    dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int
+) -> tuple[Task, Tensor]:
+    """A run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials of a study."""
+    asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold)
+    return few_shot_task(*asked), hidden_labels(*asked)
 
 
 def _peak_memory_bytes(device: str) -> int:

@@ -1,6 +1,10 @@
 """Fixtures for all suites: one thread, small synthetic tasks, no network."""
 
+import os
 from collections.abc import Callable
+
+# Before torch: some virtual machines announce AMX and end a process that uses it, which bf16 would.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 import pytest
 import torch

@@ -106,6 +106,14 @@ def test_selection_never_reads_the_test_set():
     assert {path for path in FILES if "test_set" in path.read_text()} <= allowed
 
 
+def test_methods_and_selection_never_read_hidden_labels():
+    """They pass from the data through the driver to the diagnosis, and by nobody else."""
+    data, core = ROOT / "trainables/data", ROOT / "trainables/core"
+    allowed = {data / "tasks.py", core / "trial.py", core / "train.py", ROOT / "trainables/__main__.py"}
+    allowed |= {ROOT / "sparse_search/worker.py"}
+    assert {path for path in FILES if "hidden_labels" in path.read_text()} <= allowed
+
+
 @pytest.mark.slow
 def test_a_new_method_is_two_files(tmp_path):
     for package in (*PACKAGES, "tests"):

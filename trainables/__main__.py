@@ -5,29 +5,40 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from search_spaces.core.errors import ConfigError, UserError
 from search_spaces.core.yaml_files import parse_yaml, read_yaml
 
-TRIAL_FLAGS = ("dataset", "shots", "validation", "epochs", "evaluate_every", "seed", "precision", "threads", "device")
+TRIAL_FLAGS = (
+    "dataset", "shots", "validation", "epochs", "evaluate_every", "selection", "seed", "precision", "threads", "device",
+    "accumulate", "compile",
+)  # fmt: skip
 QUIET_SECONDS = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; 0 when trained, 1 when training diverged, 2 for a user's mistake."""
     options = _parser().parse_args(arguments)
-    try:
-        return _train(options)
-    except (UserError, OSError) as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped" + (", the same command goes on from the last checkpoint" if options.checkpoints else ""))
-        return 130
+    with nullcontext() if _is_main_process() else redirect_stdout(StringIO()):
+        try:
+            return _train(options)
+        except (UserError, OSError) as mistake:
+            print(f"error: {mistake}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("\nstopped" + (", the same command goes on from the last checkpoint" if options.checkpoints else ""))
+            return 130
+
+
+def _is_main_process() -> bool:
+    """Whether this is the process that speaks: under `accelerate launch` all others train the same, silently."""
+    return os.environ.get("RANK") in (None, "0")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,8 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--epochs", type=int, help="how long to train (default: 30)")
     add("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 5)")
+    add("--selection", help="scores it is judged by: of the last evaluation (last, default) or the mean of 3 (mean3)")
     add("--seed", type=int, help="seed of initialisation and training (default: 0)")
     add("--precision", help="no (fp32, default), bf16 or fp16")
+    add(
+        "--accumulate", type=int, metavar="N", help="batches whose gradients are averaged before each step (default: 1)"
+    )
+    add("--compile", action="store_true", default=None, help="compile the networks: faster on a GPU, slow to start")
     add("--threads", type=int, help="CPU threads (default: all cores; with --config: as recorded)")
     add("--device", help="cpu or gpu (default: gpu where there is one; with --config: as recorded)")
     add(
@@ -118,6 +134,7 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 
 
 def _train(options: argparse.Namespace) -> int:
+    from trainables.core.evaluate import SELECTIONS
     from trainables.core.train import DivergedError
     from trainables.core.trial import Trial
 
@@ -130,7 +147,7 @@ def _train(options: argparse.Namespace) -> int:
         except DivergedError as why:
             print(f"label set {run.label_set}: diverged: {why}")
             return 1
-    _print_summary(results)
+    _print_summary(results, SELECTIONS[trial.selection])
     return 0
 
 
@@ -143,27 +160,35 @@ def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
     sizes = f"{len(task.labelled)} labelled, {len(task.unlabelled_NCHW)} unlabelled, {len(task.validation)} validation"
     print(f"label set {run.label_set}" + (f" fold {run.fold}" if run.fold else "") + f": {sizes}", flush=True)
     printed = time.monotonic()
-    scores: Mapping[str, Any] = {}
-    for progress in run.train(task, checkpoints=checkpoints):
-        scores = progress.scores or scores
+    hidden_labels_M = run.hidden_labels(options.data_root)
+    for progress in run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M):
         if progress.scores or time.monotonic() - printed > QUIET_SECONDS:
             printed = time.monotonic()
             print(_line(run.trial.epochs, progress), flush=True)
-    return dict(scores)
+    if progress.collapse:
+        print(f"  collapsed: {progress.collapse}")
+    return dict(progress.selected)  # training ends with an evaluation
 
 
 def _line(epochs: int, progress: Any) -> str:
     width = len(str(epochs))
     line = f"  epoch {progress.epoch:{width}d}/{epochs}  {progress.train_seconds:6.1f} s"
-    if not progress.scores:
-        return line + "".join(f"  {name} {value:.4g}" for name, value in list(progress.losses.items())[:4])
-    parts = [f"{name}: balanced accuracy {s.balanced_accuracy:.4f}" for name, s in progress.scores.items()]
-    return f"{line}  {'  '.join(parts)}" + ("  (from checkpoint)" if progress.replayed else "")
+    losses = dict(progress.losses)
+    accuracy = losses.pop("pseudo_accuracy", None)
+    parts = [f"{name} {value:.4g}" for name, value in list(losses.items())[:4]]
+    if progress.scores:
+        parts = [f"{name}: balanced accuracy {s.balanced_accuracy:.4f}" for name, s in progress.scores.items()]
+    if accuracy is not None:
+        parts.append(f"pseudo-label accuracy {accuracy:.4f}")
+    if progress.replayed:
+        parts.append("(from checkpoint)")
+    return "  ".join([line, *parts])
 
 
-def _print_summary(results: list[dict[str, Any]]) -> None:
-    """Final validation scores, mean over runs, with every digit: the same command prints the same line."""
-    print("validation scores" + (f", mean of {len(results)} runs" if len(results) > 1 else ""))
+def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
+    """The scores each run is judged by, mean over runs, with every digit: the same command prints the same line."""
+    evaluations = f", mean of the last {num_averaged} evaluations" if num_averaged > 1 else ""
+    print(f"validation scores{evaluations}" + (f", mean of {len(results)} runs" if len(results) > 1 else ""))
     for predictor in results[0]:
         scores = [result[predictor] for result in results]
         names = ("balanced_accuracy", "accuracy", "auroc")

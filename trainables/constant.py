@@ -55,4 +55,4 @@ def build(config: ConstantConfig, task: Task, accelerator: Accelerator) -> Learn
     return ConstantLearner(task)
 
 
-METHOD = Method(ConstantConfig, ("classification",), build, predictors=("constant",))
+METHOD = Method(ConstantConfig, ("classification",), build, predictors=("constant",), names_one_class=True)

@@ -52,10 +52,12 @@ from trainables.parts.losses import (
     mutual_loss,
     one_hot,
     prototype_loss,
+    slope_norms,
     soft_cross_entropy,
 )
 from trainables.parts.meters import Means
 from trainables.parts.modes import batch_norm_counts, frozen
+from trainables.parts.parallel import divided
 from trainables.parts.prediction import predict_in_chunks
 from trainables.parts.pseudo_labels import (
     TemporalEnsemble,
@@ -66,6 +68,8 @@ from trainables.parts.pseudo_labels import (
     weighted_vote,
 )
 from trainables.parts.trainee import Trainee
+
+_NO_LABEL = -1
 
 
 @final
@@ -78,6 +82,7 @@ class SparseLearner:
         self._labels_N = task.labelled.labels_N.to(self._device)
         self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
         self._epoch = 0
+        self._had_unsupervised_phase = False
 
         shape = {"channels": task.channels, "num_classes": task.num_classes}
         generator = AttentionUNet(**shape, width=config.width)
@@ -93,11 +98,14 @@ class SparseLearner:
         ratio_critic, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
         prepare = partial(Trainee, accelerator=accelerator, beta1=config.beta1)
         self._generator = prepare(generator, lr=lr, weight_decay=decay)
-        self._slope_critic = critic.patches  # without autocast: a slope needs float32
-        self._critic = prepare(critic, lr=lr * ratio_critic, weight_decay=decay)
+        on_gpu = self._device.type == "cuda"  # on a CPU the penalty takes half as long again with channels last
+        self._critic = prepare(critic, lr=lr * ratio_critic, weight_decay=decay, channels_last=on_gpu, compiled=False)
+        # The plain critic, without autocast: a slope needs float32.
+        self._slopes = partial(divided, partial(slope_norms, critic.patches), accelerator=accelerator)
         self._classifier = prepare(classifier, lr=lr * ratio_classifier, weight_decay=decay_classifier)
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
         self._memory = memory.to(self._device)
+        self._given_M = torch.full((len(self._unlabelled_MCHW),), _NO_LABEL, device=self._device)
         self._classify: dict[str, Callable[[Tensor], Tensor]] = {
             "generator": self._generator,
             "critic": lambda images_BCHW: self._critic(images_BCHW)[1],
@@ -120,6 +128,10 @@ class SparseLearner:
         side = self._config.image_size
         return predict_in_chunks(both, images_BCHW, side=side, device=self._device, networks=networks)
 
+    def pseudo_labels(self) -> Tensor | None:
+        """Labels (M,) that the last epoch gave, -1 where it gave none; None when it had no unsupervised phase."""
+        return self._given_M if self._had_unsupervised_phase else None
+
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers, remembered votes, epochs done; the tensors are the live ones, not copies."""
         return {"epoch": self._epoch} | {name: part.state_dict() for name, part in self._parts().items()}
@@ -138,15 +150,18 @@ class SparseLearner:
         means = Means()
         for index_B in even_batches(len(self._labels_N), self._config.batch_size):
             self._supervised_step(index_B.to(self._device, non_blocking=True), means)
-        if self._unsupervised_is_due():
+        self._finish_steps()
+        # BatchNorm cannot take a single image.
+        self._had_unsupervised_phase = _begins_cycle(self._config, self._epoch) and len(self._unlabelled_MCHW) > 1
+        if self._had_unsupervised_phase:
             self._unsupervised_pass(means)
+            self._finish_steps()
         self._epoch += 1
         return means.read()
 
-    def _unsupervised_is_due(self) -> bool:
-        mu, since_warmup = self._config.mu, self._epoch - self._config.unsup_warmup
-        can = mu > 0 and len(self._unlabelled_MCHW) > 1  # BatchNorm cannot take a single image
-        return can and since_warmup >= 0 and since_warmup % mu == 0
+    def _finish_steps(self) -> None:
+        for trainee in (self._generator, self._critic, self._classifier):
+            trainee.finish()
 
     def _images(self, images_NCHW: Tensor, index_B: Tensor) -> Tensor:
         images_BCHW = images_NCHW[index_B]
@@ -182,6 +197,7 @@ class SparseLearner:
         config = self._config
         batches = even_batches(len(self._unlabelled_MCHW), config.batch_size, share=config.unsup_fraction)
         counts_K = torch.zeros(self._num_classes, device=self._device)
+        self._given_M.fill_(_NO_LABEL)
         for number, index_B in enumerate(batches, start=1):
             translate = number % config.n_critic == 0 or number == len(batches) < config.n_critic
             counts_K += self._unsupervised_step(index_B.to(self._device, non_blocking=True), translate, means)
@@ -193,6 +209,7 @@ class SparseLearner:
         patches_B1HW, critic_BK = self._critic(images_BCHW)
         labels_B, kept_R = self._pseudo_labels(index_B, images_BCHW, critic_BK.detach(), means)
         labels_R, critic_RK = labels_B[kept_R], critic_BK[kept_R]
+        self._given_M[index_B[kept_R]] = labels_R
 
         # Of the batch, the images that are used at all; of these, the ones whose pseudo-labels are.
         used, certain = (kept_R, slice(None)) if self._config.mask_scope == "all" else (slice(None), kept_R)
@@ -234,7 +251,7 @@ class SparseLearner:
         """Real above fake, a slope of 1 between them, pseudo-labels on real images."""
         config = self._config
         distance = patches_B1HW.mean() - self._critic(fake_BCHW)[0].mean()
-        penalty = gradient_penalty(self._slope_critic, real_BCHW, fake_BCHW)
+        penalty = gradient_penalty(self._slopes, real_BCHW, fake_BCHW)
         loss = config.lambda_gp * penalty + config.lambda_cls_d * pseudo_loss - distance
         self._critic.learn(loss)
         means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)
@@ -268,9 +285,15 @@ class SparseLearner:
         return bce_sum(logits_BK, one_hot(labels_B, self._num_classes))
 
 
+def _begins_cycle(config: SparseConfig, epoch: int) -> bool:
+    """Whether an unsupervised phase comes after so many epochs: in the next one, so that a cycle ends here."""
+    since_warmup = epoch - config.unsup_warmup
+    return config.mu > 0 and since_warmup >= 0 and since_warmup % config.mu == 0
+
+
 def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with fresh networks, or pretrained ones where the configuration names weights."""
     return SparseLearner(config, task, accelerator)
 
 
-METHOD = Method(SparseConfig, ("classification",), build, predictors=("sparse_ens", "sparse"))
+METHOD = Method(SparseConfig, ("classification",), build, predictors=("sparse_ens", "sparse"), cycle_ends=_begins_cycle)

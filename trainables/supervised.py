@@ -52,6 +52,7 @@ class SupervisedLearner:
             means = Means()
             for index_B in even_batches(len(self._labels_N), self._config.batch_size):
                 self._train_batch(index_B.to(self._device, non_blocking=True), means)
+            self._classifier.finish()
             self._epoch += 1
             yield means.read()
 

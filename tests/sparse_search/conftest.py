@@ -38,6 +38,7 @@ def make_record():
                 "seconds": 1.5 * e,
                 "losses": {"loss": 1.0 / e},
                 "scores": {method: scores(confusion)},
+                "selected": {method: scores(confusion)},
             }
             for e in (5, 10)
         ]
@@ -68,8 +69,11 @@ def make_record():
             "reason": "",
             "epochs": 10,
             "evaluate_every": 5,
+            "selection": "last",
             "seed": 0,
             "precision": "no",
+            "accumulate": 1,
+            "compile": False,
             "threads": 1,
             "processor": "cpu",
             "protocol": 1,

@@ -123,11 +123,31 @@ def test_a_leaderboard_in_every_format(tmp_path, store, make_record):
     assert "digits, 5 shots" in table
     assert "lr=0.001" in table
     assert "(default)" in table
+    assert "at the last evaluation" in table
+    assert "not ranked" not in table
     rows = list(csv.DictReader(io.StringIO(call("leaderboard", "--all", "--format", "csv", "--results", store.folder,
                                                 cwd=tmp_path).stdout)))  # fmt: skip
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
     loaded = json.loads(call("leaderboard", "--format", "json", "--results", store.folder, cwd=tmp_path).stdout)
     assert loaded[0]["num_tried"] == 3
+
+
+def test_defaults_that_are_not_ranked_stand_below_their_ranking(tmp_path, store, make_record):
+    collapsed = {"start": "default", "status": "collapsed", "reason": "names class 1 for all 10 validation images"}
+    error = "Traceback (most recent call last):\n  File …\nRuntimeError: " + "x" * 50 + " " + "y" * 90
+    store.write(make_record(0))
+    store.write(make_record(1, **collapsed))
+    store.write(make_record(2, start="plain", status="failed", reason=error))
+    store.write(make_record(3, selection="mean3", method="constant"))
+    store.write(make_record(4, shots=9, **collapsed))
+    lines = call("leaderboard", "--results", store.folder, cwd=tmp_path).stdout.splitlines()
+    (caption,) = [n for n, line in enumerate(lines) if "mean of the last 3" in line]
+    told = {n: line for n, line in enumerate(lines) if line.startswith("not ranked: ")}
+    first, second, last = told.values()
+    assert first.endswith("(default): collapsed, names class 1 for all 10 validation images")
+    assert second.endswith("(plain): failed, RuntimeError: " + "x" * 50 + " …")
+    assert "(default) on digits, 9 shots: collapsed" in last
+    assert [n < caption for n in told] == [True, True, False]
 
 
 def test_methods_and_datasets_are_listed(tmp_path):

@@ -19,7 +19,15 @@ def filled(store, make_record):
             confusion = GOOD if number else ((3, 2), (2, 3))
             store.write(
                 make_record(
-                    number, label_set=label_set, label_sets="0, 1", num_runs=2, config=config, confusion=confusion
+                    number,
+                    label_set=label_set,
+                    label_sets="0, 1",
+                    num_runs=2,
+                    config=config,
+                    confusion=confusion,
+                    selection="mean3",
+                    accumulate=4,
+                    compile=True,
                 )
             )
     return store
@@ -34,6 +42,8 @@ def test_the_file_is_a_trial_with_evidence(filled, tmp_path):
     evidence = read.pop("evidence")
     trial = Trial.from_dict(read)
     assert (trial.config.lr, trial.label_sets, trial.epochs) == (2e-3, (0, 1), 10)
+    assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
+    assert evidence["scored_on"].startswith("validation, mean of the last 3 evaluations, mean over label sets")
     assert evidence["scores"]["balanced_accuracy"] == 1.0
     assert evidence["best_of"].startswith("2 configurations")
 
@@ -60,7 +70,9 @@ def test_no_answer(filled):
 def test_rankings_that_must_not_be_compared_need_a_choice(filled, make_record):
     filled.write(make_record(7, label_sets="0, 1", config={"image_size": 32, "pretrained": "tag"}))
     filled.write(make_record(7, label_set=1, content_hash="other"))
-    with pytest.raises(ResultsError, match="3 rankings fit, which differ in label_sets, pretrained, content_hash"):
+    with pytest.raises(
+        ResultsError, match="3 rankings fit, which differ in label_sets, pretrained, content_hash, selection"
+    ):
         export(filled.folder, dataset="digits", shots=5)
 
 

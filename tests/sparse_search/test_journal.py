@@ -52,10 +52,12 @@ def test_counts_and_what_is_open(begin):
     journal.report(pruned, 2, 0.1)
     journal.prune(pruned)
     diverged, _ = journal.ask()
-    journal.diverge(diverged, "loss became nan", 2)
+    journal.reject(diverged, "diverged", "loss became nan", 2)
+    collapsed, _ = journal.ask()
+    journal.reject(collapsed, "collapsed", "names class 1 for all 4 validation images", 4)
     status = journal.status()
-    assert (status.complete, status.pruned, status.diverged, status.running, status.best) == (1, 1, 1, 0, 0.7)
-    assert journal.status().num_open == 2
+    assert (status.complete, status.pruned, status.collapsed, status.diverged) == (1, 1, 1, 1)
+    assert (status.running, status.best, status.finished, status.num_open) == (0, 0.7, 4, 1)
 
 
 def test_raising_the_budget_runs_only_the_difference(begin):
@@ -152,15 +154,16 @@ def finish_reporting(journal, count, value):
         journal.complete(trial, value)
 
 
-def test_a_diverged_trial_is_known_to_the_sampler_with_the_worst_value(begin):
+@pytest.mark.parametrize("outcome", ["diverged", "collapsed"])
+def test_a_rejected_trial_is_known_to_the_sampler_with_the_worst_value(begin, outcome):
     journal = begin()
     trial, _ = journal.ask()
     journal.report(trial, 2, 0.8)
-    journal.diverge(trial, "loss became nan", 2)
+    journal.reject(trial, outcome, "for a reason", 2)
     (frozen,) = [f for f in journal._trials() if f.state == TrialState.PRUNED]
     assert frozen.intermediate_values == {2: 0.8, 3: 0.0}
     assert frozen.value == 0.0
-    assert frozen.user_attrs["reason"] == "loss became nan"
+    assert (frozen.user_attrs["outcome"], frozen.user_attrs["reason"]) == (outcome, "for a reason")
 
 
 def test_what_was_given_up_can_be_tried_again(begin):

@@ -8,6 +8,7 @@ from sparse_search.leaderboard import (
     rankings,
     searched_settings,
     shortlist,
+    unranked_starts,
     write_leaderboards,
 )
 
@@ -57,7 +58,7 @@ def test_only_complete_trials_rank_but_all_tried_ones_count(fill):
     "change",
     [
         {"content_hash": "other"}, {"label_sets": "1"},
-        {"validation": "official"}, {"shots": 10}, {"dataset": "pathmnist"}, {"protocol": 2},
+        {"validation": "official"}, {"shots": 10}, {"dataset": "pathmnist"}, {"protocol": 2}, {"selection": "mean3"},
         {"config": {"image_size": 64, "lr": 1.0, "pretrained": ""}},
         {"config": {"image_size": 32, "pretrained": "tag"}},
     ],
@@ -115,10 +116,10 @@ def test_questions_without_an_answer(store, fill):
 
 
 def test_nothing_complete_is_an_empty_ranking_and_a_clear_answer(fill):
-    store = fill({"status": "pruned"})
+    store = fill({"status": "pruned"}, {"number": 1, "status": "collapsed"}, {"number": 2, "status": "collapsed"})
     assert len(shortlist(rank(store.runs()))) == 0
     assert write_leaderboards(store) == []
-    with pytest.raises(ResultsError, match="no trial is complete yet"):
+    with pytest.raises(ResultsError, match="no trial is complete yet, only 2 collapsed, 1 pruned; run"):
         query(store, dataset=None, shots=None, method=None)
 
 
@@ -157,6 +158,38 @@ def test_means_do_not_depend_on_the_order_of_files(tmp_path, make_record):
         assert row["label_set_list"] == [0, 1, 2]
         expected = fmean(r["curve"][-1]["scores"]["supervised"]["balanced_accuracy"] for r in records)
         assert row["balanced_accuracy"] == expected
+
+
+def test_defaults_and_presets_without_a_score_that_counts_are_known(fill):
+    collapsed = {"status": "collapsed", "reason": "names class 1 for all 10 validation images"}
+    retried = {"number": 3, "start": "b"}
+    store = fill(
+        {"number": 0, "start": "default", "label_set": 0, **collapsed},
+        {"number": 0, "start": "default", "label_set": 1, "label_sets": "0", **collapsed},
+        {"number": 1, **collapsed},
+        {"number": 2, "start": "a", "status": "failed", "reason": "no memory"},
+        {**retried, "status": "failed", "record_id": "beef"},
+        {**retried},
+    )
+    rows = unranked_starts(store.runs())
+    assert [(row["start"], row["trial_id"], row["status"]) for row in rows] == [
+        ("a", "trial-supervised-2", "failed"), ("default", "trial-supervised-0", "collapsed"),
+    ]  # fmt: skip
+    (shared, _), *_ = rankings(rank(store.runs()))
+    assert all(shared.items() <= row.items() for row in rows)
+
+
+def test_a_collapsed_trial_counts_as_tried_and_is_not_ranked(fill):
+    store = fill({"number": 0}, {"number": 1, "confusion": GOOD, "status": "collapsed"})
+    (row,) = rank(store.runs()).to_pylist()
+    assert (row["trial_id"], row["num_tried"]) == ("trial-supervised-0", 2)
+
+
+def test_every_selection_has_words():
+    from sparse_search.leaderboard import SELECTED
+    from trainables.core.evaluate import SELECTIONS
+
+    assert list(SELECTED) == list(SELECTIONS)
 
 
 def test_the_metrics_of_rows_are_those_of_the_evaluation():

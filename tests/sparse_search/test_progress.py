@@ -41,6 +41,13 @@ def test_the_table_shows_every_count(console):
     assert "0.8123" in text
 
 
+def test_only_counts_that_occur_have_a_column(console):
+    console.print(status_table([STATUS, StudyStatus("supervised", planned=3, collapsed=2)]))
+    header = console.file.getvalue().splitlines()[1]
+    expected = ["study", "done", "pruned", "collapsed", "running", "best"]
+    assert [word for word in header.split() if word.isalpha()] == expected
+
+
 def test_ctrl_c_is_not_lost_when_somebody_swallows_it(console):
     before = signal.getsignal(signal.SIGINT)
     with Display([Journal(STATUS)], console) as display:

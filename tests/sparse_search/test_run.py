@@ -101,7 +101,7 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
 def test_every_kind_of_failure_has_its_outcome(folder):
     shutil.copy(Path(__file__).with_name("flaky.py"), folder)  # a user's own method and data, beside the sweep
     np.savez(folder / "my scans.npz", train_images=np.zeros((40, 8, 8), np.uint8), train_labels=np.arange(40) % 2)
-    flaky = {"flaky:METHOD": {"trials": 5, "search": ["behaviour"]}}
+    flaky = {"flaky:METHOD": {"trials": 6, "search": ["behaviour"]}}
     write_sweep(folder, methods=flaky, datasets=["./my scans.npz"], retries=1, pruner="none")
     paths = {"FLAKY_LOG": str(folder / "log")}
     code, _, error = call(folder, "run", "sweep.yaml", **paths)
@@ -113,6 +113,7 @@ def test_every_kind_of_failure_has_its_outcome(folder):
     outcomes = Counter((row["config.behaviour"], row["status"]) for row in rows)
     assert outcomes == {
         ("fine", "complete"): 1, ("nan", "diverged"): 1, ("die once", "complete"): 1, ("raise", "failed"): 2,
+        ("one class", "collapsed"): 1,
     }  # fmt: skip
     (reason,) = {row["reason"] for row in rows if row["status"] == "failed"}
     assert "Traceback" in reason
@@ -120,6 +121,13 @@ def test_every_kind_of_failure_has_its_outcome(folder):
     assert log["die once 1"] == 1  # went on from its checkpoint after the second epoch
     assert log["die once 3"] == 2
     assert log["die 3"] == 2
+    code, out, _ = call(folder, "leaderboard")
+    told = [line for line in out.splitlines() if line.startswith("not ranked: ")]
+    assert [re.sub(r"^.*? \(", "(", line) for line in told] == [
+        "(nan): diverged, loss 'loss' became nan in epoch 3",
+        "(one class): collapsed, flaky names class 0 for all 4 validation images",
+        "(raise): failed, RuntimeError: the disk is on fire",
+    ]
     assert call(folder, "run", "sweep.yaml", **paths)[0] == 1
     assert Counter((folder / "log").read_text().splitlines()) == log
     assert call(folder, "run", "sweep.yaml", "--retry-failed", **paths)[0] == 1

@@ -113,14 +113,18 @@ def test_what_an_outcome_becomes(begin, make_record, store):
         report(make_record, 0, outcome="diverged", reason="loss became nan", value=0.0),
         report(make_record, 1, outcome="failed", reason="Traceback …\nRuntimeError: fire", retry=False),
         report(make_record, 2, final=False),
+        report(make_record, 3, outcome="collapsed", reason="names class 1 for all 10 validation images", value=0.0),
     ]
     for number, result in enumerate(outcomes):
         while json.loads(searcher.suggest(f"t{number}")["job"])["trial"]["method"] == "constant":
             searcher.on_trial_complete(f"t{number}", report(make_record, 9))
         searcher.on_trial_complete(f"t{number}", result)
     status = searcher.journals[0].status()
-    assert (status.diverged, status.failed, status.pruned) == (1, 1, 1)
+    assert (status.diverged, status.failed, status.pruned, status.collapsed) == (1, 1, 1, 1)
     assert searcher.journals[0].failures()[0].endswith("RuntimeError: fire")
-    reasons = {row["status"]: row["reason"] for row in store.runs().to_pylist()}
-    assert reasons["diverged"] == "loss became nan"
-    assert "Traceback" in reasons["failed"]
+    rows = {row["status"]: row for row in store.runs().to_pylist()}
+    assert rows["diverged"]["reason"] == "loss became nan"
+    assert "Traceback" in rows["failed"]["reason"]
+    assert rows["collapsed"]["reason"] == "names class 1 for all 10 validation images"
+    assert rows["collapsed"]["balanced_accuracy"] == pytest.approx(0.7)  # kept, only not ranked
+    assert len(store.curves()) == 5  # an early stop has one evaluation here, and so has every other

@@ -35,6 +35,11 @@ def test_the_same_images_count_once():
     assert score_interval([confusion] * 4, "accuracy", same_images=True) == score_interval([confusion], "accuracy")
 
 
+def test_means_of_counts_are_counts():
+    mean = ((4.5, 0.5), (1.5, 3.5))
+    assert score_interval([mean], "balanced_accuracy") == pytest.approx(wilson_interval(0.8, 10))
+
+
 def test_absent_classes_do_not_count():
     assert score_interval([((3, 0, 1), (0, 4, 0), (0, 0, 0))], "balanced_accuracy") == pytest.approx(
         wilson_interval(0.875, 8)

@@ -9,6 +9,8 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SCHEMA_VERSION
 from sparse_search.store import MOST_PARTS, Store
 
+from .conftest import scores
+
 
 def ids(table):
     return sorted(table["record_id"].to_pylist())
@@ -36,6 +38,22 @@ def test_records_become_rows(store, make_record):
     assert row["schema_version"] == SCHEMA_VERSION
     assert json.loads(row["config_json"])["classifier"] == "test_resnet"
     assert set(CURVE_SCHEMA.names) == set(curves.column_names)
+
+
+def test_scores_are_the_selected_ones_and_curves_the_raw_ones(store, make_record):
+    record = make_record(0, selection="mean3")
+    record["curve"][-1]["selected"] = {"supervised": scores(((4.5, 0.5), (1, 4)))}
+    store.write(record)
+    (row,) = store.runs().to_pylist()
+    assert (row["selection"], row["balanced_accuracy"]) == ("mean3", pytest.approx(0.85))
+    assert json.loads(row["confusion_json"])["confusion"] == [[4.5, 0.5], [1, 4]]
+    assert store.curves()["balanced_accuracy"].to_pylist() == [pytest.approx(0.7)] * 2
+
+
+def test_how_it_was_trained_is_in_the_row(store, make_record):
+    store.write(make_record(0, accumulate=4, compile=True))
+    (row,) = store.runs().to_pylist()
+    assert (row["accumulate"], row["compile"]) == (4, True)
 
 
 def test_filters_read_only_their_partition(store, make_record):
@@ -136,6 +154,19 @@ def test_a_damaged_or_newer_record_is_named(store, content):
     (store.folder / "records" / "ab" / "abc.json").write_bytes(content)
     with pytest.raises(ResultsError, match=r"abc\.json"):
         store.runs()
+
+
+@pytest.mark.parametrize("in_tables", [False, True])
+def test_results_of_an_older_version_are_refused_before_anything_runs(store, make_record, monkeypatch, in_tables):
+    with monkeypatch.context() as older:
+        for module in ("rows", "store"):
+            older.setattr(f"sparse_search.{module}.SCHEMA_VERSION", SCHEMA_VERSION - 1)
+        store.write(make_record(0))
+        if in_tables:
+            store.compact()
+    for look in (store.prepare, store.runs):
+        with pytest.raises(ResultsError, match="written by an older version; run the sweep again in another results"):
+            look()
 
 
 def test_unfinished_files_are_not_read(store, make_record):

@@ -51,11 +51,17 @@ def test_a_searched_trial_stands_on_the_settings(tiny):
     assert (trial.config.lr, trial.config.classifier, trial.epochs) == (2e-3, "test_resnet", 4)
 
 
+def test_a_trial_is_trained_and_scored_as_the_sweep_says(tiny):
+    study = tiny(selection="mean3", accumulate=4, compile=True).studies({"digits": "a"})[0]
+    trial = study.trial(study.plan.settings, {})
+    assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"epochs": 5}, {"label_sets": [1]}, {"objective": "auroc"}, {"seed": 1}, {"image_size": 32},
-        {"precision": "bf16"}, {"validation": "official"},
+        {"precision": "bf16"}, {"validation": "official"}, {"selection": "mean3"}, {"accumulate": 2}, {"compile": True},
         {"methods": {"supervised": TINY["methods"]["supervised"] | {"search": ["lr"]}}},
     ],
 )  # fmt: skip
@@ -86,6 +92,12 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
         (TINY | {"validation": "full"}, "validation 'full' is unknown"),
         (TINY | {"objective": "log_loss"}, "objective 'log_loss' is unknown"),
         (TINY | {"precision": "fp8"}, "precision 'fp8'"),
+        (TINY | {"selection": "mean"}, "selection 'mean' is unknown; did you mean 'mean3'"),
+        (TINY | {"selection": 3}, "selection '3' is unknown"),
+        (TINY | {"accumulate": 0}, "accumulate: 0 is impossible, expected a number from 1"),
+        (TINY | {"accumulate": 2.5}, "accumulate: 2.5 is impossible"),
+        (TINY | {"compile": "fast"}, "compile: 'fast' is impossible, expected true or false"),
+        (TINY | {"compile": 1}, "compile: 1 is impossible"),
         (TINY | {"methods": ["sparse"]}, "mapping"),
         (with_method({}, "sprase"), "method sprase: method 'sprase' is unknown; did you mean 'sparse'"),
         (with_method({"settings": {"percentile": 1.7}}), "method sparse: .*percentile: 1.7 is impossible"),

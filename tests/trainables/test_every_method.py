@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from search_spaces.core.ranges import Choice, space_of
+from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import find_method, method_names
-from trainables.core.train import Budget, new_accelerator, train
+from trainables.core.train import Budget, train
 
 SMALL = {"image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_resnet", "batch_size": 8, "mu": 1,
          "lr": 1e-3, "drop_path": 0.0}  # fmt: skip
@@ -25,11 +26,11 @@ def small(name, **changes):
     return config_type(**{key: value for key, value in {**SMALL, **changes}.items() if key in known})
 
 
-def start(name, task, config=None, *, epochs=2, seed=0, checkpoints=None, precision="no"):
+def start(name, task, config=None, *, epochs=2, seed=0, checkpoints=None, precision="no", accumulate=1, **options):
     budget = Budget(epochs=epochs, evaluate_every=1)
-    accelerator = new_accelerator(precision=precision, cpu=True)
+    accelerator = new_accelerator(precision=precision, cpu=True, accumulate=accumulate)
     return train(find_method(name), config or small(name), task, budget, seed=seed, accelerator=accelerator,
-                 checkpoints=checkpoints)  # fmt: skip
+                 checkpoints=checkpoints, **options)  # fmt: skip
 
 
 def build(name, task, config=None, seed=0):
@@ -147,6 +148,31 @@ def test_it_trains_in_bf16(name, make_task):
     assert rounded.scores
     if hasattr(find_method(name).config, "classifier"):
         assert exact.losses != rounded.losses
+
+
+@methods
+def test_it_trains_with_accumulated_gradients(name, make_task):
+    assert list(start(name, make_task(shots=6), accumulate=2))[-1].scores
+
+
+@methods
+def test_it_is_judged_by_the_mean_of_evaluations(name, make_task):
+    progress = list(start(name, make_task(), epochs=4, selection="mean3"))
+    main = find_method(name).predictors[0]
+    last = [p.scores[main].log_loss for p in progress[-3:]]
+    assert progress[-1].selected[main].log_loss == pytest.approx(sum(last) / 3)
+
+
+@methods
+def test_hidden_labels_change_nothing_but_a_diagnosis(name, make_task):
+    def trained(**options):
+        return list(start(name, make_task(num_unlabelled=24), **options))
+
+    for blind, told in zip(trained(), trained(hidden_labels_M=torch.arange(24) % 3), strict=True):
+        assert told.scores == blind.scores
+        losses = dict(told.losses)
+        assert 0 <= losses.pop("pseudo_accuracy", 0) <= 1
+        assert losses == blind.losses
 
 
 @methods

@@ -4,8 +4,12 @@ import os
 import re
 
 import pytest
+import yaml
 
-from trainables.__main__ import main
+from search_spaces.constant import ConstantConfig
+from trainables.__main__ import _line, _parser, _trial_values, main
+from trainables.core.train import Progress
+from trainables.core.trial import Trial
 
 SMALL = ["--set", "classifier=test_resnet", "--set", "image_size=16", "--epochs", "2", "--threads", "1"]
 
@@ -26,6 +30,44 @@ def test_progress_names_epochs_and_scores(capsys):
     assert "epoch 2/4" in out
     assert "label set 3: 50 labelled, 1097 unlabelled, 50 validation" in out
     assert "mean of 2 runs" in out
+
+
+def test_tells_a_collapse_and_how_scores_were_selected(capsys):
+    arguments = ["supervised", "--shots", "2", "--set", "lr=1e-8", "--set", "w_mixup=0", *SMALL, "--epochs", "3"]
+    assert main([*arguments, "--evaluate-every", "1", "--selection", "mean3", "--accumulate", "2"]) == 0
+    out = capsys.readouterr().out
+    scores = [float(score) for score in re.findall(r"balanced accuracy (\S+)", out)]
+    assert "validation scores, mean of the last 3 evaluations\n" in out
+    assert float(re.search(r"balanced_accuracy (\S+)", out)[1]) == pytest.approx(sum(scores) / 3, abs=1e-4)
+    assert re.search(r"\n  collapsed: supervised names class \d for all 20 validation images\nvalidation", out)
+    assert main(["constant", "--epochs", "1"]) == 0
+    assert "collapsed" not in capsys.readouterr().out
+
+
+def test_a_flag_not_given_leaves_what_a_file_says(capsys, tmp_path):
+    trial = Trial(method="constant", config=ConstantConfig(), dataset="digits", shots=5, epochs=1, selection="mean3",
+                  accumulate=2, compile=True)  # fmt: skip
+    (tmp_path / "trial.yaml").write_text(yaml.safe_dump(trial.as_dict()))
+    options = _parser().parse_args(["--config", str(tmp_path / "trial.yaml")])
+    assert Trial.from_dict(_trial_values(options)) == trial
+    changed = _parser().parse_args(["constant", "--selection", "mean3", "--accumulate", "2", "--compile"])
+    values = _trial_values(changed)
+    assert (values["selection"], values["accumulate"], values["compile"]) == ("mean3", 2, True)
+
+
+def test_pseudo_label_accuracy_is_on_the_line_of_its_epoch():
+    losses = dict.fromkeys("abcde", 1.0) | {"pseudo_accuracy": 0.75}
+    assert _line(9, Progress(3, losses, {}, 1.0)).endswith("  d 1  pseudo-label accuracy 0.7500")
+    assert "pseudo" not in _line(9, Progress(3, {"a": 1.0}, {}, 1.0))
+
+
+@pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
+def test_one_of_many_processes_speaks(rank, speaks, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    assert main(["constant", "--epochs", "1"]) == 0
+    assert ("balanced_accuracy" in capsys.readouterr().out) == speaks
+    assert main(["constnat"]) == 2
+    assert "did you mean 'constant'" in capsys.readouterr().err
 
 
 def test_goes_on_from_checkpoints(capsys, tmp_path):

@@ -1,16 +1,12 @@
-from copy import deepcopy
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.optim import AdamW
 
 from search_spaces.sparse import SparseConfig
 from trainables import sparse
+from trainables.core.accelerator import new_accelerator
 from trainables.core.method import Labelled, Provenance, Task
-from trainables.core.train import new_accelerator
 from trainables.parts.meters import Means
-from trainables.parts.pseudo_labels import weighted_vote
 
 TINY = {
     "width": 4, "critic_width": 4, "classifier": "test_resnet", "image_size": 32, "batch_size": 8, "mu": 1,
@@ -26,10 +22,11 @@ def make_task(*, num_classes=3, channels=3, labelled=6, unlabelled=20):
     return Task("noise", "classification", num_classes, channels, known, images[labelled:], known, provenance)
 
 
-def build(preset="paper", task=None, precision="no", **changes):
+def build(preset="paper", task=None, precision="no", accumulate=1, **changes):
     torch.manual_seed(1)
     config = SparseConfig.preset(preset, **(TINY | changes))
-    return sparse.build(config, task or make_task(), new_accelerator(precision=precision, cpu=True))
+    accelerator = new_accelerator(precision=precision, cpu=True, accumulate=accumulate)
+    return sparse.build(config, task or make_task(), accelerator)
 
 
 def train(learner, first, last):
@@ -54,92 +51,7 @@ def same(first, second):
     return all(first[name].equal(second[name]) for name in first)
 
 
-# The step against the plain order of operations: every forward anew, each network's gradients apart.
-
-
-def naive_step(nets, optimisers, config, images, targets, shares, memory):
-    """One unlabelled batch with three passes of G and two of D where the learner shares them."""
-    generator, critic, classifier = nets
-    num_classes = targets.shape[1]
-
-    def class_loss(logits, one_hot):
-        if config.class_loss == "ce":
-            return F.cross_entropy(logits, one_hot)
-        return F.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / len(logits)
-
-    def step(loss, which):
-        optimisers[which].zero_grad()
-        loss.backward(inputs=list(nets[which].parameters()))
-        optimisers[which].step()
-
-    with torch.no_grad():
-        logits = [critic(images)[1], classifier(images)]
-        votes = weighted_vote(logits, config.ens_temperature, normalise=config.normalise_vote)
-        if memory is not None:
-            votes = config.ens_blend * votes + (1 - config.ens_blend) * memory
-    confidence, labels = votes.max(1)
-    kept = torch.arange(len(images))
-    if config.mask:
-        kept = (confidence > confidence.quantile(config.percentile)).nonzero().flatten()
-    pseudo = F.one_hot(labels[kept], num_classes).float()
-    everything = slice(None)
-    used, sure = (kept, everything) if config.mask_scope == "all" else (everything, kept)
-    real = images[used]
-    targets, shares = targets[: len(real)], shares[: len(real)]
-
-    fake = generator(real, targets).detach()
-    between = (shares * real + (1 - shares) * fake).requires_grad_()
-    slope = torch.autograd.grad(critic(between)[0].sum(), between, create_graph=True)[0]
-    penalty = ((slope.pow(2).sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
-    loss = critic(fake)[0].mean() - critic(real)[0].mean() + config.lambda_gp * penalty
-    step(loss + config.lambda_cls_d * class_loss(critic(images[kept])[1], pseudo), 1)
-
-    fake = generator(real, targets)
-    back = generator(fake[sure], pseudo)
-    patches, logits = critic(fake)
-    loss = config.lambda_rec * (back - real[sure]).abs().mean() - patches.mean()
-    loss = loss + config.lambda_cls_g * class_loss(logits, targets)
-    step(loss + config.lambda_cls_gg * class_loss(generator(fake), targets), 0)
-
-    with torch.no_grad():
-        fake = generator(real, targets)
-    step(config.w_syn * class_loss(classifier(fake), targets), 2)
-
-
-@pytest.mark.parametrize(("preset", "scope"), [("paper", "all"), ("paper", "labels"), ("reference", "all")])
-def test_sharing_forwards_changes_nothing(preset, scope):
-    learner = build(preset, mask_scope=scope, percentile=0.7, dropout=0.0, flip=False, lambda_cls_d=0.7)
-    config, task = learner._config, make_task()
-    # In double precision, so that only a different computation can show.
-    nets = [deepcopy(net).double() for net in networks(learner)]
-    for net in networks(learner):
-        net.double()
-    decays = (config.weight_decay, config.weight_decay, config.weight_decay_classifier)
-    optimisers = [
-        AdamW(net.parameters(), lr=config.lr, betas=(config.beta1, 0.999), weight_decay=decay)
-        for net, decay in zip(nets, decays, strict=True)
-    ]
-    index = torch.arange(8)
-    remembered = torch.rand(8, 3).softmax(1)
-    if config.temporal_ensemble:
-        learner._memory.double().update(index, remembered.double())
-    learner._images = lambda images, index: images[index].double() / 255
-
-    torch.manual_seed(5)
-    learner._unsupervised_step(index, True, Means())
-
-    torch.manual_seed(5)
-    used = 3 if preset == "paper" and scope == "all" else 8  # 0.7 of 8, rounded down, are dropped
-    targets = F.one_hot(torch.randint(3, (used,)), 3).double()
-    shares = torch.rand(used, 1, 1, 1)
-    images = task.unlabelled_NCHW[index].double() / 255
-    memory = remembered.double() if config.temporal_ensemble else None
-    naive_step(nets, optimisers, config, images, targets, shares, memory)
-
-    for ours, naive in zip(networks(learner), nets, strict=True):
-        for (name, p), q in zip(ours.state_dict().items(), naive.state_dict().values(), strict=True):
-            if "num_batches" not in name:
-                torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}")
+# What is learned, beside the equality with the plain form (test_sparse_equality.py)
 
 
 def test_the_supervised_sum_gives_each_network_its_own_gradient():
@@ -359,14 +271,13 @@ def test_prediction_changes_nothing_and_is_the_mean_of_both():
 
 def test_reduced_precision_keeps_the_slope_in_float32(monkeypatch):
     learner, seen = build(precision="bf16"), []
-    critic = networks(learner)[1]
-    slope = learner._slope_critic
+    critic, slopes = networks(learner)[1], learner._slopes
 
     def spy(images):
-        seen.append(slope(images).dtype)
-        return slope(images)
+        with critic.patch_head.register_forward_hook(lambda *call: seen.append(call[2].dtype)):
+            return slopes(images)
 
-    monkeypatch.setattr(learner, "_slope_critic", spy)
+    monkeypatch.setattr(learner, "_slopes", spy)
     losses = train(learner, 0, 2)
     assert set(seen) == {torch.float32}
     assert next(critic.parameters()).dtype == torch.float32

@@ -3,7 +3,9 @@
 Shapes: N images, K classes.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +14,9 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
 """Metrics of a classification, the default objective first. The last two are better when smaller."""
+
+SELECTIONS: Mapping[str, int] = {"last": 1, "mean3": 3}
+"""Rules that say which scores a run is judged by: the mean over so many of its last evaluations."""
 
 NUM_BINS = 15
 """Confidence bins of the expected calibration error. Source: Guo et al. 2017, arXiv:1706.04599."""
@@ -38,8 +43,8 @@ class Scores:
     log_loss: float
     """Mean negative log-likelihood in nats."""
 
-    confusion: tuple[tuple[int, ...], ...]
-    """Counts, K × K: rows are true classes, columns predicted ones."""
+    confusion: tuple[tuple[float, ...], ...]
+    """Counts, K × K: rows are true classes, columns predicted ones. Whole numbers, or means over evaluations."""
 
     def metric(self, name: str) -> float | None:
         """The metric of that name, one of `METRICS`."""
@@ -82,6 +87,48 @@ def score(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> Scores:
         log_loss=float(-np.log(np.clip(true_probs_N, np.finfo(np.float64).tiny, None)).mean()),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion_KK),
     )
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """The mean of each metric over evaluations on the same images; None where any is None.
+
+    The confusion is the mean of the counts, so no image counts twice, and (balanced) accuracy is still what the
+    confusion gives. A single evaluation is its own mean.
+    """
+    first, *more = scores
+    if not more:
+        return first
+    means = {name: _mean([each.metric(name) for each in scores]) for name in METRICS}
+    confusion_KK = np.mean([each.confusion for each in scores], axis=0)
+    return Scores.from_dict({"num_images": first.num_images, "confusion": confusion_KK.tolist(), **means})
+
+
+def select(history: Sequence[Mapping[str, Scores]], rule: str) -> dict[str, Scores]:
+    """Scores by predictor that a run is judged by after these evaluations.
+
+    Args:
+        history: Scores of each evaluation so far, at least one; the newest last.
+        rule: One of `SELECTIONS`; with fewer evaluations than it averages, the mean of those there are.
+    """
+    recent = history[-SELECTIONS[rule] :]
+    return {name: mean_scores([scores[name] for scores in recent]) for name in recent[-1]}
+
+
+def collapse(scores: Scores) -> str:
+    """The reason why these predictions are worthless: `names class 1 for all 10 validation images`.
+
+    Empty when at least two classes are named, or when the labels hold fewer than two.
+    """
+    confusion_KK = np.array(scores.confusion)
+    named, present = np.flatnonzero(confusion_KK.sum(0)), np.flatnonzero(confusion_KK.sum(1))
+    if len(named) > 1 or len(present) < 2:
+        return ""
+    return f"names class {named[0]} for all {scores.num_images} validation images"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def _auroc(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float | None:

@@ -1,13 +1,13 @@
 """The contracts: what a task is, what a learner does, what a method offers.
 
-Shapes: B batch, N images, C channels, H W pixels, K classes.
+Shapes: B batch, N images, M unlabelled images, C channels, H W pixels, K classes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -110,7 +110,22 @@ class Learner(Protocol):
         """Puts back what `state_dict` gave."""
 
 
+@runtime_checkable
+class PseudoLabelling(Protocol):
+    """A learner that can tell which labels it gave: a diagnosis beside training."""
+
+    def pseudo_labels(self) -> Tensor | None:
+        """Labels (M,) given to the unlabelled images in the last epoch, -1 where none was given.
+
+        None when that epoch gave none.
+        """
+
+
 C = TypeVar("C", bound=MethodConfig)
+
+
+def _without_cycles(config: MethodConfig, epochs: int) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,12 @@ class Method(Generic[C]):
     build: Callable[[C, Task, Accelerator], Learner]
     predictors: tuple[str, ...]
     """Names that `predict` returns; a search optimises the first."""
+
+    cycle_ends: Callable[[C, int], bool] = _without_cycles
+    """Whether a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""
+
+    names_one_class: bool = False
+    """Whether it gives every image the same class on purpose, so that this is no collapse."""
 
 
 def method_names() -> list[str]:

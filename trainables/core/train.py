@@ -1,24 +1,29 @@
-"""The one driver: seeds, epochs, evaluation, checkpoints, timing; the same for every method."""
+"""The one driver: seeds, epochs, evaluation, checkpoints, timing; the same for every method.
+
+Shapes: N images, K classes, M unlabelled images.
+"""
 
 import gc
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import set_seed
+from torch import Tensor
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
 from trainables.core.checkpoint import Checkpoints
-from trainables.core.evaluate import Scores, score
-from trainables.core.method import Labelled, Learner, Method, Task
+from trainables.core.evaluate import Scores, collapse, score, select
+from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Task
 
 
 class DivergedError(Exception):
@@ -31,11 +36,24 @@ class Budget:
 
     epochs: int
     evaluate_every: int
-    """Epochs between evaluations; the last epoch is always evaluated."""
+    """Epochs between evaluations; the last window is shorter where they do not divide the epochs."""
 
-    def is_due(self, epoch: int) -> bool:
-        """Whether to evaluate after so many epochs."""
-        return epoch == self.epochs or epoch % self.evaluate_every == 0
+    def evaluations(self, cycle_ends: Callable[[int], bool]) -> dict[int, int]:
+        """Epochs after which to evaluate, in order, each with the epoch of the budget that it stands for.
+
+        The epochs fall into windows of `evaluate_every`. Each is evaluated once, at the last end of a cycle in it, or
+        at its own end if there is none, and stands for its own end: an unsupervised phase disturbs networks, which
+        recover until the cycle ends, and configurations with cycles of different lengths must be compared at the same
+        steps. Training ends at the last evaluation, as nothing after it would be scored.
+
+        Args:
+            cycle_ends: Whether a cycle ends after so many epochs.
+        """
+        evaluations = {}
+        for start in range(0, self.epochs, self.evaluate_every):
+            end = min(start + self.evaluate_every, self.epochs)
+            evaluations[max(filter(cycle_ends, range(start + 1, end + 1)), default=end)] = end
+        return evaluations
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,15 @@ class Progress:
     train_seconds: float
     """Time spent in training so far, evaluation and checkpoints not counted."""
 
+    stands_for: int = 0
+    """Epoch of the budget that this evaluation stands for; 0 between evaluations."""
+
+    selected: Mapping[str, Scores] = field(default_factory=dict)
+    """Scores by predictor that the run is judged by if it ends here; empty between evaluations."""
+
+    collapse: str = ""
+    """At the last evaluation: why its scores are worthless, if the main predictor names one class for all images."""
+
     replayed: bool = False
     """Whether this is read from a checkpoint rather than trained now."""
 
@@ -67,53 +94,111 @@ def train(
     seed: int,
     accelerator: Accelerator,
     checkpoints: Checkpoints | None = None,
+    selection: str = "last",
+    hidden_labels_M: Tensor | None = None,
 ) -> Iterator[Progress]:
     """Trains a method on a task and yields after every epoch, with scores where an evaluation is due.
 
-    With `checkpoints` the state is saved after every evaluation before it is yielded, and a run that finds one
-    first yields the evaluations it already has (`replayed`), then goes on: the same numbers, bit for bit on CPU,
-    as without the interruption. Closing the iterator stops training.
+    With `checkpoints` the state is handed over for saving after every evaluation before it is yielded, and a run that
+    finds one first yields the evaluations it already has (`replayed`), then goes on: the same numbers, bit for bit on
+    CPU, as without the interruption. Closing the iterator stops training; it ends when what was saved is on disk.
+
+    Args:
+        selection: Rule for the scores that a run is judged by, one of `SELECTIONS`.
+        hidden_labels_M: Labels of the unlabelled images, for diagnosis only: the share of right pseudo-labels joins
+            the losses as `pseudo_accuracy`, in epochs in which a `PseudoLabelling` learner gave some. Neither the
+            learner nor the selection ever sees them.
 
     Raises:
         ConfigError: the method does not do this kind of task.
         DivergedError: a loss or a prediction is not finite.
+        OSError: a checkpoint could not be written.
     """
     if task.kind not in method.tasks:
         raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
+    plan = _Plan(
+        evaluations=budget.evaluations(partial(method.cycle_ends, config)),
+        selection=selection,
+        watched="" if method.names_one_class else method.predictors[0],
+    )
+    hidden_labels_M = None if hidden_labels_M is None else hidden_labels_M.to(accelerator.device)
     seed_everything(seed, 0)
     try:
-        yield from _train(method.build(config, task, accelerator), task, budget, seed, accelerator, checkpoints)
+        with checkpoints or nullcontext():
+            yield from _train(
+                method.build(config, task, accelerator), task, plan, seed, accelerator, checkpoints, hidden_labels_M
+            )
     finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
         accelerator.free_memory()
         gc.collect()
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """When a run is evaluated, and what follows from its evaluations."""
+
+    evaluations: Mapping[int, int]
+    selection: str
+    watched: str
+    """The predictor that should name more than one class at the end; empty where none has to."""
+
+    @property
+    def last_epoch(self) -> int:
+        return max(self.evaluations)
+
+    def judge(self, before: Sequence[Progress], evaluation: Progress) -> Progress:
+        """The evaluation with what follows from it and those before: selected scores, and a collapse at the end."""
+        selected = select([each.scores for each in (*before, evaluation)], self.selection)
+        reason = collapse(evaluation.scores[self.watched]) if self.watched else ""
+        ended = reason and evaluation.epoch >= self.last_epoch
+        return replace(evaluation, selected=selected, collapse=f"{self.watched} {reason}" if ended else "")
+
+
 def _train(
     learner: Learner,
     task: Task,
-    budget: Budget,
+    plan: _Plan,
     seed: int,
     accelerator: Accelerator,
     checkpoints: Checkpoints | None,
+    hidden_labels_M: Tensor | None,
 ) -> Iterator[Progress]:
-    history = _resume(learner, checkpoints, accelerator)
+    history = _resume(learner, plan, checkpoints, accelerator)
     yield from history
-    epoch, seconds = (history[-1].epoch, history[-1].train_seconds) if history else (0, 0.0)
-    epochs = iter(learner.epochs())
-    while epoch < budget.epochs:
-        seed_everything(seed, epoch + 1)
+    done = history[-1] if history else Progress(0, {}, {}, 0.0)
+    for progress in _train_epochs(learner, done, plan.last_epoch, seed, hidden_labels_M):
+        if progress.epoch not in plan.evaluations:
+            yield progress
+            continue
+        scores = evaluate(learner, task.validation, progress.epoch)
+        evaluation = replace(progress, scores=scores, stands_for=plan.evaluations[progress.epoch])
+        history.append(plan.judge(history, evaluation))
+        if checkpoints:
+            if accelerator.is_main_process:
+                state = {"learner": learner.state_dict(), "history": [_plain(each) for each in history]}
+                checkpoints.save(progress.epoch, state)
+            accelerator.wait_for_everyone()
+        yield history[-1]
+
+
+def _train_epochs(
+    learner: Learner, done: Progress, last_epoch: int, seed: int, hidden_labels_M: Tensor | None
+) -> Iterator[Progress]:
+    """Trains on from what is done; each epoch with its losses, not yet evaluated.
+
+    Raises:
+        DivergedError: a loss is not finite.
+    """
+    seconds, epochs = done.train_seconds, iter(learner.epochs())
+    for epoch in range(done.epoch + 1, last_epoch + 1):
+        seed_everything(seed, epoch)
         started = time.perf_counter()
         losses = {name: float(value) for name, value in next(epochs).items()}
         seconds += time.perf_counter() - started
-        epoch += 1
         _check_finite(losses, epoch)
-        scores = evaluate(learner, task.validation, epoch) if budget.is_due(epoch) else {}
-        progress = Progress(epoch, losses, scores, seconds)
-        if scores:
-            history.append(progress)
-            if checkpoints:
-                checkpoints.save(epoch, {"learner": learner.state_dict(), "history": [_plain(p) for p in history]})
-        yield progress
+        if hidden_labels_M is not None and isinstance(learner, PseudoLabelling):
+            losses |= _pseudo_accuracy(learner.pseudo_labels(), hidden_labels_M)
+        yield Progress(epoch, losses, {}, seconds)
 
 
 def evaluate(learner: Learner, images: Labelled, epoch: int) -> dict[str, Scores]:
@@ -130,48 +215,48 @@ def evaluate(learner: Learner, images: Labelled, epoch: int) -> dict[str, Scores
     return {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
 
 
-def new_accelerator(*, precision: str, cpu: bool) -> Accelerator:
-    """An Accelerator for the next run in this process, whatever the one before it was set to.
-
-    Raises:
-        ConfigError: a precision the device does not have (fp16 on a CPU would silently run as fp32).
-    """
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-    if not cpu and not torch.cuda.is_available():
-        raise ConfigError("device gpu: there is none here; use device cpu (its results differ in the last digits)")
-    accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
-    if precision == "fp16" and accelerator.device.type == "cpu":
-        raise ConfigError("precision fp16 needs a GPU; use 'no' or 'bf16' on a CPU")
-    return accelerator
-
-
 def seed_everything(seed: int, epoch: int) -> None:
     """Seeds Python, NumPy and torch for one epoch: a resumed run draws what an undisturbed one draws."""
     set_seed(int.from_bytes(sha256(f"{seed}/{epoch}".encode()).digest()[:4], "big"))
 
 
-def _resume(learner: Learner, checkpoints: Checkpoints | None, accelerator: Accelerator) -> list[Progress]:
-    saved = checkpoints.load(accelerator.device) if checkpoints else None
+def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, accelerator: Accelerator) -> list[Progress]:
+    """Puts the learner where the newest checkpoint left it; the evaluations until then."""
+    saved = checkpoints.load() if checkpoints else None
+    accelerator.wait_for_everyone()  # before the main process can save, and remove what another still has to read
     if saved is None:
         return []
     learner.load_state_dict(saved[1]["learner"])
-    return [_read(values) for values in saved[1]["history"]]
+    history: list[Progress] = []
+    for values in saved[1]["history"]:
+        history.append(plan.judge(history, _read(values)))
+    return history
 
 
-def _plain(progress: Progress) -> dict[str, Any]:
-    scores = {name: s.as_dict() for name, s in progress.scores.items()}
+def _plain(evaluation: Progress) -> dict[str, Any]:
+    """What of an evaluation does not follow from the others, as plain values."""
     return {
-        "epoch": progress.epoch,
-        "losses": dict(progress.losses),
-        "scores": scores,
-        "seconds": progress.train_seconds,
+        "epoch": evaluation.epoch,
+        "losses": dict(evaluation.losses),
+        "scores": {name: s.as_dict() for name, s in evaluation.scores.items()},
+        "seconds": evaluation.train_seconds,
+        "stands_for": evaluation.stands_for,
     }
 
 
 def _read(values: dict[str, Any]) -> Progress:
     scores = {name: Scores.from_dict(s) for name, s in values["scores"].items()}
-    return Progress(values["epoch"], values["losses"], scores, values["seconds"], replayed=True)
+    stands_for = values["stands_for"]
+    return Progress(values["epoch"], values["losses"], scores, values["seconds"], stands_for, replayed=True)
+
+
+def _pseudo_accuracy(labels_M: Tensor | None, hidden_labels_M: Tensor) -> dict[str, float]:
+    """The share of given labels that are right, by name; nothing where none was given (-1)."""
+    if labels_M is None:
+        return {}
+    counts = torch.stack([(labels_M == hidden_labels_M).sum(), (labels_M >= 0).sum()])
+    right, given = counts.tolist()  # the only wait for the device
+    return {"pseudo_accuracy": right / given} if given else {}
 
 
 def _check_finite(losses: Mapping[str, float], epoch: int) -> None:

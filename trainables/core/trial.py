@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.errors import ConfigError, suggestion
+from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
+from trainables.core.evaluate import SELECTIONS
 from trainables.core.method import Method, Task, Validation, find_method
-from trainables.core.train import Budget, Progress, new_accelerator, train
+from trainables.core.train import Budget, Progress, train
 from trainables.data.splits import num_folds
-from trainables.data.tasks import few_shot_task
+from trainables.data.tasks import few_shot_task, hidden_labels
 
-PROTOCOL = 1
-"""Version of everything that makes scores comparable but is no field: splits, seeds, metrics, selection."""
+PROTOCOL = 2
+"""Version of everything that makes scores comparable but is no field: splits, seeds, metrics, when to evaluate."""
 
 PRECISIONS = ("no", "bf16", "fp16")
 DEVICES = ("cpu", "gpu")
@@ -52,18 +55,30 @@ class Run:
         trial = self.trial
         return few_shot_task(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold)
 
-    def train(self, task: Task, *, checkpoints: Checkpoints | None = None) -> Iterator[Progress]:
+    def hidden_labels(self, root: Path | None) -> Tensor:
+        """The labels (M,) of this run's unlabelled images; see `trainables.data.tasks.hidden_labels`."""
+        trial = self.trial
+        return hidden_labels(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold)
+
+    def train(
+        self, task: Task, *, checkpoints: Checkpoints | None = None, hidden_labels_M: Tensor | None = None
+    ) -> Iterator[Progress]:
         """Trains it; see `trainables.core.train.train`."""
         trial = self.trial
         torch.set_num_threads(trial.threads)
+        accelerator = new_accelerator(
+            precision=trial.precision, cpu=trial.device == "cpu", accumulate=trial.accumulate, compile=trial.compile
+        )
         return train(
             trial.find_method(),
             trial.config,
             task,
             Budget(trial.epochs, trial.evaluate_every),
             seed=self.seed,
-            accelerator=new_accelerator(precision=trial.precision, cpu=trial.device == "cpu"),
+            accelerator=accelerator,
             checkpoints=checkpoints,
+            selection=trial.selection,
+            hidden_labels_M=hidden_labels_M,
         )
 
 
@@ -81,6 +96,9 @@ class Trial:
     label_sets: tuple[int, ...] = (0,)
     epochs: int = 30
     evaluate_every: int = 5
+    selection: str = "last"
+    """Rule for the scores it is judged by, one of `SELECTIONS`."""
+
     seed: int = 0
     precision: str = "no"
     """Accelerate's mixed precision: `no`, `bf16` or `fp16`."""
@@ -91,13 +109,19 @@ class Trial:
     threads: int = 1
     """CPU threads; part of the identity, as sums in another order differ in their last digits."""
 
+    accumulate: int = 1
+    """Batches whose gradients are averaged before each step."""
+
+    compile: bool = False
+    """Whether networks are compiled; digits differ from the uncompiled ones' in rounding."""
+
     def __post_init__(self) -> None:
-        for name, low in (("shots", 1), ("epochs", 1), ("evaluate_every", 1), ("threads", 1)):
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name}: {getattr(self, name)} is impossible, expected at least {low}")
+        for name in ("shots", "epochs", "evaluate_every", "threads", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: {getattr(self, name)} is impossible, expected at least 1")
         if not self.label_sets or len(set(self.label_sets)) != len(self.label_sets) or min(self.label_sets) < 0:
             raise ConfigError(f"label_sets: expected different numbers from 0, got {list(self.label_sets)}")
-        for name, known in (("precision", PRECISIONS), ("device", DEVICES)):
+        for name, known in (("precision", PRECISIONS), ("device", DEVICES), ("selection", SELECTIONS)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} '{getattr(self, name)}' is unknown{suggestion(getattr(self, name), known)}")
 
@@ -129,8 +153,8 @@ class Trial:
         Raises:
             ConfigError: a key is missing or unknown, or a value has the wrong type or is impossible.
         """
-        texts = dict.fromkeys(("method", "dataset", "validation", "precision", "device"), str)
-        types: dict[str, type] = {**texts, "config": dict, "label_sets": list}
+        texts = dict.fromkeys(("method", "dataset", "validation", "selection", "precision", "device"), str)
+        types: dict[str, type] = {**texts, "config": dict, "label_sets": list, "compile": bool}
         known = [field.name for field in fields(cls)]
         if "methods" in values:
             raise ConfigError("this is a sweep, not one trial: give it to `sparse-search run`")

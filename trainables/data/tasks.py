@@ -1,18 +1,21 @@
 """Few-shot tasks and test sets as tensors.
 
 `few_shot_task` never opens the test split; `test_set` is the only function that does, so selection cannot see
-it by accident.
+it by accident. In the same way only `hidden_labels` gives out the labels of unlabelled images.
+
+Shapes: M unlabelled images.
 """
 
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trainables.core.method import Labelled, Provenance, Task, Validation
 from trainables.data.draw import Draw, check_few_shot, draw_few_shot
 from trainables.data.source import open_source
 
-__all__ = ["check_few_shot", "few_shot_task", "test_set"]
+__all__ = ["check_few_shot", "few_shot_task", "hidden_labels", "test_set"]
 
 
 def few_shot_task(
@@ -54,6 +57,26 @@ def few_shot_task(
         validation=scored,
         provenance=_provenance(draw, shots, label_set, validation, fold),
     )
+
+
+def hidden_labels(
+    dataset: str,
+    shots: int,
+    label_set: int,
+    validation: Validation = "realistic",
+    root: Path | None = None,
+    fold: int = 0,
+) -> Tensor:
+    """The labels (M,), int64, of the unlabelled images of the task with the same arguments, in its order.
+
+    For diagnosis only, as of how many pseudo-labels are right: a task does not hold them, so no method can learn
+    from them.
+
+    Raises:
+        DataError: a dataset that cannot be used as asked.
+    """
+    source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold)
+    return torch.from_numpy(source.labels("train")[split.unlabelled_indices])
 
 
 def test_set(dataset: str, root: Path | None = None) -> Labelled:  # noqa: PT028 -- no test, a test set

@@ -77,23 +77,33 @@ def mixup(images_BCHW: Tensor, labels_B: Tensor, num_classes: int, alpha: float)
     Source: Zhang et al., arXiv:1710.09412.
     """
     # In double precision: for a small α a share in float32 may be 0/0.
-    share = torch.distributions.Beta(torch.tensor(alpha, dtype=torch.float64), alpha).sample().item()
+    # It stays a tensor of the CPU, which a device takes as a plain number, without waiting.
+    share = torch.distributions.Beta(torch.tensor(alpha, dtype=torch.float64), alpha).sample()
     partner_B = torch.randperm(len(images_BCHW)).to(images_BCHW.device, non_blocking=True)
     targets_BK = one_hot(labels_B, num_classes)
     mixed_BCHW = share * images_BCHW + (1 - share) * images_BCHW[partner_B]
     return mixed_BCHW, share * targets_BK + (1 - share) * targets_BK[partner_B]
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real_BCHW: Tensor, fake_BCHW: Tensor) -> Tensor:
-    """Mean of (‖∇ Σ critic‖₂ - 1)² at random points between real and fake images, differentiable once more.
+def slope_norms(critic: Callable[[Tensor], Tensor], images_BCHW: Tensor) -> Tensor:
+    """Norm (B,) of the critic's gradient at each image, differentiable once more.
 
-    The critic's patches are summed, so the slope that is asked for is 1 of the sum, not of the mean. Belongs
-    in float32: pass a critic without autocast.
+    The critic's patches are summed. Belongs in float32: pass a critic without autocast.
+    """
+    at_BCHW = images_BCHW.detach().requires_grad_()
+    (slope_BCHW,) = torch.autograd.grad(critic(at_BCHW).sum(), at_BCHW, create_graph=True)
+    norms_B: Tensor = torch.linalg.vector_norm(slope_BCHW.flatten(1), dim=1)
+    return norms_B
+
+
+def gradient_penalty(norms: Callable[[Tensor], Tensor], real_BCHW: Tensor, fake_BCHW: Tensor) -> Tensor:
+    """Mean of (‖∇ critic‖₂ - 1)² at a random point between each real image and its fake one.
+
+    Args:
+        norms: of the critic's gradient (B,) at images, see `slope_norms`. As it sums the patches, the slope that
+            is asked for is 1 of the sum, not of the mean.
 
     Source: Gulrajani et al., arXiv:1704.00028, eq. 3.
     """
     share_B111 = torch.rand(len(real_BCHW), 1, 1, 1).to(real_BCHW, non_blocking=True)
-    between_BCHW = (share_B111 * real_BCHW + (1 - share_B111) * fake_BCHW).detach().requires_grad_()
-    (slope_BCHW,) = torch.autograd.grad(critic(between_BCHW).sum(), between_BCHW, create_graph=True)
-    norms_B: Tensor = torch.linalg.vector_norm(slope_BCHW.flatten(1), dim=1)
-    return (norms_B - 1).square().mean()
+    return (norms(share_B111 * real_BCHW + (1 - share_B111) * fake_BCHW) - 1).square().mean()

@@ -1,32 +1,56 @@
 """A network and its optimiser, as Accelerate runs them."""
 
-from collections.abc import Sequence
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW
+
+from trainables.parts.parallel import average_gradients, divided
 
 
 class Trainee:
     """A network on the device with its own AdamW (β₂ = 0.999).
 
-    Calling it runs the network in Accelerate's precision and returns float32, so losses are in float32.
+    Calling it runs the network in Accelerate's precision and returns float32, so losses are in float32. With several
+    processes each works on its share of the batch. With gradient accumulation the optimiser steps after that many
+    losses, down their mean gradient, and `finish` takes the step for a rest.
     """
 
     def __init__(
-        self, network: nn.Module, accelerator: Accelerator, *, lr: float, beta1: float, weight_decay: float
+        self,
+        network: nn.Module,
+        accelerator: Accelerator,
+        *,
+        lr: float,
+        beta1: float,
+        weight_decay: float,
+        channels_last: bool = True,
+        compiled: bool = True,
     ) -> None:
-        self.plain = network.to(accelerator.device)
+        """Takes the network over.
+
+        Args:
+            channels_last: the memory layout of its weights and features.
+            compiled: whether it is compiled where the accelerator compiles. Not for a network of which a loss may
+                leave some outputs out: compiled, what only they need gets a zero gradient, not none.
+        """
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.plain: nn.Module = network.to(accelerator.device).to(memory_format=layout)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
         optimiser = AdamW(network.parameters(), lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=fused)
-        self._prepared, self._optimiser = accelerator.prepare(network, optimiser)
+        # Without Accelerate's wrapper for several processes: see `parallel`.
+        prepared: Any = accelerator.prepare_model(network, evaluation_mode=True)
+        self._prepared = prepared if compiled else accelerator.unwrap_model(prepared, keep_torch_compile=False)
+        self._optimiser = accelerator.prepare_optimizer(optimiser)
         self._accelerator = accelerator
+        self._gathered = 0
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs_B: Tensor) -> Any:
         """The network's output."""
-        return self._prepared(*inputs)
+        return divided(self._prepared, *inputs_B, accelerator=self._accelerator)
 
     def learn(self, loss: Tensor, *others: "Trainee") -> None:
         """One step of this network, and of others that share the loss, down its gradient.
@@ -34,12 +58,24 @@ class Trainee:
         A parameter that the loss does not reach has no gradient, rather than a zero one, and AdamW leaves it
         alone: neither decay nor moments touch it.
         """
-        trainees: Sequence[Trainee] = (self, *others)
-        for trainee in trainees:
-            trainee._optimiser.zero_grad(set_to_none=True)
         self._accelerator.backward(loss)
-        for trainee in trainees:
-            trainee._optimiser.step()
+        for trainee in (self, *others):
+            trainee._gathered += 1
+            if trainee._gathered == self._accelerator.gradient_accumulation_steps:
+                trainee._step()
+
+    def finish(self) -> None:
+        """Takes the step for the losses since the last one, where there are any."""
+        if self._gathered:
+            share = self._gathered / self._accelerator.gradient_accumulation_steps
+            torch._foreach_div_([p.grad for p in self.plain.parameters() if p.grad is not None], share)
+            self._step()
+
+    def _step(self) -> None:
+        average_gradients(self.plain.parameters(), self._accelerator)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._gathered = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Network and optimiser; the tensors are the live ones, not copies."""

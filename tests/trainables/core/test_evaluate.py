@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
-from trainables.core.evaluate import METRICS, Scores, score
+from trainables.core.evaluate import METRICS, SELECTIONS, Scores, collapse, mean_scores, score, select
 
 
 def random_case(num_images=200, num_classes=4, seed=0):
@@ -61,6 +63,55 @@ def test_certain_and_wrong_is_finite():
 def test_nonsense_is_refused(probs, labels, words):
     with pytest.raises(ValueError, match=words):
         score(np.array(probs), np.array(labels))
+
+
+def test_a_mean_is_that_of_each_metric_and_counts_no_image_twice():
+    scores = [score(*random_case(seed=seed)) for seed in (0, 1)]
+    scores[1] = replace(scores[1], confusion=scores[0].confusion[::-1])
+    mean = mean_scores(scores)
+    assert mean.num_images == 200
+    for name in METRICS:
+        assert mean.metric(name) == pytest.approx((scores[0].metric(name) + scores[1].metric(name)) / 2)
+    assert mean.confusion[0][1] == (scores[0].confusion[0][1] + scores[0].confusion[3][1]) / 2
+    assert Scores.from_dict(mean.as_dict()) == mean
+
+
+def test_the_mean_confusion_has_the_mean_scores():
+    labels_N = random_case()[1]
+    mean = mean_scores([score(random_case(seed=seed)[0], labels_N) for seed in (0, 1, 2)])
+    confusion_KK = np.array(mean.confusion)
+    assert confusion_KK.sum() == pytest.approx(200)
+    assert confusion_KK.trace() / 200 == pytest.approx(mean.accuracy)
+    assert (confusion_KK.diagonal() / confusion_KK.sum(1)).mean() == pytest.approx(mean.balanced_accuracy)
+
+
+def test_the_mean_of_one_is_itself_and_of_something_undefined_is_none():
+    scores = score(*random_case())
+    assert mean_scores([scores]) is scores
+    assert mean_scores([scores, replace(scores, auroc=None)]).auroc is None
+
+
+def test_a_selection_takes_the_last_evaluations_there_are():
+    history = [{"a": score(*random_case(seed=seed)), "b": score(*random_case(seed=9))} for seed in range(4)]
+    assert select(history, "last") == history[-1]
+    assert select(history, "mean3")["a"] == mean_scores([scores["a"] for scores in history[1:]])
+    assert select(history[:2], "mean3")["a"] == mean_scores([scores["a"] for scores in history[:2]])
+    assert list(select(history, "mean3")) == ["a", "b"]
+    assert list(SELECTIONS) == ["last", "mean3"]
+
+
+@pytest.mark.parametrize(
+    ("named", "labels", "reason"),
+    [
+        ([1, 1, 1], [0, 1, 2], "names class 1 for all 3 validation images"),
+        ([0, 0, 0], [1, 2, 2], "names class 0 for all 3 validation images"),
+        ([1, 1, 2], [0, 1, 2], ""),
+        ([1, 1, 1], [1, 1, 1], ""),
+        ([1, 1, 1], [0, 0, 0], ""),
+    ],
+)
+def test_a_collapse_is_one_class_for_images_of_several(named, labels, reason):
+    assert collapse(score(np.eye(3)[named], np.array(labels))) == reason
 
 
 def test_round_trip_and_names():

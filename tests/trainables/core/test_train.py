@@ -1,14 +1,19 @@
+import errno
+import os
+import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
+from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Method
-from trainables.core.train import Budget, DivergedError, new_accelerator, seed_everything, train
+from trainables.core.train import Budget, DivergedError, seed_everything, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +22,9 @@ class ToyConfig(MethodConfig):
 
     bad_loss_at: int = 0
     bad_prediction_at: int = 0
+    cycle: int = 0
+    num_named: int = 1
+    """Classes that it names."""
 
 
 class ToyLearner:
@@ -33,7 +41,8 @@ class ToyLearner:
             yield {"loss": float("nan") if self.epoch == self.config.bad_loss_at else float(self.walk)}
 
     def predict(self, images_BCHW):
-        logits = torch.linspace(0, float(self.walk), self.num_classes).expand(len(images_BCHW), -1)
+        logits = torch.linspace(0, float(self.walk), self.num_classes).repeat(len(images_BCHW), 1)
+        logits[:: len(logits), : self.config.num_named - 1] += 100
         scale = float("nan") if self.epoch == self.config.bad_prediction_at else 1.0
         return {"toy": (logits * scale).softmax(1)}
 
@@ -44,30 +53,72 @@ class ToyLearner:
         self.epoch, self.walk = state["epoch"], state["walk"]
 
 
-TOY = Method(ToyConfig, ("classification",), lambda c, t, a: ToyLearner(c, t), ("toy",))
+class PseudoLearner(ToyLearner):
+    """Names all unlabelled images 0 in the third epoch, all but one none in the second, and all none in the first."""
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.size = len(task.unlabelled_NCHW)
+
+    def pseudo_labels(self):
+        labels = {1: [-1] * self.size, 2: [2] + [-1] * (self.size - 1), 3: [0] * self.size}
+        return torch.tensor(labels[self.epoch]) if self.epoch in labels else None
+
+
+def cycle_ends(config, epochs):
+    return config.cycle > 0 and epochs % config.cycle == 0
+
+
+TOY = Method(ToyConfig, ("classification",), lambda c, t, a: ToyLearner(c, t), ("toy",), cycle_ends)
 BUDGET = Budget(epochs=7, evaluate_every=3)
 
 
 @pytest.fixture
 def start(make_task):
-    def begin(config=None, seed=0, checkpoints=None, budget=BUDGET):
+    def begin(config=None, seed=0, checkpoints=None, budget=BUDGET, method=TOY, **options):
         accelerator = new_accelerator(precision="no", cpu=True)
         task = make_task()
         return train(
-            TOY,
+            method,
             config or ToyConfig(),
             task,
             budget,
             seed=seed,
             accelerator=accelerator,
             checkpoints=checkpoints,
+            **options,
         )
 
     return begin
 
 
 def strip(progress):
-    return [(p.epoch, p.scores) for p in progress if p.scores]
+    return [(p.epoch, p.scores, p.stands_for, p.selected, p.collapse) for p in progress if p.scores]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "ends", "expected"),
+    [
+        (7, 3, [], {3: 3, 6: 6, 7: 7}),
+        (6, 3, [], {3: 3, 6: 6}),
+        (7, 3, range(1, 8), {3: 3, 6: 6, 7: 7}),
+        (7, 3, [2, 4, 6], {2: 3, 6: 6, 7: 7}),
+        (10, 5, [4, 8, 12], {4: 5, 8: 10}),
+        (12, 4, [6, 11, 16], {4: 4, 6: 8, 11: 12}),  # after a warm-up of one epoch
+        (9, 4, [1, 5, 9], {1: 4, 5: 8, 9: 9}),
+        (2, 5, [1], {1: 2}),
+    ],
+)
+def test_an_evaluation_is_at_the_last_end_of_a_cycle_in_its_window(epochs, every, ends, expected):
+    found = Budget(epochs=epochs, evaluate_every=every).evaluations(lambda epoch: epoch in ends)
+    assert list(found.items()) == list(expected.items())
+
+
+def test_training_ends_with_the_last_cycle(start):
+    progress = list(start(ToyConfig(cycle=4), budget=Budget(epochs=10, evaluate_every=5)))
+    assert [p.epoch for p in progress] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [(p.epoch, p.stands_for) for p in progress if p.scores] == [(4, 5), (8, 10)]
+    assert not any(p.stands_for or p.selected or p.collapse for p in progress if not p.scores)
 
 
 def test_evaluates_when_due_and_at_the_end(start):
@@ -87,15 +138,76 @@ def test_the_seed_decides(start):
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, tmp_path, killed_after):
     undisturbed = [(p.epoch, dict(p.losses)) for p in start()]
     checkpoints = Checkpoints(tmp_path)
-    first = start(checkpoints=checkpoints)
+    first = start(checkpoints=checkpoints, selection="mean3")
     for _ in range(killed_after):
         next(first)
     first.close()
     torch.rand(17)  # what the next process drew before
-    second = list(start(checkpoints=checkpoints))
+    second = list(start(checkpoints=checkpoints, selection="mean3"))
     trained = [(p.epoch, dict(p.losses)) for p in second if not p.replayed]
     assert trained == [step for step in undisturbed if step[0] > killed_after // 3 * 3 and killed_after != 7]
-    assert strip(second) == strip(start())
+    assert strip(second) == strip(start(selection="mean3"))
+
+
+def test_a_selection_averages_the_last_evaluations(start):
+    evaluations = [p for p in start(selection="mean3", budget=Budget(epochs=8, evaluate_every=2)) if p.scores]
+    losses = [p.scores["toy"].log_loss for p in evaluations]
+    selected = [p.selected["toy"].log_loss for p in evaluations]
+    assert selected[0] == losses[0]
+    assert selected[1:] == pytest.approx([sum(losses[:2]) / 2, sum(losses[:3]) / 3, sum(losses[1:]) / 3])
+    assert all(p.selected == p.scores for p in start())
+
+
+def test_a_collapse_is_told_at_the_end_with_its_reason(start):
+    told = [p.collapse for p in start() if p.scores]
+    assert told == ["", "", "toy names class 2 for all 9 validation images"]
+    assert not list(start(ToyConfig(num_named=2)))[-1].collapse
+    assert not list(start(method=replace(TOY, names_one_class=True)))[-1].collapse
+
+
+def test_pseudo_labels_are_compared_with_hidden_ones(start):
+    method = replace(TOY, build=lambda c, t, a: PseudoLearner(c, t))
+    hidden_labels_M = torch.tensor([2, 0, 0] + [1] * 21)
+    losses = [dict(p.losses) for p in start(method=method, hidden_labels_M=hidden_labels_M)]
+    assert [each.pop("pseudo_accuracy", None) for each in losses] == [None, 1.0, 2 / 24, None, None, None, None]
+    assert losses == [dict(p.losses) for p in start(method=method)]
+    assert all(p.losses.keys() == {"loss"} for p in start(hidden_labels_M=hidden_labels_M))
+
+
+def test_only_the_main_process_saves(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "is_main_process", False)
+    list(start(checkpoints=Checkpoints(tmp_path)))
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    list(start(checkpoints=Checkpoints(tmp_path)))
+    monkeypatch.setattr(Accelerator, "is_main_process", False)
+    assert all(p.replayed for p in start(checkpoints=Checkpoints(tmp_path)))
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_it_ends_when_what_was_saved_is_on_disk(start, tmp_path, monkeypatch, close):
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: time.sleep(0.2) or sync(file))
+    training = start(checkpoints=Checkpoints(tmp_path), budget=Budget(epochs=3, evaluate_every=3))
+    if close:
+        assert [next(training).epoch for _ in range(3)] == [1, 2, 3]
+        training.close()
+    else:
+        list(training)
+    assert [path.name[:12] for path in tmp_path.iterdir()] == ["epoch-000003"]
+
+
+def test_a_full_disk_is_told_but_hides_no_divergence(start, tmp_path, monkeypatch, caplog):
+    def fail(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        list(start(checkpoints=Checkpoints(tmp_path), budget=Budget(epochs=3, evaluate_every=3)))
+    with pytest.raises(DivergedError, match="in epoch 4"):
+        list(start(ToyConfig(bad_loss_at=4), checkpoints=Checkpoints(tmp_path)))
+    assert "No space left" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_finished_run_trains_nothing(start, tmp_path):
@@ -132,6 +244,14 @@ def test_each_run_gets_its_own_precision():
         with pytest.raises(ConfigError, match="device gpu: there is none here"):
             new_accelerator(precision="no", cpu=False)
     new_accelerator(precision="no", cpu=True)
+
+
+def test_each_run_gets_its_own_accumulation_and_compilation(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+    plain = new_accelerator(precision="no", cpu=True)
+    assert (plain.gradient_accumulation_steps, plain.state.dynamo_plugin.backend) == (1, "NO")
+    other = new_accelerator(precision="no", cpu=True, accumulate=3, compile=True)
+    assert (other.gradient_accumulation_steps, other.state.dynamo_plugin.backend) == (3, "INDUCTOR")
 
 
 def test_seeds_differ_by_epoch():

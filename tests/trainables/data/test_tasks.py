@@ -53,6 +53,19 @@ def test_official_validation_is_the_val_split(write_npz):
     assert len(task.unlabelled_NCHW) == 36 - 12
 
 
+@pytest.mark.parametrize("arguments", [(4, 0), (4, 7, "labelled-cv", None, 2), (4, 1, "official")])
+def test_hidden_labels_are_those_of_the_unlabelled_images_in_their_order(write_npz, arguments):
+    path = write_npz()
+    with np.load(path) as file:
+        labels = dict(
+            zip((i.tobytes() for i in file["train_images"]), file["train_labels"][:, 0].tolist(), strict=True)
+        )
+    found = tasks.hidden_labels(str(path), *arguments)
+    assert found.tolist() == [labels[key] for key in pixels(few_shot_task(str(path), *arguments).unlabelled_NCHW)]
+    assert found.dtype == torch.int64
+    assert len(set(found.tolist())) == 3
+
+
 def test_the_unlabelled_set_may_be_empty(write_npz):
     task = few_shot_task(str(write_npz()), 6, 0)
     assert task.unlabelled_NCHW.shape == (0, 1, 8, 8)

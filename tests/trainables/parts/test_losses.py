@@ -1,3 +1,4 @@
+from functools import partial
 from math import e, log
 
 import pytest
@@ -14,6 +15,7 @@ from trainables.parts.losses import (
     one_hot,
     peer_divergence,
     prototype_loss,
+    slope_norms,
     soft_cross_entropy,
 )
 
@@ -111,12 +113,16 @@ def test_mixup_shares_follow_beta(monkeypatch):
     assert shares.var().item() == pytest.approx(0.25 / 1.4, abs=0.02)
 
 
+def penalty_of(critic, real, fake):
+    return gradient_penalty(partial(slope_norms, critic), real, fake)
+
+
 @pytest.mark.parametrize("norm", [0.0, 0.5, 1.0, 3.0])
 def test_penalty_of_a_linear_critic(norm):
     weights = torch.randn(3, 4, 4, dtype=torch.float64)
     weights = (weights / weights.norm() * norm).requires_grad_()
     real, fake = torch.rand(2, 5, 3, 4, 4, dtype=torch.float64)
-    penalty = gradient_penalty(lambda images: (images * weights).sum((1, 2, 3)), real, fake)
+    penalty = penalty_of(lambda images: (images * weights).sum((1, 2, 3)), real, fake)
     assert penalty.item() == pytest.approx((norm - 1) ** 2, abs=1e-9)
     penalty.backward()
     assert weights.grad.isfinite().all()
@@ -129,7 +135,7 @@ def test_penalty_is_differentiable_in_the_critic():
 
     def penalty(w):
         torch.manual_seed(1)
-        return gradient_penalty(lambda images: F.conv2d(images, w).tanh(), real, fake)
+        return penalty_of(lambda images: F.conv2d(images, w).tanh(), real, fake)
 
     assert gradcheck(penalty, weights)
     assert gradgradcheck(penalty, weights)
@@ -139,5 +145,5 @@ def test_penalty_leaves_the_images_alone():
     real, fake = torch.rand(2, 3, 1, 4, 4), torch.rand(2, 3, 1, 4, 4)
     real, fake = real[0], fake[0].requires_grad_()
     weight = torch.ones(1, requires_grad=True)
-    gradient_penalty(lambda images: weight * images.square().sum((1, 2, 3)), real, fake).backward()
+    penalty_of(lambda images: weight * images.square().sum((1, 2, 3)), real, fake).backward()
     assert fake.grad is None

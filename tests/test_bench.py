@@ -1,0 +1,93 @@
+"""The benchmarks themselves: that operations are counted right, and that the table of steps can be made."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from runpy import run_path
+
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parents[1]
+Operations = run_path(str(ROOT / "bench/operations.py"))["Operations"]
+
+
+def count(function):
+    with Operations() as operations:
+        function()
+    return operations.count
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_a_grouped_convolution_forward_and_backward(groups):
+    convolution = nn.Conv2d(8, 16, 3, padding=1, groups=groups)
+    images = torch.rand(2, 8, 10, 10, requires_grad=True)
+    forward = 2 * (2 * 16 * 10 * 10) * (8 // groups * 3 * 3)
+    assert count(lambda: convolution(images)) == forward
+    assert count(lambda: convolution(images).sum().backward()) == 3 * forward
+    # Images that need no gradient are not asked for theirs.
+    assert count(lambda: convolution(images.detach()).sum().backward()) == 2 * forward
+
+
+def test_a_transposed_convolution():
+    convolution = nn.ConvTranspose2d(6, 4, 2, stride=2)
+    images = torch.rand(2, 6, 5, 5)
+    forward = 2 * (2 * 6 * 5 * 5) * (4 * 2 * 2)
+    assert count(lambda: convolution(images)) == forward
+    assert count(lambda: convolution(images).sum().backward()) == 2 * forward
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer(bias):
+    layer, features = nn.Linear(20, 30, bias=bias), torch.rand(4, 20, requires_grad=True)
+    forward = 2 * 4 * 20 * 30
+    assert count(lambda: layer(features)) == forward
+    assert count(lambda: layer(features).sum().backward()) == 3 * forward
+
+
+def test_a_product_of_batches():
+    assert count(lambda: torch.rand(5, 2, 3) @ torch.rand(5, 3, 4)) == 2 * 5 * 2 * 3 * 4
+
+
+def test_a_gradient_that_is_differentiated_again():
+    first, second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    one, two = 2 * (2 * 4 * 64) * (3 * 9), 2 * (2 * 1 * 64) * (4 * 9)
+
+    def penalty():
+        outputs = second(first(images).square())
+        (slope,) = torch.autograd.grad(outputs.sum(), images, create_graph=True)
+        return slope.square().sum()
+
+    # Forward, and back to the images.
+    assert count(penalty) == 2 * (one + two)
+    # The way back to the images again, by its weights and by what went through it; and through the square also the
+    # first convolution's forward, by its weights and by the images.
+    assert count(lambda: penalty().backward()) == 2 * (one + two) + 2 * (one + two) + 2 * one
+
+
+def test_inference_mode_is_counted_too():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 5))
+    images = torch.rand(2, 3, 8, 8)
+    with torch.inference_mode():
+        assert count(lambda: network(images)) == 2 * 2 * (4 * 36 * 27 + 4 * 36 * 5)
+
+
+@pytest.mark.slow
+def test_the_table_of_steps_is_printed():
+    # On some CPUs oneDNN's AMX kernel for the backward of a strided bf16 convolution is an illegal instruction.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}
+    command = [sys.executable, "bench/sparse_step.py", "--quick", "--device", "cpu"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, _, *lines = done.stdout.splitlines()
+    assert f"torch {torch.__version__}" in first
+    assert "batch 4" in first
+    rows = [line for line in lines if line.startswith("| ")]
+    assert len(rows) == 2 + 7
+    assert len({row.count("|") for row in rows}) == 1
+    assert [row.split("|")[1].split()[0] for row in rows[2:]] == 4 * ["unsupervised"] + 2 * ["supervised"] + [
+        "evaluation"
+    ]

@@ -1,0 +1,80 @@
+"""What a run is executed by: device, precision, accumulation and compilation, as Accelerate has them."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import GradientAccumulationPlugin
+
+from search_spaces.core.errors import ConfigError
+
+ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
+
+
+def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: bool = False) -> Accelerator:
+    """An Accelerator for the next run in this process, whatever the one before it was set to.
+
+    Args:
+        precision: Accelerate's mixed precision.
+        cpu: Whether to leave a GPU alone.
+        accumulate: Batches whose gradients are averaged before each step.
+        compile: Whether networks are compiled. What cannot be compiled here runs as it is, and the log says so.
+
+    Raises:
+        ConfigError: a device that is not there, or a precision that it does not have (fp16 on a CPU would silently
+            run as fp32).
+    """
+    if not cpu and not torch.cuda.is_available():
+        raise ConfigError("device gpu: there is none here; use device cpu (its results differ in the last digits)")
+    if cpu and precision == "fp16":
+        raise ConfigError("precision fp16 needs a GPU; use 'no' or 'bf16' on a CPU")
+    if cpu and precision == "bf16" and not _runs_bf16():
+        raise ConfigError(
+            "precision bf16: this CPU announces AMX instructions but cannot run them, as some virtual machines do; "
+            f"set {ONEDNN_LIMIT}=AVX512_CORE_BF16 before the start, or use precision 'no'"
+        )
+    if compile:
+        _prepare_to_compile()
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision=precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate),  # a launcher's wish is no match
+        dynamo_backend="inductor" if compile else "no",
+    )
+
+
+def _prepare_to_compile() -> None:
+    from torch import _dynamo  # half a second
+
+    _dynamo.config.suppress_errors = True
+    # A network runs in many ways: training or not, frozen or not, with each count of BatchNorm, in both its modes.
+    _dynamo.config.recompile_limit = 64
+
+
+@cache
+def _runs_bf16() -> bool:
+    """Whether a process survives a bf16 convolution: tried in another one, as it would end in an illegal instruction.
+
+    Only where the CPU announces AMX and the user has not limited oneDNN; takes three seconds, once a process.
+    """
+    if ONEDNN_LIMIT in os.environ or not _announces_amx():
+        return True
+    strided = "torch.nn.Conv2d(64, 128, 4, stride=2, padding=1).bfloat16()"
+    images = "torch.rand(8, 64, 16, 16).bfloat16().requires_grad_()"
+    attempt = f"import torch; {strided}({images}).float().sum().backward()"
+    done = subprocess.run([sys.executable, "-c", attempt], capture_output=True, check=False)
+    return done.returncode >= 0  # negative: ended by a signal
+
+
+def _announces_amx() -> bool:
+    with suppress(OSError):
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    return False
