@@ -1,5 +1,6 @@
 """What a run is executed by: device, precision, accumulation and compilation, as Accelerate has them."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 
 from search_spaces.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
 
@@ -39,24 +42,31 @@ def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: 
             "precision bf16: this CPU announces AMX instructions but cannot run them, as some virtual machines do; "
             f"set {ONEDNN_LIMIT}=AVX512_CORE_BF16 before the start, or use precision 'no'"
         )
-    if compile:
-        _prepare_to_compile()
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     return Accelerator(
         cpu=cpu,
         mixed_precision=precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate),  # a launcher's wish is no match
-        dynamo_backend="inductor" if compile else "no",
+        dynamo_backend="inductor" if compile and _can_compile("cpu" if cpu else "cuda") else "no",
     )
 
 
-def _prepare_to_compile() -> None:
+@cache
+def _can_compile(device: str) -> bool:
+    """Whether a C++ compiler (CPU) or Triton (GPU) is there and works; the log says so when not."""
     from torch import _dynamo  # half a second
 
-    _dynamo.config.suppress_errors = True
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except (RuntimeError, OSError) as problem:
+        reason = str(problem).strip().splitlines()[0]
+        log.warning("compile: nothing can be compiled here, networks run as they are (%s)", reason)
+        return False
     # A network runs in many ways: training or not, frozen or not, with each count of BatchNorm, in both its modes.
     _dynamo.config.recompile_limit = 64
+    _dynamo.config.suppress_errors = True  # what is not compiled runs as it is
+    return True
 
 
 @cache
