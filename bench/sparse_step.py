@@ -13,6 +13,7 @@ instruction (oneDNN's AMX kernel for a strided convolution's backward), set ONED
 import argparse
 import ctypes
 import gc
+import os
 import platform
 import statistics
 import sys
@@ -33,7 +34,7 @@ from bench.operations import Operations
 from search_spaces.sparse import SparseConfig
 from tests.trainables import naive_sparse
 from trainables import sparse
-from trainables.core.accelerator import new_accelerator
+from trainables.core.accelerator import ONEDNN_LIMIT, cpu_runs_bf16, new_accelerator
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.data.augment import to_unit
 from trainables.parts.meters import Means
@@ -118,7 +119,8 @@ def naive_step(options: Options, question: Question, side: int) -> Step:
     """The published step: the `reference` preset in float32, whatever ours is."""
     learner, task = new_learner(options, "reference", "no", side), new_task(options, side)
     parts = zip(naive_sparse.NAMES, (learner._generator, learner._critic, learner._classifier), strict=True)
-    nets = {name: part.plain.to(memory_format=torch.contiguous_format) for name, part in parts}
+    plain = {name: part.plain.to(memory_format=torch.contiguous_format) for name, part in parts}
+    nets = naive_sparse.in_published_order(plain)
     config = learner._config
     optimisers = naive_sparse.new_optimisers(nets, config)
     known_BCHW = to_unit(task.labelled.images_NCHW.to(options.device), side)
@@ -274,8 +276,18 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     return Options(device, given.batch or batch, tuple(given.sides or sides), given.repeats or repeats, given.quick)
 
 
+def limit_amx() -> str:
+    """Keeps oneDNN from instructions that a virtual machine announces and cannot run; before its first operation."""
+    if cpu_runs_bf16():
+        return ""
+    os.environ[ONEDNN_LIMIT] = "AVX512_CORE_BF16"
+    cpu_runs_bf16.cache_clear()
+    return f", {ONEDNN_LIMIT}={os.environ[ONEDNN_LIMIT]} as AMX does not work here"
+
+
 def main() -> None:
     options = parse()
+    limited = "" if options.on_gpu else limit_amx()
     place = torch.cuda.get_device_name() if options.on_gpu else processor()
     rows, naive_costs = [header(options)], {}
     for side in options.sides:
@@ -288,7 +300,7 @@ def main() -> None:
             rows.append(answer(question, side, options, naive_costs[key], our_cost))
             say("    " + ", ".join(f"{name} {cell}" for name, cell in zip(rows[0][3:], rows[-1][3:], strict=True)))
     print(f"torch {torch.__version__}, {place}, {torch.get_num_threads()} threads, batch {options.batch}, "
-          f"{options.repeats} repeats\n")  # fmt: skip
+          f"{options.repeats} repeats{limited}\n")  # fmt: skip
     print_table(rows)
     if not torch.cuda.is_available():
         print("\nNo GPU here: the table for a GPU was not made.")

@@ -36,6 +36,26 @@ def new_optimisers(nets: Networks, config: SparseConfig) -> Optimisers:
     return {n: AdamW(nets[n].parameters(), weight_decay=d, **options) for n, d in zip(NAMES, decays, strict=True)}
 
 
+class PublishedGate(nn.Module):
+    """The layers of a gate of the generator, which projects the deep features after making them larger."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.from_deep, self.from_skip, self.mix = gate.from_deep, gate.from_skip, gate.mix
+
+    def forward(self, deep_BDHW: Tensor, skip_BDHW: Tensor) -> Tensor:
+        """The skip features, gated."""
+        up_BDHW = F.interpolate(deep_BDHW, skip_BDHW.shape[2:], mode="bilinear", align_corners=True)
+        return skip_BDHW * self.mix((self.from_deep(up_BDHW) + self.from_skip(skip_BDHW)).relu()).sigmoid()
+
+
+def in_published_order(nets: Networks) -> Networks:
+    """The networks, changed in place: equal weights by equal names, with the generator's gates as published."""
+    for up in (nets["generator"].up1, nets["generator"].up2, nets["generator"].up3):
+        up.gate = PublishedGate(up.gate)
+    return nets
+
+
 # Supervised: three losses, three backward passes, three steps
 
 

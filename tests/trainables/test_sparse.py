@@ -255,6 +255,50 @@ def test_every_size_of_task(shape, preset):
         torch.testing.assert_close(probs.sum(1), torch.ones(len(probs)))
 
 
+@pytest.mark.parametrize("side", [28, 32, 64, 128, 224])
+@pytest.mark.parametrize(("channels", "num_classes"), [(1, 2), (3, 11)])
+def test_every_side(side, channels, num_classes):
+    task = make_task(channels=channels, num_classes=num_classes, labelled=num_classes, unlabelled=4)
+    learner = build(task=task, image_size=side, width=2, critic_width=2, batch_size=4)
+    losses = train(learner, 0, 1)
+    assert "unsup_generator" in losses
+    assert all(torch.tensor(value).isfinite() for value in losses.values())
+    assert learner.predict(task.unlabelled_NCHW)["sparse"].shape == (4, num_classes)
+
+
+@pytest.mark.parametrize(("options", "kept"), [({"percentile": 0.75}, 6), ({"preset": "reference"}, 20)])
+def test_pseudo_labels_are_those_that_were_used(options, kept, monkeypatch):
+    learner, used = build(**({"mu": 2} | options)), {}
+    assert learner.pseudo_labels() is None
+    vote = learner._pseudo_labels
+
+    def spy(index, *args):
+        labels, positions = vote(index, *args)
+        used.update(zip(index[positions].tolist(), labels[positions].tolist(), strict=True))
+        return labels, positions
+
+    monkeypatch.setattr(learner, "_pseudo_labels", spy)
+    train(learner, 0, 1)
+    given = learner.pseudo_labels()
+    assert len(used) == kept
+    assert {int(i): int(given[i]) for i in (given >= 0).nonzero()} == used
+    train(learner, 1, 2)
+    assert learner.pseudo_labels() is None
+    used.clear()
+    train(learner, 2, 3)
+    assert int((learner.pseudo_labels() >= 0).sum()) == len(used) == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "ends"), [({}, [1, 2, 3]), ({"mu": 2}, [2, 4]), ({"mu": 3, "unsup_warmup": 2}, [2, 5])]
+)
+def test_a_cycle_ends_before_the_next_unsupervised_phase(options, ends):
+    config = SparseConfig(**(TINY | options))
+    found = [epoch for epoch in range(1, 6) if sparse.METHOD.cycle_ends(config, epoch)]
+    assert found[: len(ends)] == ends
+    assert not sparse.METHOD.cycle_ends(SparseConfig(mu=0), 4)
+
+
 def test_prediction_changes_nothing_and_is_the_mean_of_both():
     learner = build()
     train(learner, 0, 1)

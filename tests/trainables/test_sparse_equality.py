@@ -58,7 +58,8 @@ class Plain:
 
     def __init__(self, learner, task, dtype):
         self.config, self.task, self.dtype = learner._config, task, dtype
-        self.nets = {name: deepcopy(net).to(dtype) for name, net in networks(learner).items()}
+        copies = {name: deepcopy(net).to(dtype) for name, net in networks(learner).items()}
+        self.nets = naive.in_published_order(copies)
         self.optimisers = naive.new_optimisers(self.nets, self.config)
         self.history = defaultdict(list)
 

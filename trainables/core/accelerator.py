@@ -37,7 +37,7 @@ def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: 
         raise ConfigError("device gpu: there is none here; use device cpu (its results differ in the last digits)")
     if cpu and precision == "fp16":
         raise ConfigError("precision fp16 needs a GPU; use 'no' or 'bf16' on a CPU")
-    if cpu and precision == "bf16" and not _runs_bf16():
+    if cpu and precision == "bf16" and not cpu_runs_bf16():
         raise ConfigError(
             "precision bf16: this CPU announces AMX instructions but cannot run them, as some virtual machines do; "
             f"set {ONEDNN_LIMIT}=AVX512_CORE_BF16 before the start, or use precision 'no'"
@@ -70,7 +70,7 @@ def _can_compile(device: str) -> bool:
 
 
 @cache
-def _runs_bf16() -> bool:
+def cpu_runs_bf16() -> bool:
     """Whether a process survives a bf16 convolution: tried in another one, as it would end in an illegal instruction.
 
     Only where the CPU announces AMX and the user has not limited oneDNN; takes three seconds, once a process.

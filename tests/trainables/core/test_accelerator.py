@@ -34,9 +34,9 @@ def test_a_launchers_wish_does_not_override_the_trial(monkeypatch):
 def announces_amx(monkeypatch):
     monkeypatch.delenv(accelerators.ONEDNN_LIMIT)
     monkeypatch.setattr(accelerators, "_announces_amx", lambda: True)
-    accelerators._runs_bf16.cache_clear()
+    accelerators.cpu_runs_bf16.cache_clear()
     yield
-    accelerators._runs_bf16.cache_clear()
+    accelerators.cpu_runs_bf16.cache_clear()
 
 
 @pytest.mark.usefixtures("announces_amx")
@@ -51,7 +51,7 @@ def test_a_cpu_that_cannot_what_it_announces(code, monkeypatch):
         new_accelerator(precision="bf16", cpu=True)
     new_accelerator(precision="no", cpu=True)
     monkeypatch.setenv(accelerators.ONEDNN_LIMIT, "AVX512_CORE")
-    accelerators._runs_bf16.cache_clear()
+    accelerators.cpu_runs_bf16.cache_clear()
     new_accelerator(precision="bf16", cpu=True)
 
 
