@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fast-test format bench clean
+.PHONY: demo test check fast-test format bench bench-sparse clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
@@ -32,6 +32,9 @@ format: $(STAMP)  ## put everything into the one format
 
 bench: $(STAMP)  ## how long the commands take to start
 	$(BIN)/python bench/startup.py
+
+bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, operations, memory (about ten minutes)
+	$(BIN)/python bench/sparse_step.py
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -125,6 +125,7 @@ class CurveRow:
     calibration_error: float
     log_loss: float
     losses_json: str
+    """A list: `epoch` and mean losses, and what else the method logs, of each epoch since the evaluation before."""
 
 
 METRIC_COLUMNS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")

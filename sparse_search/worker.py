@@ -181,7 +181,7 @@ class _Training:
                 {
                     "epoch": point.epoch,
                     "seconds": point.train_seconds,
-                    "losses": dict(point.losses),
+                    "losses": [dict(entry) for entry in point.log],
                     "scores": {name: scores.as_dict() for name, scores in point.scores.items()},
                     "selected": {name: scores.as_dict() for name, scores in point.selected.items()},
                 }

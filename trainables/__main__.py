@@ -83,7 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--accumulate", type=int, metavar="N", help="batches whose gradients are averaged before each step (default: 1)"
     )
-    add("--compile", action="store_true", default=None, help="compile the networks: faster on a GPU, slow to start")
+    add(
+        "--compile",
+        action="store_true",
+        default=None,
+        help="compile the networks: slow to start, made for long runs on a GPU",
+    )
     add("--threads", type=int, help="CPU threads (default: all cores; with --config: as recorded)")
     add("--device", help="cpu or gpu (default: gpu where there is one; with --config: as recorded)")
     add(

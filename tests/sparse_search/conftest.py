@@ -36,7 +36,7 @@ def make_record():
             {
                 "epoch": e,
                 "seconds": 1.5 * e,
-                "losses": {"loss": 1.0 / e},
+                "losses": [{"epoch": e, "loss": 1.0 / e}],
                 "scores": {method: scores(confusion)},
                 "selected": {method: scores(confusion)},
             }

@@ -21,8 +21,8 @@ def evaluation(epoch, stands_for, raw, selected=None, collapse=""):
     """What `Run.train` yields at an evaluation; between two of them there are no scores."""
     read = lambda confusion: {"constant": Scores.from_dict(scores(confusion))} if confusion else {}  # noqa: E731
     return SimpleNamespace(
-        epoch=epoch, stands_for=stands_for, losses={"loss": 1.0}, train_seconds=1.0 * epoch, collapse=collapse,
-        scores=read(raw), selected=read(selected or raw),
+        epoch=epoch, stands_for=stands_for, log=({"epoch": epoch, "loss": 1.0},), train_seconds=1.0 * epoch,
+        collapse=collapse, scores=read(raw), selected=read(selected or raw),
     )  # fmt: skip
 
 

@@ -81,6 +81,9 @@ class Progress:
     collapse: str = ""
     """At the last evaluation: why its scores are worthless, if the main predictor names one class for all images."""
 
+    log: tuple[Mapping[str, float], ...] = ()
+    """At an evaluation: `epoch` and the losses of every epoch since the evaluation before it."""
+
     replayed: bool = False
     """Whether this is read from a checkpoint rather than trained now."""
 
@@ -166,13 +169,16 @@ def _train(
     history = _resume(learner, plan, checkpoints, accelerator)
     yield from history
     done = history[-1] if history else Progress(0, {}, {}, 0.0)
+    log: list[Mapping[str, float]] = []
     for progress in _train_epochs(learner, done, plan.last_epoch, seed, hidden_labels_M):
+        log.append({"epoch": progress.epoch, **progress.losses})
         if progress.epoch not in plan.evaluations:
             yield progress
             continue
         scores = evaluate(learner, task.validation, progress.epoch)
-        evaluation = replace(progress, scores=scores, stands_for=plan.evaluations[progress.epoch])
-        history.append(plan.judge(history, evaluation))
+        stands_for = plan.evaluations[progress.epoch]
+        history.append(plan.judge(history, replace(progress, scores=scores, stands_for=stands_for, log=tuple(log))))
+        log.clear()
         if checkpoints:
             if accelerator.is_main_process:
                 state = {"learner": learner.state_dict(), "history": [_plain(each) for each in history]}
@@ -238,6 +244,7 @@ def _plain(evaluation: Progress) -> dict[str, Any]:
     return {
         "epoch": evaluation.epoch,
         "losses": dict(evaluation.losses),
+        "log": [dict(entry) for entry in evaluation.log],
         "scores": {name: s.as_dict() for name, s in evaluation.scores.items()},
         "seconds": evaluation.train_seconds,
         "stands_for": evaluation.stands_for,
@@ -246,8 +253,15 @@ def _plain(evaluation: Progress) -> dict[str, Any]:
 
 def _read(values: dict[str, Any]) -> Progress:
     scores = {name: Scores.from_dict(s) for name, s in values["scores"].items()}
-    stands_for = values["stands_for"]
-    return Progress(values["epoch"], values["losses"], scores, values["seconds"], stands_for, replayed=True)
+    return Progress(
+        values["epoch"],
+        values["losses"],
+        scores,
+        values["seconds"],
+        stands_for=values["stands_for"],
+        log=tuple(values["log"]),
+        replayed=True,
+    )
 
 
 def _pseudo_accuracy(labels_M: Tensor | None, hidden_labels_M: Tensor) -> dict[str, float]:

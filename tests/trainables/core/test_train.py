@@ -149,6 +149,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, tmp_path, killed
     assert strip(second) == strip(start(selection="mean3"))
 
 
+def test_an_evaluation_brings_the_losses_of_every_epoch_since_the_one_before(start, tmp_path):
+    every = [{"epoch": p.epoch, **p.losses} for p in start()]
+    first = start(checkpoints=Checkpoints(tmp_path))
+    for _ in range(4):
+        next(first)
+    first.close()
+    for run in (start(), start(checkpoints=Checkpoints(tmp_path))):
+        evaluations = [p for p in run if p.scores]
+        assert [entry for p in evaluations for entry in p.log] == every
+        assert all(p.log[-1]["epoch"] == p.epoch for p in evaluations)
+
+
 def test_a_selection_averages_the_last_evaluations(start):
     evaluations = [p for p in start(selection="mean3", budget=Budget(epochs=8, evaluate_every=2)) if p.scores]
     losses = [p.scores["toy"].log_loss for p in evaluations]
