@@ -52,58 +52,42 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m trainables --config best.yaml      # what `sparse-search export` wrote, trained again",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_what(parser)
+    _add_how(parser.add_argument_group("how it is trained"))
+    return parser
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("method", nargs="?", help="sparse, supervised, constant, or your own as module:ATTRIBUTE")
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add("--dataset", help="a name from `sparse-search datasets`, or a path to your images (default: digits)")
+    root = "where .npz files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)"
+    add("--data-root", type=Path, metavar="DIR", help=root)
     add("--shots", type=int, help="labelled images per class (default: 5)")
-    add(
-        "--label-set",
-        type=int,
-        action="append",
-        dest="label_sets",
-        metavar="N",
-        help="which few-shot draw; repeatable",
-    )
+    draw = "which few-shot draw; repeatable"
+    add("--label-set", type=int, action="append", dest="label_sets", metavar="N", help=draw)
     add("--validation", help="realistic (default), labelled-cv or official")
     add("--preset", help="named settings of the method, e.g. paper or reference for sparse")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        dest="changes",
-        metavar="FIELD=VALUE",
-        help="one setting; repeatable",
-    )
+    change = "one setting; repeatable"
+    add("--set", action="append", default=[], dest="changes", metavar="FIELD=VALUE", help=change)
+
+
+def _add_how(group: Any) -> None:
+    add = group.add_argument
     add("--epochs", type=int, help="how long to train (default: 30)")
     add("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 5)")
     add("--selection", help="scores it is judged by: of the last evaluation (last, default) or the mean of 3 (mean3)")
     add("--seed", type=int, help="seed of initialisation and training (default: 0)")
     add("--precision", help="no (fp32, default), bf16 or fp16")
-    add(
-        "--accumulate", type=int, metavar="N", help="batches whose gradients are averaged before each step (default: 1)"
-    )
-    add(
-        "--compile",
-        action="store_true",
-        default=None,
-        help="compile the networks: slow to start, made for long runs on a GPU",
-    )
+    mean = "batches whose gradients are averaged before each step (default: 1)"
+    add("--accumulate", type=int, metavar="N", help=mean)
+    slow = "compile the networks: slow to start, made for long runs on a GPU"
+    add("--compile", action="store_true", default=None, help=slow)
     add("--threads", type=int, help="CPU threads (default: all cores; with --config: as recorded)")
     add("--device", help="cpu or gpu (default: gpu where there is one; with --config: as recorded)")
-    add(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="where .npz files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)",
-    )
-    add(
-        "--checkpoints",
-        type=Path,
-        metavar="DIR",
-        help="save here; the same command then resumes after a kill",
-    )
-    return parser
+    resume = "save here; the same command then resumes after a kill"
+    add("--checkpoints", type=Path, metavar="DIR", help=resume)
 
 
 def _trial_values(options: argparse.Namespace) -> dict[str, Any]:
