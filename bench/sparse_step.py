@@ -6,8 +6,7 @@
 The plain form (tests/trainables/naive_sparse.py) is the published order of operations in float32, without a mask. A
 ratio is the median over the repeats of naive / ours. Operations and peak memory are taken apart from the timing, with
 one side in memory at a time: on a GPU what the tensors take, on a CPU the whole process. Needs torch, timm,
-accelerate and this checkout, and nothing of the search stack. Where bf16 on a CPU ends in an illegal
-instruction (oneDNN's AMX kernel for a strided convolution's backward), set ONEDNN_MAX_CPU_ISA=AVX512_CORE_FP16.
+accelerate and this checkout, and nothing of the search stack.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """The one truth of a search: studies in Optuna's journal, with states that mean what they say.
 
     RUNNING    being trained, or was when the driver died: adopted again at the next start
-    COMPLETE   trained on every label set at full budget
-    PRUNED     stopped early; or diverged or collapsed (attribute `outcome`), with the worst value, so that the sampler
-               learns
+    COMPLETE   trained on every label set at full budget; or diverged or collapsed (attribute `outcome`), with the worst
+               value, so that the sampler learns (among pruned trials it would take the longest for the best)
+    PRUNED     stopped early
     FAIL       the infrastructure failed, or a repeat of known values: never a score
     WAITING    enqueued: the default, the presets, and retries (attribute `retry_of`)
 
@@ -99,8 +99,8 @@ class StudyJournal:
         planned = self.study.plan.trials
         if "exhausted" in self._optuna.user_attrs:
             planned = min(planned, sum(done.values()) + outcomes.count("waiting"))
-        values = [frozen.value for frozen in trials if frozen.state == TrialState.COMPLETE]
-        best = max((value for value in values if value is not None), default=None)
+        scored = (frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete")
+        best = max((frozen.value for frozen in scored if frozen.value is not None), default=None)
         return StudyStatus(self.study.title, planned, best=best, **done)
 
     def running(self) -> Iterator[tuple[optuna.Trial, Trial]]:
@@ -137,12 +137,11 @@ class StudyJournal:
         """The trial was stopped early."""
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
-    def reject(self, trial: optuna.Trial, outcome: str, reason: str, step: int) -> None:
-        """The trial diverged or collapsed after `step`: no score counts, and the sampler should learn from that."""
+    def reject(self, trial: optuna.Trial, outcome: str, reason: str) -> None:
+        """The trial diverged or collapsed: no score counts, and the sampler should learn from that."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
-        trial.report(WORST, step + 1)
-        self.prune(trial)
+        self.complete(trial, WORST)
 
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
         """The trial failed through no fault of its values; they are tried again while retries are left."""

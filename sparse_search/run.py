@@ -66,8 +66,10 @@ def run(
     folder = sweep_folder(store.folder, sweep)
     with _lock(folder):
         journals = _journals(studies, folder, retry_failed)
+        _remove_old_checkpoints(journals, folder / "checkpoints")
         if any(journal.status().finished < journal.status().planned for journal in journals):
             _execute(sweep, journals, store, root, console or Console(quiet=True))
+            _remove_old_checkpoints(journals, folder / "checkpoints")
         return Summary(
             studies=tuple(journal.status() for journal in journals),
             failures=tuple(line for journal in journals for line in journal.failures()),
@@ -115,7 +117,6 @@ def _execute(
     sweep: Sweep, journals: Sequence[StudyJournal], store: Store, data_root: Path | None, console: Console
 ) -> None:
     folder = sweep_folder(store.folder, sweep)
-    _remove_old_checkpoints(journals, folder / "checkpoints")
     console.print("starting Ray …", highlight=False)
     with ray_session():
         searcher = JournalSearcher(journals, store, checkpoints=folder / "checkpoints", data_root=data_root)
@@ -137,7 +138,7 @@ def _journals(studies: Sequence[Study], folder: Path, retry_failed: bool) -> lis
 
 
 def _remove_old_checkpoints(journals: Sequence[StudyJournal], folder: Path) -> None:
-    """What a driver that was killed just after a trial's end could not remove any more."""
+    """What was left: by a driver killed just after a trial's end, or by a worker that was writing as it was stopped."""
     for journal in journals:
         in_use = {str(number) for number in journal.checkpoints_in_use()}
         for old in (folder / journal.study.folder).glob("*"):

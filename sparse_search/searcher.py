@@ -110,7 +110,7 @@ class JournalSearcher(Searcher):
             case "pruned":
                 live.journal.prune(live.trial)
             case "diverged" | "collapsed":
-                live.journal.reject(live.trial, status, result["reason"], result["step"])
+                live.journal.reject(live.trial, status, result["reason"])
             case _:
                 live.journal.fail(live.trial, result["reason"], retry=result["retry"])
         if status != "failed":

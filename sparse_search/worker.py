@@ -97,6 +97,8 @@ class _Training:
         self._step = 0
         self._record: dict[str, Any] = {}
         self._collapses: list[str] = []
+        if self.trial.device == "gpu":
+            torch.cuda.reset_peak_memory_stats()
 
     def evaluations(self) -> Iterator[float]:
         """Trains every run; yields the mean objective at every evaluation but the last, which is the result."""

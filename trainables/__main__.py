@@ -77,9 +77,12 @@ def _add_how(group: Any) -> None:
     add = group.add_argument
     add("--epochs", type=int, help="how long to train (default: 30)")
     add("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 5)")
-    add("--selection", help="scores it is judged by: of the last evaluation (last, default) or the mean of 3 (mean3)")
+    add(
+        "--selection",
+        help="scores it is judged by: of the last evaluation (last, default) or the mean of three (mean3)",
+    )
     add("--seed", type=int, help="seed of initialisation and training (default: 0)")
-    add("--precision", help="no (fp32, default), bf16 or fp16")
+    add("--precision", help="no (fp32, default) or bf16")
     mean = "batches whose gradients are averaged before each step (default: 1)"
     add("--accumulate", type=int, metavar="N", help=mean)
     slow = "compile the networks: slow to start, made for long runs on a GPU"

@@ -286,9 +286,14 @@ class SparseLearner:
 
 
 def _begins_cycle(config: SparseConfig, epoch: int) -> bool:
-    """Whether an unsupervised phase comes after so many epochs: in the next one, so that a cycle ends here."""
+    """Whether the epoch after so many has an unsupervised phase."""
     since_warmup = epoch - config.unsup_warmup
     return config.mu > 0 and since_warmup >= 0 and since_warmup % config.mu == 0
+
+
+def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
+    """Whether after so many epochs the next unsupervised phase comes, and not the first."""
+    return epoch > config.unsup_warmup and _begins_cycle(config, epoch)
 
 
 def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner:
@@ -296,4 +301,4 @@ def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner
     return SparseLearner(config, task, accelerator)
 
 
-METHOD = Method(SparseConfig, ("classification",), build, predictors=("sparse_ens", "sparse"), cycle_ends=_begins_cycle)
+METHOD = Method(SparseConfig, ("classification",), build, predictors=("sparse_ens", "sparse"), cycle_ends=_ends_cycle)

@@ -1,5 +1,4 @@
 import pytest
-from optuna.trial import TrialState
 
 from sparse_search.journal import StudyJournal, mend_journal, open_journal
 
@@ -52,9 +51,9 @@ def test_counts_and_what_is_open(begin):
     journal.report(pruned, 2, 0.1)
     journal.prune(pruned)
     diverged, _ = journal.ask()
-    journal.reject(diverged, "diverged", "loss became nan", 2)
+    journal.reject(diverged, "diverged", "loss became nan")
     collapsed, _ = journal.ask()
-    journal.reject(collapsed, "collapsed", "names class 1 for all 4 validation images", 4)
+    journal.reject(collapsed, "collapsed", "names class 1 for all 4 validation images")
     status = journal.status()
     assert (status.complete, status.pruned, status.collapsed, status.diverged) == (1, 1, 1, 1)
     assert (status.running, status.best, status.finished, status.num_open) == (0, 0.7, 4, 1)
@@ -155,15 +154,25 @@ def finish_reporting(journal, count, value):
 
 
 @pytest.mark.parametrize("outcome", ["diverged", "collapsed"])
-def test_a_rejected_trial_is_known_to_the_sampler_with_the_worst_value(begin, outcome):
-    journal = begin()
+def test_a_rejected_trial_is_known_to_the_sampler_as_the_worst(begin, outcome):
+    journal = begin(trials=9)
+    finish(journal, 3, value=0.7)
+    stopped, _ = journal.ask()
+    journal.report(stopped, 2, 0.3)
+    journal.prune(stopped)
     trial, _ = journal.ask()
     journal.report(trial, 2, 0.8)
-    journal.reject(trial, outcome, "for a reason", 2)
-    (frozen,) = [f for f in journal._trials() if f.state == TrialState.PRUNED]
-    assert frozen.intermediate_values == {2: 0.8, 3: 0.0}
-    assert frozen.value == 0.0
+    journal.report(trial, 4, 0.8)
+    journal.reject(trial, outcome, "for a reason")
+    frozen = journal._trials()[trial.number]
     assert (frozen.user_attrs["outcome"], frozen.user_attrs["reason"]) == (outcome, "for a reason")
+    assert journal.status().best == 0.7
+    assert (journal.status().complete, getattr(journal.status(), outcome)) == (3, 1)
+    # Optuna's own division into good and bad ones, of which no public function tells.
+    below, above = _split_trials(journal._optuna, journal._trials(), 4, constraints_enabled=False)
+    assert trial.number not in [one.number for one in below]
+    assert stopped.number in [one.number for one in below]
+    assert trial.number in [one.number for one in above]
 
 
 def test_what_was_given_up_can_be_tried_again(begin):

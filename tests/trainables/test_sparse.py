@@ -290,7 +290,7 @@ def test_pseudo_labels_are_those_that_were_used(options, kept, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "ends"), [({}, [1, 2, 3]), ({"mu": 2}, [2, 4]), ({"mu": 3, "unsup_warmup": 2}, [2, 5])]
+    ("options", "ends"), [({}, [1, 2, 3]), ({"mu": 2}, [2, 4]), ({"mu": 3, "unsup_warmup": 2}, [5])]
 )
 def test_a_cycle_ends_before_the_next_unsupervised_phase(options, ends):
     config = SparseConfig(**(TINY | options))

@@ -48,12 +48,22 @@ def _positions(args):
 
 
 @pytest.fixture
-def unchecked(monkeypatch):
-    """Without the checks of mixup's distribution, which look at numbers on the host, where they are drawn."""
+def strict(monkeypatch):
+    """Nothing may be brought to the host, but for the reading of the means at the end of an epoch.
+
+    Without the checks of mixup's distribution, which look at numbers on the host, where they are drawn.
+    """
+
+    def refuse(*args, **options):
+        raise AssertionError("brings a tensor to the host")
+
     monkeypatch.setattr(Distribution, "_validate_args", False)
+    monkeypatch.setattr(Means, "read", lambda means: {})
+    for name in ("tolist", "numpy", "cpu"):
+        monkeypatch.setattr(torch.Tensor, name, refuse)
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize(
     "options",
     [{}, {"preset": "reference"}, {"mask_scope": "labels"}, {"n_critic": 2, "unsup_fraction": 0.7}, {"accumulate": 2}],

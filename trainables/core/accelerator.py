@@ -24,19 +24,16 @@ def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: 
     """An Accelerator for the next run in this process, whatever the one before it was set to.
 
     Args:
-        precision: Accelerate's mixed precision.
+        precision: `no` or `bf16`. (fp16 needs scaled losses, and one scale for three optimisers is wrong for two.)
         cpu: Whether to leave a GPU alone.
         accumulate: Batches whose gradients are averaged before each step.
         compile: Whether networks are compiled. What cannot be compiled here runs as it is, and the log says so.
 
     Raises:
-        ConfigError: a device that is not there, or a precision that it does not have (fp16 on a CPU would silently
-            run as fp32).
+        ConfigError: a device that is not there, or that cannot run this precision.
     """
     if not cpu and not torch.cuda.is_available():
         raise ConfigError("device gpu: there is none here; use device cpu (its results differ in the last digits)")
-    if cpu and precision == "fp16":
-        raise ConfigError("precision fp16 needs a GPU; use 'no' or 'bf16' on a CPU")
     if cpu and precision == "bf16" and not cpu_runs_bf16():
         raise ConfigError(
             "precision bf16: this CPU announces AMX instructions but cannot run them, as some virtual machines do; "

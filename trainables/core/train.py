@@ -41,10 +41,10 @@ class Budget:
     def evaluations(self, cycle_ends: Callable[[int], bool]) -> dict[int, int]:
         """Epochs after which to evaluate, in order, each with the epoch of the budget that it stands for.
 
-        The epochs fall into windows of `evaluate_every`. Each is evaluated once, at the last end of a cycle in it, or
-        at its own end if there is none, and stands for its own end: an unsupervised phase disturbs networks, which
-        recover until the cycle ends, and configurations with cycles of different lengths must be compared at the same
-        steps. Training ends at the last evaluation, as nothing after it would be scored.
+        The epochs fall into windows of `evaluate_every`. Each is evaluated once, at the last end of a cycle in its
+        second half, or at its own end if there is none, and stands for its own end: an unsupervised phase disturbs
+        networks, which recover until the cycle ends, and configurations with cycles of different lengths must be
+        compared at the same steps. Training ends at the last evaluation, as nothing after it would be scored.
 
         Args:
             cycle_ends: Whether a cycle ends after so many epochs.
@@ -52,7 +52,8 @@ class Budget:
         evaluations = {}
         for start in range(0, self.epochs, self.evaluate_every):
             end = min(start + self.evaluate_every, self.epochs)
-            evaluations[max(filter(cycle_ends, range(start + 1, end + 1)), default=end)] = end
+            second_half = range((start + end + 1) // 2, end + 1)
+            evaluations[max(filter(cycle_ends, second_half), default=end)] = end
         return evaluations
 
 
@@ -152,7 +153,7 @@ class _Plan:
     def judge(self, before: Sequence[Progress], evaluation: Progress) -> Progress:
         """The evaluation with what follows from it and those before: selected scores, and a collapse at the end."""
         selected = select([each.scores for each in (*before, evaluation)], self.selection)
-        reason = collapse(evaluation.scores[self.watched]) if self.watched else ""
+        reason = collapse(selected[self.watched]) if self.watched else ""
         ended = reason and evaluation.epoch >= self.last_epoch
         return replace(evaluation, selected=selected, collapse=f"{self.watched} {reason}" if ended else "")
 

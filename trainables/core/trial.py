@@ -27,7 +27,7 @@ from trainables.data.tasks import few_shot_task, hidden_labels
 PROTOCOL = 2
 """Version of everything that makes scores comparable but is no field: splits, seeds, metrics, when to evaluate."""
 
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = ("no", "bf16")
 DEVICES = ("cpu", "gpu")
 
 
@@ -101,7 +101,7 @@ class Trial:
 
     seed: int = 0
     precision: str = "no"
-    """Accelerate's mixed precision: `no`, `bf16` or `fp16`."""
+    """Accelerate's mixed precision: `no` or `bf16`."""
 
     device: str = "cpu"
     """`cpu` or `gpu`."""
@@ -113,7 +113,7 @@ class Trial:
     """Batches whose gradients are averaged before each step."""
 
     compile: bool = False
-    """Whether networks are compiled; digits differ from the uncompiled ones' in rounding."""
+    """Whether networks are compiled where that is possible; digits differ from the uncompiled ones' in rounding."""
 
     def __post_init__(self) -> None:
         for name in ("shots", "epochs", "evaluate_every", "threads", "accumulate"):

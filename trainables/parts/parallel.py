@@ -2,9 +2,9 @@
 
 Every process holds all images and draws the same batches. What a network does with a batch is divided among the
 processes and joined again, so that losses, votes, ranks and prototypes see the whole batch, and BatchNorm takes its
-statistics over all of it: the result is that of one process, to rounding. (Accelerate's usual wrapper reduces the
-gradients of one forward pass; a loss here has several, some of which leave parameters out, and one is differentiated
-twice.)
+statistics over all of it: the result is that of one process, to rounding and to the masks of dropout. (Accelerate's
+usual wrapper reduces the gradients of one forward pass; a loss here has several, some of which leave parameters out,
+and one is differentiated twice.)
 
 Each process computes the whole loss from the joined outputs. Joining is a sum over processes, whose derivative is
 again a sum, so each process ends with its part of the gradient of all processes' losses together: the mean over the
@@ -13,6 +13,7 @@ processes is the gradient of the loss.
 Shapes: B batch, b share of it, C features.
 """
 
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,8 +40,8 @@ def divided(function: Callable[..., Any], *inputs_B: Tensor, accelerator: Accele
     start, end = batch * rank // processes, batch * (rank + 1) // processes
     gpus = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(gpus), _JointStatistics():
-        # Dropout must not leave the processes at different places of the random stream that draws their batches.
-        torch.manual_seed(int(torch.randint(2**31, ())) + rank)
+        # Dropout must not leave the processes at different places of torch's stream, which draws their batches.
+        torch.manual_seed(random.getrandbits(31) + rank)
         outputs = function(*(each[start:end] for each in inputs_B))
     if isinstance(outputs, Tensor):
         return _join(outputs, start, batch)
@@ -103,15 +104,16 @@ def _joint_batch_norm(
     if not training:
         return F.batch_norm(features_bCHW, running_mean_C, running_var_C, weight, bias, False, momentum, eps)
     exact_bCHW = features_bCHW.to(torch.promote_types(features_bCHW.dtype, torch.float32))
+    all_but_C = [0, *range(2, features_bCHW.ndim)]  # BatchNorm1d and 3d too
+    like_C11 = (-1, *[1] * (features_bCHW.ndim - 2))
     own_count = exact_bCHW.new_full((1,), exact_bCHW[:, 0].numel())
-    sums = _sum_over_processes(torch.cat([exact_bCHW.sum((0, 2, 3)), own_count]))
-    sum_C, count = sums[:-1], sums[-1]
-    mean_C = sum_C / count
-    centred_bCHW = exact_bCHW - mean_C[:, None, None]
-    var_C = _sum_over_processes(centred_bCHW.square().sum((0, 2, 3))) / count
+    sums = _sum_over_processes(torch.cat([exact_bCHW.sum(all_but_C), own_count]))
+    mean_C, count = sums[:-1] / sums[-1], sums[-1]
+    centred_bCHW = exact_bCHW - mean_C.view(like_C11)
+    var_C = _sum_over_processes(centred_bCHW.square().sum(all_but_C)) / count
     with torch.no_grad():
         running_mean_C.lerp_(mean_C.to(running_mean_C), momentum)
         running_var_C.lerp_((var_C * count / (count - 1)).to(running_var_C), momentum)
     scale_C = weight * (var_C + eps).rsqrt()
-    normalised_bCHW: Tensor = centred_bCHW * scale_C[:, None, None] + bias[:, None, None]
+    normalised_bCHW: Tensor = centred_bCHW * scale_C.view(like_C11) + bias.view(like_C11)
     return normalised_bCHW.to(features_bCHW.dtype)

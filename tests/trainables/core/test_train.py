@@ -105,11 +105,11 @@ def strip(progress):
         (7, 3, [2, 4, 6], {2: 3, 6: 6, 7: 7}),
         (10, 5, [4, 8, 12], {4: 5, 8: 10}),
         (12, 4, [6, 11, 16], {4: 4, 6: 8, 11: 12}),  # after a warm-up of one epoch
-        (9, 4, [1, 5, 9], {1: 4, 5: 8, 9: 9}),
+        (9, 4, [1, 5, 9], {4: 4, 8: 8, 9: 9}),  # too early in their windows: too little would be trained
         (2, 5, [1], {1: 2}),
     ],
 )
-def test_an_evaluation_is_at_the_last_end_of_a_cycle_in_its_window(epochs, every, ends, expected):
+def test_an_evaluation_is_at_the_last_end_of_a_cycle_in_the_second_half_of_its_window(epochs, every, ends, expected):
     found = Budget(epochs=epochs, evaluate_every=every).evaluations(lambda epoch: epoch in ends)
     assert list(found.items()) == list(expected.items())
 
@@ -250,8 +250,6 @@ def test_a_method_is_not_asked_for_what_it_does_not_do(make_task):
 def test_each_run_gets_its_own_precision():
     assert new_accelerator(precision="bf16", cpu=True).mixed_precision == "bf16"
     assert new_accelerator(precision="no", cpu=True).mixed_precision == "no"
-    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
-        new_accelerator(precision="fp16", cpu=True)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="device gpu: there is none here"):
             new_accelerator(precision="no", cpu=False)
