@@ -26,7 +26,7 @@ RANKING = (
 """Rows that differ in one of these never share a ranking."""
 
 TRIAL = ("method", "predictor", "trial_id")
-SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations, three at most"}
+SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
 """What each selection means, for people."""
 
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")

@@ -44,7 +44,7 @@ def test_the_file_is_a_trial_with_evidence(filled, tmp_path):
     assert (trial.config.lr, trial.label_sets, trial.epochs) == (2e-3, (0, 1), 10)
     assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
     assert evidence["scored_on"].startswith(
-        "validation, mean of the last evaluations, three at most, mean over label sets"
+        "validation, mean of the last evaluations (3 at most), mean over label sets"
     )
     assert evidence["scores"]["balanced_accuracy"] == 1.0
     assert evidence["best_of"].startswith("2 configurations")
