@@ -36,6 +36,9 @@ class SparseConfig(MethodConfig):
     drop_path: float = 0.2
     """Stochastic depth rate of the classifier. Source: torchvision's EfficientNet, used by the code."""
 
+    generator_output: Literal["linear", "sigmoid"] = "linear"
+    """What translations are: unbounded, as in the code, or squashed to the range of images. Ours."""
+
     # Schedule
     batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 24
     """Images per step, labelled and unlabelled, at most. Source: code."""
@@ -74,12 +77,18 @@ class SparseConfig(MethodConfig):
     flip: bool = True
     """Mirror training images left-right at random; switch off where left and right differ in meaning."""
 
+    stratify: bool = False
+    """Spread the classes evenly over the labelled batches, where there are several. Ours."""
+
     # Supervised phase
     w_proto: Annotated[float, Float(0.1, 3.0, log=True)] = 1.0
     """Weight of the prototype loss. Source: paper."""
 
     proto_temperature: Annotated[float, Float(0.05, 4.0, log=True)] = 2.0
     """Softmax temperature of the prototypes (T). Source: paper 2.0, code 0.1."""
+
+    proto_source: Literal["batch", "bank"] = "batch"
+    """Whose predictions make a prototype: the batch's own, or also the latest of all other labelled images. Ours."""
 
     w_mutual: Annotated[float, Float(0.01, 1.0, log=True)] = 0.1
     """Weight of mutual learning (α). Source: paper."""
@@ -114,6 +123,9 @@ class SparseConfig(MethodConfig):
 
     mask_scope: Annotated[Literal["all", "labels"], Choice("all", "labels")] = "all"
     """What the percentile drops: images from every unsupervised loss, or only from those that use labels."""
+
+    pseudo_label_mode: Literal["train", "eval"] = "train"
+    """Mode of the classifier when it votes: with dropout and batch statistics, or as in prediction. Source: code."""
 
     # Translation
     lambda_rec: Annotated[float, Float(1.0, 50.0, log=True)] = 10.0

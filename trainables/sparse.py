@@ -29,13 +29,14 @@ Shapes: B batch, N labelled, M unlabelled, R kept, C channels, H W pixels, K cla
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.sparse import SparseConfig
 from trainables.core.method import Learner, Method, Task
@@ -56,9 +57,10 @@ from trainables.parts.losses import (
     soft_cross_entropy,
 )
 from trainables.parts.meters import Means
-from trainables.parts.modes import batch_norm_counts, frozen
+from trainables.parts.modes import batch_norm_counts, evaluated, frozen
 from trainables.parts.parallel import divided
 from trainables.parts.prediction import predict_in_chunks
+from trainables.parts.prototypes import PrototypeBank
 from trainables.parts.pseudo_labels import (
     TemporalEnsemble,
     class_balance,
@@ -85,7 +87,7 @@ class SparseLearner:
         self._had_unsupervised_phase = False
 
         shape = {"channels": task.channels, "num_classes": task.num_classes}
-        generator = AttentionUNet(**shape, width=config.width)
+        generator = AttentionUNet(**shape, width=config.width, squashed=config.generator_output == "sigmoid")
         critic = PatchCritic(**shape, side=config.image_size, width=config.critic_width)
         classifier = build_classifier(
             config.classifier,
@@ -106,11 +108,15 @@ class SparseLearner:
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
         self._memory = memory.to(self._device)
         self._given_M = torch.full((len(self._unlabelled_MCHW),), _NO_LABEL, device=self._device)
+        self._strata_N = task.labelled.labels_N if config.stratify else None
         self._classify: dict[str, Callable[[Tensor], Tensor]] = {
             "generator": self._generator,
             "critic": lambda images_BCHW: self._critic(images_BCHW)[1],
             "classifier": self._classifier,
         }
+        names = self._classify if config.proto_source == "bank" else ()
+        self._banks = nn.ModuleDict({n: PrototypeBank(len(self._labels_N), task.num_classes) for n in names})
+        self._banks.to(self._device)
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """One supervised epoch per step and, where it is due, a pass over the unlabelled images."""
@@ -142,13 +148,13 @@ class SparseLearner:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
-    def _parts(self) -> dict[str, Trainee | TemporalEnsemble]:
+    def _parts(self) -> dict[str, Trainee | nn.Module]:
         networks = {"generator": self._generator, "critic": self._critic, "classifier": self._classifier}
-        return {**networks, "memory": self._memory}
+        return {**networks, "memory": self._memory, "banks": self._banks}
 
     def _train_epoch(self) -> dict[str, float]:
         means = Means()
-        for index_B in even_batches(len(self._labels_N), self._config.batch_size):
+        for index_B in even_batches(len(self._labels_N), self._config.batch_size, classes_N=self._strata_N):
             self._supervised_step(index_B.to(self._device, non_blocking=True), means)
         self._finish_steps()
         # BatchNorm cannot take a single image.
@@ -172,15 +178,18 @@ class SparseLearner:
     def _supervised_step(self, index_B: Tensor, means: Means) -> None:
         images_BCHW, labels_B = self._images(self._labelled_NCHW, index_B), self._labels_N[index_B]
         logits = {name: classify(images_BCHW) for name, classify in self._classify.items()}
-        losses = {name: self._supervised_loss(name, logits, images_BCHW, labels_B) for name in logits}
+        losses = {
+            name: self._supervised_loss(name, logits, images_BCHW, labels_B)
+            + self._config.w_proto * self._prototype_loss(name, logits[name], index_B)
+            for name in logits
+        }
         # Peers get no gradient, so the gradients of the sum are those of the three losses apart.
         self._generator.learn(torch.stack(list(losses.values())).sum(), self._critic, self._classifier)
         means.add(len(index_B), **losses)
 
     def _supervised_loss(self, name: str, logits: dict[str, Tensor], images_BCHW: Tensor, labels_B: Tensor) -> Tensor:
         config, own_BK, num_classes = self._config, logits[name], self._num_classes
-        loss = config.w_proto * prototype_loss(own_BK, labels_B, num_classes, config.proto_temperature)
-        loss = loss + config.w_entropy * entropy_loss(own_BK)
+        loss = config.w_entropy * entropy_loss(own_BK)
         if config.mutual_gradient:
             peers_BK = [logits[other] for other in logits if other != name]
             loss = loss + config.w_mutual * mutual_loss(own_BK, peers_BK, labels_B, config.lambda_kl)
@@ -190,6 +199,15 @@ class SparseLearner:
         if config.w_bce and name != "generator":
             loss = loss + config.w_bce * bce_sum(own_BK, one_hot(labels_B, num_classes))
         return loss
+
+    def _prototype_loss(self, name: str, logits_BK: Tensor, index_B: Tensor) -> Tensor:
+        labels_N, temperature = self._labels_N, self._config.proto_temperature
+        others = None
+        if name in self._banks:
+            bank = cast(PrototypeBank, self._banks[name])
+            others = bank.others(index_B, labels_N)
+            bank.update(index_B, (logits_BK.detach() / temperature).softmax(1))
+        return prototype_loss(logits_BK, labels_N[index_B], self._num_classes, temperature, others)
 
     # Unsupervised
 
@@ -236,7 +254,9 @@ class SparseLearner:
     ) -> tuple[Tensor, Tensor]:
         """Labels (B,) by vote, and the positions (R,) of the images whose labels are sure enough."""
         config, batch = self._config, len(index_B)
-        logits = [critic_BK, self._classifier(images_BCHW)]
+        voter = self._classifier.plain
+        with evaluated(voter) if config.pseudo_label_mode == "eval" else nullcontext():
+            logits = [critic_BK, self._classifier(images_BCHW)]
         votes_BK = current_BK = weighted_vote(logits, config.ens_temperature, normalise=config.normalise_vote)
         if config.temporal_ensemble:
             votes_BK = self._memory.blend(index_B, current_BK, config.ens_blend)

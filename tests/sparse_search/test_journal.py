@@ -169,7 +169,7 @@ def test_a_rejected_trial_is_known_to_the_sampler_as_the_worst(begin, outcome):
     assert (frozen.user_attrs["outcome"], frozen.user_attrs["reason"]) == (outcome, "for a reason")
     assert journal.status().best == 0.7
     assert (journal.status().complete, getattr(journal.status(), outcome)) == (3, 1)
-    # Among complete trials Optuna goes by the value; of pruned ones it would take the one that went on longest for best.
+    # Among complete trials Optuna goes by the value; of pruned ones it takes the one that went on longest for best.
     assert (frozen.state, frozen.value) == (TrialState.COMPLETE, 0.0)
 
 

@@ -112,6 +112,66 @@ def test_bce_is_for_discriminator_and_classifier_only():
     assert changed == {"1", "2"}
 
 
+# What is ours, and a choice
+
+
+def test_squashed_translations_are_images():
+    task = make_task()
+    images, classes = task.unlabelled_NCHW[:4], torch.zeros(4, dtype=torch.long)
+    for output, squashed in [("linear", False), ("sigmoid", True)]:
+        learner = build(generator_output=output)
+        translated = learner._translate(1e3 * images.float(), classes)
+        assert bool(((translated >= 0) & (translated <= 1)).all()) == squashed
+        train(learner, 0, 2)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_vote_is_cast_in_the_mode_asked_for(mode):
+    learner, seen = build(pseudo_label_mode=mode, dropout=0.0), []
+    classifier = networks(learner)[2]
+    before = [norm.running_mean.clone() for norm in classifier.modules() if isinstance(norm, torch.nn.BatchNorm2d)]
+    classifier.register_forward_hook(lambda *call: seen.append(classifier.training))
+    images = torch.rand(4, 3, 32, 32)
+    learner._pseudo_labels(torch.arange(4), images, torch.zeros(4, 3), Means())
+    assert seen == [mode == "train"]
+    assert classifier.training
+    norms = [norm for norm in classifier.modules() if isinstance(norm, torch.nn.BatchNorm2d)]
+    assert all(norm.running_mean.equal(old) for norm, old in zip(norms, before, strict=True)) == (mode == "eval")
+
+
+def test_a_bank_is_the_batch_where_the_batch_is_everything():
+    first, second = build(mu=0, proto_source="batch"), build(mu=0, proto_source="bank")
+    for learner in (first, second):
+        train(learner, 0, 3)
+    assert same(weights(first), weights(second))
+
+
+def test_a_bank_makes_prototypes_of_all_labelled_images_and_survives():
+    options = {"mu": 0, "proto_source": "bank", "batch_size": 3, "flip": False}
+    learner, blind = build(**options), build(**(options | {"proto_source": "batch"}))
+    for each in (learner, blind):
+        train(each, 0, 1)
+    assert not same(weights(learner), weights(blind))
+    banks = learner.state_dict()["banks"]
+    assert {name.partition(".")[0] for name in banks} == {"generator", "critic", "classifier"}
+    assert all(tensor.all() for name, tensor in banks.items() if "seen" in name)
+    resumed = build(**options)
+    resumed.load_state_dict(learner.state_dict())
+    train(learner, 1, 3)
+    train(resumed, 1, 3)
+    assert same(weights(resumed), weights(learner))
+
+
+def test_strata_give_every_batch_every_class():
+    task, seen = make_task(labelled=12), []
+    learner = build(mu=0, task=task, batch_size=3, stratify=True)
+    learner._supervised_step = lambda index, means: seen.append(task.labelled.labels_N[index].tolist())
+    train(learner, 0, 5)
+    assert len(seen) == 20
+    assert all(sorted(labels) == [0, 1, 2] for labels in seen)
+    assert len({tuple(labels) for labels in seen}) > 3
+
+
 # What reaches what
 
 

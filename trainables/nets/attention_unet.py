@@ -13,7 +13,7 @@ Shapes: B batch, C image channels, H W pixels, K classes, D features.
                      mean over pixels                      up3 ◄┼───────────────────────┘      │      │
                           class head                       up2 ◄┼──────────────────────────────┘      │
                               │                            up1 ◄┼─────────────────────────────────────┘
-                          logits BK                        output → images BCHW, linear
+                          logits BK                        output → images BCHW, linear (or squashed)
 
 Source: Manni et al., arXiv:2508.06429; the gate follows Oktay et al., "Attention U-Net", arXiv:1804.03999,
 with one map per channel. `second`, `third` and `bottom` and their BatchNorm statistics serve both modes.
@@ -31,9 +31,10 @@ class AttentionUNet(nn.Module):
         channels: C.
         num_classes: K.
         width: w, the features of the first stage; 64 in the paper.
+        squashed: whether translations pass a sigmoid, to stay in the range of images.
     """
 
-    def __init__(self, *, channels: int, num_classes: int, width: int = 64) -> None:
+    def __init__(self, *, channels: int, num_classes: int, width: int = 64, squashed: bool = False) -> None:
         super().__init__()
         w = width
         self.first_generate = _double_convolution(channels + num_classes, w)
@@ -45,10 +46,11 @@ class AttentionUNet(nn.Module):
         self.up2 = _Up(4 * w, 2 * w)
         self.up1 = _Up(2 * w, w)
         self.output = nn.Conv2d(w, channels, 1)
+        self.squash = nn.Sigmoid() if squashed else nn.Identity()
         self.class_head = nn.Linear(8 * w, num_classes)
 
     def forward(self, images_BCHW: Tensor, classes_BK: Tensor | None = None) -> Tensor:
-        """Logits (B, K), or, given one-hot classes, translated images (B, C, H, W) of no fixed range."""
+        """Logits (B, K), or, given one-hot classes, translated images (B, C, H, W), unbounded unless squashed."""
         if classes_BK is None:
             return self._classify(images_BCHW)
         return self._generate(images_BCHW, classes_BK)
@@ -63,7 +65,8 @@ class AttentionUNet(nn.Module):
         maps_BKHW = classes_BK.to(images_BCHW.dtype)[:, :, None, None].expand(-1, -1, height, width)
         first = self.first_generate(torch.cat([images_BCHW, maps_BKHW], 1))
         second, third, bottom = self._encode(first)
-        translated_BCHW: Tensor = self.output(self.up1(self.up2(self.up3(bottom, third), second), first))
+        features = self.up1(self.up2(self.up3(bottom, third), second), first)
+        translated_BCHW: Tensor = self.squash(self.output(features))
         return translated_BCHW
 
     def _encode(self, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,17 +16,30 @@ def one_hot(labels_B: Tensor, num_classes: int) -> Tensor:
     return torch.zeros(len(labels_B), num_classes, device=labels_B.device).scatter_(1, labels_B[:, None], 1.0)
 
 
-def prototype_loss(logits_BK: Tensor, labels_B: Tensor, num_classes: int, temperature: float) -> Tensor:
+def prototype_loss(
+    logits_BK: Tensor,
+    labels_B: Tensor,
+    num_classes: int,
+    temperature: float,
+    others: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Cross-entropy of the distances between softened predictions and the mean prediction of each class.
 
-    Gradients flow through the means too; the mean of a class that the batch lacks is the zero vector.
+    Gradients flow through the means too; the mean of a class without members is the zero vector.
+
+    Args:
+        others: members of the means beside the batch, without gradient: per class the sum of their softened
+            predictions (K, K), a class a row, and their number (K,).
 
     Source: SPARSE, arXiv:2508.06429, prototype loss, with the sign of its code (the printed one repels); mean
     over the batch.
     """
     probs_BK = (logits_BK / temperature).softmax(1)
     members_BK = one_hot(labels_B, num_classes).to(probs_BK)
-    prototypes_KK = members_BK.T @ probs_BK / members_BK.sum(0).clamp(min=1.0)[:, None]
+    sums_KK, counts_K = members_BK.T @ probs_BK, members_BK.sum(0)
+    if others is not None:
+        sums_KK, counts_K = sums_KK + others[0], counts_K + others[1]
+    prototypes_KK = sums_KK / counts_K.clamp(min=1.0)[:, None]
     distances_BK = (probs_BK[:, None] - prototypes_KK).square().sum(2)
     return F.cross_entropy(-distances_BK, labels_B)
 
