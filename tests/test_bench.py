@@ -84,7 +84,7 @@ def test_the_table_of_steps_is_printed():
     assert done.returncode == 0, done.stderr
     first, _, *lines = done.stdout.splitlines()
     assert f"torch {torch.__version__}" in first
-    assert "batch 4" in first
+    assert "1 threads, 1 repeats" in first
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 2 + 7
     assert len({row.count("|") for row in rows}) == 1

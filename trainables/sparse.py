@@ -12,7 +12,7 @@
 Two presets. `paper` (the defaults) is the publication with its sign error corrected; `reference` is what the
 published code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures
 from both, and why:
-- D(u) serves vote and critic, and G(u, z) serves D's and G's step: the same numbers for less work.
+- G(u, z) serves D's and G's step, and D sees the kept u and G(u, z) as one batch: the same numbers for less work.
   BatchNorm's running statistics count the shared pass twice, as the source's two passes do.
 - Mutual learning stops the gradient at the peers, so that each network learns from its own loss; where it has
   no gradient (`mutual_gradient` off) its constant is left out.
@@ -224,14 +224,13 @@ class SparseLearner:
     def _unsupervised_step(self, index_B: Tensor, translate: bool, means: Means) -> Tensor:
         """Steps D, and with `translate` also G and C; returns the kept pseudo-labels per class (K,)."""
         images_BCHW = self._images(self._unlabelled_MCHW, index_B)
-        patches_B1HW, critic_BK = self._critic(images_BCHW)
-        labels_B, kept_R = self._pseudo_labels(index_B, images_BCHW, critic_BK.detach(), means)
-        labels_R, critic_RK = labels_B[kept_R], critic_BK[kept_R]
+        labels_B, kept_R = self._pseudo_labels(index_B, images_BCHW, means)
+        labels_R = labels_B[kept_R]
         self._given_M[index_B[kept_R]] = labels_R
 
         # Of the batch, the images that are used at all; of these, the ones whose pseudo-labels are.
         used, certain = (kept_R, slice(None)) if self._config.mask_scope == "all" else (slice(None), kept_R)
-        images_BCHW, patches_B1HW = images_BCHW[used], patches_B1HW[used]
+        images_BCHW = images_BCHW[used]
         targets_B = torch.randint(self._num_classes, (len(images_BCHW),)).to(self._device, non_blocking=True)
         with (
             batch_norm_counts(self._generator.plain, 2 if translate else 1),
@@ -239,8 +238,7 @@ class SparseLearner:
         ):
             fake_BCHW = self._translate(images_BCHW, targets_B)
 
-        pseudo_loss = self._class_loss(critic_RK, labels_R)
-        self._critic_step(images_BCHW, fake_BCHW.detach(), patches_B1HW, pseudo_loss, means)
+        self._critic_step(images_BCHW, fake_BCHW.detach(), labels_R, certain, means)
         if translate:
             back_RCHW = self._translate(fake_BCHW[certain], labels_R)
             reconstruction = F.l1_loss(back_RCHW, images_BCHW[certain])
@@ -249,14 +247,12 @@ class SparseLearner:
         return one_hot(labels_R, self._num_classes).sum(0)
 
     @torch.no_grad()
-    def _pseudo_labels(
-        self, index_B: Tensor, images_BCHW: Tensor, critic_BK: Tensor, means: Means
-    ) -> tuple[Tensor, Tensor]:
+    def _pseudo_labels(self, index_B: Tensor, images_BCHW: Tensor, means: Means) -> tuple[Tensor, Tensor]:
         """Labels (B,) by vote, and the positions (R,) of the images whose labels are sure enough."""
         config, batch = self._config, len(index_B)
         voter = self._classifier.plain
         with evaluated(voter) if config.pseudo_label_mode == "eval" else nullcontext():
-            logits = [critic_BK, self._classifier(images_BCHW)]
+            logits = [self._classify[name](images_BCHW) for name in ("critic", "classifier")]
         votes_BK = current_BK = weighted_vote(logits, config.ens_temperature, normalise=config.normalise_vote)
         if config.temporal_ensemble:
             votes_BK = self._memory.blend(index_B, current_BK, config.ens_blend)
@@ -266,12 +262,15 @@ class SparseLearner:
         return votes_BK.argmax(1), most_confident(votes_BK, count)
 
     def _critic_step(
-        self, real_BCHW: Tensor, fake_BCHW: Tensor, patches_B1HW: Tensor, pseudo_loss: Tensor, means: Means
+        self, real_BCHW: Tensor, fake_BCHW: Tensor, labels_R: Tensor, certain: Tensor | slice, means: Means
     ) -> None:
-        """Real above fake, a slope of 1 between them, pseudo-labels on real images."""
+        """Real above fake, a slope of 1 between them, pseudo-labels on the certain ones of the real images."""
         config = self._config
-        distance = patches_B1HW.mean() - self._critic(fake_BCHW)[0].mean()
+        patches_2B1HW, logits_2BK = self._critic(torch.cat([real_BCHW, fake_BCHW]))
+        real_B1HW, fake_B1HW = patches_2B1HW.chunk(2)
+        distance = real_B1HW.mean() - fake_B1HW.mean()
         penalty = gradient_penalty(self._slopes, real_BCHW, fake_BCHW)
+        pseudo_loss = self._class_loss(logits_2BK[: len(real_BCHW)][certain], labels_R)
         loss = config.lambda_gp * penalty + config.lambda_cls_d * pseudo_loss - distance
         self._critic.learn(loss)
         means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)

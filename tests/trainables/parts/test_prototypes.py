@@ -26,7 +26,7 @@ def test_batch_and_bank_together_are_the_means_of_all(logits):
     batch = torch.tensor([0, 2])
     found = prototype_loss(logits[batch], LABELS[batch], 3, 2.0, bank.others(batch, LABELS))
     probs = (logits / 2).softmax(1)
-    prototypes = torch.stack([probs[LABELS == k].mean(0) for k in range(3)])
+    prototypes = torch.stack([probs[k == LABELS].mean(0) for k in range(3)])
     distances = (probs[batch][:, None] - prototypes).square().sum(2)
     torch.testing.assert_close(found, torch.nn.functional.cross_entropy(-distances, LABELS[batch]))
 
