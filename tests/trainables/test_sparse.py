@@ -2,10 +2,12 @@ from copy import deepcopy
 
 import pytest
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 
 from search_spaces.sparse import SparseConfig
 from trainables import sparse
+from trainables.core import accelerator as accelerators
 from trainables.core.accelerator import new_accelerator
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.parts.meters import Means
@@ -24,10 +26,10 @@ def make_task(*, num_classes=3, channels=3, labelled=6, unlabelled=20):
     return Task("noise", "classification", num_classes, channels, known, images[labelled:], known, provenance)
 
 
-def build(preset="paper", task=None, precision="no", accumulate=1, **changes):
+def build(preset="paper", task=None, precision="no", accumulate=1, compiled=False, **changes):
     torch.manual_seed(1)
     config = SparseConfig.preset(preset, **(TINY | changes))
-    accelerator = new_accelerator(precision=precision, cpu=True, accumulate=accumulate)
+    accelerator = new_accelerator(precision=precision, cpu=True, accumulate=accumulate, compile=compiled)
     return sparse.build(config, task or make_task(), accelerator)
 
 
@@ -397,3 +399,24 @@ def test_it_learns_its_labelled_images():
     train(learner, 0, 60)
     known = make_task().labelled
     assert learner.predict(known.images_NCHW)["sparse_ens"].argmax(1).equal(known.labels_N)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the tracer's own
+def test_traced_networks_are_the_same_learner(monkeypatch):
+    """What compilation sees: every mode of every network, each with its own count of BatchNorm, frozen or not."""
+    monkeypatch.setattr(accelerators, "_can_compile", lambda device: True)
+    monkeypatch.setattr(accelerators, "COMPILER", "aot_eager")  # all of it but the code that a compiler makes
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 64)
+    found = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        learner = build(dropout=0.0, lr=2e-4, compiled=compiled)
+        for network in networks(learner):
+            network.double()
+        learner._memory.double()
+        learner._images = lambda *which, images=learner._images: images(*which).double()
+        train(learner, 0, 2)
+        found.append(weights(learner))
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-6, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")

@@ -18,6 +18,7 @@ from search_spaces.core.errors import ConfigError
 log = logging.getLogger(__name__)
 
 ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
+COMPILER = "inductor"
 
 
 def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: bool = False) -> Accelerator:
@@ -45,7 +46,7 @@ def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: 
         cpu=cpu,
         mixed_precision=precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate),  # a launcher's wish is no match
-        dynamo_backend="inductor" if compile and _can_compile("cpu" if cpu else "cuda") else "no",
+        dynamo_backend=COMPILER if compile and _can_compile("cpu" if cpu else "cuda") else "no",
     )
 
 
