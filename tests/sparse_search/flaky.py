@@ -1,6 +1,7 @@
 """A method that misbehaves as it is told to: a user's own, named as `flaky:METHOD`."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ class FlakyConfig(MethodConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {name: {"behaviour": name} for name in BEHAVIOURS[1:]}
 
 
+def _die() -> None:
+    time.sleep(2)  # until the checkpoint, which is written while training goes on, is there
+    os._exit(1)
+
+
 class Flaky:
     def __init__(self, config: FlakyConfig, task: Any, accelerator: Any) -> None:
         self.config, self.num_classes, self.epoch = config, task.num_classes, 0
@@ -43,9 +49,9 @@ class Flaky:
             case "raise":
                 raise RuntimeError("the disk is on fire")
             case "die":
-                os._exit(1)
+                _die()
             case "die once" if seen == 1:
-                os._exit(1)
+                _die()
         return 1.0
 
     def predict(self, images_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
