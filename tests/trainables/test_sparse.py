@@ -407,7 +407,6 @@ def test_traced_networks_are_the_same_learner(monkeypatch):
     """What compilation sees: every mode of every network, each with its own count of BatchNorm, frozen or not."""
     monkeypatch.setattr(accelerators, "_can_compile", lambda device: True)
     monkeypatch.setattr(accelerators, "COMPILER", "aot_eager")  # all of it but the code that a compiler makes
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 64)
     found = []
     for compiled in (False, True):
         torch._dynamo.reset()
@@ -416,7 +415,8 @@ def test_traced_networks_are_the_same_learner(monkeypatch):
             network.double()
         learner._memory.double()
         learner._images = lambda *which, images=learner._images: images(*which).double()
-        train(learner, 0, 2)
+        with torch._dynamo.config.patch(recompile_limit=64):
+            train(learner, 0, 2)
         found.append(weights(learner))
     for name, tensor in found[0].items():
         torch.testing.assert_close(tensor, found[1][name], rtol=1e-6, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
