@@ -131,7 +131,7 @@ def test_a_new_method_is_two_files(tmp_path):
     tested = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *suites, "-k", "nearest or Nearest")
     assert tested.returncode == 0, tested.stdout
     assert " passed" in tested.stdout
-    trained = run("-m", "trainables", "nearest", "--epochs", "10", "--set", "image_size=8", "--set", "temperature=0.1")
+    trained = run("-m", "trainables", "nearest", "--images", "500", "--set", "image_size=8", "--set", "temperature=0.1")
     assert trained.returncode == 0, trained.stderr
     assert float(trained.stdout.partition("balanced_accuracy ")[2].split()[0]) > 0.5
     listed = run("-c", "from sparse_search.cli import main; main()", "methods")

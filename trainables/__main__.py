@@ -16,7 +16,7 @@ from search_spaces.core.errors import ConfigError, UserError
 from search_spaces.core.yaml_files import parse_yaml, read_yaml
 
 TRIAL_FLAGS = (
-    "dataset", "shots", "validation", "epochs", "evaluate_every", "selection", "seed", "precision", "threads", "device",
+    "dataset", "shots", "validation", "images", "evaluate_every", "selection", "seed", "precision", "threads", "device",
     "accumulate", "compile",
 )  # fmt: skip
 QUIET_SECONDS = 2.0
@@ -75,8 +75,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 
 def _add_how(group: Any) -> None:
     add = group.add_argument
-    add("--epochs", type=int, help="how long to train (default: 30)")
-    add("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 5)")
+    add("--images", type=int, metavar="N", help="images to train on, each time one is seen (default: 27000)")
+    add("--evaluate-every", type=int, metavar="N", help="images between evaluations (default: 1000)")
     add(
         "--selection",
         help="scores it is judged by: of the last evaluation (last, default) or the mean of three (mean3)",
@@ -131,7 +131,7 @@ def _train(options: argparse.Namespace) -> int:
     from trainables.core.trial import Trial
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
-    print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.epochs} epochs, {trial.threads} threads")
+    print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.images:,} images, {trial.threads} threads")
     results = []
     for run in trial.runs():
         try:
@@ -156,15 +156,14 @@ def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
     for progress in run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M):
         if progress.scores or time.monotonic() - printed > QUIET_SECONDS:
             printed = time.monotonic()
-            print(_line(run.trial.epochs, progress), flush=True)
+            print(_line(run.trial.images, progress), flush=True)
     if progress.collapse:
         print(f"  collapsed: {progress.collapse}")
     return dict(progress.selected)  # training ends with an evaluation
 
 
-def _line(epochs: int, progress: Any) -> str:
-    width = len(str(epochs))
-    line = f"  epoch {progress.epoch:{width}d}/{epochs}  {progress.train_seconds:6.1f} s"
+def _line(images: int, progress: Any) -> str:
+    line = f"  {progress.images:{len(f'{images:,}')},}/{images:,} images  {progress.train_seconds:6.1f} s"
     losses = dict(progress.losses)
     accuracy = losses.pop("pseudo_accuracy", None)
     parts = [f"{name} {value:.4g}" for name, value in list(losses.items())[:4]]

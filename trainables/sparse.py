@@ -44,7 +44,7 @@ from trainables.data.augment import random_flip, to_unit
 from trainables.nets.attention_unet import AttentionUNet
 from trainables.nets.backbone import build_classifier
 from trainables.nets.patch_critic import PatchCritic
-from trainables.parts.batches import even_batches
+from trainables.parts.batches import even_batches, num_used
 from trainables.parts.losses import (
     bce_sum,
     entropy_loss,
@@ -72,6 +72,8 @@ from trainables.parts.pseudo_labels import (
 from trainables.parts.trainee import Trainee
 
 _NO_LABEL = -1
+_LEAST_UNLABELLED = 2
+"""BatchNorm cannot take a single image."""
 
 
 @final
@@ -157,8 +159,8 @@ class SparseLearner:
         for index_B in even_batches(len(self._labels_N), self._config.batch_size, classes_N=self._strata_N):
             self._supervised_step(index_B.to(self._device, non_blocking=True), means)
         self._finish_steps()
-        # BatchNorm cannot take a single image.
-        self._had_unsupervised_phase = _begins_cycle(self._config, self._epoch) and len(self._unlabelled_MCHW) > 1
+        due = _begins_cycle(self._config, self._epoch)
+        self._had_unsupervised_phase = due and len(self._unlabelled_MCHW) >= _LEAST_UNLABELLED
         if self._had_unsupervised_phase:
             self._unsupervised_pass(means)
             self._finish_steps()
@@ -315,9 +317,23 @@ def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
     return epoch > config.unsup_warmup and _begins_cycle(config, epoch)
 
 
+def _epoch_images(config: SparseConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
+    """The labelled images, and those of the unsupervised phase where the epoch after so many has one."""
+    if not _begins_cycle(config, epoch) or num_unlabelled < _LEAST_UNLABELLED:
+        return num_labelled
+    return num_labelled + num_used(num_unlabelled, config.unsup_fraction)
+
+
 def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with fresh networks, or pretrained ones where the configuration names weights."""
     return SparseLearner(config, task, accelerator)
 
 
-METHOD = Method(SparseConfig, ("classification",), build, predictors=("sparse_ens", "sparse"), cycle_ends=_ends_cycle)
+METHOD = Method(
+    SparseConfig,
+    ("classification",),
+    build,
+    predictors=("sparse_ens", "sparse"),
+    epoch_images=_epoch_images,
+    cycle_ends=_ends_cycle,
+)

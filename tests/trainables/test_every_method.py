@@ -26,10 +26,17 @@ def small(name, **changes):
     return config_type(**{key: value for key, value in {**SMALL, **changes}.items() if key in known})
 
 
+def images_of(name, config, task, epochs):
+    """Images that so many epochs see."""
+    sizes = len(task.labelled), len(task.unlabelled_NCHW)
+    return sum(find_method(name).epoch_images(config, *sizes, epoch) for epoch in range(epochs))
+
+
 def start(name, task, config=None, *, epochs=2, seed=0, checkpoints=None, precision="no", accumulate=1, **options):
-    budget = Budget(epochs=epochs, evaluate_every=1)
+    config = config or small(name)
+    budget = Budget(images=images_of(name, config, task, epochs), evaluate_every=1)
     accelerator = new_accelerator(precision=precision, cpu=True, accumulate=accumulate)
-    return train(find_method(name), config or small(name), task, budget, seed=seed, accelerator=accelerator,
+    return train(find_method(name), config, task, budget, seed=seed, accelerator=accelerator,
                  checkpoints=checkpoints, **options)  # fmt: skip
 
 
@@ -130,6 +137,37 @@ def test_two_epochs_and_two_more_are_four(name, make_task, tmp_path):
     resumed = list(start(name, task, epochs=4, checkpoints=Checkpoints(tmp_path)))
     assert [p.replayed for p in resumed] == [True, True, False, False]
     assert [(dict(p.losses), p.scores) for p in resumed] == [(dict(p.losses), p.scores) for p in straight]
+
+
+class Counting:
+    """Images on the device that count how many of them are used."""
+
+    def __init__(self, images, counted):
+        self.images, self.counted = images, counted
+
+    def to(self, device):
+        return self
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index_B):
+        self.counted.append(len(index_B))
+        return self.images[index_B]
+
+
+@learning
+@pytest.mark.parametrize(("num_unlabelled", "mu"), [(24, 2), (24, 0), (1, 1)])
+def test_an_epoch_sees_as_many_images_as_a_budget_counts(name, num_unlabelled, mu, make_task):
+    task, counted, config = make_task(num_unlabelled=num_unlabelled), [], small(name, mu=mu, unsup_fraction=0.5)
+    labelled = replace(task.labelled, images_NCHW=Counting(task.labelled.images_NCHW, counted))
+    counting = replace(task, labelled=labelled, unlabelled_NCHW=Counting(task.unlabelled_NCHW, counted))
+    epochs = iter(build(name, counting, config).epochs())
+    for epoch in range(3):
+        counted.clear()
+        next(epochs)
+        sizes = len(task.labelled), num_unlabelled
+        assert sum(counted) == find_method(name).epoch_images(config, *sizes, epoch)
 
 
 @methods

@@ -11,7 +11,7 @@ from trainables.__main__ import _line, _parser, _trial_values, main
 from trainables.core.train import Progress
 from trainables.core.trial import Trial
 
-SMALL = ["--set", "classifier=test_resnet", "--set", "image_size=16", "--epochs", "2", "--threads", "1"]
+SMALL = ["--set", "classifier=test_resnet", "--set", "image_size=16", "--images", "60", "--threads", "1"]
 
 
 def test_trains_and_prints_the_same_scores_again(capsys):
@@ -24,28 +24,28 @@ def test_trains_and_prints_the_same_scores_again(capsys):
     assert outputs[0] == outputs[1]
 
 
-def test_progress_names_epochs_and_scores(capsys):
-    assert main(["constant", "--epochs", "4", "--evaluate-every", "2", "--label-set", "3", "--label-set", "4"]) == 0
+def test_progress_names_images_and_scores(capsys):
+    assert main(["constant", "--images", "200", "--evaluate-every", "100", "--label-set", "3", "--label-set", "4"]) == 0
     out = capsys.readouterr().out
-    assert "epoch 2/4" in out
+    assert "  100/200 images" in out
     assert "label set 3: 50 labelled, 1097 unlabelled, 50 validation" in out
     assert "mean of 2 runs" in out
 
 
 def test_tells_a_collapse_and_how_scores_were_selected(capsys):
-    arguments = ["supervised", "--shots", "2", "--set", "lr=1e-8", "--set", "w_mixup=0", *SMALL, "--epochs", "3"]
-    assert main([*arguments, "--evaluate-every", "1", "--selection", "mean3", "--accumulate", "2"]) == 0
+    arguments = ["supervised", "--shots", "2", "--set", "lr=1e-8", "--set", "w_mixup=0", *SMALL, "--images", "60"]
+    assert main([*arguments, "--evaluate-every", "20", "--selection", "mean3", "--accumulate", "2"]) == 0
     out = capsys.readouterr().out
     scores = [float(score) for score in re.findall(r"balanced accuracy (\S+)", out)]
     assert "validation scores, mean of the last 3 evaluations\n" in out
     assert float(re.search(r"balanced_accuracy (\S+)", out)[1]) == pytest.approx(sum(scores) / 3, abs=1e-4)
     assert re.search(r"\n  collapsed: supervised names class \d for all 20 validation images\nvalidation", out)
-    assert main(["constant", "--epochs", "1"]) == 0
+    assert main(["constant", "--images", "50"]) == 0
     assert "collapsed" not in capsys.readouterr().out
 
 
 def test_a_flag_not_given_leaves_what_a_file_says(capsys, tmp_path):
-    trial = Trial(method="constant", config=ConstantConfig(), dataset="digits", shots=5, epochs=1, selection="mean3",
+    trial = Trial(method="constant", config=ConstantConfig(), dataset="digits", shots=5, images=1, selection="mean3",
                   accumulate=2, compile=True)  # fmt: skip
     (tmp_path / "trial.yaml").write_text(yaml.safe_dump(trial.as_dict()))
     options = _parser().parse_args(["--config", str(tmp_path / "trial.yaml")])
@@ -57,21 +57,21 @@ def test_a_flag_not_given_leaves_what_a_file_says(capsys, tmp_path):
 
 def test_pseudo_label_accuracy_is_on_the_line_of_its_epoch():
     losses = dict.fromkeys("abcde", 1.0) | {"pseudo_accuracy": 0.75}
-    assert _line(9, Progress(3, losses, {}, 1.0)).endswith("  d 1  pseudo-label accuracy 0.7500")
-    assert "pseudo" not in _line(9, Progress(3, {"a": 1.0}, {}, 1.0))
+    assert _line(9, Progress(3, 30, losses, {}, 1.0)).endswith("  d 1  pseudo-label accuracy 0.7500")
+    assert "pseudo" not in _line(9, Progress(3, 30, {"a": 1.0}, {}, 1.0))
 
 
 @pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
 def test_one_of_many_processes_speaks(rank, speaks, capsys, monkeypatch):
     monkeypatch.setenv("RANK", rank)
-    assert main(["constant", "--epochs", "1"]) == 0
+    assert main(["constant", "--images", "50"]) == 0
     assert ("balanced_accuracy" in capsys.readouterr().out) == speaks
     assert main(["constnat"]) == 2
     assert "did you mean 'constant'" in capsys.readouterr().err
 
 
 def test_goes_on_from_checkpoints(capsys, tmp_path):
-    arguments = ["constant", "--epochs", "4", "--evaluate-every", "2", "--checkpoints", str(tmp_path)]
+    arguments = ["constant", "--images", "200", "--evaluate-every", "100", "--checkpoints", str(tmp_path)]
     main(arguments)
     capsys.readouterr()
     main(arguments)

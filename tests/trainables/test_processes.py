@@ -46,7 +46,7 @@ def test_processes_end_where_one_process_ends(case, joint):
 
 @pytest.mark.slow
 def test_the_command_line_works_in_processes(tmp_path):
-    arguments = ["sparse", "--dataset", "digits", "--epochs", "2", "--evaluate-every", "1", "--threads", "1"]
+    arguments = ["sparse", "--dataset", "digits", "--images", "160", "--evaluate-every", "60", "--threads", "1"]
     small = {"width": 4, "critic_width": 4, "classifier": "test_resnet", "unsup_fraction": 0.05, "drop_path": 0.0}
     settings = [text for name, value in small.items() for text in ("--set", f"{name}={value}")]
     first, again = (launch("trainables", *arguments, *settings, "--checkpoints", str(tmp_path)) for _ in range(2))

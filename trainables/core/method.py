@@ -124,6 +124,10 @@ class PseudoLabelling(Protocol):
 C = TypeVar("C", bound=MethodConfig)
 
 
+def _labelled_only(config: MethodConfig, num_labelled: int, num_unlabelled: int, epochs: int) -> int:
+    return num_labelled
+
+
 def _without_cycles(config: MethodConfig, epochs: int) -> bool:
     return False
 
@@ -137,6 +141,10 @@ class Method(Generic[C]):
     build: Callable[[C, Task, Accelerator], Learner]
     predictors: tuple[str, ...]
     """Names that `predict` returns; a search optimises the first."""
+
+    epoch_images: Callable[[C, int, int, int], int] = _labelled_only
+    """Images seen, labelled and unlabelled, in the epoch after so many: of the configuration, the numbers of labelled and
+    unlabelled images, and the epochs done. At least 1. What a budget counts."""
 
     cycle_ends: Callable[[C, int], bool] = _without_cycles
     """Whether a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""

@@ -4,13 +4,14 @@ Shapes: N images, K classes, M unlabelled images.
 """
 
 import gc
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
+from math import ceil, isfinite
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -26,35 +27,48 @@ from trainables.core.evaluate import Scores, collapse, score, select
 from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Task
 
 
+LOG_ENTRIES = 16
+"""Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
+
+
 class DivergedError(Exception):
     """Training went where no score exists: an outcome with a reason, not a failure of the machine."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train and when to look."""
+    """How long to train and when to look, in images: methods and schedules then compare at equal cost."""
 
-    epochs: int
+    images: int
+    """Images to train on, labelled and unlabelled; one that is seen again counts again."""
+
     evaluate_every: int
-    """Epochs between evaluations; the last window is shorter where they do not divide the epochs."""
+    """Images between evaluations; the last window is shorter where they do not divide the budget."""
 
-    def evaluations(self, cycle_ends: Callable[[int], bool]) -> dict[int, int]:
-        """Epochs after which to evaluate, in order, each with the epoch of the budget that it stands for.
+    def evaluations(self, epoch_images: Callable[[int], int], cycle_ends: Callable[[int], bool]) -> dict[int, int]:
+        """Epochs after which to evaluate, in order, each with the images of the budget that it stands for.
 
-        The epochs fall into windows of `evaluate_every`. Each is evaluated once, at the last end of a cycle in its
-        second half, or at its own end if there is none, and stands for its own end: an unsupervised phase disturbs
+        The budget falls into windows of `evaluate_every` images. Each is evaluated once, at the last end of a cycle in
+        its second half, else at its last end of an epoch, and stands for its own end: an unsupervised phase disturbs
         networks, which recover until the cycle ends, and configurations with cycles of different lengths must be
-        compared at the same steps. Training ends at the last evaluation, as nothing after it would be scored.
+        compared at the same cost. A window in which no epoch ends has no evaluation. Training ends at the last
+        evaluation, as nothing after it would be scored: no budget is overdrawn, except by a first epoch longer than it.
 
         Args:
+            epoch_images: Images seen in the epoch after so many epochs.
             cycle_ends: Whether a cycle ends after so many epochs.
         """
-        evaluations = {}
-        for start in range(0, self.epochs, self.evaluate_every):
-            end = min(start + self.evaluate_every, self.epochs)
-            second_half = range((start + end + 1) // 2, end + 1)
-            evaluations[max(filter(cycle_ends, second_half), default=end)] = end
-        return evaluations
+        chosen: dict[int, tuple[bool, int]] = {}
+        seen = epoch = 0
+        while (seen := seen + epoch_images(epoch)) <= self.images:
+            epoch += 1
+            end = min(ceil(seen / self.evaluate_every) * self.evaluate_every, self.images)
+            start = (end - 1) // self.evaluate_every * self.evaluate_every
+            at_cycle_end = 2 * seen >= start + end and cycle_ends(epoch)
+            if at_cycle_end or not chosen.get(end, (False, 0))[0]:
+                chosen[end] = (at_cycle_end, epoch)
+        evaluations = {epoch: end for end, (_, epoch) in sorted(chosen.items())} or {1: self.images}
+        return evaluations | {max(evaluations): self.images}
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,9 @@ class Progress:
 
     epoch: int
     """Epochs done."""
+
+    images: int
+    """Images seen so far."""
 
     losses: Mapping[str, float]
     """Mean losses of this epoch, by name."""
@@ -74,7 +91,7 @@ class Progress:
     """Time spent in training so far, evaluation and checkpoints not counted."""
 
     stands_for: int = 0
-    """Epoch of the budget that this evaluation stands for; 0 between evaluations."""
+    """Images of the budget that this evaluation stands for; 0 between evaluations."""
 
     selected: Mapping[str, Scores] = field(default_factory=dict)
     """Scores by predictor that the run is judged by if it ends here; empty between evaluations."""
@@ -83,7 +100,7 @@ class Progress:
     """At the last evaluation: why its scores are worthless, if the main predictor names one class for all images."""
 
     log: tuple[Mapping[str, float], ...] = ()
-    """At an evaluation: `epoch` and the losses of every epoch since the evaluation before it."""
+    """At an evaluation: `epoch` and mean losses of the epochs since the one before it, a few at a time (`LOG_ENTRIES`)."""
 
     replayed: bool = False
     """Whether this is read from a checkpoint rather than trained now."""
@@ -120,8 +137,11 @@ def train(
     """
     if task.kind not in method.tasks:
         raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
+    sizes = len(task.labelled), len(task.unlabelled_NCHW)
+    epoch_images = partial(method.epoch_images, config, *sizes)
     plan = _Plan(
-        evaluations=budget.evaluations(partial(method.cycle_ends, config)),
+        epoch_images=epoch_images,
+        evaluations=budget.evaluations(epoch_images, partial(method.cycle_ends, config)),
         selection=selection,
         watched="" if method.names_one_class else method.predictors[0],
     )
@@ -141,6 +161,7 @@ def train(
 class _Plan:
     """When a run is evaluated, and what follows from its evaluations."""
 
+    epoch_images: Callable[[int], int]
     evaluations: Mapping[int, int]
     selection: str
     watched: str
@@ -169,16 +190,16 @@ def _train(
 ) -> Iterator[Progress]:
     history = _resume(learner, plan, checkpoints, accelerator)
     yield from history
-    done = history[-1] if history else Progress(0, {}, {}, 0.0)
+    done = history[-1] if history else Progress(0, 0, {}, {}, 0.0)
     log: list[Mapping[str, float]] = []
-    for progress in _train_epochs(learner, done, plan.last_epoch, seed, hidden_labels_M):
+    for progress in _train_epochs(learner, done, plan, seed, hidden_labels_M):
         log.append({"epoch": progress.epoch, **progress.losses})
         if progress.epoch not in plan.evaluations:
             yield progress
             continue
         scores = evaluate(learner, task.validation, progress.epoch)
         stands_for = plan.evaluations[progress.epoch]
-        history.append(plan.judge(history, replace(progress, scores=scores, stands_for=stands_for, log=tuple(log))))
+        history.append(plan.judge(history, replace(progress, scores=scores, stands_for=stands_for, log=_thinned(log))))
         log.clear()
         if checkpoints:
             if accelerator.is_main_process:
@@ -189,23 +210,24 @@ def _train(
 
 
 def _train_epochs(
-    learner: Learner, done: Progress, last_epoch: int, seed: int, hidden_labels_M: Tensor | None
+    learner: Learner, done: Progress, plan: _Plan, seed: int, hidden_labels_M: Tensor | None
 ) -> Iterator[Progress]:
     """Trains on from what is done; each epoch with its losses, not yet evaluated.
 
     Raises:
         DivergedError: a loss is not finite.
     """
-    seconds, epochs = done.train_seconds, iter(learner.epochs())
-    for epoch in range(done.epoch + 1, last_epoch + 1):
+    images, seconds, epochs = done.images, done.train_seconds, iter(learner.epochs())
+    for epoch in range(done.epoch + 1, plan.last_epoch + 1):
         seed_everything(seed, epoch)
         started = time.perf_counter()
         losses = {name: float(value) for name, value in next(epochs).items()}
         seconds += time.perf_counter() - started
+        images += plan.epoch_images(epoch - 1)
         _check_finite(losses, epoch)
         if hidden_labels_M is not None and isinstance(learner, PseudoLabelling):
             losses |= _pseudo_accuracy(learner.pseudo_labels(), hidden_labels_M)
-        yield Progress(epoch, losses, {}, seconds)
+        yield Progress(epoch, images, losses, {}, seconds)
 
 
 def evaluate(learner: Learner, images: Labelled, epoch: int) -> dict[str, Scores]:
@@ -240,10 +262,24 @@ def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, acce
     return history
 
 
+def _thinned(log: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:
+    """The log of some epochs in at most `LOG_ENTRIES` entries: means of those that follow one another."""
+    size = ceil(len(log) / LOG_ENTRIES) or 1
+    return tuple(_mean_entry(log[first : first + size]) for first in range(0, len(log), size))
+
+
+def _mean_entry(entries: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """The last epoch of some, and the mean of each loss over those that have it."""
+    names = dict.fromkeys(name for entry in entries for name in entry)
+    means = {name: fmean(entry[name] for entry in entries if name in entry) for name in names}
+    return means | {"epoch": entries[-1]["epoch"]}
+
+
 def _plain(evaluation: Progress) -> dict[str, Any]:
     """What of an evaluation does not follow from the others, as plain values."""
     return {
         "epoch": evaluation.epoch,
+        "images": evaluation.images,
         "losses": dict(evaluation.losses),
         "log": [dict(entry) for entry in evaluation.log],
         "scores": {name: s.as_dict() for name, s in evaluation.scores.items()},
@@ -256,6 +292,7 @@ def _read(values: dict[str, Any]) -> Progress:
     scores = {name: Scores.from_dict(s) for name, s in values["scores"].items()}
     return Progress(
         values["epoch"],
+        values["images"],
         values["losses"],
         scores,
         values["seconds"],
@@ -276,5 +313,5 @@ def _pseudo_accuracy(labels_M: Tensor | None, hidden_labels_M: Tensor) -> dict[s
 
 def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
     for name, value in losses.items():
-        if not math.isfinite(value):
+        if not isfinite(value):
             raise DivergedError(f"loss '{name}' became {value} in epoch {epoch}")

@@ -24,7 +24,7 @@ from trainables.core.train import Budget, Progress, train
 from trainables.data.splits import num_folds
 from trainables.data.tasks import few_shot_task, hidden_labels
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of everything that makes scores comparable but is no field: splits, seeds, metrics, when to evaluate."""
 
 PRECISIONS = ("no", "bf16")
@@ -73,7 +73,7 @@ class Run:
             trial.find_method(),
             trial.config,
             task,
-            Budget(trial.epochs, trial.evaluate_every),
+            Budget(trial.images, trial.evaluate_every),
             seed=self.seed,
             accelerator=accelerator,
             checkpoints=checkpoints,
@@ -94,8 +94,12 @@ class Trial:
 
     validation: Validation = "realistic"
     label_sets: tuple[int, ...] = (0,)
-    epochs: int = 30
-    evaluate_every: int = 5
+    images: int = 27_000
+    """Images to train on in each run, labelled and unlabelled; one that is seen again counts again."""
+
+    evaluate_every: int = 1_000
+    """Images between evaluations."""
+
     selection: str = "last"
     """Rule for the scores it is judged by, one of `SELECTIONS`."""
 
@@ -116,7 +120,7 @@ class Trial:
     """Whether networks are compiled where that is possible; digits differ from the uncompiled ones' in rounding."""
 
     def __post_init__(self) -> None:
-        for name in ("shots", "epochs", "evaluate_every", "threads", "accumulate"):
+        for name in ("shots", "images", "evaluate_every", "threads", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: {getattr(self, name)} is impossible, expected at least 1")
         if not self.label_sets or len(set(self.label_sets)) != len(self.label_sets) or min(self.label_sets) < 0:

@@ -18,12 +18,17 @@ def even_batches(
     """
     if num_items == 0:
         return []
-    used = min(num_items, max(2, round(share * num_items)))
+    used = num_used(num_items, share)
     num_batches = max(1, min(ceil(used / batch_size), used // 2))
     order_N = torch.randperm(num_items)
     if classes_N is not None:
         order_N = order_N[_turns(classes_N[order_N]).argsort(stable=True)]
     return list(order_N[:used].tensor_split(num_batches))
+
+
+def num_used(num_items: int, share: float) -> int:
+    """Items in a random share: at least two, where there are as many."""
+    return min(num_items, max(2, round(share * num_items)))
 
 
 def _turns(classes_N: Tensor) -> Tensor:

@@ -69,8 +69,13 @@ def cycle_ends(config, epochs):
     return config.cycle > 0 and epochs % config.cycle == 0
 
 
-TOY = Method(ToyConfig, ("classification",), lambda c, t, a: ToyLearner(c, t), ("toy",), cycle_ends)
-BUDGET = Budget(epochs=7, evaluate_every=3)
+def one_image(config, num_labelled, num_unlabelled, epochs):
+    """Epochs of one image: budgets below count epochs."""
+    return 1
+
+
+TOY = Method(ToyConfig, ("classification",), lambda c, t, a: ToyLearner(c, t), ("toy",), one_image, cycle_ends)
+BUDGET = Budget(images=7, evaluate_every=3)
 
 
 @pytest.fixture
@@ -110,12 +115,44 @@ def strip(progress):
     ],
 )
 def test_an_evaluation_is_at_the_last_end_of_a_cycle_in_the_second_half_of_its_window(epochs, every, ends, expected):
-    found = Budget(epochs=epochs, evaluate_every=every).evaluations(lambda epoch: epoch in ends)
+    found = Budget(images=epochs, evaluate_every=every).evaluations(lambda epoch: 1, lambda epoch: epoch in ends)
     assert list(found.items()) == list(expected.items())
 
 
+@pytest.mark.parametrize(
+    ("images", "every", "sizes", "ends", "expected"),
+    [
+        (100, 30, [10], [], {3: 30, 6: 60, 9: 90, 10: 100}),
+        (100, 50, [40, 10, 10], [], {2: 50, 4: 100}),  # 40, 50, 60, 100: no more than the budget
+        (100, 50, [40, 15, 15], [], {1: 50, 3: 100}),  # 40, 55, 70, 110: the one before the budget is overdrawn
+        (100, 20, [45, 5], [], {2: 60, 4: 100}),  # 45, 50, 95, 100: nothing ends in the first two windows
+        (100, 20, [45, 50, 60], [], {1: 60, 2: 100}),
+        (100, 20, [250], [], {1: 100}),  # at least one epoch
+        (100, 50, [10], [3, 6, 9], {3: 50, 9: 100}),
+        (100, 50, [10], [2, 7, 8], {5: 50, 8: 100}),  # 20 is too early: too little would be trained
+    ],
+)
+def test_a_budget_counts_images(images, every, sizes, ends, expected):
+    budget = Budget(images=images, evaluate_every=every)
+    found = budget.evaluations(lambda epoch: sizes[epoch % len(sizes)], lambda epoch: epoch in ends)
+    assert found == expected
+
+
+def test_progress_counts_the_images_of_the_method(start, tmp_path):
+    sizes = [4, 1, 3]
+    method = replace(TOY, epoch_images=lambda config, labelled, unlabelled, epochs: sizes[epochs % 3])
+    budget = Budget(images=14, evaluate_every=7)
+    seen = [(p.epoch, p.images, p.stands_for) for p in start(method=method, budget=budget)]
+    assert seen == [(1, 4, 0), (2, 5, 7), (3, 8, 0), (4, 12, 0), (5, 13, 14)]
+    first = start(method=method, budget=budget, checkpoints=Checkpoints(tmp_path))
+    assert [next(first).epoch for _ in range(3)] == [1, 2, 3]
+    first.close()
+    resumed = start(method=method, budget=budget, checkpoints=Checkpoints(tmp_path))
+    assert [(p.epoch, p.images, p.stands_for) for p in resumed] == [seen[1], *seen[2:]]
+
+
 def test_training_ends_with_the_last_cycle(start):
-    progress = list(start(ToyConfig(cycle=4), budget=Budget(epochs=10, evaluate_every=5)))
+    progress = list(start(ToyConfig(cycle=4), budget=Budget(images=10, evaluate_every=5)))
     assert [p.epoch for p in progress] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [(p.epoch, p.stands_for) for p in progress if p.scores] == [(4, 5), (8, 10)]
     assert not any(p.stands_for or p.selected or p.collapse for p in progress if not p.scores)
@@ -161,8 +198,16 @@ def test_an_evaluation_brings_the_losses_of_every_epoch_since_the_one_before(sta
         assert all(p.log[-1]["epoch"] == p.epoch for p in evaluations)
 
 
+def test_many_short_epochs_are_logged_a_few_at_a_time(start):
+    (evaluation,) = (p for p in start(budget=Budget(images=40, evaluate_every=40)) if p.scores)
+    losses = [p.losses["loss"] for p in start(budget=Budget(images=40, evaluate_every=40))]
+    assert [entry["epoch"] for entry in evaluation.log] == [*range(3, 40, 3), 40]
+    assert evaluation.log[0]["loss"] == pytest.approx(sum(losses[:3]) / 3)
+    assert evaluation.log[-1]["loss"] == losses[-1]
+
+
 def test_a_selection_averages_the_last_evaluations(start):
-    evaluations = [p for p in start(selection="mean3", budget=Budget(epochs=8, evaluate_every=2)) if p.scores]
+    evaluations = [p for p in start(selection="mean3", budget=Budget(images=8, evaluate_every=2)) if p.scores]
     losses = [p.scores["toy"].log_loss for p in evaluations]
     selected = [p.selected["toy"].log_loss for p in evaluations]
     assert selected[0] == losses[0]
@@ -200,7 +245,7 @@ def test_only_the_main_process_saves(start, tmp_path, monkeypatch):
 def test_it_ends_when_what_was_saved_is_on_disk(start, tmp_path, monkeypatch, close):
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: time.sleep(0.2) or sync(file))
-    training = start(checkpoints=Checkpoints(tmp_path), budget=Budget(epochs=3, evaluate_every=3))
+    training = start(checkpoints=Checkpoints(tmp_path), budget=Budget(images=3, evaluate_every=3))
     if close:
         assert [next(training).epoch for _ in range(3)] == [1, 2, 3]
         training.close()
@@ -215,7 +260,7 @@ def test_a_full_disk_is_told_but_hides_no_divergence(start, tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        list(start(checkpoints=Checkpoints(tmp_path), budget=Budget(epochs=3, evaluate_every=3)))
+        list(start(checkpoints=Checkpoints(tmp_path), budget=Budget(images=3, evaluate_every=3)))
     with pytest.raises(DivergedError, match="in epoch 4"):
         list(start(ToyConfig(bad_loss_at=4), checkpoints=Checkpoints(tmp_path)))
     assert "No space left" in caplog.text

@@ -19,7 +19,7 @@ def test_round_trip():
 def test_identity_is_everything_that_matters():
     others = [
         {"config": SupervisedConfig(lr=2e-3)}, {"dataset": "pathmnist"}, {"shots": 10}, {"label_sets": (0,)},
-        {"epochs": 31}, {"evaluate_every": 6}, {"seed": 1}, {"precision": "bf16"}, {"threads": 2}, {"device": "gpu"},
+        {"images": 31}, {"evaluate_every": 6}, {"seed": 1}, {"precision": "bf16"}, {"threads": 2}, {"device": "gpu"},
         {"validation": "official"}, {"selection": "mean3"}, {"accumulate": 2}, {"compile": True},
     ]  # fmt: skip
     ids = {replace(TRIAL, **change).trial_id for change in others}
