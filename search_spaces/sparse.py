@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.config import MethodConfig, require
-from search_spaces.core.ranges import Choice, Float, Int
+from search_spaces.core.ranges import Choice, Float, Int, When
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +46,13 @@ class SparseConfig(MethodConfig):
     mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 10
     """Epochs between unsupervised phases; 0 means never. Source: paper, Fig. 2."""
 
-    unsup_warmup: Annotated[int, Int(0, 50)] = 0
+    unsup_warmup: Annotated[int, Int(0, 50), When("mu", above=0)] = 0
     """Epochs before the first unsupervised phase. Ours: the first pseudo-labels are noise."""
 
-    unsup_fraction: Annotated[float, Float(0.05, 1.0, log=True)] = 1.0
+    unsup_fraction: Annotated[float, Float(0.05, 1.0, log=True), When("mu", above=0)] = 1.0
     """Share of the unlabelled images used in each unsupervised phase. Ours."""
 
-    n_critic: Annotated[int, Int(1, 5)] = 1
+    n_critic: Annotated[int, Int(1, 5), When("mu", above=0)] = 1
     """Discriminator steps per step of generator and classifier. Source: paper uses 1."""
 
     # Optimisation
@@ -84,16 +84,16 @@ class SparseConfig(MethodConfig):
     w_proto: Annotated[float, Float(0.1, 3.0, log=True)] = 1.0
     """Weight of the prototype loss. Source: paper."""
 
-    proto_temperature: Annotated[float, Float(0.05, 4.0, log=True)] = 2.0
+    proto_temperature: Annotated[float, Float(0.05, 4.0, log=True), When("w_proto", above=0)] = 2.0
     """Softmax temperature of the prototypes (T). Source: paper 2.0, code 0.1."""
 
     proto_source: Literal["batch", "bank"] = "batch"
     """Whose predictions make a prototype: the batch's own, or also the latest of all other labelled images. Ours."""
 
-    w_mutual: Annotated[float, Float(0.01, 1.0, log=True)] = 0.1
+    w_mutual: Annotated[float, Float(0.01, 1.0, log=True), When("mutual_gradient", equals=True)] = 0.1
     """Weight of mutual learning (α). Source: paper."""
 
-    lambda_kl: Annotated[float, Float(0.05, 5.0, log=True)] = 0.5
+    lambda_kl: Annotated[float, Float(0.05, 5.0, log=True), When("w_mutual", above=0)] = 0.5
     """Weight of the divergence from the peers inside mutual learning. Source: paper."""
 
     w_entropy: Annotated[float, Float(1e-3, 0.3, log=True)] = 0.01
@@ -102,48 +102,48 @@ class SparseConfig(MethodConfig):
     w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.5
     """Weight of the mixup loss (γ). Source: paper 0.5, code 1.0."""
 
-    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True)] = 0.2
+    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.2
     """Both parameters of mixup's Beta distribution. Source: paper."""
 
     w_bce: Annotated[float, Float(0.0, 1.0)] = 0.0
     """Weight of a plain binary cross-entropy of discriminator and classifier. Source: code 1.0."""
 
     # Pseudo-labels
-    percentile: Annotated[float, Float(0.0, 0.95)] = 0.75
+    percentile: Annotated[float, Float(0.0, 0.95), When("mu", above=0), When("mask", equals=True)] = 0.75
     """Share of each unlabelled batch that is dropped as least confident (ρ): a rank, not a probability."""
 
-    ens_temperature: Annotated[float, Float(0.25, 4.0, log=True)] = 2.0
+    ens_temperature: Annotated[float, Float(0.25, 4.0, log=True), When("mu", above=0)] = 2.0
     """Softmax temperature of the pseudo-label vote. Source: paper 2.0, code 0.5."""
 
-    ens_blend: Annotated[float, Float(0.3, 1.0)] = 0.6
+    ens_blend: Annotated[float, Float(0.3, 1.0), When("mu", above=0), When("temporal_ensemble", equals=True)] = 0.6
     """Share of the current vote beside the temporal ensemble. Source: paper."""
 
-    ema_momentum: Annotated[float, Float(0.5, 0.99)] = 0.99
+    ema_momentum: Annotated[float, Float(0.5, 0.99), When("mu", above=0), When("temporal_ensemble", equals=True)] = 0.99
     """Decay of the temporal ensemble, one update per unsupervised phase. Source: paper."""
 
-    mask_scope: Annotated[Literal["all", "labels"], Choice("all", "labels")] = "all"
+    mask_scope: Annotated[Literal["all", "labels"], Choice("all", "labels"), When("percentile", above=0)] = "all"
     """What the percentile drops: images from every unsupervised loss, or only from those that use labels."""
 
     pseudo_label_mode: Literal["train", "eval"] = "train"
     """Mode of the classifier when it votes: with dropout and batch statistics, or as in prediction. Source: code."""
 
     # Translation
-    lambda_rec: Annotated[float, Float(1.0, 50.0, log=True)] = 10.0
+    lambda_rec: Annotated[float, Float(1.0, 50.0, log=True), When("mu", above=0)] = 10.0
     """Weight of the cycle reconstruction. Source: paper."""
 
-    lambda_gp: Annotated[float, Float(1.0, 30.0, log=True)] = 10.0
+    lambda_gp: Annotated[float, Float(1.0, 30.0, log=True), When("mu", above=0)] = 10.0
     """Weight of the gradient penalty. Source: paper."""
 
-    lambda_cls_d: Annotated[float, Float(0.1, 5.0, log=True)] = 1.0
+    lambda_cls_d: Annotated[float, Float(0.1, 5.0, log=True), When("mu", above=0)] = 1.0
     """Weight of the pseudo-labels in the discriminator's loss. Source: paper."""
 
-    lambda_cls_g: Annotated[float, Float(0.1, 5.0, log=True)] = 1.0
+    lambda_cls_g: Annotated[float, Float(0.1, 5.0, log=True), When("mu", above=0)] = 1.0
     """Weight of the discriminator's class head in the generator's loss. Source: paper."""
 
-    lambda_cls_gg: Annotated[float, Float(0.1, 5.0, log=True)] = 1.0
+    lambda_cls_gg: Annotated[float, Float(0.1, 5.0, log=True), When("mu", above=0)] = 1.0
     """Weight of the generator's own class head in its loss. Source: paper."""
 
-    w_syn: Annotated[float, Float(0.05, 2.0, log=True)] = 1.0
+    w_syn: Annotated[float, Float(0.05, 2.0, log=True), When("mu", above=0)] = 1.0
     """Weight of translated images in the classifier's loss. Source: paper."""
 
     # What paper and published code do differently

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from search_spaces.core.config import MethodConfig, require
-from search_spaces.core.ranges import Choice, Float
+from search_spaces.core.ranges import Choice, Float, When
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class SupervisedConfig(MethodConfig):
     w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.5
     """Weight of the mixup loss beside the plain one; 0 switches it off. Source: SPARSE paper (γ)."""
 
-    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True)] = 0.2
+    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.2
     """Both parameters of mixup's Beta distribution. Source: SPARSE paper."""
 
     flip: bool = True

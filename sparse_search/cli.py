@@ -66,20 +66,35 @@ def run_command(
     """Run a sweep, or go on with it: the same command.
 
     Kill it at any moment and type the same line again: nothing is lost, nothing is repeated. Raise `trials` in the
-    file and only the difference is run.
+    file and only the difference is run. From another shell, `status --watch` shows the same table.
 
-    Exit code 0: everything finished; 1: some trials failed for good; 2: something to mend first; 130: stopped.
+    Exit code 0: the plan is complete, or `max_hours` ended it;
+    1: some trials failed for good; 2: something to mend first; 130: stopped.
     """
     raise typer.Exit(_run(sweep, results, data_root, retry_failed))
 
 
 @app.command("status")
-def status_command(sweep: SweepFile, results: Results = DEFAULT_RESULTS, data_root: DataRoot = None) -> None:
-    """Show where a sweep stands, also while it runs."""
-    from sparse_search.progress import status_table
-    from sparse_search.run import status
+def status_command(
+    sweep: SweepFile,
+    results: Results = DEFAULT_RESULTS,
+    data_root: DataRoot = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep showing it until the sweep is over or you leave.")
+    ] = False,
+) -> None:
+    """Show where a sweep stands, also while it runs.
 
-    _console().print(status_table(status(sweep, results, data_root=data_root)))
+    Looks only: from another shell, or from any machine that sees the results folder.
+    """
+    from sparse_search.progress import status_table, watch_status
+    from sparse_search.run import status_of
+
+    look = status_of(sweep, results, data_root=data_root)
+    if watch:
+        watch_status(look, _console())
+    else:
+        _console().print(status_table(look()))
 
 
 @app.command("leaderboard")
@@ -139,7 +154,7 @@ def methods_command() -> None:
     """List the methods, their presets and search ranges."""
     from rich.table import Table
 
-    from search_spaces.core.ranges import space_of
+    from search_spaces.core.ranges import conditions_of, space_of
     from trainables.core.method import find_method, method_names
 
     for name in method_names():
@@ -148,11 +163,12 @@ def methods_command() -> None:
         if not space_of(config):
             typer.echo(f"{title}, nothing to search\n")
             continue
-        table = Table(title=title, title_justify="left")
-        for column in ("searched", "default", "range"):
+        table, conditions = Table(title=title, title_justify="left"), conditions_of(config)
+        for column in ("searched", "default", "range", "only when"):
             table.add_column(column)
         for field, range_ in space_of(config).items():
-            table.add_row(field, f"{vars(config)[field]}", f"{range_}")
+            when = " and ".join(map(str, conditions.get(field, ())))
+            table.add_row(field, f"{vars(config)[field]}", f"{range_}", when)
         _console().print(table)
 
 
@@ -221,6 +237,9 @@ def _run(sweep: Path, results: Path, data_root: Path | None, retry_failed: bool 
         print(f"failed: {failure}", file=sys.stderr)
     if summary.failures:
         print("mend the cause, then try these again:  sparse-search run … --retry-failed", file=sys.stderr)
+    console.print(f"cost: {summary.cost}", highlight=False, soft_wrap=True)
+    if summary.out_of_time:
+        console.print("stopped by max_hours; nothing is lost: raise it, and the same command goes on")
     for path in summary.leaderboards:
         console.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
     return 0 if summary.ok else 1
@@ -305,7 +324,8 @@ def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
     import json
 
     config = json.loads(row["config_json"])
-    values = (f"{name}={_short(config[name])}" for name in searched if name in config)
+    inactive = row["inactive"].split(", ")
+    values = (f"{name}={_short(config[name])}" for name in searched if name in config and name not in inactive)
     start = f"({row['start']}) " if row["start"] else ""
     return f"{row['config_id'][:6]} {start}{' '.join(values)}"
 

@@ -30,6 +30,7 @@ def export(
     rows = [row for row in ranked if config_id is None or row["config_id"].startswith(config_id)]
     if not rows:
         raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
+    rows = _most_label_sets(rows)
     rankings = {tuple(row[name] for name in RANKING) for row in rows}
     if config_id and len({row["config_id"] for row in rows}) > 1:
         raise ResultsError(f"'{config_id}' begins several configurations; give more of its digits")
@@ -40,6 +41,16 @@ def export(
             "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
         )
     return _trial(rows[0]) | {"evidence": _evidence(rows[0], metric)}
+
+
+def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of rankings that differ in nothing but the label sets, those with the most: what was confirmed."""
+    others = [name for name in RANKING if name != "label_sets"]
+    most: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        key = tuple(row[name] for name in others)
+        most[key] = max(most.get(key, 0), row["num_runs"])
+    return [row for row in rows if row["num_runs"] == most[tuple(row[name] for name in others)]]
 
 
 def write_export(values: dict[str, Any], path: Path) -> None:
@@ -58,7 +69,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
-_TRAINING = ("epochs", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads")
+_TRAINING = ("images", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads")
 
 
 def _trial(row: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +88,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
     return {
         "predictor": row["predictor"],
         "config_id": row["config_id"],
+        "without_effect": row["inactive"],
         "scored_on": f"validation, {SELECTED[row['selection']]}, mean over label sets; the test set was not read",
         "scores": {name: row[name] for name in METRIC_COLUMNS},
         "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},

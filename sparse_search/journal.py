@@ -1,8 +1,9 @@
 """The one truth of a search: studies in Optuna's journal, with states that mean what they say.
 
     RUNNING    being trained, or was when the driver died: adopted again at the next start
-    COMPLETE   trained on every label set at full budget; or diverged or collapsed (attribute `outcome`), with the worst
-               value, so that the sampler learns (among pruned trials it would take the longest for the best)
+    COMPLETE   trained on every label set at full budget, perhaps beyond a limit (attribute `outcome`: `infeasible`);
+               diverged or collapsed, with the worst value, so that the sampler learns (among pruned trials it would
+               take the longest for the best); or told by an earlier sweep (`earlier`), for the sampler only
     PRUNED     stopped early
     FAIL       the infrastructure failed, or a repeat of known values: never a score
     WAITING    enqueued: the default, the presets, and retries (attribute `retry_of`)
@@ -11,29 +12,67 @@ A failed trial without a retry has been given up; `retry_given_up` tries it agai
 """
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
-from sparse_search.distributions import suggest
-from sparse_search.samplers import new_pruner, new_sampler
+from search_spaces.core.ranges import conditions_of, inactive_fields
+from sparse_search.distributions import distribution_of, suggest, suggest_active
+from sparse_search.rows import config_id
+from sparse_search.samplers import new_pruner, new_sampler, num_objectives, num_startup
 from sparse_search.sweep import Study
 from trainables.core.trial import Trial
 
 WORST = 0.0
 """Value of a rejected trial: the least of every objective."""
 
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+"""Of the objective and, where they count, the seconds of training."""
+
+WORST_SECONDS = 1e9
+"""Second objective of a rejected trial, where seconds count."""
+
 MOST_REPEATS = 50
 """Known values in a row after which a space counts as exhausted."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed", "running")
+"""Outcomes that a status counts."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of a complete trial beside its value."""
+
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """`train_seconds`, `peak_memory_bytes`, `seconds_per_image`."""
+
+    interval: tuple[float, float] | None = None
+
+
+NO_RESULT = Result()
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A trial of an earlier sweep, trained under the same conditions."""
+
+    sweep: str
+    config: MethodConfig
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +87,9 @@ class StudyStatus:
     """Trained to the end, to name one class for every validation image."""
 
     diverged: int = 0
+    infeasible: int = 0
+    """Trained to the end, beyond a limit of memory or time."""
+
     failed: int = 0
     """Given up after all retries."""
 
@@ -55,10 +97,21 @@ class StudyStatus:
     best: float | None = None
     """Best objective among the complete trials."""
 
+    interval: Sequence[float] | None = None
+    """Its 95 % interval, lower and upper end."""
+
+    seconds: float | None = None
+    """Mean time from a trial's start to its end."""
+
     @property
     def finished(self) -> int:
         """Trials that need no more work."""
-        return self.complete + self.pruned + self.collapsed + self.diverged + self.failed
+        return self.complete + self.pruned + self.collapsed + self.diverged + self.infeasible + self.failed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of its plan is open or running."""
+        return not self.num_open and not self.running
 
     @property
     def num_open(self) -> int:
@@ -77,8 +130,9 @@ class StudyJournal:
         self._optuna = optuna.create_study(
             study_name=study.name,
             storage=storage,
-            direction="maximize",
-            pruner=new_pruner(study.sweep),
+            sampler=self._new_sampler(0),  # a trial adopted from a dead driver may be told before one is asked for
+            directions=DIRECTIONS[: num_objectives(study.sweep.sampler)],
+            pruner=new_pruner(study.sweep.pruner, num_rungs=len(study.rungs)),
             load_if_exists=True,
         )
 
@@ -87,21 +141,59 @@ class StudyJournal:
         known = {frozen.user_attrs.get("start") for frozen in self._trials()}
         for start, config in self.study.plan.starts.items():
             if start not in known:
-                attributes = {"start": start, "config": write_config(config)}
-                self._optuna.enqueue_trial(self._params_of(config), user_attrs=attributes)
+                self._propose(config, {"start": start})
+
+    def propose_best_of(self, search: "StudyJournal") -> None:
+        """Enqueues, for a confirmation, the best configurations of a search that is over, and its default."""
+        proposed = {frozen.user_attrs.get("confirms") for frozen in self._trials()}
+        for frozen in search.best(self.study.sweep.confirm):
+            if frozen.number not in proposed:
+                about = {"start": frozen.user_attrs.get("start", ""), "confirms": frozen.number}
+                self._propose(search.config_of(frozen), about | {"original": original_number(frozen)})
+
+    def tell_earlier(self, trials: Sequence[Earlier]) -> int:
+        """Adds comparable trials of earlier sweeps for the sampler to learn from; returns how many are new."""
+        known = {frozen.user_attrs.get("config_id") for frozen in self._trials()}
+        new = [earlier for earlier in trials if self._config_id(earlier.config) not in known]
+        for earlier in new:
+            params = self._params_of(earlier.config)
+            self._optuna.add_trial(
+                optuna.trial.create_trial(
+                    values=earlier.values,
+                    params=params,
+                    distributions={name: distribution_of(self.study.plan.space[name]) for name in params},
+                    user_attrs={
+                        "outcome": "earlier",
+                        "config_id": self._config_id(earlier.config),
+                        "sweep": earlier.sweep,
+                    },
+                )
+            )
+        return len(new)
 
     def status(self) -> StudyStatus:
         """Counts and the best value."""
         trials = self._trials()
-        outcomes = [self._outcome(frozen) for frozen in trials]
-        names = ("complete", "pruned", "collapsed", "diverged", "failed", "running")
-        done = {name: outcomes.count(name) for name in names}
+        retried = _retried(trials)
+        outcomes = [_outcome(frozen, retried) for frozen in trials]
+        done = {name: outcomes.count(name) for name in COUNTED}
+        planned = self._num_planned(sum(done.values()) + outcomes.count("waiting"))
+        best = _best([frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete"])
+        seconds = [s for frozen in trials if (s := _seconds(frozen)) is not None]
+        return StudyStatus(
+            self.study.title,
+            planned,
+            **done,
+            best=best.values[0] if best else None,
+            interval=best.user_attrs.get("interval") if best else None,
+            seconds=fmean(seconds) if seconds else None,
+        )
+
+    def _num_planned(self, known: int) -> int:
+        if self.study.confirmation:
+            return known
         planned = self.study.plan.trials
-        if "exhausted" in self._optuna.user_attrs:
-            planned = min(planned, sum(done.values()) + outcomes.count("waiting"))
-        scored = (frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete")
-        best = max((frozen.value for frozen in scored if frozen.value is not None), default=None)
-        return StudyStatus(self.study.title, planned, best=best, **done)
+        return min(planned, known) if "exhausted" in self._optuna.user_attrs else planned
 
     def running(self) -> Iterator[tuple[optuna.Trial, Trial]]:
         """Trials that a driver left behind, with what they train."""
@@ -115,7 +207,7 @@ class StudyJournal:
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
         """The next trial and what it trains; None when the space has nothing new."""
         for _ in range(MOST_REPEATS):
-            self._optuna.sampler = new_sampler(self.study, len(self._trials()))
+            self._optuna.sampler = self._new_sampler(len(self._trials()))
             trial = self._optuna.ask()
             planned = self._admit(trial)
             if planned:
@@ -123,15 +215,36 @@ class StudyJournal:
         self._optuna.set_user_attr("exhausted", True)
         return None
 
+    def awaits_start(self) -> bool:
+        """Whether its random start-up trials are all being trained: another one would be as blind."""
+        searched = [frozen.state for frozen in self._trials() if "start" not in frozen.user_attrs]
+        finished = len(searched) - searched.count(TrialState.RUNNING)
+        return finished < num_startup(self.study.sweep.sampler, self.study.plan.trials) <= len(searched)
+
     def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
         """Notes an intermediate value; whether to stop here. Default and presets always run to the end."""
+        if num_objectives(self.study.sweep.sampler) > 1:
+            return False
         if step not in self._trials()[trial.number].intermediate_values:
             trial.report(value, step)
         return "start" not in trial.user_attrs and trial.should_prune()
 
-    def complete(self, trial: optuna.Trial, value: float) -> None:
-        """The trial reached its full budget."""
-        self._optuna.tell(trial, value, skip_if_finished=True)
+    def complete(self, trial: optuna.Trial, value: float, result: Result = NO_RESULT, *, infeasible: str = "") -> None:
+        """The trial reached its full budget, perhaps beyond a limit: `infeasible` says why."""
+        for name, measured in result.measures.items():
+            trial.set_user_attr(name, measured)
+        if result.interval:
+            trial.set_user_attr("interval", list(result.interval))
+        if infeasible:
+            trial.set_user_attr("outcome", "infeasible")
+            trial.set_user_attr("reason", infeasible)
+        self._tell_values(trial, value, result.measures.get("train_seconds", 0.0))
+
+    def beyond_limits(self, measures: Mapping[str, float]) -> str:
+        """Which limits of the sweep a trial exceeds, with numbers; empty when it keeps them all."""
+        limits = self.study.sweep.limits
+        beyond = [name for name, limit in limits.items() if measures.get(name, 0) > limit]
+        return "; ".join(f"{name} {measures[name]:.4g}, at most {limits[name]:.4g} allowed" for name in beyond)
 
     def prune(self, trial: optuna.Trial) -> None:
         """The trial was stopped early."""
@@ -141,7 +254,7 @@ class StudyJournal:
         """The trial diverged or collapsed: no score counts, and the sampler should learn from that."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
-        self.complete(trial, WORST)
+        self._tell_values(trial, WORST, WORST_SECONDS)
 
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
         """The trial failed through no fault of its values; they are tried again while retries are left."""
@@ -153,67 +266,127 @@ class StudyJournal:
 
     def retry_given_up(self) -> None:
         """Enqueues once more what was given up."""
-        for frozen in self._given_up():
+        for frozen in self._with_outcome("failed"):
             self._try_again(frozen, 0)
 
     def failures(self) -> list[str]:
         """Why trials were given up: one line for each different reason; tracebacks are in the records."""
         reasons: dict[str, list[int]] = {}
-        for frozen in self._given_up():
+        for frozen in self._with_outcome("failed"):
             last_line = frozen.user_attrs["reason"].strip().splitlines()[-1]
             reasons.setdefault(last_line, []).append(frozen.number)
         return [f"{self.study.title}, trial {', '.join(map(str, numbers))}: {why}" for why, numbers in reasons.items()]
 
     def checkpoints_in_use(self) -> set[int]:
         """Numbers of the checkpoints that a running, waiting or given-up trial may still need."""
-        needed = (f for f in self._trials() if self._outcome(f) in ("running", "waiting", "failed"))
-        return {checkpoint_number(frozen) for frozen in needed}
+        return {original_number(frozen) for frozen in self._with_outcome("running", "waiting", "failed")}
+
+    def best(self, count: int) -> list[FrozenTrial]:
+        """The best complete trials, and the default wherever it stands among them."""
+        ranked = sorted(self._with_outcome("complete"), key=lambda frozen: (-frozen.values[0], frozen.number))
+        return [f for place, f in enumerate(ranked) if place < count or f.user_attrs.get("start") == "default"]
+
+    def config_of(self, frozen: FrozenTrial) -> MethodConfig:
+        """The configuration of an admitted trial."""
+        base = self._base_of(frozen)
+        return base if "config" in frozen.user_attrs else _changed(base, frozen.params)
 
     def _trials(self) -> list[FrozenTrial]:
         return self._optuna.get_trials(deepcopy=False)
 
-    def _given_up(self) -> list[FrozenTrial]:
-        return [frozen for frozen in self._trials() if self._outcome(frozen) == "failed"]
+    def _with_outcome(self, *outcomes: str) -> list[FrozenTrial]:
+        trials = self._trials()
+        retried = _retried(trials)
+        return [frozen for frozen in trials if _outcome(frozen, retried) in outcomes]
 
-    def _outcome(self, frozen: FrozenTrial) -> str:
-        """The state in our words; empty for a repeat and for what is tried again."""
-        outcome = str(frozen.user_attrs.get("outcome", ""))
-        if frozen.state == TrialState.FAIL:
-            retried = any(other.user_attrs.get("retry_of") == frozen.number for other in self._trials())
-            return "" if outcome == "repeat" or retried else "failed"
-        return outcome or frozen.state.name.lower()
+    def _new_sampler(self, num_known: int) -> BaseSampler:
+        """The sampler of the next trial, seeded by what is known: a restarted driver asks what it would have asked."""
+        study = self.study
+        seed = int.from_bytes(sha256(f"{study.sweep.seed}/{study.name}".encode()).digest()[:4], "big")
+        constraints = self._violations if study.sweep.limits else None
+        planned = study.plan.trials
+        return new_sampler(
+            study.sweep.sampler, seed=seed, num_known=num_known, num_planned=planned, constraints=constraints
+        )
+
+    def _violations(self, frozen: FrozenTrial) -> list[float]:
+        """By which factor, less 1, each limit is exceeded; one that ended early was not seen to exceed any."""
+        limits = self.study.sweep.limits
+        return [frozen.user_attrs.get(name, limit) / limit - 1 for name, limit in limits.items()]
+
+    def _tell_values(self, trial: optuna.Trial, value: float, seconds: float) -> None:
+        values = [value, seconds][: num_objectives(self.study.sweep.sampler)]
+        self._optuna.tell(trial, values, skip_if_finished=True)
+
+    def _propose(self, config: MethodConfig, about: Mapping[str, Any]) -> None:
+        self._optuna.enqueue_trial(self._params_of(config), user_attrs={**about, "config": write_config(config)})
 
     def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
-        kept = {name: frozen.user_attrs[name] for name in ("start", "config") if name in frozen.user_attrs}
-        attributes = kept | {"retry_of": frozen.number, "attempt": attempt, "checkpoints": checkpoint_number(frozen)}
+        names = ("start", "config", "confirms")
+        kept = {name: frozen.user_attrs[name] for name in names if name in frozen.user_attrs}
+        attributes = kept | {"retry_of": frozen.number, "attempt": attempt, "original": original_number(frozen)}
         self._optuna.enqueue_trial(frozen.params, user_attrs=attributes)
 
     def _admit(self, trial: optuna.Trial) -> Trial | None:
-        """What the trial trains; None, and the trial is told so, when another one has these values already."""
-        base = self._base_of(trial)
-        names = self._params_of(base) if "start" in trial.user_attrs else self.study.plan.space
-        params = {name: suggest(trial, name, self.study.plan.space[name]) for name in names}
-        planned = self.study.trial(base, params)
-        if planned.trial_id in self._known_beside(trial.number):
+        """What the trial trains; None, and the trial is told so, when another one has this configuration already."""
+        config, space = self._base_of(trial), self.study.plan.space
+        if "config" in trial.user_attrs:
+            for name in self._params_of(config):
+                suggest(trial, name, space[name])
+        else:
+            conditions = conditions_of(type(config))
+            config = _changed(config, suggest_active(trial, space, write_config(config), conditions))
+        if self._config_id(config) in self._known_beside(trial.number):
             trial.set_user_attr("outcome", "repeat")
             self._optuna.tell(trial, state=TrialState.FAIL)
             return None
-        trial.set_user_attr("trial_id", planned.trial_id)
-        return planned
+        trial.set_user_attr("config_id", self._config_id(config))
+        return self.study.trial(config, original_number(trial))
 
     def _known_beside(self, number: int) -> set[str]:
         others = (frozen for frozen in self._trials() if frozen.number != number and frozen.state != TrialState.FAIL)
-        return {frozen.user_attrs["trial_id"] for frozen in others if "trial_id" in frozen.user_attrs}
+        return {frozen.user_attrs["config_id"] for frozen in others if "config_id" in frozen.user_attrs}
 
-    def _base_of(self, trial: optuna.Trial) -> MethodConfig:
-        """The configuration below the searched values: the start's own, kept with it, else the sweep's default."""
+    def _config_id(self, config: MethodConfig) -> str:
+        return config_id(self.study.plan.name, write_config(config))
+
+    def _base_of(self, trial: optuna.Trial | FrozenTrial) -> MethodConfig:
+        """The configuration below the searched values: the proposed one, kept with the trial, else the default."""
         settings = self.study.plan.settings
         return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
 
-    def _params_of(self, start: MethodConfig) -> dict[str, Any]:
-        """The searched values of a start; one outside its range is no parameter of that trial."""
-        values = {name: getattr(start, name) for name in self.study.plan.space}
-        return {name: value for name, value in values.items() if value in self.study.plan.space[name]}
+    def _params_of(self, config: MethodConfig) -> dict[str, Any]:
+        """The searched values of a configuration; one outside its range or without effect is no parameter."""
+        space, inactive = self.study.plan.space, inactive_fields(type(config), write_config(config))
+        values = {name: getattr(config, name) for name in space if name not in inactive}
+        return {name: value for name, value in values.items() if value in space[name]}
+
+
+def _outcome(frozen: FrozenTrial, retried: Container[int]) -> str:
+    """The state in our words; `retried` for what is tried again."""
+    outcome = str(frozen.user_attrs.get("outcome", ""))
+    if frozen.state == TrialState.FAIL and not outcome:
+        return "retried" if frozen.number in retried else "failed"
+    return outcome or frozen.state.name.lower()
+
+
+def _retried(trials: Sequence[FrozenTrial]) -> set[int]:
+    return {frozen.user_attrs["retry_of"] for frozen in trials if "retry_of" in frozen.user_attrs}
+
+
+def _best(complete: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    return max(complete, key=lambda frozen: frozen.values[0], default=None)
+
+
+def _seconds(frozen: FrozenTrial) -> float | None:
+    """How long a trial of this sweep took from its start to its end, pauses between drivers included."""
+    if frozen.user_attrs.get("outcome") == "earlier" or not frozen.datetime_start or not frozen.datetime_complete:
+        return None
+    return (frozen.datetime_complete - frozen.datetime_start).total_seconds()
+
+
+def _changed(config: MethodConfig, values: Mapping[str, Any]) -> MethodConfig:
+    return read_config(type(config), write_config(config) | dict(values))
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -239,7 +412,7 @@ def mend_journal(path: Path) -> None:
         os.truncate(path, content.rfind(b"\n") + 1)
 
 
-def checkpoint_number(trial: optuna.Trial | FrozenTrial) -> int:
-    """Number under which a trial's checkpoints lie: a retry goes on from those of the first attempt."""
-    number: int = trial.user_attrs.get("checkpoints", trial.number)
+def original_number(trial: optuna.Trial | FrozenTrial) -> int:
+    """Number of the first attempt: a retry has its label sets, and goes on from its checkpoints."""
+    number: int = trial.user_attrs.get("original", trial.number)
     return number

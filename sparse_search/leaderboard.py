@@ -31,8 +31,8 @@ SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluat
 
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 _KEPT = (
-    "source", "official", "config_id", "config_json", "start", "label_budget", "epochs", "evaluate_every", "seed",
-    "precision", "accumulate", "compile", "threads", "processor", "device", "versions_json", "num_runs",
+    "source", "official", "config_id", "config_json", "inactive", "start", "label_budget", "images", "evaluate_every",
+    "seed", "precision", "accumulate", "compile", "threads", "processor", "device", "versions_json", "num_runs",
 )  # fmt: skip
 _MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")
 
@@ -193,10 +193,20 @@ def _nullable(values: NDArray[np.float64]) -> pa.Array:
 
 
 def _num_tried(runs: pa.Table) -> dict[tuple[Any, ...], int]:
-    """Per ranking and method, how many configurations the search looked at, early-stopped ones included."""
+    """Per method and what makes scores comparable but the label sets: how many configurations the search looked at.
+
+    Early-stopped ones count. The few that were confirmed on more label sets are the best of all that were tried.
+    """
     keys = [*RANKING, "method"]
     counted = runs.group_by(keys).aggregate([("trial_id", "count_distinct")]).to_pylist()
-    return {tuple(row[name] for name in keys): row["trial_id_count_distinct"] for row in counted}
+    tried: dict[tuple[Any, ...], int] = {}
+    for row in counted:
+        tried[_search_of(row)] = max(row["trial_id_count_distinct"], tried.get(_search_of(row), 0))
+    return tried
+
+
+def _search_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in (*RANKING, "method") if name != "label_sets")
 
 
 def _numbered(table: pa.Table, metric: str, num_tried: Mapping[tuple[Any, ...], int]) -> pa.Table:
@@ -212,7 +222,7 @@ def _numbered(table: pa.Table, metric: str, num_tried: Mapping[tuple[Any, ...], 
         confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
         same_images = row["validation"] == "official"
         intervals.append(score_interval(confusions, metric, same_images=same_images) or (np.nan, np.nan))
-        tried.append(num_tried[(*key, row["method"])])
+        tried.append(num_tried[_search_of(row)])
     low_high = np.array(intervals, dtype=np.float64).reshape(-1, 2)
     table = table.append_column("rank", plain_array(np.array(ranks, np.int64)))
     table = table.append_column("num_tried", plain_array(np.array(tried, np.int64)))

@@ -3,7 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sparse_search.cost import Clock, OutOfTimeError
 from sparse_search.journal import StudyJournal, StudyStatus
 
 LINE_SECONDS = 15.0
@@ -20,26 +22,50 @@ LINE_SECONDS = 15.0
 
 def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
     """Studies as a table; a count that is zero in all of them has no column."""
-    names = ("pruned", "collapsed", "diverged", "failed", "running")
+    names = ("pruned", "infeasible", "collapsed", "diverged", "failed", "running")
     counts = {name: [getattr(status, name) for status in statuses] for name in names}
     shown = {name: numbers for name, numbers in counts.items() if any(numbers)}
     table = Table(caption=caption, caption_justify="left")
     table.add_column("study")
-    for name in ("done", *shown, "best"):
+    for name in ("done", *shown, "best", "95 %", "s / trial"):
         table.add_column(name, justify="right")
     for position, status in enumerate(statuses):
         best = "" if status.best is None else f"{status.best:.4f}"
+        interval = "" if status.interval is None else "–".join(f"{end:.2f}" for end in status.interval)
+        seconds = "" if status.seconds is None else f"{status.seconds:.1f}"
         numbers = (str(column[position] or "") for column in shown.values())
-        table.add_row(status.title, f"{status.finished}/{status.planned}", *numbers, best)
+        table.add_row(status.title, f"{status.finished}/{status.planned}", *numbers, best, interval, seconds)
     return table
+
+
+def watch_status(look: Callable[[], Sequence[StudyStatus]], console: Console, seconds: float = 2.0) -> None:
+    """Shows a sweep again and again until nothing of it is open; Ctrl-C leaves. Elsewhere than on a terminal it prints
+    a table whenever something has changed."""
+    shown: Sequence[StudyStatus] = ()
+    with (
+        suppress(KeyboardInterrupt),
+        Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live,
+    ):
+        while True:
+            statuses = look()
+            table = status_table(statuses, "Ctrl-C leaves; the sweep goes on")
+            if live:
+                live.update(table, refresh=True)
+            elif statuses != shown:
+                console.print(table)
+            if all(status.is_over for status in statuses):
+                return
+            shown = statuses
+            time.sleep(seconds)
 
 
 class Display(tune.Callback):
     """Follows a sweep through Tune's events; used as a context."""
 
-    def __init__(self, journals: Sequence[StudyJournal], console: Console) -> None:
+    def __init__(self, journals: Sequence[StudyJournal], console: Console, clock: Clock) -> None:
         self._journals = journals
         self._console = console
+        self._clock = clock
         self._started = self._printed = time.monotonic()
         self._first = self._finished()
         self._interrupted = False
@@ -75,6 +101,9 @@ class Display(tune.Callback):
         """Now and then a line, so that silence never lasts; and Ctrl-C again, should Ray have swallowed it."""
         if self._interrupted:
             raise KeyboardInterrupt
+        if self._clock.is_over:
+            raise OutOfTimeError
+        self._clock.tick()
         if time.monotonic() - self._printed > LINE_SECONDS:
             self._say()
 
@@ -82,8 +111,12 @@ class Display(tune.Callback):
         self._interrupted = True
         raise KeyboardInterrupt
 
+    def _statuses(self) -> list[StudyStatus]:
+        """Of every study that has begun or is planned: a confirmation only when its search is over."""
+        return [status for journal in self._journals if (status := journal.status()).planned]
+
     def _finished(self) -> int:
-        return sum(journal.status().finished for journal in self._journals)
+        return sum(status.finished for status in self._statuses())
 
     def _say(self) -> None:
         self._printed = time.monotonic()
@@ -91,13 +124,13 @@ class Display(tune.Callback):
             self._console.print(self._summary(), highlight=False, soft_wrap=True)
 
     def _summary(self) -> str:
-        statuses = [journal.status() for journal in self._journals]
+        statuses = self._statuses()
         best = max((s for s in statuses if s.best is not None), key=lambda s: s.best or 0.0, default=None)
         running = sum(status.running for status in statuses)
         found = f", best {best.best:.4f} ({best.title})" if best else ""
-        return f"{self._clock(statuses)}, {running} running{found}"
+        return f"{self._pace(statuses)}, {running} running{found}"
 
-    def _clock(self, statuses: Sequence[StudyStatus]) -> str:
+    def _pace(self, statuses: Sequence[StudyStatus]) -> str:
         finished, planned = (sum(getattr(s, name) for s in statuses) for name in ("finished", "planned"))
         seconds = time.monotonic() - self._started
         done_now = finished - self._first
@@ -105,8 +138,8 @@ class Display(tune.Callback):
         return f"{finished}/{planned} trials, {_span(seconds)}{left}"
 
     def _table(self) -> Table:
-        statuses = [journal.status() for journal in self._journals]
-        return status_table(statuses, f"{self._clock(statuses)}; Ctrl-C stops, the same command goes on")
+        statuses = self._statuses()
+        return status_table(statuses, f"{self._pace(statuses)}; Ctrl-C stops, the same command goes on")
 
 
 def _span(seconds: float) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from search_spaces.core.config import canonical_json, short_hash
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of a column's name, type or meaning."""
 
 
@@ -41,6 +41,9 @@ class RunRow:
     predictor: str
     config_id: str
     config_json: str
+    inactive: str
+    """Searched settings that have no effect in this configuration."""
+
     dataset: str
     source: str
     """The dataset as the sweep named it: a catalogue name or a path."""
@@ -49,7 +52,7 @@ class RunRow:
     official: bool
     shots: int
     label_sets: str
-    """Every label set of the trial, in order."""
+    """Every label set of the trial, in order; `n fresh` where each configuration has n of its own."""
 
     num_runs: int
     """Runs of the trial: its label sets times its folds."""
@@ -62,12 +65,16 @@ class RunRow:
     image_size: int
     pretrained: str
     status: str
-    """`complete`, `pruned`, `collapsed`, `diverged` or `failed`; only complete ones are ranked."""
+    """`complete`, `pruned`, `infeasible`, `collapsed`, `diverged` or `failed`; only complete ones are ranked."""
 
     reason: str
-    epochs: int
+    images: int
+    """Budget of the run: images to train on, labelled and unlabelled, each time one is seen."""
+
+    images_done: int
+    """Seen at the last evaluation; a few less than `images`, as epochs are not cut and cycles end when they end."""
+
     epochs_done: int
-    """At the last evaluation; fewer than `epochs` where these do not end a cycle of the method's phases."""
 
     evaluate_every: int
     selection: str
@@ -94,6 +101,11 @@ class RunRow:
     confusion_json: str
     train_seconds: float
     wall_seconds: float
+    """Training, evaluation and loading."""
+
+    gpu_seconds: float
+    """`wall_seconds` times the GPUs that the trial had."""
+
     peak_memory_bytes: int | None
     device: str
     """Its name."""
@@ -116,6 +128,7 @@ class CurveRow:
     method: str
     predictor: str
     epoch: int
+    images: int
     train_seconds: float
     num_images: int
     balanced_accuracy: float
@@ -125,7 +138,7 @@ class CurveRow:
     calibration_error: float
     log_loss: float
     losses_json: str
-    """A list: `epoch` and mean losses, and what else the method logs, of each epoch since the evaluation before."""
+    """A list over the epochs since the evaluation before, a few at a time: `epoch`, mean losses, diagnoses."""
 
 
 METRIC_COLUMNS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
@@ -150,7 +163,7 @@ SEARCHED = "config."
 
 
 _MADE_HERE = {
-    "schema_version", "predictor", "config_id", "config_json", "image_size", "pretrained", "epochs_done",
+    "schema_version", "predictor", "config_id", "config_json", "image_size", "pretrained", "images_done", "epochs_done",
     "confusion_json", "train_seconds", "versions_json", "num_images", *METRIC_COLUMNS,
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
@@ -160,7 +173,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The run rows of a record, one per predictor, with the configuration as typed columns beside them."""
     config = record["config"]
     curve = record["curve"]
-    last: Mapping[str, Any] = curve[-1] if curve else {"selected": {}, "seconds": 0.0, "epoch": 0}
+    last: Mapping[str, Any] = curve[-1] if curve else {"selected": {}, "seconds": 0.0, "epoch": 0, "images": 0}
     for predictor in record["predictors"]:
         scores = last["selected"].get(predictor) or {}
         yield {
@@ -173,6 +186,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "config_json": canonical_json(config),
             "image_size": config["image_size"],
             "pretrained": config.get("pretrained", ""),
+            "images_done": last["images"],
             "epochs_done": last["epoch"],
             "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
             "train_seconds": last["seconds"],
@@ -190,6 +204,7 @@ def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "schema_version": SCHEMA_VERSION,
                 "predictor": predictor,
                 "epoch": point["epoch"],
+                "images": point["images"],
                 "train_seconds": point["seconds"],
                 "losses_json": canonical_json(point["losses"]),
             }

@@ -2,8 +2,8 @@
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +11,18 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from search_spaces.core.errors import LockedError
+from sparse_search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.journal import StudyJournal, StudyStatus, mend_journal, open_journal
 from sparse_search.leaderboard import write_leaderboards
 from sparse_search.progress import Display
 from sparse_search.schedule import execute, num_workers, ray_session
 from sparse_search.searcher import JournalSearcher
 from sparse_search.store import Store
-from sparse_search.sweep import Study, Sweep
+from sparse_search.sweep import Draws, Study, Sweep
 from sparse_search.sweep_file import load_sweep
+from sparse_search.warm_start import earlier_trials
 from trainables.core.checkpoint import Checkpoints
-from trainables.data.draw import check_few_shot
+from trainables.data.draw import draw_few_shot
 from trainables.data.source import data_root as resolve_root
 
 RESULTS = Path("results")
@@ -35,11 +37,14 @@ class Summary:
     """Trials given up after all retries, one line each."""
 
     leaderboards: tuple[Path, ...]
+    cost: Cost
+    out_of_time: bool = False
+    """Whether `max_hours` ended it before its plan was complete."""
 
     @property
     def ok(self) -> bool:
-        """Whether the plan is complete and nothing failed."""
-        return not self.failures and all(status.finished >= status.planned for status in self.studies)
+        """Whether the plan is complete, or ended by its own limit, and nothing failed."""
+        return not self.failures and (self.out_of_time or all(status.is_over for status in self.studies))
 
 
 def run(
@@ -65,15 +70,20 @@ def run(
     store.prepare()
     folder = sweep_folder(store.folder, sweep)
     with _lock(folder):
-        journals = _journals(studies, folder, retry_failed)
-        _remove_old_checkpoints(journals, folder / "checkpoints")
-        if any(journal.status().finished < journal.status().planned for journal in journals):
-            _execute(sweep, journals, store, root, console or Console(quiet=True))
-            _remove_old_checkpoints(journals, folder / "checkpoints")
+        clock = Clock(folder / "clock.json", sweep.max_hours)
+        driver = _Driver(sweep, store, root, folder, clock, console or Console(quiet=True))
+        searches, confirmations = driver.open_journals(studies)
+        if retry_failed:
+            for journal in (*searches, *confirmations):
+                journal.retry_given_up()
+        driver.drive(searches, confirmations)
+        journals = [*searches, *(journal for journal in confirmations if journal.status().planned)]
         return Summary(
             studies=tuple(journal.status() for journal in journals),
             failures=tuple(line for journal in journals for line in journal.failures()),
             leaderboards=tuple(write_leaderboards(store)),
+            cost=cost_of(store, sweep.name, clock),
+            out_of_time=clock.is_over,
         )
 
 
@@ -81,17 +91,33 @@ def status(
     sweep: Sweep | Path | str, results: Path | str = RESULTS, *, data_root: Path | str | None = None
 ) -> list[StudyStatus]:
     """Where every study of a sweep stands; looks only, also while a driver works on it."""
+    return status_of(sweep, results, data_root=data_root)()
+
+
+def status_of(
+    sweep: Sweep | Path | str, results: Path | str = RESULTS, *, data_root: Path | str | None = None
+) -> Callable[[], list[StudyStatus]]:
+    """A look at where every study of a sweep stands, to be taken again and again: sweep and data are read once."""
     sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
     studies = plan_studies(sweep, Path(data_root) if data_root else None)
     path = sweep_folder(Path(results).resolve(), sweep) / "journal.log"
-    storage = open_journal(path) if path.exists() else None
-    begun = {known.study_name for known in storage.get_all_studies()} if storage else set()
-    return [
-        StudyJournal(study, storage, look_only=True).status()
-        if storage and study.name in begun
-        else StudyStatus(study.title, study.plan.trials)
-        for study in studies
-    ]
+    journals: dict[str, StudyJournal] = {}
+
+    def look() -> list[StudyStatus]:
+        if path.exists() and len(journals) < 2 * len(studies):
+            storage = open_journal(path)
+            begun = {known.study_name for known in storage.get_all_studies()}
+            for study in (*studies, *(study.confirming() for study in studies)):
+                if study.name in begun:
+                    journals[study.name] = StudyJournal(study, storage, look_only=True)
+        searches = [
+            journals[study.name].status() if study.name in journals else StudyStatus(study.title, study.plan.trials)
+            for study in studies
+        ]
+        confirming = (journals[name].status() for s in studies if (name := s.confirming().name) in journals)
+        return [*searches, *(each for each in confirming if each.planned)]
+
+    return look
 
 
 def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
@@ -100,12 +126,14 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     Raises:
         DataError: naming file, class or count.
     """
-    hashes = {}
+    draws = {}
     for dataset in sweep.datasets:
         for shots in sweep.shots:
             for label_set in sweep.label_sets:
-                hashes[dataset] = check_few_shot(dataset, shots, label_set, sweep.validation, data_root).content_hash
-    return sweep.studies(hashes)
+                source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root)
+            sizes = len(split.labelled_indices), len(split.unlabelled_indices)
+            draws[dataset, shots] = Draws(source.content_hash, *sizes)
+    return sweep.studies(draws)
 
 
 def sweep_folder(results: Path, sweep: Sweep) -> Path:
@@ -113,37 +141,75 @@ def sweep_folder(results: Path, sweep: Sweep) -> Path:
     return results / "sweeps" / sweep.name
 
 
-def _execute(
-    sweep: Sweep, journals: Sequence[StudyJournal], store: Store, data_root: Path | None, console: Console
-) -> None:
-    folder = sweep_folder(store.folder, sweep)
-    console.print("starting Ray …", highlight=False)
-    with ray_session():
-        searcher = JournalSearcher(journals, store, checkpoints=folder / "checkpoints", data_root=data_root)
-        workers = num_workers(sweep)
-        console.print(f"{sweep.name}: {len(journals)} studies, {workers} trials at a time", highlight=False)
-        with Display(journals, console) as display:
-            execute(sweep, searcher, workers, folder, display)
+@dataclass(frozen=True)
+class _Driver:
+    """One start of a sweep: what it works with, and what it does."""
+
+    sweep: Sweep
+    store: Store
+    data_root: Path
+    folder: Path
+    clock: Clock
+    console: Console
+
+    def open_journals(self, studies: Sequence[Study]) -> tuple[list[StudyJournal], list[StudyJournal]]:
+        """The studies' journals and those of their confirmations, with what is proposed before any search."""
+        path = self.folder / "journal.log"
+        mend_journal(path)
+        storage = open_journal(path)
+        searches = [StudyJournal(study, storage) for study in studies]
+        confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
+        for journal in searches:
+            if self.sweep.warm_start:
+                told = journal.tell_earlier(earlier_trials(journal.study, self.store))
+                if told:
+                    self.console.print(f"{journal.study.title}: {told} trials of earlier sweeps", highlight=False)
+            journal.propose_starts()
+        return searches, confirmations
+
+    def drive(self, searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> None:
+        """Runs what is open; leaves no checkpoint that nothing needs."""
+        journals = (*searches, *confirmations)
+        self._remove_old_checkpoints(journals)
+        if self.clock.is_over or not _has_work(searches, confirmations):
+            return
+        self.console.print("starting Ray …", highlight=False)
+        with ray_session():
+            checkpoints = self.folder / "checkpoints"
+            searcher = JournalSearcher(
+                searches, confirmations, self.store, checkpoints=checkpoints, data_root=self.data_root
+            )
+            workers = num_workers(self.sweep)
+            self._print_plan(searches, workers)
+            with suppress(OutOfTimeError), Display(journals, self.console, self.clock) as display:
+                execute(self.sweep, searcher, workers, self.folder, display, self.console.print)
+        self.clock.note(searcher.busy_seconds, searcher.span_seconds * workers)
+        self._remove_old_checkpoints(journals)
+
+    def _print_plan(self, searches: Sequence[StudyJournal], workers: int) -> None:
+        self.console.print(f"{self.sweep.name}: {len(searches)} studies, {workers} trials at a time", highlight=False)
+        for study in (journal.study for journal in searches):
+            rungs = " → ".join(f"{rung.images:,} images × {rung.num_label_sets}" for rung in study.rungs)
+            self.console.print(f"  {study.title}: {study.plan.trials} trials, {rungs} label sets", highlight=False)
+
+    def _remove_old_checkpoints(self, journals: Sequence[StudyJournal]) -> None:
+        """What was left: by a driver killed just after a trial's end, or by a worker writing as it was stopped."""
+        for journal in journals:
+            in_use = {str(number) for number in journal.checkpoints_in_use()}
+            for old in (self.folder / "checkpoints" / journal.study.folder).glob("*"):
+                if old.name not in in_use:
+                    Checkpoints(old).remove()
 
 
-def _journals(studies: Sequence[Study], folder: Path, retry_failed: bool) -> list[StudyJournal]:
-    mend_journal(folder / "journal.log")
-    storage = open_journal(folder / "journal.log")
-    journals = [StudyJournal(study, storage) for study in studies]
-    for journal in journals:
-        journal.propose_starts()
-        if retry_failed:
-            journal.retry_given_up()
-    return journals
-
-
-def _remove_old_checkpoints(journals: Sequence[StudyJournal], folder: Path) -> None:
-    """What was left: by a driver killed just after a trial's end, or by a worker that was writing as it was stopped."""
-    for journal in journals:
-        in_use = {str(number) for number in journal.checkpoints_in_use()}
-        for old in (folder / journal.study.folder).glob("*"):
-            if old.name not in in_use:
-                Checkpoints(old).remove()
+def _has_work(searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> bool:
+    for search, confirmation in zip(searches, confirmations, strict=True):
+        if not search.status().is_over:
+            return True
+        if search.study.sweep.confirm:
+            confirmation.propose_best_of(search)
+        if not confirmation.status().is_over:
+            return True
+    return False
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +17,9 @@ from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.searcher import JournalPruner, JournalSearcher
 from sparse_search.sweep import Sweep
 from sparse_search.worker import run_trial
+
+MOST_BREAKDOWNS = 3
+"""Times in a row that Tune may give up without a trial ending in between."""
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Little travels through it: every worker reads its images from disk."""
@@ -62,26 +65,53 @@ def num_workers(sweep: Sweep) -> int:
         ConfigError: not even one trial fits.
     """
     total = ray.cluster_resources()
-    fit = int(total.get("CPU", 0) // sweep.cpus_per_trial)
-    if sweep.gpus_per_trial:
-        fit = min(fit, int(total.get("GPU", 0) / sweep.gpus_per_trial))
+    wanted = {name: count for name, count in _resources(sweep).items() if count}
+    fit = min(int(total.get(name, 0) / count + 1e-9) for name, count in wanted.items())
     if fit < 1:
-        have = f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
-        want = f"{sweep.cpus_per_trial} CPUs and {sweep.gpus_per_trial:g} GPUs"
-        raise ConfigError(f"a trial asks for {want}, but there are {have}; lower cpus_per_trial or gpus_per_trial")
+        want, have = (_resources_text({name: r.get(name, 0) for name in wanted}) for r in (wanted, total))
+        raise ConfigError(
+            f"a trial asks for {want}, but there are {have}; lower cpus_per_trial, gpus_per_trial or memory_per_trial"
+        )
     return min(fit, sweep.workers or fit)
 
 
-def execute(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path, callback: tune.Callback) -> None:
+def execute(
+    sweep: Sweep,
+    searcher: JournalSearcher,
+    workers: int,
+    folder: Path,
+    callback: tune.Callback,
+    say: Callable[[str], None] = print,
+) -> None:
     """Runs until the searcher is finished. `folder` is Tune's scratch space: made here, removed at the end.
+
+    When Tune itself gives up, as it does when Ray kills a worker for want of memory, the trials that were in training
+    are tried again under a new Tuner, fewer at a time.
 
     Raises:
         ResultsError: the sweep had to end early; the same command goes on.
     """
-    scratch = folder / f"tune-{uuid4().hex[:8]}"
     for left in folder.glob("tune-*"):
         shutil.rmtree(left, ignore_errors=True)
-    resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
+    broken = 0
+    while broken < MOST_BREAKDOWNS:
+        before = searcher.num_ended
+        problem = _fit(sweep, searcher, workers, folder, callback)
+        if searcher.problem:
+            raise ResultsError(f"{searcher.problem}; mend this, and the same command goes on")
+        if not problem:
+            return
+        broken = broken + 1 if searcher.num_ended == before else 1
+        workers = max(1, workers - 1)
+        say(f"{problem}; what was in training is tried again, {workers} at a time")
+        searcher.lost(problem)
+    raise ResultsError(f"{problem}; {MOST_BREAKDOWNS} times in a row. Mend this, and the same command goes on")
+
+
+def _fit(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path, callback: tune.Callback) -> str:
+    """Runs one Tuner; why it broke down, or nothing."""
+    scratch = folder / f"tune-{uuid4().hex[:8]}"
+    resources = {name.lower(): count for name, count in _resources(sweep).items()}
     tuner = tune.Tuner(
         tune.with_resources(run_trial, resources),
         tune_config=tune.TuneConfig(
@@ -106,8 +136,26 @@ def execute(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path,
         try:
             tuner.fit()
         except TuneError as problem:
-            raise ResultsError(f"Ray Tune gave up: {str(problem).strip().splitlines()[-1]}") from problem
+            return _reason(str(problem))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    if searcher.problem:
-        raise ResultsError(f"{searcher.problem}; mend this, and the same command goes on")
+    return ""
+
+
+def _reason(text: str) -> str:
+    if "running low on memory" in text:
+        return "a worker was killed because its node ran low on memory (raise memory_per_trial)"
+    return f"Ray Tune gave up: {text.strip().splitlines()[-1]}"
+
+
+def _resources(sweep: Sweep) -> dict[str, float]:
+    """Of one trial, by Ray's names."""
+    memory = int(sweep.memory_per_trial * 1e9)
+    return {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpus_per_trial, "memory": memory}
+
+
+def _resources_text(resources: Mapping[str, float]) -> str:
+    texts = {
+        name: f"{count / 1e9:.1f} GB" if name == "memory" else f"{count:g} {name}s" for name, count in resources.items()
+    }
+    return " and ".join(texts.values())

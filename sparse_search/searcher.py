@@ -4,8 +4,9 @@ Tune executes; it remembers nothing that matters. Every start is a fresh Tuner.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.core.errors import UserError
-from sparse_search.journal import StudyJournal, checkpoint_number
+from sparse_search.journal import Result, StudyJournal, original_number
+from sparse_search.statistics import score_interval
 from sparse_search.store import Store
-from sparse_search.worker import VALUE, Job
+from sparse_search.worker import VALUE, Job, record_id
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.trial import Trial
 
@@ -29,47 +31,66 @@ class _Live:
 
     journal: StudyJournal
     trial: optuna.Trial
+    planned: Trial
     job: Job
+    started: float
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of its runs so far, by id: a report brings only what is new."""
+    """Of its runs so far, by id, the ones that need no training among them."""
 
     def take(self, result: Mapping[str, Any]) -> None:
         """Adds what a report brings; the same report again changes nothing."""
-        for record in json.loads(result["records"]):
-            known = self.records.get(record["record_id"], {"curve": []})["curve"]
-            done = known[-1]["epoch"] if known else 0
-            curve = known + [point for point in record["curve"] if point["epoch"] > done]
-            self.records[record["record_id"]] = record | {"curve": curve}
+        for record in json.loads(result.get("records", "[]")):
+            self.records[record["record_id"]] = record
 
 
 class JournalSearcher(Searcher):
-    """Serves many studies to one Tuner: first what a dead driver left, then what the least served study asks."""
+    """Serves many studies to one Tuner: first what a dead driver left, then what the least served study asks.
+
+    The journals of `searches` come with those of their confirmations, which begin when a search is over.
+    """
 
     def __init__(
-        self, journals: Sequence[StudyJournal], store: Store, *, checkpoints: Path, data_root: Path | None
+        self,
+        searches: Sequence[StudyJournal],
+        confirmations: Sequence[StudyJournal],
+        store: Store,
+        *,
+        checkpoints: Path,
+        data_root: Path | None,
     ) -> None:
-        super().__init__(metric=VALUE, mode="max")
-        self.journals = journals
+        super().__init__()  # without a metric: Tune would end everything at a report that lacks it
+        self.journals = (*searches, *confirmations)
+        self._pairs = tuple(zip(searches, confirmations, strict=True))
         self._store = store
         self._checkpoints = checkpoints
         self._data_root = data_root
         self.problem = ""
         """Why the sweep has to end early; empty while all is well."""
 
+        self.busy_seconds = 0.0
+        """Time that workers have spent on trials which ended."""
+
+        self.span_seconds = 0.0
+        """Time from the start of the first trial to the end of the last."""
+
+        self.num_ended = 0
+        """Trials that ended, in whatever way."""
+
+        self._began = time.monotonic()
         self._failures_in_a_row = 0
         self._live: dict[str, _Live] = {}
-        self._left = [(journal, *left) for journal in journals for left in journal.running()]
+        self._left = [(journal, *left) for journal in self.journals for left in journal.running()]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration; None while only running trials are left; FINISHED at the end."""
-        if self.problem:
-            return None if self._live else Searcher.FINISHED
-        if self._left:
-            return self._start(trial_id, *self._left.pop(0))
-        for journal in sorted(self.journals, key=_share_started):
-            asked = journal.ask() if journal.status().num_open else None
-            if asked:
-                return self._start(trial_id, journal, *asked)
+        if not self.problem:
+            try:
+                next_one = self._next()
+            except (UserError, OSError) as problem:
+                self.problem = str(problem)
+            else:
+                if next_one:
+                    return self._start(trial_id, *next_one)
         return None if self._live else Searcher.FINISHED
 
     def should_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -78,7 +99,9 @@ class JournalSearcher(Searcher):
         live.take(result)
         if self.problem:
             return True
-        return not result["final"] and live.journal.report(live.trial, result["step"], result[VALUE])
+        if VALUE not in result or result["final"]:
+            return False
+        return live.journal.report(live.trial, result["step"], result[VALUE])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Keeps the records, then tells the journal: a kill in between repeats only this step.
@@ -89,33 +112,82 @@ class JournalSearcher(Searcher):
         live = self._live.pop(trial_id, None)
         if live is None or self.problem:
             return
+        self.num_ended += 1
+        now = time.monotonic()
+        self.busy_seconds += now - live.started
+        self.span_seconds = now - self._began
         try:
             status = self._tell(live, None if error else result)
             self._watch_failures(status, live)
         except (UserError, OSError) as problem:
             self.problem = str(problem)
 
+    def lost(self, reason: str) -> None:
+        """Every trial in training was lost with Tune: the infrastructure's fault."""
+        for trial_id in list(self._live):
+            live = self._live.pop(trial_id)
+            live.journal.fail(live.trial, reason, retry=True)
+            self._watch_failures("failed", live)
+
+    def _next(self) -> tuple[StudyJournal, optuna.Trial, Trial] | None:
+        """What to train next: left by a dead driver, or asked by the study that has been served least."""
+        if self._left:
+            return self._left.pop(0)
+        for search, confirmation in self._pairs:
+            if confirmation.study.sweep.confirm and search.status().is_over:
+                confirmation.propose_best_of(search)
+        for journal in sorted(self.journals, key=lambda journal: (journal.awaits_start(), _share_started(journal))):
+            asked = journal.ask() if journal.status().num_open else None
+            if asked:
+                return journal, *asked
+        return None
+
     def _tell(self, live: _Live, result: dict[str, Any] | None) -> str:
         if not result or VALUE not in result:
-            live.journal.fail(live.trial, "the worker process died", retry=True)
+            died = "the worker process died" if not result else "a report without a value"
+            live.journal.fail(live.trial, died, retry=True)
             return "failed"
-        status: str = result["outcome"] or ("complete" if result["final"] else "pruned")
         live.take(result)
+        status: str = result["outcome"] or ("complete" if result["final"] else "pruned")
+        reason = result["reason"]
+        facts = self._facts(live) if status == "complete" else Result()
+        if status == "complete" and (reason := live.journal.beyond_limits(facts.measures)):
+            status = "infeasible"
         for record in live.records.values():
-            ending = {"status": status, "reason": result["reason"], "record_id": f"{record['record_id']}-{status}"}
+            ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
             self._store.write(record | ending)
         match status:
-            case "complete":
-                live.journal.complete(live.trial, result[VALUE])
+            case "complete" | "infeasible":
+                live.journal.complete(live.trial, result[VALUE], facts, infeasible=reason)
             case "pruned":
                 live.journal.prune(live.trial)
             case "diverged" | "collapsed":
-                live.journal.reject(live.trial, status, result["reason"])
+                live.journal.reject(live.trial, status, reason)
             case _:
-                live.journal.fail(live.trial, result["reason"], retry=result["retry"])
+                live.journal.fail(live.trial, reason, retry=result["retry"])
         if status != "failed":
             Checkpoints(Path(live.job.checkpoints)).remove()
         return status
+
+    def _facts(self, live: _Live) -> Result:
+        """What a complete trial has cost, and the interval of its value."""
+        records = list(live.records.values())
+        seconds = sum(record["curve"][-1]["seconds"] for record in records)
+        images = sum(record["curve"][-1]["images"] for record in records)
+        main = live.planned.find_method().predictors[0]
+        sweep = live.journal.study.sweep
+        return Result(
+            measures={
+                "train_seconds": seconds,
+                "seconds_per_image": seconds / images,
+                "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in records),
+            },
+            interval=score_interval(
+                [record["curve"][-1]["selected"][main]["confusion"] for record in records],
+                sweep.objective,
+                same_images=sweep.validation == "official",
+            ),
+        )
 
     def _watch_failures(self, status: str, live: _Live) -> None:
         """Ends a sweep in which nothing works any more, before it burns the whole plan."""
@@ -143,22 +215,56 @@ class JournalSearcher(Searcher):
 
     def _start(self, trial_id: str, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, Any]:
         study = journal.study
+        known = self._known_records(journal, trial, planned)
         job = Job(
             trial=planned.as_dict(),
             sweep=study.sweep.name,
             study=study.name,
             number=trial.number,
             start=trial.user_attrs.get("start", ""),
+            label_sets=study.label_sets_text,
             objective=study.sweep.objective,
-            checkpoints=str(self._checkpoints / study.folder / str(checkpoint_number(trial))),
+            rungs=study.rungs,
+            known={run: record["curve"][-1]["selected"] for run, record in known.items()},
+            gpus=study.sweep.gpus_per_trial,
+            checkpoints=str(self._checkpoints / study.folder / str(original_number(trial))),
             data_root=str(self._data_root) if self._data_root else None,
         )
-        self._live[trial_id] = _Live(journal, trial, job)
+        live = _Live(journal, trial, planned, job, time.monotonic())
+        live.records.update((record["record_id"], record) for record in known.values())
+        self._live[trial_id] = live
         return {"job": job.to_json()}
+
+    def _known_records(self, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, dict[str, Any]]:
+        """Of a confirmation: what the search has trained already, as its own records, by run."""
+        if "confirms" not in trial.user_attrs:
+            return {}
+        known = {}
+        study, number = journal.study, trial.user_attrs["confirms"]
+        search = replace(study, confirmation=False)
+        for run in search.trial(planned.config, original_number(trial)).runs():
+            run_id = run.run_id(study.draws.content_hash)
+            record = self._store.find(_ended(record_id(run_id, search.name, number, study.sweep.name), "complete"))
+            if record:
+                known[run.name] = record | {
+                    "record_id": record_id(run_id, study.name, trial.number, study.sweep.name),
+                    "trial_id": planned.trial_id,
+                    "num_runs": len(planned.runs()),
+                    "label_sets": study.label_sets_text,
+                    "study": study.name,
+                    "number": trial.number,
+                }
+        return known
+
+
+def _ended(name: str, status: str) -> str:
+    """The name of a record once it is known how its trial ended."""
+    return f"{name}-{status}"
 
 
 def _share_started(journal: StudyJournal) -> float:
-    return 1 - journal.status().num_open / journal.study.plan.trials
+    status = journal.status()
+    return 1 - status.num_open / max(status.planned, 1)
 
 
 class JournalPruner(FIFOScheduler):

@@ -70,6 +70,15 @@ class Store:
         except OSError as problem:
             raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
+    def find(self, record_id: str) -> dict[str, Any] | None:
+        """The record of that name, if there is one.
+
+        Raises:
+            ResultsError: it is damaged.
+        """
+        path = self._path(record_id)
+        return read_record(path) if path.exists() else None
+
     def runs(self, **filters: Any) -> pa.Table:
         """The runs table, each (record, predictor) once; filters are `dataset`, `shots`, `method`."""
         return self._scan("runs", filters)

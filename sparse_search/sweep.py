@@ -2,14 +2,24 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from math import ceil
+from typing import NamedTuple
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import Space
-from trainables.core.method import Validation
+from sparse_search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
+from trainables.core.method import Validation, find_method
 from trainables.core.trial import PROTOCOL, Trial
+
+LADDER = (1 / 5, 1 / 5, 3 / 5, 1)
+"""The share of the label sets that is trained at each rung."""
+
+DEFAULT_SAMPLER = read_sampler("tpe")
+DEFAULT_PRUNER = read_pruner("halving")
+FRESH_BLOCK = 1000
+"""Label sets that one configuration can use when each has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +50,30 @@ class Sweep:
     """Side in pixels at which every method sees the images."""
 
     validation: Validation = "realistic"
-    label_sets: tuple[int, ...] = (0,)
-    epochs: int = 30
-    evaluate_every: int = 5
+    label_sets: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Few-shot draws that a configuration is trained on at the full budget."""
+
+    split_policy: str = "shared"
+    """`shared`: every configuration has the same label sets, so that they are paired; `fresh`: each has its own."""
+
+    confirm: int = 4
+    """Best configurations of a study that are trained on further label sets at its end, the default beside them."""
+
+    confirm_label_sets: int = 4
+    """How many further label sets."""
+
+    images: int = 27_000
+    """Budget of a run: images to train on, labelled and unlabelled; one that is seen again counts again."""
+
+    evaluate_every: int = 1_000
+    """Images between evaluations and checkpoints."""
+
     selection: str = "last"
     """Which evaluations a run is scored by: the `last`, or the mean of the last three, `mean3`."""
 
     objective: str = "balanced_accuracy"
-    sampler: str = "tpe"
-    pruner: str = "median"
+    sampler: SamplerChoice = DEFAULT_SAMPLER
+    pruner: PrunerChoice = DEFAULT_PRUNER
     seed: int = 0
     precision: str = "no"
     accumulate: int = 1
@@ -59,20 +84,66 @@ class Sweep:
 
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0
+    memory_per_trial: float = 2.0
+    """Gigabytes that a trial reserves on its node, so that no node runs out."""
+
     workers: int | None = None
     """Trials at the same time; as many as the resources allow when not given."""
 
     retries: int = 2
     """How often a trial is tried again after an infrastructure failure."""
 
-    def studies(self, content_hashes: Mapping[str, str]) -> tuple["Study", ...]:
-        """Every study, given the content hash of every dataset."""
-        return tuple(
-            Study(sweep=self, plan=plan, dataset=dataset, shots=shots, content_hash=content_hashes[dataset])
+    max_hours: float | None = None
+    """Hours of driving after which the sweep stops, all starts together."""
+
+    max_trials: int | None = None
+    """Configurations in all studies together, shared out evenly."""
+
+    max_memory: float | None = None
+    """Gigabytes: a configuration whose training needs more is `infeasible`."""
+
+    max_seconds_per_image: float | None = None
+    """A configuration that trains slower is `infeasible`."""
+
+    warm_start: tuple[str, ...] = ()
+    """Earlier sweeps in the same results folder whose comparable trials the sampler is told."""
+
+    def studies(self, draws: Mapping[tuple[str, int], "Draws"]) -> tuple["Study", ...]:
+        """Every study, given what is known of every dataset and number of shots."""
+        studies = [
+            Study(sweep=self, plan=plan, dataset=dataset, shots=shots, draws=draws[dataset, shots])
             for shots in self.shots
             for dataset in self.datasets
             for plan in self.methods
-        )
+        ]
+        return tuple(_shared_out(studies, self.max_trials))
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What a configuration may need at most, by the name of the measure."""
+        memory = None if self.max_memory is None else self.max_memory * 1e9
+        limits = {"peak_memory_bytes": memory, "seconds_per_image": self.max_seconds_per_image}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+class Draws(NamedTuple):
+    """What of a dataset's few-shot draws a plan needs to know."""
+
+    content_hash: str
+    num_labelled: int
+    num_unlabelled: int
+
+
+class Rung(NamedTuple):
+    """A place where a trial is compared with others, and where it may end."""
+
+    step: int
+    """Its number for the pruner: the share of the budget, the first rung being 1."""
+
+    images: int
+    """Of the budget of each run."""
+
+    num_label_sets: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +154,15 @@ class Study:
     plan: MethodPlan
     dataset: str
     shots: int
-    content_hash: str
+    draws: Draws
+    confirmation: bool = False
+    """Whether this is what follows the search: its best on further label sets."""
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.plan.name} · {self.dataset} · {self.shots} shots"
+        title = f"{self.plan.name} · {self.dataset} · {self.shots} shots"
+        return f"{title} · confirmation" if self.confirmation else title
 
     @cached_property
     def name(self) -> str:
@@ -97,14 +171,17 @@ class Study:
         identity = {
             "settings": write_config(self.plan.settings),
             "space": {name: repr(range_) for name, range_ in self.plan.space.items()},
-            "content_hash": self.content_hash,
+            "content_hash": self.draws.content_hash,
             "protocol": PROTOCOL,
             "label_sets": list(sweep.label_sets),
+            "rungs": [list(rung) for rung in self.rungs],
+            "objectives": num_objectives(sweep.sampler),
         } | {
             name: getattr(sweep, name)
             for name in (
                 "validation",
-                "epochs",
+                "split_policy",
+                "images",
                 "evaluate_every",
                 "selection",
                 "objective",
@@ -115,24 +192,63 @@ class Study:
                 "cpus_per_trial",
             )
         }
-        return f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
+        if self.confirmation:
+            identity["confirm_label_sets"] = sweep.confirm_label_sets
+        name = f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
+        return f"{name} confirmation" if self.confirmation else name
 
     @property
     def folder(self) -> str:
         """Its name as a folder may be called."""
         return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
 
-    def trial(self, base: MethodConfig, params: Mapping[str, Any]) -> Trial:
-        """The trial of these searched values on top of a configuration."""
+    @cached_property
+    def rungs(self) -> tuple[Rung, ...]:
+        """Where its trials are compared, the last one being the full budget.
+
+        One label set at 1/27 and 1/9 of the budget, three of five at 1/3: few trainings tell the hopeless apart, and
+        what is left is compared on several label sets, as one says little. The first rung lies beyond the longest cycle
+        of the space, so that no configuration is judged before its first unsupervised phase has done its work.
+        """
+        sweep = self.sweep
+        end = Rung(1, sweep.images, len(self.label_sets(0)))
+        if self.confirmation or sweep.pruner.name == "none":
+            return (end,)
+        *lower, full = steps(sweep.pruner, len(LADDER))
+        windows = [ceil(sweep.images * step / full / sweep.evaluate_every) for step in lower]
+        shares = [ceil(share * end.num_label_sets) for share in LADDER]
+        rungs = dict(zip((window * sweep.evaluate_every for window in windows), shares, strict=False))
+        least = self._longest_cycle()
+        kept = [(images, shares) for images, shares in rungs.items() if least <= images < end.images]
+        kept.append((end.images, end.num_label_sets))
+        return tuple(Rung(step, *rung) for step, rung in zip(steps(sweep.pruner, len(kept)), kept, strict=True))
+
+    def label_sets(self, number: int) -> tuple[int, ...]:
+        """The label sets of a trial, by its number; a confirmation has those of the search first."""
+        sweep = self.sweep
+        further = range(max(sweep.label_sets) + 1, max(sweep.label_sets) + 1 + sweep.confirm_label_sets)
+        label_sets = (*sweep.label_sets, *further) if self.confirmation else sweep.label_sets
+        first = 0 if sweep.split_policy == "shared" else FRESH_BLOCK * (number + 1)
+        return tuple(first + label_set for label_set in label_sets)
+
+    @property
+    def label_sets_text(self) -> str:
+        """What must be equal for trials to be ranked together."""
+        if self.sweep.split_policy == "fresh":
+            return f"{len(self.label_sets(0))} fresh"
+        return ", ".join(map(str, sorted(self.label_sets(0))))
+
+    def trial(self, config: MethodConfig, number: int) -> Trial:
+        """What the trial of that number trains with a configuration."""
         sweep = self.sweep
         return Trial(
             method=self.plan.name,
-            config=read_config(type(base), write_config(base) | dict(params)),
+            config=config,
             dataset=self.dataset,
             shots=self.shots,
             validation=sweep.validation,
-            label_sets=sweep.label_sets,
-            epochs=sweep.epochs,
+            label_sets=self.label_sets(number),
+            images=sweep.images,
             evaluate_every=sweep.evaluate_every,
             selection=sweep.selection,
             seed=sweep.seed,
@@ -142,3 +258,40 @@ class Study:
             threads=sweep.cpus_per_trial,
             device="gpu" if sweep.gpus_per_trial else "cpu",
         )
+
+    def confirming(self) -> "Study":
+        """What follows this search: its best on further label sets."""
+        return replace(self, confirmation=True)
+
+    def _longest_cycle(self) -> int:
+        """Images until the end of the first cycle, for the configuration of the space in which it comes last."""
+        longest = self.plan.settings
+        images = self._first_cycle(longest)
+        for name, range_ in self.plan.space.items():
+            for end in range_.ends():
+                other = read_config(type(longest), write_config(longest) | {name: end})
+                if self._first_cycle(other) > images:
+                    longest, images = other, self._first_cycle(other)
+        return images
+
+    def _first_cycle(self, config: MethodConfig) -> int:
+        """Images until the end of the first cycle: the whole budget if it does not end within, 0 if there is none."""
+        method = find_method(self.plan.name)
+        sizes: list[int] = []
+        while sum(sizes) <= self.sweep.images:
+            sizes.append(method.epoch_images(config, self.draws.num_labelled, self.draws.num_unlabelled, len(sizes)))
+            if method.cycle_ends(config, len(sizes)):
+                return sum(sizes)
+        return self.sweep.images if len(set(sizes)) > 1 else 0
+
+
+def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:
+    """The studies, each with as many trials as its plan and an even share of the maximum allow."""
+    left = sum(study.plan.trials for study in studies) if max_trials is None else max_trials
+    given = [0] * len(studies)
+    while left and any(count < study.plan.trials for count, study in zip(given, studies, strict=True)):
+        for position, study in enumerate(studies):
+            if left and given[position] < study.plan.trials:
+                given[position] += 1
+                left -= 1
+    return [replace(study, plan=replace(study.plan, trials=count)) for study, count in zip(studies, given, strict=True)]

@@ -1,9 +1,9 @@
 """A sweep file becomes a `Sweep`, strictly: every mistake is named before anything runs."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,33 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
-from sparse_search.sweep import MethodPlan, Study, Sweep
+from sparse_search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
+from sparse_search.sweep import FRESH_BLOCK, Draws, MethodPlan, Study, Sweep
 from trainables.core.evaluate import SELECTIONS
 from trainables.core.method import find_method
 from trainables.core.trial import PRECISIONS
 from trainables.data.splits import VALIDATION_MODES
 
 OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "auroc")
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "halving", "none")
+SPLIT_POLICIES = ("shared", "fresh")
 CHOICES = {
     "objective": OBJECTIVES,
     "precision": PRECISIONS,
-    "pruner": PRUNERS,
-    "sampler": SAMPLERS,
     "selection": tuple(SELECTIONS),
+    "split_policy": SPLIT_POLICIES,
     "validation": VALIDATION_MODES,
 }
 MINIMA = {
-    "image_size": 8, "epochs": 1, "evaluate_every": 1, "seed": 0, "accumulate": 1, "cpus_per_trial": 1,
-    "gpus_per_trial": 0, "workers": 1, "retries": 0,
+    "image_size": 8, "images": 1, "evaluate_every": 1, "seed": 0, "accumulate": 1, "cpus_per_trial": 1, "workers": 1,
+    "retries": 0, "confirm": 0, "confirm_label_sets": 1, "max_trials": 1,
 }  # fmt: skip
+"""The least legal value of each whole number."""
+
+POSITIVE = ("memory_per_trial", "max_hours", "max_memory", "max_seconds_per_image")
+"""Numbers above 0."""
+
+EVALUATIONS = 27
+"""Of a full run, unless the sweep says how often: one for the lowest rung."""
 
 
 def load_sweep(path: Path) -> Sweep:
@@ -63,8 +69,13 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     plain = dict(values) | {"name": str(values["name"])}
     plain["datasets"] = _items("datasets", values["datasets"], str)
     plain["shots"] = _items("shots", values["shots"], int)
-    plain["label_sets"] = _items("label_sets", values.get("label_sets", [0]), int)
+    plain["label_sets"] = _items("label_sets", values.get("label_sets", Sweep.label_sets), int)
+    plain["warm_start"] = _items("warm_start", values["warm_start"], str) if values.get("warm_start") else ()
+    plain["sampler"] = read_sampler(values["sampler"]) if "sampler" in values else Sweep.sampler
+    plain["pruner"] = read_pruner(values["pruner"]) if "pruner" in values else _pruner_beside(plain["sampler"])
     _check_scalars(plain)
+    plain.setdefault("evaluate_every", ceil(plain.get("images", Sweep.images) / EVALUATIONS))
+    _check_together(plain)
     image_size = plain.get("image_size", Sweep.image_size)
     if not isinstance(values["methods"], Mapping):
         raise ConfigError("'methods' must be a mapping of method name to its plan")
@@ -73,8 +84,24 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     )
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
-        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), content_hash="").trial(plan.settings, {})
+        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), draws=Draws("", 1, 0)).trial(plan.settings, 0)
     return sweep
+
+
+def _pruner_beside(sampler: SamplerChoice) -> PrunerChoice:
+    """The pruner of a sweep that names none: two objectives cannot be pruned."""
+    return Sweep.pruner if num_objectives(sampler) == 1 else read_pruner("none")
+
+
+def _check_together(plain: Mapping[str, Any]) -> None:
+    """Values that are legal alone but not beside each other."""
+    if num_objectives(plain["sampler"]) > 1 and plain["pruner"].name != "none":
+        raise ConfigError(f"sampler {plain['sampler'].name} has two objectives and cannot be pruned: use pruner: none")
+    most = max(plain["label_sets"]) + plain.get("confirm_label_sets", Sweep.confirm_label_sets)
+    if plain.get("split_policy") == "fresh" and most >= FRESH_BLOCK:
+        raise ConfigError(f"label_sets: with split_policy fresh they must stay below {FRESH_BLOCK}")
+    if plain["name"] in plain["warm_start"]:
+        raise ConfigError(f"warm_start: '{plain['name']}' is this sweep itself; name earlier ones")
 
 
 @dataclass(frozen=True)
@@ -149,14 +176,17 @@ def _check_scalars(plain: Mapping[str, Any]) -> None:
         if name in plain and plain[name] not in options:
             raise ConfigError(f"{name} '{plain[name]}' is unknown{suggestion(str(plain[name]), options)}")
     for name, low in MINIMA.items():
-        value = plain.get(name)
-        kinds = (int, float) if name == "gpus_per_trial" else (int,)
-        if name in plain and (type(value) not in kinds or value < low):  # type: ignore[operator]
-            raise ConfigError(f"{name}: {value!r} is impossible, expected a number from {low}")
+        if name in plain and (type(plain[name]) is not int or plain[name] < low):
+            raise ConfigError(f"{name}: {plain[name]!r} is impossible, expected a whole number from {low}")
+    for name in (*POSITIVE, "gpus_per_trial"):
+        value = plain.get(name, 1)
+        if type(value) not in (int, float) or not isfinite(value) or value < 0 or (value == 0 and name in POSITIVE):
+            above = "above" if name in POSITIVE else "from"
+            raise ConfigError(f"{name}: {value!r} is impossible, expected a number {above} 0")
     if type(plain.get("compile", False)) is not bool:
         raise ConfigError(f"compile: {plain['compile']!r} is impossible, expected true or false")
     gpus = plain.get("gpus_per_trial", 0)
-    if not math.isfinite(gpus) or (gpus > 1 and gpus != int(gpus)):
+    if gpus > 1 and gpus != int(gpus):
         raise ConfigError(f"gpus_per_trial: {gpus} is impossible, expected a fraction up to 1 or a whole number")
 
 

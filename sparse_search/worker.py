@@ -1,7 +1,7 @@
 """What runs inside a Ray trial, and the only module that does.
 
-A trial trains its runs one after the other and reports after every evaluation. Whatever happens inside is an
-outcome that is reported; only the death of the process reaches Tune as an error.
+A trial climbs its rungs: at each it trains as many of its runs as far as the rung says, and reports. Whatever happens
+inside is an outcome that is reported; only the death of the process reaches Tune as an error.
 """
 
 import json
@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -26,6 +27,8 @@ from torch import Tensor
 
 from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
+from search_spaces.core.ranges import inactive_fields
+from sparse_search.sweep import Rung
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Task, Validation
 from trainables.core.train import DivergedError, Progress
@@ -48,7 +51,15 @@ class Job:
     study: str
     number: int
     start: str
+    label_sets: str
+    """What a record says of the trial's label sets."""
+
     objective: str
+    rungs: Sequence[Rung]
+    known: Mapping[str, Mapping[str, Any]]
+    """Scores by predictor of the runs that need no training, by name."""
+
+    gpus: float
     checkpoints: str
     data_root: str | None
 
@@ -59,7 +70,8 @@ class Job:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The job that `to_json` wrote."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**values | {"rungs": [Rung(*rung) for rung in values["rungs"]]})
 
 
 def run_trial(config: dict[str, str]) -> None:
@@ -68,8 +80,8 @@ def run_trial(config: dict[str, str]) -> None:
     outcome: dict[str, Any] = {}
     try:
         trained = _Training(Job.from_json(config["job"]))
-        for value in trained.evaluations():
-            tune.report(trained.report(value))
+        for report in trained.rungs():
+            tune.report(report)
         if collapse := trained.collapse():
             outcome = {"outcome": "collapsed", "reason": collapse, VALUE: 0.0}
     except (DivergedError, torch.OutOfMemoryError) as why:
@@ -78,7 +90,10 @@ def run_trial(config: dict[str, str]) -> None:
         outcome = {"outcome": "failed", "reason": str(why), VALUE: 0.0}
     except Exception:  # the boundary: a failure becomes a failed row with its traceback
         outcome = {"outcome": "failed", "reason": traceback.format_exc(), VALUE: 0.0, "retry": True}
-    tune.report((trained.report(trained.value, final=True) if trained else _NOTHING) | outcome)
+    finally:
+        if trained:
+            trained.close()
+    tune.report((trained.report(final=True) if trained else _NOTHING) | outcome)
 
 
 _NOTHING: dict[str, Any] = {
@@ -87,82 +102,110 @@ _NOTHING: dict[str, Any] = {
 """Every key of a report: Tune insists on the same set each time."""
 
 
+@dataclass
+class _AtWork:
+    """A run in training, and where it stands."""
+
+    run: Run
+    identity: dict[str, Any]
+    progress: Generator[Progress]
+    evaluations: list[Progress] = field(default_factory=list)
+    wall_seconds: float = 0.0
+
+
 class _Training:
-    """A trial at work: the run it is at, and the objective as it stands."""
+    """A trial at work: its runs, each trained as far as the rung asks, with the networks of one in memory."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.trial = Trial.from_dict(job.trial)
-        self.value = 0.0
+        self._value = 0.0
         self._step = 0
-        self._record: dict[str, Any] = {}
-        self._collapses: list[str] = []
-        if self.trial.device == "gpu":
-            torch.cuda.reset_peak_memory_stats()
+        self._main = self.trial.find_method().predictors[0]
+        self._values = {name: selected[self._main][job.objective] or 0.0 for name, selected in job.known.items()}
+        self._collapses = dict.fromkeys(job.known, "")
+        self._at_work: _AtWork | None = None
+        self._changed: dict[str, _AtWork] = {}
+        _reset_peak_memory(self.trial.device)
 
-    def evaluations(self) -> Iterator[float]:
-        """Trains every run; yields the mean objective at every evaluation but the last, which is the result."""
-        finished: list[float] = []
-        runs = self.trial.runs()
-        for position, run in enumerate(runs):
-            trial, started = self.trial, time.perf_counter()
-            task, hidden_labels_M = _images(
-                trial.dataset, trial.shots, run.label_set, trial.validation, self.job.data_root, run.fold
-            )
-            identity = self._identity(run, task)
-            self._record = identity | self._measured(started, [])
-            folder = Path(self.job.checkpoints, f"{run.label_set}-{run.fold}")
-            for progress in run.train(task, checkpoints=Checkpoints(folder), hidden_labels_M=hidden_labels_M):
-                if not progress.scores:
-                    continue
-                self._step = position * trial.epochs + progress.stands_for
-                self._record = identity | self._measured(started, [progress])
-                self.value = fmean([*finished, self._objective(progress)])
-                if progress.stands_for == trial.epochs:
-                    finished.append(self._objective(progress))
-                    self._collapses.append(progress.collapse)
-                if len(finished) < len(runs):  # what a checkpoint replays is reported again: the driver may be new
-                    yield self.value
+    def rungs(self) -> Iterator[dict[str, Any]]:
+        """Trains rung by rung; a report for each but the last, which is the result."""
+        *lower, end = self.job.rungs
+        for rung in lower:
+            self._climb(rung)
+            yield self.report()
+        self._climb(end)
 
     def collapse(self) -> str:
         """Why the objective says nothing: at its end every run names one class for all images; else empty."""
-        if self.job.objective not in OF_NAMED_CLASSES or not all(self._collapses):
+        if self.job.objective not in OF_NAMED_CLASSES or not all(self._collapses.values()):
             return ""
-        return "; ".join(dict.fromkeys(self._collapses))
+        return "; ".join(dict.fromkeys(self._collapses.values()))
 
-    def report(self, value: float, *, final: bool = False) -> dict[str, Any]:
-        """What Tune is told: the objective, and of the record what is new."""
-        records = json.dumps([self._record] if self._record else [])
-        return _NOTHING | {VALUE: value, "step": self._step, "final": final, "records": records}
+    def report(self, *, final: bool = False) -> dict[str, Any]:
+        """What Tune is told: the objective, and the records that changed since the last report."""
+        records = [self._record(at_work) for at_work in self._changed.values()]
+        self._changed.clear()
+        return _NOTHING | {VALUE: self._value, "step": self._step, "final": final, "records": json.dumps(records)}
 
-    def _objective(self, progress: Progress) -> float:
-        main = self.trial.find_method().predictors[0]
-        return progress.selected[main].metric(self.job.objective) or 0.0
+    def close(self) -> None:
+        """Ends the run at work; its networks leave memory."""
+        if self._at_work:
+            self._at_work.progress.close()
+        self._at_work = None
+
+    def _climb(self, rung: Rung) -> None:
+        label_sets = self.trial.label_sets[: rung.num_label_sets]
+        runs = [run for run in self.trial.runs() if run.label_set in label_sets]
+        begun = self._at_work.run if self._at_work else None
+        for run in sorted(runs, key=lambda run: run != begun):  # first the one whose networks are in memory
+            if run.name not in self.job.known:
+                self._train(run, rung.images)
+        self._step, self._value = rung.step, fmean(self._values[run.name] for run in runs)
+
+    def _train(self, run: Run, images: int) -> None:
+        """Trains a run until its evaluation for so many images of its budget; one begun before goes on from there."""
+        if self._at_work is None or self._at_work.run != run:
+            self.close()
+            self._at_work = self._begin(run)
+        at_work = self._changed[run.name] = self._at_work
+        resumed = time.perf_counter()
+        for progress in at_work.progress:
+            if progress.scores:
+                at_work.evaluations.append(progress)
+                self._values[run.name] = progress.selected[self._main].metric(self.job.objective) or 0.0
+                self._collapses[run.name] = progress.collapse
+            at_work.wall_seconds += time.perf_counter() - resumed
+            resumed = time.perf_counter()
+            if progress.stands_for >= images:
+                break
+
+    def _begin(self, run: Run) -> _AtWork:
+        trial, root = self.trial, self.job.data_root
+        task, hidden_labels_M = _images(trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
+        checkpoints = Checkpoints(Path(self.job.checkpoints, run.name))
+        progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M)
+        return _AtWork(run, self._identity(run, task), progress)
 
     def _identity(self, run: Run, task: Task) -> dict[str, Any]:
         """What of a record is known before training."""
         trial, job = self.trial, self.job
         run_id = run.run_id(task.provenance.content_hash)
         same = (
-            "method", "epochs", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads",
+            "method", "images", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads",
         )  # fmt: skip
         return (
             asdict(task.provenance)
             | {name: getattr(trial, name) for name in same}
+            | {name: getattr(job, name) for name in ("sweep", "study", "number", "start", "label_sets")}
             | {
-                "record_id": short_hash(
-                    {"run_id": run_id, "study": job.study, "number": job.number, "sweep": job.sweep}
-                ),
+                "record_id": record_id(run_id, job.study, job.number, job.sweep),
                 "run_id": run_id,
                 "trial_id": trial.trial_id,
                 "num_runs": len(trial.runs()),
-                "label_sets": ", ".join(map(str, sorted(trial.label_sets))),
-                "sweep": job.sweep,
-                "study": job.study,
-                "number": job.number,
-                "start": job.start,
                 "predictors": list(trial.find_method().predictors),
                 "config": write_config(trial.config),
+                "inactive": ", ".join(inactive_fields(type(trial.config), write_config(trial.config))),
                 "dataset": task.dataset,
                 "source": trial.dataset,
                 "protocol": PROTOCOL,
@@ -173,23 +216,30 @@ class _Training:
             }
         )
 
-    def _measured(self, started: float, progress: list[Progress]) -> dict[str, Any]:
-        """What of a record changes while training."""
-        return {
-            "wall_seconds": time.perf_counter() - started,
+    def _record(self, at_work: _AtWork) -> dict[str, Any]:
+        """The record of a run as it stands."""
+        return at_work.identity | {
+            "wall_seconds": at_work.wall_seconds,
+            "gpu_seconds": at_work.wall_seconds * self.job.gpus,
             "peak_memory_bytes": _peak_memory_bytes(self.trial.device),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "curve": [
                 {
                     "epoch": point.epoch,
+                    "images": point.images,
                     "seconds": point.train_seconds,
                     "losses": [dict(entry) for entry in point.log],
                     "scores": {name: scores.as_dict() for name, scores in point.scores.items()},
                     "selected": {name: scores.as_dict() for name, scores in point.selected.items()},
                 }
-                for point in progress
+                for point in at_work.evaluations
             ],
         }
+
+
+def record_id(run_id: str, study: str, number: int, sweep: str) -> str:
+    """The name of the record of a run of a trial, until it is known how the trial ended."""
+    return short_hash({"run_id": run_id, "study": study, "number": number, "sweep": sweep})
 
 
 @lru_cache(maxsize=2)
@@ -201,10 +251,21 @@ def _images(
     return few_shot_task(*asked), hidden_labels(*asked)
 
 
+def _reset_peak_memory(device: str) -> None:
+    """Begins to measure anew: one process serves many trials."""
+    if device == "gpu":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # not everywhere allowed: then it is the peak of the process so far
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def _peak_memory_bytes(device: str) -> int:
-    """Of this trial on a GPU; of this process so far on a CPU."""
+    """Of this trial: on a GPU what its tensors took, on a CPU the whole process."""
     if device == "gpu":
         return torch.cuda.max_memory_allocated()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

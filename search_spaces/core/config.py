@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
 from types import UnionType
 from typing import (
@@ -24,6 +25,7 @@ from typing import (
 )
 
 from search_spaces.core.errors import ConfigError, suggestion
+from search_spaces.core.ranges import Range, conditions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class MethodConfig:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_defaults(cls)
+        _check_conditions(cls)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -127,7 +130,21 @@ def _check_defaults(config_type: type[MethodConfig]) -> None:
     hints = get_type_hints(config_type, include_extras=True)
     for name, hint in hints.items():
         for extra in getattr(hint, "__metadata__", ()):
-            if name in vars(config_type) and vars(config_type)[name] not in extra:
+            if isinstance(extra, Range) and name in vars(config_type) and vars(config_type)[name] not in extra:
                 raise TypeError(
                     f"{config_type.__name__}.{name}: default {vars(config_type)[name]!r} is outside {extra}"
                 )
+
+
+def _check_conditions(config_type: type[MethodConfig]) -> None:
+    """A condition on an unknown field, or in a circle, is a mistake of ours too."""
+    hints, conditions = get_type_hints(config_type), conditions_of(config_type)
+    parents = {name: [when.name for when in whens] for name, whens in conditions.items()}
+    for name, known in parents.items():
+        for parent in known:
+            if parent not in hints:
+                raise TypeError(f"{config_type.__name__}.{name}: condition on an unknown field '{parent}'")
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as problem:
+        raise TypeError(f"{config_type.__name__}: conditions in a circle: {' → '.join(problem.args[1])}") from problem

@@ -1,12 +1,12 @@
 """Search ranges: frozen values that say where a search may look.
 
 A range *directs the search*; what is *legal* is wider and belongs to the configuration class (its types
-and its `__post_init__`). Both ends of a range are included.
+and its `__post_init__`). Both ends of a range are included. Conditions beside a range say when the field matters.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from search_spaces.core.errors import ConfigError, suggestion
@@ -82,8 +82,35 @@ class Choice:
         return self.options
 
 
+@dataclass(frozen=True, slots=True)
+class When:
+    """A condition beside a range: the field has no effect unless another one is above, or equal to, a value.
+
+    Several conditions must all hold. The other field need not be searched.
+    """
+
+    name: str
+    _: KW_ONLY
+    above: float | None = None
+    equals: Scalar | None = None
+
+    def __post_init__(self) -> None:
+        if (self.above is None) == (self.equals is None):
+            raise TypeError(f"a condition on '{self.name}' needs either 'above' or 'equals'")
+
+    def __str__(self) -> str:
+        if self.above is not None:
+            return f"{self.name} > {self.above:g}"
+        return f"{self.name} = {str(self.equals).lower() if isinstance(self.equals, bool) else self.equals}"
+
+    def holds(self, value: Any) -> bool:
+        """Whether the other field may have that value."""
+        return bool(value == self.equals if self.above is None else value > self.above)
+
+
 Range = Float | Int | Choice
 Space = dict[str, Range]
+Conditions = Mapping[str, tuple[When, ...]]
 
 
 def space_of(config_type: type) -> Space:
@@ -94,6 +121,43 @@ def space_of(config_type: type) -> Space:
         hint = hints[field.name]
         if get_origin(hint) is Annotated:
             (found[field.name],) = (extra for extra in get_args(hint)[1:] if isinstance(extra, Range))
+    return found
+
+
+def conditions_of(config_type: type) -> dict[str, tuple[When, ...]]:
+    """The conditions of every field that has some."""
+    hints = get_type_hints(config_type, include_extras=True)
+    found = {
+        name: tuple(extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, When))
+        for name, hint in hints.items()
+    }
+    return {name: conditions for name, conditions in found.items() if conditions}
+
+
+def has_effect(name: str, values: Mapping[str, Any], conditions: Conditions) -> bool:
+    """Whether a field matters, given the values of all: each of its conditions holds, on a field that matters."""
+    needed = conditions.get(name, ())
+    return all(when.holds(values[when.name]) and has_effect(when.name, values, conditions) for when in needed)
+
+
+def inactive_fields(config_type: type, values: Mapping[str, Any]) -> list[str]:
+    """The searched fields that have no effect in a configuration, given the values of all its fields."""
+    conditions = conditions_of(config_type)
+    return [name for name in space_of(config_type) if not has_effect(name, values, conditions)]
+
+
+def parents_first(space: Space, conditions: Conditions) -> Space:
+    """The same space, each range behind those that its conditions lead to, else in the order given."""
+    found: Space = {}
+
+    def visit(name: str) -> None:
+        for when in conditions.get(name, ()):
+            visit(when.name)
+        if name in space:
+            found.setdefault(name, space[name])
+
+    for name in space:
+        visit(name)
     return found
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from search_spaces.core.config import MethodConfig, canonical_json, read_config, short_hash, write_config
 from search_spaces.core.errors import ConfigError, suggestion
-from search_spaces.core.ranges import Float
+from search_spaces.core.ranges import Float, When
 from search_spaces.sparse import SparseConfig
 
 
@@ -51,6 +51,24 @@ def test_a_default_outside_its_range_fails_at_import():
         @dataclass(frozen=True, kw_only=True)
         class Wrong(MethodConfig):
             lr: Annotated[float, Float(0.1, 1.0)] = 2.0
+
+
+def test_a_condition_on_an_unknown_field_fails_at_import():
+    with pytest.raises(TypeError, match=r"Wrong.lr: condition on an unknown field 'mo'"):
+
+        @dataclass(frozen=True, kw_only=True)
+        class Wrong(MethodConfig):
+            mu: int = 1
+            lr: Annotated[float, Float(0.1, 1.0), When("mo", above=0)] = 0.5
+
+
+def test_conditions_in_a_circle_fail_at_import():
+    with pytest.raises(TypeError, match="Wrong: conditions in a circle: "):
+
+        @dataclass(frozen=True, kw_only=True)
+        class Wrong(MethodConfig):
+            lr: Annotated[float, Float(0.1, 1.0), When("decay", above=0)] = 0.5
+            decay: Annotated[float, Float(0.1, 1.0), When("lr", above=0)] = 0.5
 
 
 def test_canonical_json_has_one_text_per_content():

@@ -13,7 +13,7 @@ import pytest
 
 import search_spaces
 from search_spaces.core.config import MethodConfig, read_config, write_config
-from search_spaces.core.ranges import space_of
+from search_spaces.core.ranges import conditions_of, space_of
 
 
 def config_types() -> list[type[MethodConfig]]:
@@ -47,6 +47,12 @@ def test_every_end_of_every_range_is_legal(config_type):
 def test_presets_are_legal(config_type):
     for name in config_type.presets:
         assert isinstance(config_type.preset(name), config_type)
+
+
+def test_conditions_stand_beside_ranges_and_name_fields(config_type):
+    conditions = conditions_of(config_type)
+    assert set(conditions) <= set(space_of(config_type))
+    assert {when.name for whens in conditions.values() for when in whens} <= set(write_config(config_type()))
 
 
 def test_configurations_are_frozen_and_hashable(config_type):

@@ -1,7 +1,23 @@
+from dataclasses import dataclass
+from typing import Annotated
+
 import pytest
 
+from search_spaces.core.config import MethodConfig, write_config
 from search_spaces.core.errors import ConfigError
-from search_spaces.core.ranges import Choice, Float, Int, narrow, space_of
+from search_spaces.core.ranges import (
+    Choice,
+    Float,
+    Int,
+    When,
+    conditions_of,
+    has_effect,
+    inactive_fields,
+    narrow,
+    parents_first,
+    space_of,
+)
+from search_spaces.sparse import SparseConfig
 from search_spaces.supervised import SupervisedConfig
 
 SPACE = {"lr": Float(1e-4, 1e-2, log=True), "layers": Int(1, 4), "act": Choice("relu", "gelu")}
@@ -72,3 +88,91 @@ def test_space_follows_the_fields():
     space = space_of(SupervisedConfig)
     assert list(space) == ["batch_size", "lr", "beta1", "weight_decay", "dropout", "w_mixup", "mixup_alpha"]
     assert "classifier" not in space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phased(MethodConfig):
+    """Children stand before their parents, one parent is not searched."""
+
+    scope: Annotated[str, Choice("all", "labels"), When("share", above=0.0)] = "all"
+    share: Annotated[float, Float(0.0, 1.0), When("mu", above=0), When("mask", equals=True)] = 0.5
+    lr: Annotated[float, Float(0.1, 1.0)] = 0.5
+    mu: Annotated[int, Choice(0, 1, 5)] = 1
+    mask: bool = True
+
+
+@pytest.mark.parametrize(
+    ("when", "text", "holds", "fails"),
+    [
+        (When("mu", above=0), "mu > 0", [1, 0.1], [0, 0.0, -1]),
+        (When("mask", equals=True), "mask = true", [True], [False]),
+        (When("mask", equals=False), "mask = false", [False], [True]),
+        (When("loss", equals="ce"), "loss = ce", ["ce"], ["bce"]),
+    ],
+)
+def test_conditions(when, text, holds, fails):
+    assert str(when) == text
+    assert all(when.holds(value) is True for value in holds)
+    assert all(when.holds(value) is False for value in fails)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"above": 0, "equals": True}])
+def test_a_condition_says_one_thing(wrong):
+    with pytest.raises(TypeError, match="'mu' needs either"):
+        When("mu", **wrong)
+
+
+def test_conditions_stand_beside_the_range():
+    assert space_of(Phased)["share"] == Float(0.0, 1.0)
+    assert conditions_of(Phased) == {
+        "scope": (When("share", above=0.0),),
+        "share": (When("mu", above=0), When("mask", equals=True)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "inactive"),
+    [
+        ({}, []),
+        ({"share": 0.0}, ["scope"]),
+        ({"mask": False}, ["scope", "share"]),
+        ({"mu": 0}, ["scope", "share"]),
+    ],
+)
+def test_a_field_without_effect_takes_its_children_with_it(changes, inactive):
+    values = write_config(Phased(**changes))
+    assert inactive_fields(Phased, values) == inactive
+    assert not any(has_effect(name, values, conditions_of(Phased)) for name in inactive)
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (["scope", "share", "lr", "mu"], ["mu", "share", "scope", "lr"]),
+        (["scope", "lr", "mu"], ["mu", "scope", "lr"]),
+        (["lr", "mu", "share"], ["lr", "mu", "share"]),
+        (["scope"], ["scope"]),
+    ],
+)
+def test_parents_come_first_and_the_rest_stays(names, ordered):
+    space = narrow(space_of(Phased), names)
+    found = parents_first(space, conditions_of(Phased))
+    assert list(found) == ordered
+    assert found == space
+
+
+@pytest.mark.parametrize(
+    ("config", "inactive"),
+    [
+        (SparseConfig(), []),
+        (
+            SparseConfig.preset("reference"),
+            ["w_mutual", "lambda_kl", "percentile", "ens_blend", "ema_momentum", "mask_scope"],
+        ),
+        (SupervisedConfig(), []),
+        (SupervisedConfig.preset("plain"), ["mixup_alpha"]),
+    ],
+    ids=["sparse", "sparse reference", "supervised", "supervised plain"],
+)
+def test_what_the_presets_leave_without_effect(config, inactive):
+    assert inactive_fields(type(config), write_config(config)) == inactive

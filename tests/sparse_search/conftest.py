@@ -3,6 +3,7 @@
 import pytest
 
 from sparse_search.store import Store
+from sparse_search.sweep import Draws
 from sparse_search.sweep_file import parse_sweep
 from trainables.core.evaluate import Scores
 
@@ -35,6 +36,7 @@ def make_record():
         curve = [
             {
                 "epoch": e,
+                "images": 20 * e,
                 "seconds": 1.5 * e,
                 "losses": [{"epoch": e, "loss": 1.0 / e}],
                 "scores": {method: scores(confusion)},
@@ -53,6 +55,7 @@ def make_record():
             "method": method,
             "predictors": [method],
             "config": {"image_size": 32, "lr": lr, "classifier": "test_resnet", "pretrained": ""},
+            "inactive": "",
             "dataset": "digits",
             "source": "digits",
             "content_hash": "c0ffee",
@@ -67,8 +70,8 @@ def make_record():
             "label_budget": 20,
             "status": status,
             "reason": "",
-            "epochs": 10,
-            "evaluate_every": 5,
+            "images": 200,
+            "evaluate_every": 100,
             "selection": "last",
             "seed": 0,
             "precision": "no",
@@ -78,6 +81,7 @@ def make_record():
             "processor": "cpu",
             "protocol": 1,
             "wall_seconds": 20.0,
+            "gpu_seconds": 0.0,
             "peak_memory_bytes": 1000,
             "device": "cpu",
             "host": "here",
@@ -101,8 +105,11 @@ TINY = {
     "datasets": ["digits"],
     "shots": [2],
     "image_size": 16,
-    "epochs": 4,
-    "evaluate_every": 2,
+    "images": 80,
+    "evaluate_every": 40,
+    "label_sets": [0],
+    "confirm": 0,
+    "pruner": "median",
     "methods": {
         "supervised": {
             "trials": 5,
@@ -112,6 +119,14 @@ TINY = {
         "constant": {},
     },
 }
+
+
+def studies_of(sweep, content_hash="a", num_unlabelled=400):
+    """The studies of a sweep on data of which only this is known."""
+    cells = [(dataset, shots) for dataset in sweep.datasets for shots in sweep.shots]
+    return sweep.studies(
+        {(dataset, shots): Draws(content_hash, 10 * shots, num_unlabelled) for dataset, shots in cells}
+    )
 
 
 @pytest.fixture

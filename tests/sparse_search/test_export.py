@@ -41,7 +41,7 @@ def test_the_file_is_a_trial_with_evidence(filled, tmp_path):
     assert read == values
     evidence = read.pop("evidence")
     trial = Trial.from_dict(read)
-    assert (trial.config.lr, trial.label_sets, trial.epochs) == (2e-3, (0, 1), 10)
+    assert (trial.config.lr, trial.label_sets, trial.images) == (2e-3, (0, 1), 200)
     assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
     assert evidence["scored_on"].startswith(
         "validation, mean of the last evaluations (3 at most), mean over label sets"

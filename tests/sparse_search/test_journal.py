@@ -3,7 +3,7 @@ from optuna.trial import TrialState
 
 from sparse_search.journal import StudyJournal, mend_journal, open_journal
 
-from .conftest import TINY
+from .conftest import TINY, studies_of
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def begin(tmp_path, tiny):
     """A maker of the first study's journal; another call is another driver on the same file."""
 
     def make(**changes):
-        study = tiny(**changes).studies({"digits": "a"})[0]
+        study = studies_of(tiny(**changes))[0]
         journal = StudyJournal(study, open_journal(tmp_path / "journal.log"))
         journal.propose_starts()
         return journal
@@ -86,7 +86,7 @@ def test_a_failure_is_tried_again_with_the_same_values_up_to_retries(begin):
             assert journal.status().num_open == 3
             trial, again = journal.ask()
             assert again == planned
-            assert trial.user_attrs["checkpoints"] == first.number
+            assert trial.user_attrs["original"] == first.number
     assert journal.status().failed == 1
     assert journal.status().num_open == 2
     assert journal.failures() == [f"{journal.study.title}, trial {trial.number}: worker died"]
@@ -122,7 +122,7 @@ def test_known_values_are_not_trained_again(begin):
 
 def test_a_restarted_driver_asks_what_it_would_have_asked(tmp_path, tiny):
     def params(folder, restarts):
-        study = tiny().studies({"digits": "a"})[0]
+        study = studies_of(tiny())[0]
         asked = []
         journal = StudyJournal(study, open_journal(tmp_path / folder / "journal.log"))
         for position in range(6):

@@ -5,8 +5,9 @@ import signal
 import pytest
 from rich.console import Console
 
+from sparse_search.cost import Clock, OutOfTimeError
 from sparse_search.journal import StudyStatus
-from sparse_search.progress import Display, status_table
+from sparse_search.progress import Display, status_table, watch_status
 
 
 class Journal:
@@ -22,11 +23,16 @@ def console():
     return Console(file=io.StringIO(), width=120, force_terminal=False)
 
 
+@pytest.fixture
+def clock(tmp_path):
+    return Clock(tmp_path / "clock.json")
+
+
 STATUS = StudyStatus("sparse · digits · 5 shots", planned=10, complete=3, pruned=2, running=1, best=0.81234)
 
 
-def test_a_line_when_a_trial_ends(console):
-    with Display([Journal(STATUS)], console) as display:
+def test_a_line_when_a_trial_ends(console, clock):
+    with Display([Journal(STATUS)], console, clock) as display:
         display.on_trial_complete(0, [], None)
     line = console.file.getvalue()
     assert "5/10 trials" in line
@@ -44,15 +50,32 @@ def test_the_table_shows_every_count(console):
 def test_only_counts_that_occur_have_a_column(console):
     console.print(status_table([STATUS, StudyStatus("supervised", planned=3, collapsed=2)]))
     header = console.file.getvalue().splitlines()[1]
-    expected = ["study", "done", "pruned", "collapsed", "running", "best"]
-    assert [word for word in header.split() if word.isalpha()] == expected
+    expected = ["study", "done", "pruned", "collapsed", "running", "best", "95 %", "s / trial"]
+    assert [word.strip() for word in header.strip("┃ ").split("┃")] == expected
 
 
-def test_ctrl_c_is_not_lost_when_somebody_swallows_it(console):
+def test_ctrl_c_is_not_lost_when_somebody_swallows_it(console, clock):
     before = signal.getsignal(signal.SIGINT)
-    with Display([Journal(STATUS)], console) as display:
+    with Display([Journal(STATUS)], console, clock) as display:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             display.on_step_end(0, [])
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_the_clock_ends_a_sweep(console, tmp_path):
+    with (
+        Display([Journal(STATUS)], console, Clock(tmp_path / "clock.json", max_hours=1e-9)) as display,
+        pytest.raises(OutOfTimeError),
+    ):
+        display.on_step_end(0, [])
+
+
+def test_watching_shows_what_changes_until_all_is_over(console):
+    over = StudyStatus("supervised · digits · 5 shots", planned=2, complete=2, best=0.7, interval=[0.61, 0.78])
+    looks = [[STATUS], [STATUS], [over]]
+    watch_status(lambda: looks.pop(0), console, seconds=0)
+    text = console.file.getvalue()
+    assert text.count("sparse · digits · 5 shots") == 1
+    assert "0.61–0.78" in text

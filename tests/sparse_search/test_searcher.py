@@ -10,7 +10,7 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.journal import StudyJournal, open_journal
 from sparse_search.searcher import MOST_FAILURES_IN_A_ROW, JournalPruner, JournalSearcher
 
-from .conftest import TINY
+from .conftest import TINY, studies_of
 
 
 @pytest.fixture
@@ -19,17 +19,19 @@ def begin(tmp_path, tiny, store):
 
     def make(**changes):
         storage = open_journal(tmp_path / "journal.log")
-        journals = [StudyJournal(study, storage) for study in tiny(**changes).studies({"digits": "a"})]
-        for journal in journals:
+        studies = studies_of(tiny(**changes))
+        searches = [StudyJournal(study, storage) for study in studies]
+        confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
+        for journal in searches:
             journal.propose_starts()
-        return JournalSearcher(journals, store, checkpoints=tmp_path / "checkpoints", data_root=None)
+        return JournalSearcher(searches, confirmations, store, checkpoints=tmp_path / "checkpoints", data_root=None)
 
     return make
 
 
-def report(make_record, number=0, value=0.5, step=4, epoch=10, **changes):
-    record = make_record(number)
-    record["curve"] = [point for point in record["curve"] if point["epoch"] == epoch]
+def report(make_record, number=0, value=0.5, step=4, epoch=10, method="supervised", **changes):
+    record = make_record(number, method=method)
+    record["curve"] = [point for point in record["curve"] if point["epoch"] <= epoch]
     plain = {"value": value, "step": step, "final": True, "outcome": "", "reason": "", "retry": False}
     return plain | {"records": json.dumps([record])} | changes
 
@@ -42,10 +44,10 @@ def test_studies_are_served_in_turn_and_the_end_is_told(begin, make_record):
         jobs[f"t{number}"] = json.loads(config["job"])["study"]
     assert searcher.suggest("more") is None  # a running one could still fail and come back
     assert len({*list(jobs.values())[:2]}) == 2
-    for number, trial_id in enumerate(jobs):
-        searcher.on_trial_complete(trial_id, report(make_record, number))
+    for number, (trial_id, study) in enumerate(jobs.items()):
+        searcher.on_trial_complete(trial_id, report(make_record, number, method=study.split()[0]))
     assert searcher.suggest("more") == Searcher.FINISHED
-    assert [journal.status().complete for journal in searcher.journals] == [5, 1]
+    assert [journal.status().complete for journal in searcher.journals] == [5, 1, 0, 0]
 
 
 def test_a_new_driver_first_takes_up_what_was_running(begin):
@@ -57,10 +59,10 @@ def test_a_new_driver_first_takes_up_what_was_running(begin):
     assert sorted(again, key=key) == sorted(jobs, key=key)
 
 
-def test_reports_add_up_to_one_record(begin, make_record, store):
+def test_what_is_reported_again_changes_nothing(begin, make_record, store):
     searcher = begin()
     searcher.suggest("t")
-    early = report(make_record, step=2, epoch=5, final=False)
+    early = report(make_record, step=1, epoch=5, final=False)
     pruner = JournalPruner(searcher)
 
     class Trial:
@@ -68,9 +70,17 @@ def test_reports_add_up_to_one_record(begin, make_record, store):
 
     assert pruner.on_trial_result(None, Trial(), early) == TrialScheduler.CONTINUE
     assert pruner.on_trial_result(None, Trial(), early) == TrialScheduler.CONTINUE  # a replay
+    assert pruner.on_trial_result(None, Trial(), {"other": 1}) == TrialScheduler.CONTINUE  # without the value
     searcher.on_trial_complete("t", report(make_record))
     assert store.curves()["epoch"].to_pylist() == [5, 10]
     assert store.runs()["status"].to_pylist() == ["complete"]
+
+
+def test_a_trial_that_ends_without_a_value_is_tried_again(begin, make_record):
+    searcher = begin()
+    searcher.suggest("t")
+    searcher.on_trial_complete("t", {"other": 1})
+    assert searcher.journals[0].status().num_open == 5
 
 
 def test_a_disk_that_refuses_ends_the_sweep_and_loses_nothing(begin, make_record, store, monkeypatch):
@@ -89,7 +99,7 @@ def test_a_disk_that_refuses_ends_the_sweep_and_loses_nothing(begin, make_record
     assert searcher.should_stop("t1", report(make_record, final=False))
     searcher.on_trial_complete("t1", report(make_record))
     assert searcher.suggest("t2") == Searcher.FINISHED
-    assert [journal.status().running for journal in searcher.journals] == [1, 1]
+    assert [journal.status().running for journal in searcher.journals] == [1, 1, 0, 0]
     again = begin()
     again.suggest("u0")
     again.on_trial_complete("u0", report(make_record))
@@ -117,7 +127,7 @@ def test_what_an_outcome_becomes(begin, make_record, store):
     ]
     for number, result in enumerate(outcomes):
         while json.loads(searcher.suggest(f"t{number}")["job"])["trial"]["method"] == "constant":
-            searcher.on_trial_complete(f"t{number}", report(make_record, 9))
+            searcher.on_trial_complete(f"t{number}", report(make_record, 9, method="constant"))
         searcher.on_trial_complete(f"t{number}", result)
     status = searcher.journals[0].status()
     assert (status.diverged, status.failed, status.pruned, status.collapsed) == (1, 1, 1, 1)
@@ -127,4 +137,4 @@ def test_what_an_outcome_becomes(begin, make_record, store):
     assert "Traceback" in rows["failed"]["reason"]
     assert rows["collapsed"]["reason"] == "names class 1 for all 10 validation images"
     assert rows["collapsed"]["balanced_accuracy"] == pytest.approx(0.7)  # kept, only not ranked
-    assert len(store.curves()) == 5  # an early stop has one evaluation here, and so has every other
+    assert len(store.curves()) == 10

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Float
 from sparse_search.sweep_file import load_sweep, parse_sweep
 
-from .conftest import TINY
+from .conftest import TINY, studies_of
 
 
 def with_method(body, name="sparse"):
@@ -13,7 +15,7 @@ def with_method(body, name="sparse"):
 
 def test_studies_are_method_by_dataset_by_shots(tiny):
     sweep = tiny(datasets=["digits", "pathmnist"], shots=[5, 10])
-    studies = sweep.studies({"digits": "a", "pathmnist": "b"})
+    studies = studies_of(sweep)
     assert len(studies) == 2 * 2 * 2
     assert len({study.name for study in studies}) == 8
 
@@ -46,35 +48,36 @@ def test_presets_come_first_with_settings_on_top_and_equal_ones_once():
 
 
 def test_a_searched_trial_stands_on_the_settings(tiny):
-    study = tiny().studies({"digits": "a"})[0]
-    trial = study.trial(study.plan.settings, {"lr": 2e-3})
-    assert (trial.config.lr, trial.config.classifier, trial.epochs) == (2e-3, "test_resnet", 4)
+    study = studies_of(tiny())[0]
+    trial = study.trial(replace(study.plan.settings, lr=2e-3), 0)
+    assert (trial.config.lr, trial.config.classifier, trial.images) == (2e-3, "test_resnet", 80)
 
 
 def test_a_trial_is_trained_and_scored_as_the_sweep_says(tiny):
-    study = tiny(selection="mean3", accumulate=4, compile=True).studies({"digits": "a"})[0]
-    trial = study.trial(study.plan.settings, {})
+    study = studies_of(tiny(selection="mean3", accumulate=4, compile=True))[0]
+    trial = study.trial(study.plan.settings, 0)
     assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"epochs": 5}, {"label_sets": [1]}, {"objective": "auroc"}, {"seed": 1}, {"image_size": 32},
+        {"images": 81}, {"label_sets": [1]}, {"split_policy": "fresh"}, {"sampler": "nsga2", "pruner": "none"},
+        {"objective": "auroc"}, {"seed": 1}, {"image_size": 32},
         {"precision": "bf16"}, {"validation": "official"}, {"selection": "mean3"}, {"accumulate": 2}, {"compile": True},
         {"methods": {"supervised": TINY["methods"]["supervised"] | {"search": ["lr"]}}},
     ],
 )  # fmt: skip
 def test_another_protocol_is_another_study(tiny, change):
-    assert tiny(**change).studies({"digits": "a"})[0].name != tiny().studies({"digits": "a"})[0].name
+    assert studies_of(tiny(**change))[0].name != studies_of(tiny())[0].name
 
 
 def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
-    names = {tiny().studies({"digits": content})[0].name for content in ("a", "b")}
+    names = {studies_of(tiny(), content)[0].name for content in ("a", "b")}
     assert len(names) == 2
     more = {"supervised": TINY["methods"]["supervised"] | {"trials": 50}}
-    same = tiny(methods=more, pruner="none", workers=1, name="other", sampler="random")
-    assert same.studies({"digits": "a"})[0].name in names
+    same = tiny(methods=more, pruner="halving", workers=1, name="other", sampler="random")
+    assert studies_of(same)[0].name in names
 
 
 @pytest.mark.parametrize(
@@ -85,8 +88,9 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
         (TINY | {"datasets": []}, "needs 'datasets'"),
         (TINY | {"shots": [0]}, "shots: 0 is impossible"),
         (TINY | {"shots": [5, 5]}, "different whole numbers"),
-        (TINY | {"epochs": 0}, "epochs: 0 is impossible"),
-        (TINY | {"epochs": "ten"}, "epochs: 'ten' is impossible"),
+        (TINY | {"images": 0}, "images: 0 is impossible"),
+        (TINY | {"images": "ten"}, "images: 'ten' is impossible"),
+        (TINY | {"epochs": 5}, "a sweep has no 'epochs'"),
         (TINY | {"gpus_per_trial": 1.5}, "gpus_per_trial: 1.5 is impossible"),
         (TINY | {"sampler": "tpee"}, "sampler 'tpee' is unknown; did you mean 'tpe'"),
         (TINY | {"validation": "full"}, "validation 'full' is unknown"),
@@ -94,7 +98,7 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
         (TINY | {"precision": "fp8"}, "precision 'fp8'"),
         (TINY | {"selection": "mean"}, "selection 'mean' is unknown; did you mean 'mean3'"),
         (TINY | {"selection": 3}, "selection '3' is unknown"),
-        (TINY | {"accumulate": 0}, "accumulate: 0 is impossible, expected a number from 1"),
+        (TINY | {"accumulate": 0}, "accumulate: 0 is impossible, expected a whole number from 1"),
         (TINY | {"accumulate": 2.5}, "accumulate: 2.5 is impossible"),
         (TINY | {"compile": "fast"}, "compile: 'fast' is impossible, expected true or false"),
         (TINY | {"compile": 1}, "compile: 1 is impossible"),

@@ -143,8 +143,8 @@ class Method(Generic[C]):
     """Names that `predict` returns; a search optimises the first."""
 
     epoch_images: Callable[[C, int, int, int], int] = _labelled_only
-    """Images seen, labelled and unlabelled, in the epoch after so many: of the configuration, the numbers of labelled and
-    unlabelled images, and the epochs done. At least 1. What a budget counts."""
+    """Images seen, labelled and unlabelled, in the epoch after so many, at least 1: what a budget counts. Given the
+    configuration, the numbers of labelled and unlabelled images, and the epochs done."""
 
     cycle_ends: Callable[[C, int], bool] = _without_cycles
     """Whether a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""

@@ -5,7 +5,7 @@ Shapes: N images, K classes, M unlabelled images.
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,6 @@ from search_spaces.core.errors import ConfigError
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.evaluate import Scores, collapse, score, select
 from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Task
-
 
 LOG_ENTRIES = 16
 """Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
@@ -100,7 +99,7 @@ class Progress:
     """At the last evaluation: why its scores are worthless, if the main predictor names one class for all images."""
 
     log: tuple[Mapping[str, float], ...] = ()
-    """At an evaluation: `epoch` and mean losses of the epochs since the one before it, a few at a time (`LOG_ENTRIES`)."""
+    """At an evaluation: `epoch` and mean losses of the epochs since the one before, `LOG_ENTRIES` entries at most."""
 
     replayed: bool = False
     """Whether this is read from a checkpoint rather than trained now."""
@@ -117,7 +116,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     selection: str = "last",
     hidden_labels_M: Tensor | None = None,
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Trains a method on a task and yields after every epoch, with scores where an evaluation is due.
 
     With `checkpoints` the state is handed over for saving after every evaluation before it is yielded, and a run that
@@ -263,7 +262,7 @@ def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, acce
 
 
 def _thinned(log: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:
-    """The log of some epochs in at most `LOG_ENTRIES` entries: means of those that follow one another."""
+    """The log of some epochs `LOG_ENTRIES` entries at most: means of those that follow one another."""
     size = ceil(len(log) / LOG_ENTRIES) or 1
     return tuple(_mean_entry(log[first : first + size]) for first in range(0, len(log), size))
 

@@ -4,7 +4,7 @@ The same value goes to a cluster worker, into a leaderboard row and into the exp
 `python -m trainables --config FILE` trains exactly it again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from hashlib import sha256
@@ -45,6 +45,11 @@ class Run:
         text = f"{self.trial.seed}/{self.label_set}/{self.fold}"
         return int.from_bytes(sha256(text.encode()).digest()[:4], "big")
 
+    @property
+    def name(self) -> str:
+        """What tells it apart from the other runs of its trial."""
+        return f"{self.label_set}-{self.fold}"
+
     def run_id(self, content_hash: str) -> str:
         """Hash of everything that determines the result, the data included."""
         identity = self.trial.as_dict() | {"label_sets": [self.label_set], "fold": self.fold}
@@ -62,7 +67,7 @@ class Run:
 
     def train(
         self, task: Task, *, checkpoints: Checkpoints | None = None, hidden_labels_M: Tensor | None = None
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress]:
         """Trains it; see `trainables.core.train.train`."""
         trial = self.trial
         torch.set_num_threads(trial.threads)

@@ -1,0 +1,66 @@
+"""Every declared condition is true: where it fails, the field changes nothing, bit for bit.
+
+That each field changes something where its conditions hold is `test_no_dead_knob`, in test_every_method.py.
+"""
+
+from dataclasses import replace
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from search_spaces.core.config import write_config
+from search_spaces.core.ranges import conditions_of, inactive_fields, space_of
+from trainables.core.method import find_method, method_names
+
+from .test_every_method import build, other_values, small, weights
+
+
+def conditions_above(name, field):
+    """The field's own conditions and those of its parents: each is enough to make it inactive."""
+    conditions = conditions_of(find_method(name).config)
+    own = conditions.get(field, ())
+    return [*own, *(when for parent in own for when in conditions_above(name, parent.name))]
+
+
+def cases():
+    return [
+        (name, field, when)
+        for name in method_names()
+        for field in space_of(find_method(name).config)
+        for when in dict.fromkeys(conditions_above(name, field))
+    ]
+
+
+def failing(config, when):
+    """The configuration with a value at which the condition fails."""
+    options = get_args(get_type_hints(type(config))[when.name]) or (False, True)
+    candidates = options if when.above is None else (type(getattr(config, when.name))(when.above),)
+    return replace(config, **{when.name: next(value for value in candidates if not when.holds(value))})
+
+
+@pytest.fixture(scope="module")
+def known():
+    return {}
+
+
+@pytest.mark.parametrize(("name", "field", "when"), cases(), ids=str)
+def test_a_field_has_no_effect_where_its_condition_fails(name, field, when, make_task, known):
+    config = failing(small(name), when)
+    assert field in inactive_fields(type(config), write_config(config))
+    if (name, when) not in known:
+        known[name, when] = trained(name, config, make_task)
+    losses, *tensors = known[name, when]
+    changed = replace(config, **{field: other_values(config, field)[-1]})
+    other_losses, *others = trained(name, changed, make_task)
+    assert losses == other_losses
+    assert all(map(torch.equal, tensors, others))
+
+
+def trained(name, config, make_task):
+    """Losses, state and predictions after two epochs."""
+    task = make_task(num_unlabelled=16)
+    learner = build(name, task, config)
+    epochs = iter(learner.epochs())
+    losses = [dict(next(epochs)) for _ in range(2)]
+    return losses, weights(learner), *learner.predict(task.validation.images_NCHW).values()
