@@ -17,8 +17,10 @@ sweep = parse_sweep(
         "datasets": ["digits"],
         "shots": [5],
         "image_size": 16,
-        "epochs": 10,
-        "evaluate_every": 5,
+        "label_sets": [0, 1],
+        "confirm": 1,
+        "confirm_label_sets": 1,
+        "images": 540,
         "methods": {
             "supervised": {
                 "trials": 3,

@@ -1,7 +1,7 @@
 import pytest
 from optuna.trial import TrialState
 
-from sparse_search.journal import StudyJournal, mend_journal, open_journal
+from sparse_search.journal import Result, StudyJournal, mend_journal, open_journal
 
 from .conftest import TINY, studies_of
 
@@ -256,3 +256,84 @@ def test_checkpoints_are_kept_for_what_may_go_on(begin):
     journal.fail(retried, "worker died", retry=True)
     journal.fail(given_up, "no such file", retry=False)
     assert journal.checkpoints_in_use() == {retried.number, running.number, given_up.number}
+
+
+def test_a_confirmation_proposes_the_best_and_the_default_once(begin, tmp_path):
+    journal = begin(confirm=2)
+    for value in (0.1, 0.3, 0.6, 0.5, 0.4):
+        finish(journal, 1, value)
+    confirmation = StudyJournal(journal.study.confirming(), open_journal(tmp_path / "journal.log"))
+    assert confirmation.status().planned == 0
+    for _ in range(2):
+        confirmation.propose_best_of(journal)
+    assert confirmation.status().planned == 3
+    asked = [confirmation.ask() for _ in range(3)]
+    best = {frozen.number: journal.config_of(frozen) for frozen in journal.best(2)}
+    assert {trial.user_attrs["confirms"]: planned.config for trial, planned in asked} == best
+    assert set(best) == {0, 2, 3}
+    assert all(planned.label_sets == (0, 1, 2, 3, 4) for _, planned in asked)
+    confirmation.fail(asked[0][0], "worker died", retry=True)
+    again, planned = confirmation.ask()
+    assert (again.user_attrs["confirms"], planned) == (asked[0][0].user_attrs["confirms"], asked[0][1])
+
+
+def test_a_retry_has_the_label_sets_of_the_first_attempt(begin):
+    journal = begin(split_policy="fresh")
+    trial, planned = journal.ask()
+    journal.fail(trial, "worker died", retry=True)
+    journal.ask()
+    assert journal.ask()[1] == planned
+
+
+def test_only_settings_with_an_effect_are_searched(begin):
+    body = {"trials": 30, "settings": {"classifier": "test_resnet"}, "search": {"mu": [0, 5], "percentile": None}}
+    journal = begin(methods={"sparse": body | {"presets": []}})
+    seen = set()
+    for _ in range(12):
+        asked = journal.ask()
+        if asked is None:
+            break
+        trial, planned = asked
+        journal.complete(trial, 0.5)
+        assert ("percentile" in trial.params) == (planned.config.mu > 0)
+        seen.add(planned.config.mu)
+    assert seen == {0, 5, 10}  # 10 is the default
+
+
+def test_a_trial_beyond_a_limit_is_infeasible_and_never_the_best(begin):
+    journal = begin(max_memory=1.0, max_seconds_per_image=0.1)
+    (slow, _), (good, _) = journal.ask(), journal.ask()
+    measures = {"peak_memory_bytes": 2e9, "seconds_per_image": 0.05, "train_seconds": 9.0}
+    reason = journal.beyond_limits(measures)
+    assert reason == "peak_memory_bytes 2e+09, at most 1e+09 allowed"
+    journal.complete(slow, 0.9, Result(measures), infeasible=reason)
+    journal.complete(good, 0.5, Result(measures | {"peak_memory_bytes": 1e8}, (0.4, 0.6)))
+    status = journal.status()
+    assert (status.infeasible, status.complete, status.best, status.interval) == (1, 1, 0.5, [0.4, 0.6])
+    assert [frozen.system_attrs["constraints"] for frozen in journal._trials()[:2]] == [
+        pytest.approx([1.0, -0.5]), pytest.approx([-0.9, -0.5]),
+    ]  # fmt: skip
+
+
+def test_two_objectives_weigh_seconds(begin):
+    journal = begin(sampler="nsga2", pruner="none")
+    for seconds in (5.0, 9.0):
+        trial, _ = journal.ask()
+        assert not journal.report(trial, 1, 0.3)
+        journal.complete(trial, 0.5, Result({"train_seconds": seconds}))
+    diverged, _ = journal.ask()
+    journal.reject(diverged, "diverged", "loss became nan")
+    assert [frozen.values[0] for frozen in journal._trials()] == [0.5, 0.5, 0.0]
+    assert journal.status().best == 0.5
+    assert len(journal._optuna.best_trials) == 1
+
+
+def test_random_starts_wait_behind_other_studies(begin):
+    body = TINY["methods"]["supervised"] | {"trials": 60, "presets": []}
+    journal = begin(methods={"supervised": body}, sampler={"name": "tpe", "startup": 4})
+    finish(journal)  # the default
+    waiting = [journal.ask()[0] for _ in range(4)]
+    assert journal.awaits_start()
+    for trial in waiting:
+        journal.complete(trial, 0.5)
+    assert not journal.awaits_start()

@@ -98,11 +98,39 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
         assert float(printed[metric]) == expected[metric]
 
 
+def test_the_best_is_confirmed_on_further_label_sets(folder):
+    write_sweep(folder, label_sets=[0, 1], confirm=1, confirm_label_sets=1, images=40, evaluate_every=20,
+                methods={"supervised": TINY["methods"]["supervised"] | {"presets": [], "trials": 4}})  # fmt: skip
+    code, out, error = call(folder, "run", "sweep.yaml")
+    assert code == 0, error
+    assert "confirmation" in out
+    rows = Store(folder / "results").runs().to_pylist()
+    searched, confirmed = ({(row["config_id"], row["label_set"]): row for row in rows if row["label_sets"] == text}
+                           for text in ("0, 1", "0, 1, 2"))  # fmt: skip
+    assert {label_set for _, label_set in confirmed} == {0, 1, 2}
+    for key in confirmed.keys() & searched.keys():  # not trained again: the same time of day, to the second
+        assert all(confirmed[key][name] == searched[key][name] for name in ("run_id", "finished_at", "log_loss"))
+    complete = {name for (name, _), row in searched.items() if row["status"] == "complete"}
+    scores = {name: sum(searched[name, s]["balanced_accuracy"] for s in (0, 1)) for name in complete}
+    assert max(scores.values()) == max(scores[name] for name, _ in confirmed)
+    assert any(row["start"] == "default" for row in confirmed.values())
+    code, _, error = call(folder, "export", "--dataset", "digits", "--shots", "2", "-o", "best.yaml")
+    assert code == 0, error
+    exported = read_yaml(folder / "best.yaml")
+    assert exported["label_sets"] == [0, 1, 2]
+    assert exported["evidence"]["best_of"].startswith("4 configurations")
+    before = num_records(folder)
+    assert call(folder, "run", "sweep.yaml")[0] == 0
+    assert num_records(folder) == before
+
+
 def test_every_kind_of_failure_has_its_outcome(folder):
     shutil.copy(Path(__file__).with_name("flaky.py"), folder)  # a user's own method and data, beside the sweep
     np.savez(folder / "my scans.npz", train_images=np.zeros((40, 8, 8), np.uint8), train_labels=np.arange(40) % 2)
     flaky = {"flaky:METHOD": {"trials": 6, "search": ["behaviour"]}}
-    write_sweep(folder, methods=flaky, datasets=["./my scans.npz"], retries=1, pruner="none")
+    write_sweep(
+        folder, methods=flaky, datasets=["./my scans.npz"], retries=1, pruner="none", images=16, evaluate_every=8
+    )
     paths = {"FLAKY_LOG": str(folder / "log")}
     code, _, error = call(folder, "run", "sweep.yaml", **paths)
     assert code == 1
@@ -136,7 +164,7 @@ def test_every_kind_of_failure_has_its_outcome(folder):
 
 
 def test_one_driver_a_sweep_and_ctrl_c_says_how_to_go_on(folder):
-    write_sweep(folder, epochs=400, evaluate_every=50)
+    write_sweep(folder, images=8000, evaluate_every=1000)
     first = start(folder, "run", "sweep.yaml")
     wait_for(lambda: (folder / "results" / "sweeps" / "tiny" / "holder").exists())
     code, _, error = call(folder, "run", "sweep.yaml")
