@@ -30,7 +30,7 @@ from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import conditions_of, inactive_fields
 from sparse_search.distributions import distribution_of, suggest, suggest_active
 from sparse_search.rows import config_id
-from sparse_search.samplers import new_pruner, new_sampler, num_objectives, num_startup
+from sparse_search.samplers import SamplerChoice, new_pruner, new_sampler, num_objectives, num_startup, read_sampler
 from sparse_search.sweep import Study
 from trainables.core.trial import Trial
 
@@ -42,6 +42,9 @@ DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
 WORST_SECONDS = 1e9
 """Second objective of a rejected trial, where seconds count."""
+
+REPEATS_OF_MODEL = 5
+"""Known values in a row after which a trial is drawn at random: a model may insist on its best guess."""
 
 MOST_REPEATS = 50
 """Known values in a row after which a space counts as exhausted."""
@@ -130,7 +133,9 @@ class StudyJournal:
         self._optuna = optuna.create_study(
             study_name=study.name,
             storage=storage,
-            sampler=self._new_sampler(0),  # a trial adopted from a dead driver may be told before one is asked for
+            sampler=self._new_sampler(
+                study.sweep.sampler, 0
+            ),  # a trial adopted from a dead driver may be told before one is asked for
             directions=DIRECTIONS[: num_objectives(study.sweep.sampler)],
             pruner=new_pruner(study.sweep.pruner, num_rungs=len(study.rungs)),
             load_if_exists=True,
@@ -155,6 +160,7 @@ class StudyJournal:
         """Adds comparable trials of earlier sweeps for the sampler to learn from; returns how many are new."""
         known = {frozen.user_attrs.get("config_id") for frozen in self._trials()}
         new = [earlier for earlier in trials if self._config_id(earlier.config) not in known]
+        limits = self.study.sweep.limits
         for earlier in new:
             params = self._params_of(earlier.config)
             self._optuna.add_trial(
@@ -162,6 +168,7 @@ class StudyJournal:
                     values=earlier.values,
                     params=params,
                     distributions={name: distribution_of(self.study.plan.space[name]) for name in params},
+                    system_attrs={"constraints": [0.0] * len(limits)} if limits else None,
                     user_attrs={
                         "outcome": "earlier",
                         "config_id": self._config_id(earlier.config),
@@ -206,8 +213,9 @@ class StudyJournal:
 
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
         """The next trial and what it trains; None when the space has nothing new."""
-        for _ in range(MOST_REPEATS):
-            self._optuna.sampler = self._new_sampler(len(self._trials()))
+        for repeats in range(MOST_REPEATS):
+            choice = self.study.sweep.sampler if repeats < REPEATS_OF_MODEL else read_sampler("random")
+            self._optuna.sampler = self._new_sampler(choice, len(self._trials()))
             trial = self._optuna.ask()
             planned = self._admit(trial)
             if planned:
@@ -299,15 +307,13 @@ class StudyJournal:
         retried = _retried(trials)
         return [frozen for frozen in trials if _outcome(frozen, retried) in outcomes]
 
-    def _new_sampler(self, num_known: int) -> BaseSampler:
+    def _new_sampler(self, choice: SamplerChoice, num_known: int) -> BaseSampler:
         """The sampler of the next trial, seeded by what is known: a restarted driver asks what it would have asked."""
         study = self.study
         seed = int.from_bytes(sha256(f"{study.sweep.seed}/{study.name}".encode()).digest()[:4], "big")
         constraints = self._violations if study.sweep.limits else None
         planned = study.plan.trials
-        return new_sampler(
-            study.sweep.sampler, seed=seed, num_known=num_known, num_planned=planned, constraints=constraints
-        )
+        return new_sampler(choice, seed=seed, num_known=num_known, num_planned=planned, constraints=constraints)
 
     def _violations(self, frozen: FrozenTrial) -> list[float]:
         """By which factor, less 1, each limit is exceeded; one that ended early was not seen to exceed any."""

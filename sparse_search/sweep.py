@@ -8,7 +8,7 @@ from math import ceil
 from typing import NamedTuple
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
-from search_spaces.core.ranges import Space
+from search_spaces.core.ranges import Conditions, Space, conditions_of
 from sparse_search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
 from trainables.core.method import Validation, find_method
 from trainables.core.trial import PROTOCOL, Trial
@@ -176,6 +176,8 @@ class Study:
             "label_sets": list(sweep.label_sets),
             "rungs": [list(rung) for rung in self.rungs],
             "objectives": num_objectives(sweep.sampler),
+            "limits": sorted(sweep.limits),
+            "conditions": {name: [str(when) for when in each] for name, each in self._conditions().items()},
         } | {
             name: getattr(sweep, name)
             for name in (
@@ -262,6 +264,10 @@ class Study:
     def confirming(self) -> "Study":
         """What follows this search: its best on further label sets."""
         return replace(self, confirmation=True)
+
+    def _conditions(self) -> Conditions:
+        conditions = conditions_of(type(self.plan.settings))
+        return {name: each for name, each in conditions.items() if name in self.plan.space}
 
     def _longest_cycle(self) -> int:
         """Images until the end of the first cycle, for the configuration of the space in which it comes last."""

@@ -3,7 +3,6 @@
 Shapes: N images, K classes, M unlabelled images.
 """
 
-import gc
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -152,8 +151,7 @@ def train(
                 method.build(config, task, accelerator), task, plan, seed, accelerator, checkpoints, hidden_labels_M
             )
     finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
-        accelerator.free_memory()
-        gc.collect()
+        accelerator.free_memory()  # collects garbage too
 
 
 @dataclass(frozen=True)
