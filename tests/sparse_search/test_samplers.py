@@ -134,7 +134,7 @@ def restarted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("restarted")
     for name in SAMPLERS:
         go_on(folder, name, 6, restarts=True)
-    environment = os.environ | {"PYTHONHASHSEED": "12345"}
+    environment = os.environ | {"PYTHONHASHSEED": "12345", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, __file__, str(folder)], env=environment, check=True)
     return {name: [trial.params for trial in open_study(folder / name, of(name)).trials] for name in SAMPLERS}
 

@@ -77,7 +77,7 @@ def test_as_many_trials_as_the_resources_allow(tiny, monkeypatch, changes, expec
 
 def test_a_trial_that_fits_nowhere_is_a_clear_mistake(tiny, monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "memory": 4e9})
-    with pytest.raises(ConfigError, match="asks for 1 CPUs and 5.0 GB, but there are 2 CPUs and 4.0 GB"):
+    with pytest.raises(ConfigError, match=r"asks for 1 CPUs and 5.0 GB, but there are 2 CPUs and 4.0 GB"):
         num_workers(tiny(memory_per_trial=5))
-    with pytest.raises(ConfigError, match="1 CPUs and 1 GPUs and 2.0 GB, but there are 2 CPUs and 0 GPUs"):
+    with pytest.raises(ConfigError, match=r"1 CPUs and 1 GPUs and 2.0 GB, but there are 2 CPUs and 0 GPUs"):
         num_workers(tiny(gpus_per_trial=1))
