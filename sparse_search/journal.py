@@ -12,8 +12,8 @@ A failed trial without a retry has been given up; `retry_given_up` tries it agai
 """
 
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
@@ -29,6 +29,16 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import conditions_of, inactive_fields
 from sparse_search.distributions import distribution_of, suggest, suggest_active
+from sparse_search.outcomes import (
+    COUNTED,
+    NO_RESULT,
+    Result,
+    StudyStatus,
+    best_of,
+    outcome_of,
+    retried_ones,
+    seconds_of,
+)
 from sparse_search.rows import config_id
 from sparse_search.samplers import SamplerChoice, new_pruner, new_sampler, num_objectives, num_startup, read_sampler
 from sparse_search.sweep import Study
@@ -52,23 +62,6 @@ MOST_REPEATS = 50
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed", "running")
-"""Outcomes that a status counts."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is known of a complete trial beside its value."""
-
-    measures: Mapping[str, float] = field(default_factory=dict)
-    """`train_seconds`, `peak_memory_bytes`, `seconds_per_image`."""
-
-    interval: tuple[float, float] | None = None
-
-
-NO_RESULT = Result()
-
-
 @dataclass(frozen=True)
 class Earlier:
     """A trial of an earlier sweep, trained under the same conditions."""
@@ -78,55 +71,14 @@ class Earlier:
     values: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class StudyStatus:
-    """Where a study stands."""
-
-    title: str
-    planned: int
-    complete: int = 0
-    pruned: int = 0
-    collapsed: int = 0
-    """Trained to the end, to name one class for every validation image."""
-
-    diverged: int = 0
-    infeasible: int = 0
-    """Trained to the end, beyond a limit of memory or time."""
-
-    failed: int = 0
-    """Given up after all retries."""
-
-    running: int = 0
-    best: float | None = None
-    """Best objective among the complete trials."""
-
-    interval: Sequence[float] | None = None
-    """Its 95 % interval, lower and upper end."""
-
-    seconds: float | None = None
-    """Mean time from a trial's start to its end."""
-
-    @property
-    def finished(self) -> int:
-        """Trials that need no more work."""
-        return self.complete + self.pruned + self.collapsed + self.diverged + self.infeasible + self.failed
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing of its plan is open or running."""
-        return not self.num_open and not self.running
-
-    @property
-    def num_open(self) -> int:
-        """Trials still to be asked for."""
-        return max(0, self.planned - self.finished - self.running)
-
-
 class StudyJournal:
     """One study: what is planned, what is known, what comes next."""
 
     def __init__(self, study: Study, storage: JournalStorage, *, look_only: bool = False) -> None:
         self.study = study
+        self.shares: dict[int, float] = {}
+        """By number of a running trial, how much of its full budget it has had, as far as this driver knows."""
+
         if look_only:
             self._optuna = optuna.load_study(study_name=study.name, storage=storage)
             return
@@ -181,12 +133,12 @@ class StudyJournal:
     def status(self) -> StudyStatus:
         """Counts and the best value."""
         trials = self._trials()
-        retried = _retried(trials)
-        outcomes = [_outcome(frozen, retried) for frozen in trials]
+        retried = retried_ones(trials)
+        outcomes = [outcome_of(frozen, retried) for frozen in trials]
         done = {name: outcomes.count(name) for name in COUNTED}
         planned = self._num_planned(sum(done.values()) + outcomes.count("waiting"))
-        best = _best([frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete"])
-        seconds = [s for frozen in trials if (s := _seconds(frozen)) is not None]
+        best = best_of([frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete"])
+        seconds = [s for frozen in trials if (s := seconds_of(frozen)) is not None]
         return StudyStatus(
             self.study.title,
             planned,
@@ -304,8 +256,8 @@ class StudyJournal:
 
     def _with_outcome(self, *outcomes: str) -> list[FrozenTrial]:
         trials = self._trials()
-        retried = _retried(trials)
-        return [frozen for frozen in trials if _outcome(frozen, retried) in outcomes]
+        retried = retried_ones(trials)
+        return [frozen for frozen in trials if outcome_of(frozen, retried) in outcomes]
 
     def _new_sampler(self, choice: SamplerChoice, num_known: int) -> BaseSampler:
         """The sampler of the next trial, seeded by what is known: a restarted driver asks what it would have asked."""
@@ -366,29 +318,6 @@ class StudyJournal:
         space, inactive = self.study.plan.space, inactive_fields(type(config), write_config(config))
         values = {name: getattr(config, name) for name in space if name not in inactive}
         return {name: value for name, value in values.items() if value in space[name]}
-
-
-def _outcome(frozen: FrozenTrial, retried: Container[int]) -> str:
-    """The state in our words; `retried` for what is tried again."""
-    outcome = str(frozen.user_attrs.get("outcome", ""))
-    if frozen.state == TrialState.FAIL and not outcome:
-        return "retried" if frozen.number in retried else "failed"
-    return outcome or frozen.state.name.lower()
-
-
-def _retried(trials: Sequence[FrozenTrial]) -> set[int]:
-    return {frozen.user_attrs["retry_of"] for frozen in trials if "retry_of" in frozen.user_attrs}
-
-
-def _best(complete: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    return max(complete, key=lambda frozen: frozen.values[0], default=None)
-
-
-def _seconds(frozen: FrozenTrial) -> float | None:
-    """How long a trial of this sweep took from its start to its end, pauses between drivers included."""
-    if frozen.user_attrs.get("outcome") == "earlier" or not frozen.datetime_start or not frozen.datetime_complete:
-        return None
-    return (frozen.datetime_complete - frozen.datetime_start).total_seconds()
 
 
 def _changed(config: MethodConfig, values: Mapping[str, Any]) -> MethodConfig:

@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 
 from sparse_search.cost import Clock, OutOfTimeError
-from sparse_search.journal import StudyJournal, StudyStatus
+from sparse_search.journal import StudyJournal
+from sparse_search.outcomes import StudyStatus
 
 LINE_SECONDS = 15.0
 """Least time between two plain lines without news."""
@@ -126,14 +127,20 @@ class Display(tune.Callback):
     def _summary(self) -> str:
         statuses = self._statuses()
         best = max((s for s in statuses if s.best is not None), key=lambda s: s.best or 0.0, default=None)
-        running = sum(status.running for status in statuses)
+        running = f"{sum(status.running for status in statuses)} running"
+        if shares := self._shares():
+            running += f" ({', '.join(f'{share:.0%}' for share in shares[-4:])} of a full trial)"
         found = f", best {best.best:.4f} ({best.title})" if best else ""
-        return f"{self._pace(statuses)}, {running} running{found}"
+        return f"{self._pace(statuses)}, {running}{found}"
+
+    def _shares(self) -> list[float]:
+        """How much of its full budget each running trial has had, as far as it has told."""
+        return sorted(share for journal in self._journals for share in journal.shares.values())
 
     def _pace(self, statuses: Sequence[StudyStatus]) -> str:
         finished, planned = (sum(getattr(s, name) for s in statuses) for name in ("finished", "planned"))
         seconds = time.monotonic() - self._started
-        done_now = finished - self._first
+        done_now = finished - self._first + sum(self._shares())
         left = f", about {_span(seconds / done_now * (planned - finished))} left" if done_now > 1 else ""
         return f"{finished}/{planned} trials, {_span(seconds)}{left}"
 

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from search_spaces.core.errors import LockedError
 from sparse_search.cost import Clock, Cost, OutOfTimeError, cost_of
-from sparse_search.journal import StudyJournal, StudyStatus, mend_journal, open_journal
+from sparse_search.journal import StudyJournal, mend_journal, open_journal
 from sparse_search.leaderboard import write_leaderboards
+from sparse_search.outcomes import StudyStatus
 from sparse_search.progress import Display
 from sparse_search.schedule import execute, num_workers, ray_session
 from sparse_search.searcher import JournalSearcher

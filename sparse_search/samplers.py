@@ -108,10 +108,9 @@ def num_objectives(choice: SamplerChoice) -> int:
     return 2 if choice.name == "nsga2" else 1
 
 
-def steps(choice: PrunerChoice, num_rungs: int) -> tuple[int, ...]:
-    """The steps at which a trial reports: powers of the reduction, 3 unless given; the last one is its end."""
-    reduction = dict(choice.options).get("reduction", 3)
-    return tuple(int(reduction) ** rung for rung in range(num_rungs))
+def steps(num_rungs: int) -> tuple[int, ...]:
+    """The steps at which a trial reports, each with three times the budget of the one before; the last is its end."""
+    return tuple(3**rung for rung in range(num_rungs))
 
 
 def _read(kind: str, given: object, makers: Mapping[str, Callable[..., Any]]) -> tuple[str, tuple[Any, ...]]:
@@ -340,7 +339,7 @@ def _from_unit(range_: BaseDistribution, unit: float) -> Any:
     return min(max(round(value) if isinstance(range_, IntDistribution) else value, range_.low), range_.high)
 
 
-def _halving(num_rungs: int, *, reduction: _Reduction = 3) -> BasePruner:
+def _halving(num_rungs: int, *, reduction: _Reduction = 2) -> BasePruner:
     return _Ladder(reduction, num_rungs, num_brackets=1)
 
 
@@ -366,19 +365,19 @@ PRUNERS: Mapping[str, Callable[..., BasePruner]] = {
 class _Ladder(BasePruner):
     """Asynchronous successive halving, judged from the reported values alone.
 
-    A trial goes on from a rung when it is among the best 1/reduction of all that reported there, itself included; the
-    first `reduction` to get there always go on, and nothing stops at the last rung, which is the end. Of Hyperband's
+    A trial goes on from a rung when it is among the best 1/reduction of all that reported there, itself included, and
+    among fewer than `reduction` when it is the best; nothing stops at the last rung, which is the end. Of Hyperband's
     brackets, the b-th judges from rung b on, and a trial is only compared within its own.
 
-    Optuna's SuccessiveHalvingPruner stops the second trial for being worse than the first, and when asked again, as
-    after a restart, lets go on what it had stopped; its HyperbandPruner hides from the sampler all other brackets.
+    Optuna's SuccessiveHalvingPruner decides alike, but asked again, as after a restart, it lets go on what it had
+    stopped; its HyperbandPruner hides from the sampler all other brackets.
 
     Sources: Li et al., MLSys 2020, arXiv:1810.05934 (asynchronous); Li et al., JMLR 18, arXiv:1603.06560 (Hyperband).
     """
 
     def __init__(self, reduction: int, num_rungs: int, num_brackets: int) -> None:
         self._reduction = reduction
-        self._steps = [reduction**rung for rung in range(num_rungs)]
+        self._steps = steps(num_rungs)
         self._shares = [math.ceil(num_brackets * reduction**left / (left + 1)) for left in range(num_brackets)][::-1]
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -392,7 +391,7 @@ class _Ladder(BasePruner):
         others = [t for t in rivals if step in t.intermediate_values and self._bracket(study, t) == bracket]
         value = _upward(study, trial.intermediate_values[step])
         num_better = sum(_upward(study, other.intermediate_values[step]) > value for other in others)
-        return len(others) >= self._reduction and num_better >= (len(others) + 1) // self._reduction
+        return num_better >= max((len(others) + 1) // self._reduction, 1)
 
     def _bracket(self, study: Study, trial: FrozenTrial) -> int:
         """Drawn from the trial's number, in proportion to the trials that each bracket starts with."""

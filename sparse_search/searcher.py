@@ -15,7 +15,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.core.errors import UserError
-from sparse_search.journal import Result, StudyJournal, original_number
+from sparse_search.journal import StudyJournal, original_number
+from sparse_search.outcomes import Result
 from sparse_search.statistics import score_interval
 from sparse_search.store import Store
 from sparse_search.worker import VALUE, Job, record_id
@@ -99,7 +100,8 @@ class JournalSearcher(Searcher):
         live.take(result)
         if self.problem:
             return True
-        if VALUE not in result or result["final"]:
+        live.journal.shares[live.trial.number] = result.get("share", 0.0)
+        if VALUE not in result or result["final"] or not result["at_rung"]:
             return False
         return live.journal.report(live.trial, result["step"], result[VALUE])
 
@@ -113,6 +115,7 @@ class JournalSearcher(Searcher):
         if live is None or self.problem:
             return
         self.num_ended += 1
+        live.journal.shares.pop(live.trial.number, None)
         now = time.monotonic()
         self.busy_seconds += now - live.started
         self.span_seconds = now - self._began

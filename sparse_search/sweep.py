@@ -50,8 +50,8 @@ class Sweep:
     """Side in pixels at which every method sees the images."""
 
     validation: Validation = "realistic"
-    label_sets: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Few-shot draws that a configuration is trained on at the full budget."""
+    label_sets: tuple[int, ...] = (0,)
+    """Few-shot draws that a configuration is trained on at the full budget; the best are confirmed on further ones."""
 
     split_policy: str = "shared"
     """`shared`: every configuration has the same label sets, so that they are paired; `fresh`: each has its own."""
@@ -208,22 +208,22 @@ class Study:
     def rungs(self) -> tuple[Rung, ...]:
         """Where its trials are compared, the last one being the full budget.
 
-        One label set at 1/27 and 1/9 of the budget, three of five at 1/3: few trainings tell the hopeless apart, and
-        what is left is compared on several label sets, as one says little. The first rung lies beyond the longest cycle
-        of the space, so that no configuration is judged before its first unsupervised phase has done its work.
+        Of several label sets one is trained at 1/27 and 1/9 of the budget, three fifths at 1/3. The first rung lies
+        beyond the longest cycle of the space, so that no configuration is judged before its first unsupervised phase
+        has done its work.
         """
         sweep = self.sweep
         end = Rung(1, sweep.images, len(self.label_sets(0)))
         if self.confirmation or sweep.pruner.name == "none":
             return (end,)
-        *lower, full = steps(sweep.pruner, len(LADDER))
+        *lower, full = steps(len(LADDER))
         windows = [ceil(sweep.images * step / full / sweep.evaluate_every) for step in lower]
         shares = [ceil(share * end.num_label_sets) for share in LADDER]
         rungs = dict(zip((window * sweep.evaluate_every for window in windows), shares, strict=False))
         least = self._longest_cycle()
         kept = [(images, shares) for images, shares in rungs.items() if least <= images < end.images]
         kept.append((end.images, end.num_label_sets))
-        return tuple(Rung(step, *rung) for step, rung in zip(steps(sweep.pruner, len(kept)), kept, strict=True))
+        return tuple(Rung(step, *rung) for step, rung in zip(steps(len(kept)), kept, strict=True))
 
     def label_sets(self, number: int) -> tuple[int, ...]:
         """The label sets of a trial, by its number; a confirmation has those of the search first."""

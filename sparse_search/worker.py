@@ -43,6 +43,9 @@ TIE_BREAK = 1e-6
 """Weight of the AUROC beside the objective: few validation images leave many configurations equal, and less than one
 image in a million changes nothing else."""
 
+QUIET_SECONDS = 5.0
+"""Least time between two signs of life."""
+
 OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1")
 """Objectives that say nothing of a predictor which names one class for every image."""
 
@@ -86,7 +89,7 @@ def run_trial(config: dict[str, str]) -> None:
     _freeze_imports()
     try:
         trained = _Training(Job.from_json(config["job"]))
-        for report in trained.rungs():
+        for report in trained.reports():
             tune.report(report)
         if collapse := trained.collapse():
             outcome = {"outcome": "collapsed", "reason": collapse, VALUE: 0.0}
@@ -103,7 +106,8 @@ def run_trial(config: dict[str, str]) -> None:
 
 
 _NOTHING: dict[str, Any] = {
-    VALUE: 0.0, "step": 0, "final": True, "outcome": "", "reason": "", "retry": False, "records": "[]",
+    VALUE: 0.0, "step": 0, "at_rung": True, "share": 1.0, "final": True,
+    "outcome": "", "reason": "", "retry": False, "records": "[]",
 }  # fmt: skip
 """Every key of a report: Tune insists on the same set each time."""
 
@@ -132,15 +136,17 @@ class _Training:
         self._collapses = dict.fromkeys(job.known, "")
         self._at_work: _AtWork | None = None
         self._changed: dict[str, _AtWork] = {}
+        self._images = dict.fromkeys(job.known, self.trial.images)
+        self._told = time.monotonic()
         _reset_peak_memory(self.trial.device)
 
-    def rungs(self) -> Iterator[dict[str, Any]]:
-        """Trains rung by rung; a report for each but the last, which is the result."""
+    def reports(self) -> Iterator[dict[str, Any]]:
+        """Trains rung by rung; a report for each but the last, which is the result, and signs of life in between."""
         *lower, end = self.job.rungs
         for rung in lower:
-            self._climb(rung)
+            yield from self._climb(rung)
             yield self.report()
-        self._climb(end)
+        yield from self._climb(end)
 
     def collapse(self) -> str:
         """Why the objective says nothing: at its end every run names one class for all images; else empty."""
@@ -149,10 +155,16 @@ class _Training:
         return "; ".join(dict.fromkeys(self._collapses.values()))
 
     def report(self, *, final: bool = False) -> dict[str, Any]:
-        """What Tune is told: the objective, and the records that changed since the last report."""
+        """What Tune is told at a rung: the objective, and the records that changed since the last one."""
         records = [self._record(at_work) for at_work in self._changed.values()]
         self._changed.clear()
-        return _NOTHING | {VALUE: self._value, "step": self._step, "final": final, "records": json.dumps(records)}
+        return self._sign_of_life() | {"at_rung": True, "final": final, "records": json.dumps(records)}
+
+    def _sign_of_life(self) -> dict[str, Any]:
+        """What Tune is told between rungs: how much of the full budget is trained."""
+        self._told = time.monotonic()
+        share = sum(self._images.values()) / (self.trial.images * len(self.trial.runs()))
+        return _NOTHING | {VALUE: self._value, "step": self._step, "at_rung": False, "share": share, "final": False}
 
     def close(self) -> None:
         """Ends the run at work; its networks leave memory."""
@@ -160,16 +172,16 @@ class _Training:
             self._at_work.progress.close()
         self._at_work = None
 
-    def _climb(self, rung: Rung) -> None:
+    def _climb(self, rung: Rung) -> Iterator[dict[str, Any]]:
         label_sets = self.trial.label_sets[: rung.num_label_sets]
         runs = [run for run in self.trial.runs() if run.label_set in label_sets]
         begun = self._at_work.run if self._at_work else None
         for run in sorted(runs, key=lambda run: run != begun):  # first the one whose networks are in memory
             if run.name not in self.job.known:
-                self._train(run, rung.images)
+                yield from self._train(run, rung.images)
         self._step, self._value = rung.step, fmean(self._values[run.name] for run in runs)
 
-    def _train(self, run: Run, images: int) -> None:
+    def _train(self, run: Run, images: int) -> Iterator[dict[str, Any]]:
         """Trains a run until its evaluation for so many images of its budget; one begun before goes on from there."""
         if self._at_work is None or self._at_work.run != run:
             self.close()
@@ -181,10 +193,13 @@ class _Training:
                 at_work.evaluations.append(progress)
                 self._values[run.name] = self._value_of(progress.selected[self._main].metric)
                 self._collapses[run.name] = progress.collapse
+                self._images[run.name] = progress.stands_for
             at_work.wall_seconds += time.perf_counter() - resumed
             resumed = time.perf_counter()
             if progress.stands_for >= images:
                 break
+            if time.monotonic() - self._told > QUIET_SECONDS:
+                yield self._sign_of_life()
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
         """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""

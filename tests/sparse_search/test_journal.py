@@ -1,7 +1,8 @@
 import pytest
 from optuna.trial import TrialState
 
-from sparse_search.journal import Result, StudyJournal, mend_journal, open_journal
+from sparse_search.journal import StudyJournal, mend_journal, open_journal
+from sparse_search.outcomes import Result
 
 from .conftest import TINY, studies_of
 

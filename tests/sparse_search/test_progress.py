@@ -6,13 +6,14 @@ import pytest
 from rich.console import Console
 
 from sparse_search.cost import Clock, OutOfTimeError
-from sparse_search.journal import StudyStatus
+from sparse_search.outcomes import StudyStatus
 from sparse_search.progress import Display, status_table, watch_status
 
 
 class Journal:
     def __init__(self, status):
         self._status = status
+        self.shares = {0: 0.25}
 
     def status(self):
         return self._status
@@ -36,7 +37,7 @@ def test_a_line_when_a_trial_ends(console, clock):
         display.on_trial_complete(0, [], None)
     line = console.file.getvalue()
     assert "5/10 trials" in line
-    assert "1 running, best 0.8123 (sparse · digits · 5 shots)" in line
+    assert "1 running (25% of a full trial), best 0.8123 (sparse · digits · 5 shots)" in line
 
 
 def test_the_table_shows_every_count(console):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -311,9 +312,9 @@ def pruned_study(folder, given, name="study"):
     return open_study(folder, read_sampler("random"), name, new_pruner(read_pruner(given), num_rungs=4))
 
 
-def test_halving_never_stops_the_first_three_and_keeps_the_best_third(tmp_path):
-    study = pruned_study(tmp_path, "halving")
-    assert run(study, lambda number, _: 0.9 - 0.1 * number, 3) == [None] * 3
+def test_halving_keeps_the_best_third(tmp_path):
+    study = pruned_study(tmp_path, {"name": "halving", "reduction": 3})
+    assert run(study, lambda number, _: 0.7 + 0.1 * number, 3) == [None] * 3
     assert run(study, lambda *_: 0.1) == [1]
     assert run(study, lambda *_: 0.95) == [None]
     assert run(study, lambda _, step: 0.99 if step < 3 else 0.1) == [3]
@@ -343,7 +344,18 @@ def test_halving_counts_no_failed_trial(tmp_path):
         trial = study.ask()
         trial.report(0.9, 1)
         study.tell(trial, state=TrialState.FAIL)
-    assert run(study, lambda *_: 0.1, 3) == [None] * 3
+    assert run(study, lambda *_: 0.1) == [None]
+
+
+def test_halving_decides_as_optuna_does(tmp_path):
+    scores = np.random.default_rng(0).integers(10, size=(60, 28)) / 10
+    ours = pruned_study(tmp_path, {"name": "halving", "reduction": 3})
+    optunas = optuna.create_study(
+        direction="maximize", pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    )
+    ended = [run(study, lambda number, step: scores[number, step], 60) for study in (ours, optunas)]
+    assert ended[0] == [None if step == 27 else step for step in ended[1]]  # Optuna also judges at the end
+    assert set(ended[0]) == {1, 3, 9, None}
 
 
 def test_hyperband_judges_some_trials_later_and_some_never(tmp_path):
@@ -382,8 +394,8 @@ def test_a_single_rung_stops_nothing(name, tmp_path):
 
 
 def test_steps_of_the_ladder():
-    assert steps(read_pruner("halving"), 4) == steps(read_pruner("none"), 4) == (1, 3, 9, 27)
-    assert steps(read_pruner({"name": "hyperband", "reduction": 2}), 4) == (1, 2, 4, 8)
+    assert steps(4) == (1, 3, 9, 27)
+    assert steps(1) == (1,)
 
 
 def test_choices_are_equal_when_they_mean_the_same():
@@ -393,7 +405,7 @@ def test_choices_are_equal_when_they_mean_the_same():
     assert chosen == read_sampler({"name": "tpe", "startup": 10, "candidates": 8}) != plain
     assert len({plain, chosen, read_sampler("tpe")}) == 2
     assert (str(plain), str(chosen)) == ("tpe", "tpe startup=10 candidates=8")
-    assert read_pruner({"name": "halving", "reduction": 3}) == PrunerChoice("halving")
+    assert read_pruner({"name": "halving", "reduction": 2}) == PrunerChoice("halving")
     assert PrunerChoice("none") != SamplerChoice("none")
 
 

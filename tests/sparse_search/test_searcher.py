@@ -32,7 +32,7 @@ def begin(tmp_path, tiny, store):
 def report(make_record, number=0, value=0.5, step=4, epoch=10, method="supervised", **changes):
     record = make_record(number, method=method)
     record["curve"] = [point for point in record["curve"] if point["epoch"] <= epoch]
-    plain = {"value": value, "step": step, "final": True, "outcome": "", "reason": "", "retry": False}
+    plain = {"value": value, "step": step, "at_rung": True, "final": True, "outcome": "", "reason": "", "retry": False}
     return plain | {"records": json.dumps([record])} | changes
 
 

@@ -24,7 +24,7 @@ def test_the_ladder_goes_over_label_sets_too(tiny):
         ({"label_sets": [4]}, [(1, 100, 1), (3, 300, 1), (9, 900, 1), (27, 2700, 1)]),
         ({"evaluate_every": 400}, [(1, 400, 1), (3, 1200, 2), (9, 2700, 3)]),  # two rungs fall together
         ({"evaluate_every": 2700}, [(1, 2700, 3)]),
-        ({"pruner": {"name": "halving", "reduction": 2}}, [(1, 400, 1), (2, 700, 1), (4, 1400, 2), (8, 2700, 3)]),
+        ({"pruner": {"name": "halving", "reduction": 5}}, [(1, 100, 1), (3, 300, 1), (9, 900, 2), (27, 2700, 3)]),
     ],
 )
 def test_rungs_are_evaluations(tiny, changes, expected):
