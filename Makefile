@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fast-test format bench bench-sparse clean
+.PHONY: demo test check fast-test format bench bench-sparse bench-search clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
@@ -35,6 +35,11 @@ bench: $(STAMP)  ## how long the commands take to start
 
 bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, operations, memory (about ten minutes)
 	$(BIN)/python bench/sparse_step.py
+
+bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its overhead; and how it survives 20 disturbances
+	$(BIN)/python bench/search_quality.py
+	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/chaos.py
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
