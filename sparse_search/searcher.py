@@ -126,11 +126,16 @@ class JournalSearcher(Searcher):
             self.problem = str(problem)
 
     def lost(self, reason: str) -> None:
-        """Every trial in training was lost with Tune: the infrastructure's fault."""
-        for trial_id in list(self._live):
-            live = self._live.pop(trial_id)
-            live.journal.fail(live.trial, reason, retry=True)
-            self._watch_failures("failed", live)
+        """Tune broke down: what was in training goes on under the next one. A trial that was alone is at fault."""
+        live = list(self._live.values())
+        self._live.clear()
+        if len(live) > 1:
+            self._left += [(each.journal, each.trial, each.planned) for each in live]
+            return
+        for alone in live:
+            self.num_ended += 1
+            alone.journal.fail(alone.trial, reason, retry=True)
+            self._watch_failures("failed", alone)
 
     def _next(self) -> tuple[StudyJournal, optuna.Trial, Trial] | None:
         """What to train next: left by a dead driver, or asked by the study that has been served least."""

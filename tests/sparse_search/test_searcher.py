@@ -138,3 +138,18 @@ def test_what_an_outcome_becomes(begin, make_record, store):
     assert rows["collapsed"]["reason"] == "names class 1 for all 10 validation images"
     assert rows["collapsed"]["balanced_accuracy"] == pytest.approx(0.7)  # kept, only not ranked
     assert len(store.curves()) == 10
+
+
+def test_after_a_breakdown_the_trials_go_on_and_one_alone_is_at_fault(begin):
+    searcher = begin()
+    jobs = [json.loads(searcher.suggest(f"t{n}")["job"]) for n in range(2)]
+    searcher.lost("low on memory")
+    again = [json.loads(searcher.suggest(f"u{n}")["job"]) for n in range(2)]
+    assert again == jobs
+    searcher.on_trial_complete("u0", error=True)
+    assert searcher.suggest("v") is not None
+    searcher.on_trial_complete("v", error=True)
+    before = len(searcher.journals[0]._trials()) + len(searcher.journals[1]._trials())
+    searcher.lost("low on memory")
+    assert len(searcher.journals[0]._trials()) + len(searcher.journals[1]._trials()) == before + 1  # a retry
+    assert searcher.num_ended == 3
