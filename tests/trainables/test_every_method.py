@@ -192,9 +192,9 @@ def test_closing_early_is_clean(name, make_task):
 @methods
 def test_a_finished_run_leaves_no_network_behind(name, make_task):
     def num_networks():
-        gc.collect()
         return sum(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects())
 
+    gc.collect()
     before = num_networks()
     list(start(name, make_task()))
     assert num_networks() <= before

@@ -3,6 +3,7 @@
 Shapes: N images, K classes, M unlabelled images.
 """
 
+import gc
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -151,7 +152,8 @@ def train(
                 method.build(config, task, accelerator), task, plan, seed, accelerator, checkpoints, hidden_labels_M
             )
     finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
-        accelerator.free_memory()  # collects garbage too
+        accelerator.free_memory()  # it collects garbage before it lets go of the networks
+        gc.collect()
 
 
 @dataclass(frozen=True)
