@@ -47,8 +47,8 @@ TYPING_SECONDS = 400.0
 """After which a command that is still running counts as hung."""
 
 DISK_BYTES = 24 * 2**20
-MEMORY_MARGIN = 2.5e9
-"""What driver, Ray and worker may take before memory counts as low."""
+MEMORY_MARGIN = 4e9
+"""What driver, Ray and workers, and whatever else happens on the machine, may take before memory counts as low."""
 
 MEMORY_STEP = 100_000_000
 
@@ -82,8 +82,8 @@ class Scene:
     environment: dict[str, str] = field(default_factory=dict)
     """Of every process from now on."""
 
-    may_lose: int = INTERVAL
-    """Epochs that a run may have to train again when it is taken up."""
+    may_lose: int = INTERVAL + 1
+    """Epochs that a run may have to train again when it is taken up: a checkpoint is written while training goes on."""
 
     codes: list[int] = field(default_factory=list)
     """How each command ended."""
@@ -255,10 +255,10 @@ def interrupt_driver(scene: Scene) -> None:
         scene.problems.append(f"Ctrl-C ended with {driver.returncode}")
 
 
-def kill_worker(scene: Scene) -> None:
+def kill_worker(scene: Scene, times: int | None = None) -> None:
     """SIGKILL of a process that trains, once or twice."""
     driver = scene.type()
-    for _ in range(scene.chance.randint(1, 2)):
+    for _ in range(times or scene.chance.randint(1, 2)):
         scene.wait_for_moment(driver)
         if worker := scene.worker(driver):
             os.kill(worker, signal.SIGKILL)
@@ -285,7 +285,7 @@ def kill_raylet(scene: Scene) -> None:
 
 def fill_disk(scene: Scene) -> None:
     """A results folder on a small disk that is full for some seconds; checkpoints cannot be written in this time."""
-    scene.may_lose = 2 * INTERVAL
+    scene.may_lose += INTERVAL
     with _small_disk(scene.results):
         driver = scene.type()
         scene.wait_for_moment(driver)
@@ -310,7 +310,7 @@ def damage_checkpoints(scene: Scene) -> None:
     """SIGKILL of the driver; of every run the newest checkpoint is overwritten or cut short."""
     kill_driver(scene)
     scene.end_processes()
-    scene.may_lose = 2 * INTERVAL
+    scene.may_lose += INTERVAL
     newest = {path.parent: path for path in sorted(scene.sweep_folder.glob("checkpoints/**/epoch-*.pt"))}
     scene.story.append(f"{len(newest)} checkpoints")
     for path in newest.values():
@@ -339,15 +339,15 @@ def forget_metric(scene: Scene) -> None:
 
 
 def lose_trials(scene: Scene) -> None:
-    """A report without the objective, and SIGKILL of a process that trains, once or twice."""
+    """A report without the objective, and SIGKILL of a process that trains."""
     _forget_metric(scene)
-    kill_worker(scene)
+    kill_worker(scene, times=1)
 
 
 def take_memory(scene: Scene) -> None:
     """The machine runs low on memory until Ray has killed a worker."""
     total = ray._private.utils.get_system_memory()
-    limit = ray._private.utils.get_used_memory() + MEMORY_MARGIN
+    limit = min(ray._private.utils.get_used_memory() + MEMORY_MARGIN, 0.9 * total)
     driver = scene.type(RAY_memory_usage_threshold=f"{limit / total:.4f}", RAY_memory_monitor_refresh_ms="100")
     scene.wait_for_moment(driver)
     worker = scene.worker(driver)

@@ -167,7 +167,7 @@ class StudyJournal:
         """The next trial and what it trains; None when the space has nothing new."""
         for repeats in range(MOST_REPEATS):
             choice = self.study.sweep.sampler if repeats < REPEATS_OF_MODEL else read_sampler("random")
-            self._optuna.sampler = self._new_sampler(choice, len(self._trials()))
+            self._optuna.sampler = self._new_sampler(choice, self._num_asked())
             trial = self._optuna.ask()
             planned = self._admit(trial)
             if planned:
@@ -250,6 +250,10 @@ class StudyJournal:
         """The configuration of an admitted trial."""
         base = self._base_of(frozen)
         return base if "config" in frozen.user_attrs else _changed(base, frozen.params)
+
+    def _num_asked(self) -> int:
+        """Trials so far, each once however often it was tried: a retry changes nothing of what is asked next."""
+        return sum("retry_of" not in frozen.user_attrs for frozen in self._trials())
 
     def _trials(self) -> list[FrozenTrial]:
         return self._optuna.get_trials(deepcopy=False)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import ray
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune.error import TuneError
 
 from search_spaces.core.errors import ConfigError, ResultsError
@@ -46,6 +47,7 @@ def ray_session() -> Iterator[None]:
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
     elif started:
         ray.init(
+            address="local",  # else Ray joins what was started on this machine, or says that it is gone
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
@@ -94,7 +96,7 @@ def execute(
     for left in folder.glob("tune-*"):
         shutil.rmtree(left, ignore_errors=True)
     broken = 0
-    while broken < MOST_BREAKDOWNS:
+    while True:
         before = searcher.num_ended
         problem = _fit(sweep, searcher, workers, folder, callback)
         if searcher.problem:
@@ -102,10 +104,11 @@ def execute(
         if not problem:
             return
         broken = broken + 1 if searcher.num_ended == before else 1
+        if broken == MOST_BREAKDOWNS:  # what was in training stays so in the journal, and the next start adopts it
+            raise ResultsError(f"{problem}; {MOST_BREAKDOWNS} times in a row. Mend this, and the same command goes on")
         workers = max(1, workers - 1)
         say(f"{problem}; what was in training is tried again, {workers} at a time")
         searcher.lost(problem)
-    raise ResultsError(f"{problem}; {MOST_BREAKDOWNS} times in a row. Mend this, and the same command goes on")
 
 
 def _fit(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path, callback: tune.Callback) -> str:
@@ -136,6 +139,10 @@ def _fit(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path, ca
         try:
             tuner.fit()
         except TuneError as problem:
+            return _reason(str(problem))
+        except RuntimeError as problem:  # Tune knows no such end of a worker
+            if not isinstance(problem.__cause__, OutOfMemoryError):
+                raise
             return _reason(str(problem))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -103,7 +103,11 @@ class JournalSearcher(Searcher):
         live.journal.shares[live.trial.number] = result.get("share", 0.0)
         if VALUE not in result or result["final"] or not result["at_rung"]:
             return False
-        return live.journal.report(live.trial, result["step"], result[VALUE])
+        try:
+            return live.journal.report(live.trial, result["step"], result[VALUE])
+        except (UserError, OSError) as problem:  # nothing may be written behind half a line
+            self.problem = str(problem)
+            return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Keeps the records, then tells the journal: a kill in between repeats only this step.
@@ -129,6 +133,8 @@ class JournalSearcher(Searcher):
         """Tune broke down: what was in training goes on under the next one. A trial that was alone is at fault."""
         live = list(self._live.values())
         self._live.clear()
+        for each in live:
+            each.journal.shares.pop(each.trial.number, None)
         if len(live) > 1:
             self._left += [(each.journal, each.trial, each.planned) for each in live]
             return
