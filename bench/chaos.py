@@ -34,14 +34,14 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.disturbances import DISTURBANCES, METHOD, PLAN, PLAN_WITH_NAN, CannotError, Epoch, Scene, nothing
-from sparse_search.journal import open_journal
+from sparse_search.journal_file import Journal
 from sparse_search.run import status
 from sparse_search.store import Store
 
 SHARE_OF_TWO_WORKERS = 0.25
 """Of the rounds. Two workers end their trials in any order, so that their results are not compared."""
 
-OTHER_TRIALS = ("nan", "worker", "report", "worker+report", "memory")
+OTHER_TRIALS = ("nan",)
 """Disturbances after which the sweep has other trials: a retry is a new one behind what waits already, and moves the
 seeds of those to come."""
 
@@ -121,7 +121,7 @@ def num_repeated(scene: Scene) -> int:
 
 def num_left(scene: Scene) -> int:
     """Trials that the journal holds as running or waiting."""
-    storage = open_journal(scene.sweep_folder / "journal.log")
+    storage = Journal(scene.sweep_folder / "journal.log")
     trials = [t for s in storage.get_all_studies() for t in storage.get_all_trials(s._study_id, deepcopy=False)]
     return sum(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials)
 

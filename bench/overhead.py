@@ -42,7 +42,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import trivial
 from search_spaces.core.ranges import Space
 from sparse_search.distributions import distribution_of, suggest
-from sparse_search.journal import StudyJournal, open_journal
+from sparse_search.journal import StudyJournal
+from sparse_search.journal_file import Journal
 from sparse_search.outcomes import Result
 from sparse_search.run import plan_studies, run
 from sparse_search.samplers import new_sampler
@@ -229,7 +230,7 @@ def measure_state_and_ask(counts: Counts, asked: bool = True) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
         study = sparse_study(counts.known[-1] + 2 * counts.asks, Path(folder))
         file = Path(folder, "journal.log")
-        journal = StudyJournal(study, open_journal(file))
+        journal = StudyJournal(study, Journal(file))
         appended = bytes_appended(journal, file, counts)
         yield from state_lines(counts, appended, bytes_pickled(study, counts, Path(folder)))
         if asked:
@@ -280,7 +281,7 @@ def state_lines(counts: Counts, appended: Sequence[float], pickled: Sequence[flo
 def ask_line(journal: StudyJournal, study: Study, file: Path, counts: Counts) -> Line:
     """Ours and the rival's in turn; each trial asked for is told at once."""
     memory = optuna.create_study(direction="maximize", sampler=stock_sampler(study.sweep, study.plan.trials))
-    memory.add_trials(optuna.load_study(study_name=study.name, storage=open_journal(file)).trials)
+    memory.add_trials(optuna.load_study(study_name=study.name, storage=Journal(file)).trials)
     own_seconds, memory_seconds = [], []
     for value in values(counts.asks):
         started = time.perf_counter()

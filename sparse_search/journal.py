@@ -11,24 +11,22 @@
 A failed trial without a retry has been given up; `retry_given_up` tries it again.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from hashlib import sha256
-from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.core.config import MethodConfig, read_config, write_config
-from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import conditions_of, inactive_fields
 from sparse_search.distributions import distribution_of, suggest, suggest_active
+from sparse_search.journal_file import Journal
 from sparse_search.outcomes import (
     COUNTED,
     NO_RESULT,
@@ -71,11 +69,29 @@ class Earlier:
     values: tuple[float, ...]
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_one_step(
+    method: Callable[Concatenate["StudyJournal", P], R],
+) -> Callable[Concatenate["StudyJournal", P], R]:
+    """Waits for the disk once, when all that the method writes is written."""
+
+    @wraps(method)
+    def stepping(self: "StudyJournal", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._storage.step():
+            return method(self, *args, **kwargs)
+
+    return stepping
+
+
 class StudyJournal:
     """One study: what is planned, what is known, what comes next."""
 
-    def __init__(self, study: Study, storage: JournalStorage, *, look_only: bool = False) -> None:
+    def __init__(self, study: Study, storage: Journal, *, look_only: bool = False) -> None:
         self.study = study
+        self._storage = storage
         self.shares: dict[int, float] = {}
         """By number of a running trial, how much of its full budget it has had, as far as this driver knows."""
 
@@ -93,6 +109,7 @@ class StudyJournal:
             load_if_exists=True,
         )
 
+    @_in_one_step
     def propose_starts(self) -> None:
         """Enqueues the default and the presets, once in the life of the study."""
         known = {frozen.user_attrs.get("start") for frozen in self._trials()}
@@ -100,6 +117,7 @@ class StudyJournal:
             if start not in known:
                 self._propose(config, {"start": start})
 
+    @_in_one_step
     def propose_best_of(self, search: "StudyJournal") -> None:
         """Enqueues, for a confirmation, the best configurations of a search that is over, and its default."""
         proposed = {frozen.user_attrs.get("confirms") for frozen in self._trials()}
@@ -108,6 +126,7 @@ class StudyJournal:
                 about = {"start": frozen.user_attrs.get("start", ""), "confirms": frozen.number}
                 self._propose(search.config_of(frozen), about | {"original": original_number(frozen)})
 
+    @_in_one_step
     def tell_earlier(self, trials: Sequence[Earlier]) -> int:
         """Adds comparable trials of earlier sweeps for the sampler to learn from; returns how many are new."""
         known = {frozen.user_attrs.get("config_id") for frozen in self._trials()}
@@ -163,6 +182,7 @@ class StudyJournal:
                 if planned:
                     yield trial, planned
 
+    @_in_one_step
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
         """The next trial and what it trains; None when the space has nothing new."""
         for repeats in range(MOST_REPEATS):
@@ -189,6 +209,7 @@ class StudyJournal:
             trial.report(value, step)
         return "start" not in trial.user_attrs and trial.should_prune()
 
+    @_in_one_step
     def complete(self, trial: optuna.Trial, value: float, result: Result = NO_RESULT, *, infeasible: str = "") -> None:
         """The trial reached its full budget, perhaps beyond a limit: `infeasible` says why."""
         for name, measured in result.measures.items():
@@ -210,12 +231,14 @@ class StudyJournal:
         """The trial was stopped early."""
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
+    @_in_one_step
     def reject(self, trial: optuna.Trial, outcome: str, reason: str) -> None:
         """The trial diverged or collapsed: no score counts, and the sampler should learn from that."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
         self._tell_values(trial, WORST, WORST_SECONDS)
 
+    @_in_one_step
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
         """The trial failed through no fault of its values; they are tried again while retries are left."""
         attempt = trial.user_attrs.get("attempt", 0)
@@ -224,6 +247,7 @@ class StudyJournal:
             self._try_again(self._trials()[trial.number], attempt + 1)  # before the tell: a kill in between repeats it
         self._optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
+    @_in_one_step
     def retry_given_up(self) -> None:
         """Enqueues once more what was given up."""
         for frozen in self._with_outcome("failed"):
@@ -326,29 +350,6 @@ class StudyJournal:
 
 def _changed(config: MethodConfig, values: Mapping[str, Any]) -> MethodConfig:
     return read_config(type(config), write_config(config) | dict(values))
-
-
-def open_journal(path: Path) -> JournalStorage:
-    """The journal in a file, made when it is not there.
-
-    Raises:
-        ResultsError: it cannot be read or written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
-    except (OSError, ValueError) as problem:
-        raise ResultsError(f"cannot read the journal {path}: {problem}") from problem
-
-
-def mend_journal(path: Path) -> None:
-    """Removes a last line that a full disk or a power cut left half written: that step never happened.
-
-    Only for the one driver of a sweep.
-    """
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def original_number(trial: optuna.Trial | FrozenTrial) -> int:

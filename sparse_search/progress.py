@@ -121,7 +121,7 @@ class Display(tune.Callback):
 
     def _say(self) -> None:
         self._printed = time.monotonic()
-        if not self._console.is_terminal:
+        if not self._console.is_terminal and not self._console.quiet:
             self._console.print(self._summary(), highlight=False, soft_wrap=True)
 
     def _summary(self) -> str:

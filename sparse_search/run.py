@@ -12,7 +12,8 @@ from rich.console import Console
 
 from search_spaces.core.errors import LockedError
 from sparse_search.cost import Clock, Cost, OutOfTimeError, cost_of
-from sparse_search.journal import StudyJournal, mend_journal, open_journal
+from sparse_search.journal import StudyJournal
+from sparse_search.journal_file import Journal, mend_journal
 from sparse_search.leaderboard import write_leaderboards
 from sparse_search.outcomes import StudyStatus
 from sparse_search.progress import Display
@@ -106,7 +107,7 @@ def status_of(
 
     def look() -> list[StudyStatus]:
         if path.exists() and len(journals) < 2 * len(studies):
-            storage = open_journal(path)
+            storage = Journal(path)
             begun = {known.study_name for known in storage.get_all_studies()}
             for study in (*studies, *(study.confirming() for study in studies)):
                 if study.name in begun:
@@ -157,7 +158,7 @@ class _Driver:
         """The studies' journals and those of their confirmations, with what is proposed before any search."""
         path = self.folder / "journal.log"
         mend_journal(path)
-        storage = open_journal(path)
+        storage = Journal(path)
         searches = [StudyJournal(study, storage) for study in studies]
         confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
         for journal in searches:

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from search_spaces.core.errors import UserError
 from sparse_search.journal import StudyJournal, original_number
-from sparse_search.outcomes import Result
+from sparse_search.outcomes import Result, StudyStatus
 from sparse_search.statistics import score_interval
 from sparse_search.store import Store
 from sparse_search.worker import VALUE, Job, record_id
@@ -150,9 +150,9 @@ class JournalSearcher(Searcher):
         for search, confirmation in self._pairs:
             if confirmation.study.sweep.confirm and search.status().is_over:
                 confirmation.propose_best_of(search)
-        for journal in sorted(self.journals, key=lambda journal: (journal.awaits_start(), _share_started(journal))):
-            asked = journal.ask() if journal.status().num_open else None
-            if asked:
+        open_ones = [(journal, status) for journal in self.journals if (status := journal.status()).num_open]
+        for journal, _ in sorted(open_ones, key=lambda each: (each[0].awaits_start(), _share_started(each[1]))):
+            if asked := journal.ask():
                 return journal, *asked
         return None
 
@@ -276,8 +276,7 @@ def _ended(name: str, status: str) -> str:
     return f"{name}-{status}"
 
 
-def _share_started(journal: StudyJournal) -> float:
-    status = journal.status()
+def _share_started(status: StudyStatus) -> float:
     return 1 - status.num_open / max(status.planned, 1)
 
 

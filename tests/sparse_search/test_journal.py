@@ -1,7 +1,8 @@
 import pytest
 from optuna.trial import TrialState
 
-from sparse_search.journal import StudyJournal, mend_journal, open_journal
+from sparse_search.journal import StudyJournal
+from sparse_search.journal_file import Journal, mend_journal
 from sparse_search.outcomes import Result
 
 from .conftest import TINY, studies_of
@@ -13,7 +14,7 @@ def begin(tmp_path, tiny):
 
     def make(**changes):
         study = studies_of(tiny(**changes))[0]
-        journal = StudyJournal(study, open_journal(tmp_path / "journal.log"))
+        journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
         journal.propose_starts()
         return journal
 
@@ -125,10 +126,10 @@ def test_a_restarted_driver_asks_what_it_would_have_asked(tmp_path, tiny):
     def params(folder, restarts):
         study = studies_of(tiny())[0]
         asked = []
-        journal = StudyJournal(study, open_journal(tmp_path / folder / "journal.log"))
+        journal = StudyJournal(study, Journal(tmp_path / folder / "journal.log"))
         for position in range(6):
             if restarts:
-                journal = StudyJournal(study, open_journal(tmp_path / folder / "journal.log"))
+                journal = StudyJournal(study, Journal(tmp_path / folder / "journal.log"))
             trial, _ = journal.ask()
             journal.complete(trial, 0.1 * position)
             asked.append(trial.params)
@@ -229,7 +230,7 @@ def test_looking_changes_nothing(begin, tmp_path):
     journal = begin()
     finish(journal, 2)
     before = (tmp_path / "journal.log").read_bytes()
-    looked = StudyJournal(journal.study, open_journal(tmp_path / "journal.log"), look_only=True)
+    looked = StudyJournal(journal.study, Journal(tmp_path / "journal.log"), look_only=True)
     assert looked.status() == journal.status()
     assert (tmp_path / "journal.log").read_bytes() == before
 
@@ -245,6 +246,23 @@ def test_a_half_written_last_line_never_happened(begin, tmp_path):
     finish(again)
     assert begin().status().complete == 3
     mend_journal(tmp_path / "missing.log")
+
+
+def test_a_killed_driver_leaves_no_lock_to_wait_for(begin, tmp_path):
+    finish(begin())
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.log"]
+
+
+def test_a_step_waits_for_the_disk_once(begin, tmp_path, monkeypatch):
+    journal = begin()
+    waits = []
+    monkeypatch.setattr("os.fsync", lambda number: waits.append((tmp_path / "journal.log").read_bytes()))
+    trial, _ = journal.ask()
+    journal.complete(trial, 0.5, Result(measures={"train_seconds": 1.0}))
+    after = (tmp_path / "journal.log").read_bytes()
+    assert len(waits) == 2
+    assert waits[-1] == after
+    assert len(after.splitlines()) - len(waits[0].splitlines()) > 1
 
 
 def test_checkpoints_are_kept_for_what_may_go_on(begin):
@@ -263,7 +281,7 @@ def test_a_confirmation_proposes_the_best_and_the_default_once(begin, tmp_path):
     journal = begin(confirm=2)
     for value in (0.1, 0.3, 0.6, 0.5, 0.4):
         finish(journal, 1, value)
-    confirmation = StudyJournal(journal.study.confirming(), open_journal(tmp_path / "journal.log"))
+    confirmation = StudyJournal(journal.study.confirming(), Journal(tmp_path / "journal.log"))
     assert confirmation.status().planned == 0
     for _ in range(2):
         confirmation.propose_best_of(journal)

@@ -7,7 +7,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.journal import StudyJournal, open_journal
+from sparse_search.journal import StudyJournal
+from sparse_search.journal_file import Journal
 from sparse_search.searcher import MOST_FAILURES_IN_A_ROW, JournalPruner, JournalSearcher
 
 from .conftest import TINY, studies_of
@@ -18,7 +19,7 @@ def begin(tmp_path, tiny, store):
     """A maker of searchers; another call is another driver on the same journal."""
 
     def make(**changes):
-        storage = open_journal(tmp_path / "journal.log")
+        storage = Journal(tmp_path / "journal.log")
         studies = studies_of(tiny(**changes))
         searches = [StudyJournal(study, storage) for study in studies]
         confirmations = [StudyJournal(study.confirming(), storage) for study in studies]

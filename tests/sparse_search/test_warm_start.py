@@ -2,7 +2,8 @@ import pytest
 
 from search_spaces.core.config import write_config
 from search_spaces.core.errors import ResultsError
-from sparse_search.journal import StudyJournal, open_journal
+from sparse_search.journal import StudyJournal
+from sparse_search.journal_file import Journal
 from sparse_search.warm_start import earlier_trials
 from trainables.core.trial import PROTOCOL
 
@@ -32,7 +33,7 @@ def test_comparable_trials_are_told_to_the_sampler_and_are_none_of_the_plan(stud
     fill(0)
     (earlier,) = earlier_trials(study, store)
     assert (earlier.sweep, earlier.config.lr, earlier.values) == ("pilot", 2e-3, (pytest.approx(0.7),))
-    journal = StudyJournal(study, open_journal(tmp_path / "journal.log"))
+    journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
     assert [journal.tell_earlier([earlier]) for _ in range(2)] == [1, 0]
     assert (journal.status().finished, journal.status().num_open, journal.status().best) == (0, 5, None)
     (frozen,) = journal._trials()
@@ -43,7 +44,7 @@ def test_comparable_trials_are_told_to_the_sampler_and_are_none_of_the_plan(stud
 
 def test_what_is_known_from_earlier_is_not_trained_again(study, fill, store, tmp_path):
     fill(0, {"lr": 1e-3})  # the default
-    journal = StudyJournal(study, open_journal(tmp_path / "journal.log"))
+    journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
     journal.tell_earlier(earlier_trials(study, store))
     journal.propose_starts()
     assert journal.ask()[0].user_attrs["start"] == "plain"
