@@ -4,18 +4,20 @@ Imports stand inside the commands, so that help and queries never wait for torch
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search_spaces.core.errors import UserError
+from sparse_search.printing import console, look_table, print_leaderboard, print_reproduction
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from sparse_search.retrain import Tell
 
 app = typer.Typer(
     add_completion=False,
@@ -25,7 +27,7 @@ app = typer.Typer(
     help="Find the method and settings that work best on your medical images at your label budget.\n\n"
     "Quick start:  sparse-search demo\n\n"
     "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, then export. The same `run` "
-    "goes on after any interruption. Nothing here reads a test label.",
+    "goes on after any interruption. Nothing but `evaluate` reads a test label.",
 )
 
 Results = Annotated[Path, typer.Option(help="Folder that keeps records, tables, journals and leaderboards.")]
@@ -34,6 +36,7 @@ DataRoot = Annotated[
     typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
 ]
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
+Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]
 DEFAULT_RESULTS = Path("results")
 
 
@@ -92,9 +95,9 @@ def status_command(
 
     look = status_of(sweep, results, data_root=data_root)
     if watch:
-        watch_status(look, _console())
+        watch_status(look, console())
     else:
-        _console().print(status_table(look()))
+        console().print(status_table(look()))
 
 
 @app.command("leaderboard")
@@ -117,11 +120,12 @@ def leaderboard_command(
     """
     sys.meta_path.insert(0, _NoPandas())
     from sparse_search.leaderboard import query, rank, shortlist
+    from sparse_search.ledger import num_looks
     from sparse_search.store import Store
 
     runs = query(Store(results), dataset=dataset, shots=shots, method=method)
     ranked = rank(runs, metric)
-    _print_leaderboard(ranked if every else shortlist(ranked), runs, metric, format)
+    print_leaderboard(ranked if every else shortlist(ranked), runs, metric, format, num_looks(results))
 
 
 @app.command("export")
@@ -149,6 +153,49 @@ def export_command(
     typer.echo(f"train it again:  python -m trainables --config {output}")
 
 
+@app.command("reproduce")
+def reproduce_command(exported: Exported, data_root: DataRoot = None) -> None:
+    """Train an exported configuration again and compare with the evidence in its file.
+
+    Exit code 0: the validation score is the same, or inside the interval of the file; 1: it is not.
+    """
+    from sparse_search.retrain import reproduce
+
+    with _training() as tell:
+        found = reproduce(exported, data_root=data_root, tell=tell)
+    print_reproduction(found)
+    raise typer.Exit(0 if found.is_inside else 1)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    exported: Exported,
+    why: Annotated[str, typer.Option(help="Why you look; goes into the ledger.")] = "",
+    unlock_test: Annotated[bool, typer.Option("--unlock-test", help="Yes, look at the test labels.")] = False,
+    results: Results = DEFAULT_RESULTS,
+    data_root: DataRoot = None,
+) -> None:
+    """Score an exported configuration on the test set: the one command that reads test labels.
+
+    Do it once, when everything is decided. It trains the configuration again, scores its networks on validation and
+    test images, and writes the look into the ledger before it shows it.
+    """
+    from sparse_search.retrain import evaluate
+
+    with _training() as tell:
+        look = evaluate(exported, results, why=why, unlock_test=unlock_test, data_root=data_root, tell=tell)
+    console().print(look_table([look]))
+
+
+@app.command("ledger")
+def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
+    """List every look at test labels: who, when, why, and what was seen."""
+    from sparse_search.ledger import looks
+
+    seen = list(looks(results))
+    console().print(look_table(seen) if seen else "nobody has looked at a test set")
+
+
 @app.command("methods")
 def methods_command() -> None:
     """List the methods, their presets and search ranges."""
@@ -169,7 +216,7 @@ def methods_command() -> None:
         for field, range_ in space_of(config).items():
             when = " and ".join(map(str, conditions.get(field, ())))
             table.add_row(field, f"{vars(config)[field]}", f"{range_}", when)
-        _console().print(table)
+        console().print(table)
 
 
 @app.command("datasets")
@@ -190,7 +237,7 @@ def datasets_command(data_root: DataRoot = None) -> None:
         sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
         here = ", ".join(f"{side} px" for side in available_sides(name, data_root)) or "-"
         table.add_row(name, str(info.num_classes), str(info.channels), sizes, info.licence, here)
-    _console().print(table)
+    console().print(table)
 
 
 @app.command("demo")
@@ -226,129 +273,31 @@ def _run(sweep: Path, results: Path, data_root: Path | None, retry_failed: bool 
     from sparse_search.progress import status_table
     from sparse_search.run import run
 
-    console = _console()
+    screen = console()
     try:
-        summary = run(sweep, results, data_root=data_root, retry_failed=retry_failed, console=console)
+        summary = run(sweep, results, data_root=data_root, retry_failed=retry_failed, console=screen)
     except KeyboardInterrupt:
-        console.print("stopped; nothing is lost: the same command goes on")
+        screen.print("stopped; nothing is lost: the same command goes on")
         return 130
-    console.print(status_table(summary.studies))
+    screen.print(status_table(summary.studies))
     for failure in summary.failures:
         print(f"failed: {failure}", file=sys.stderr)
     if summary.failures:
         print("mend the cause, then try these again:  sparse-search run … --retry-failed", file=sys.stderr)
-    console.print(f"cost: {summary.cost}", highlight=False, soft_wrap=True)
+    screen.print(f"cost: {summary.cost}", highlight=False, soft_wrap=True)
     if summary.out_of_time:
-        console.print("stopped by max_hours; nothing is lost: raise it, and the same command goes on")
+        screen.print("stopped by max_hours; nothing is lost: raise it, and the same command goes on")
     for path in summary.leaderboards:
-        console.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
+        screen.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
     return 0 if summary.ok else 1
 
 
-def _print_leaderboard(ranked: "pa.Table", runs: "pa.Table", metric: str, format: Format) -> None:
-    if format is Format.csv:
-        from pyarrow import csv
+@contextmanager
+def _training() -> "Iterator[Tell]":
+    """A bar for what is trained, where there is a terminal."""
+    from rich.progress import Progress
 
-        scalars = [name for name in ranked.column_names if not name.endswith("_list")]
-        csv.write_csv(ranked.select(scalars), sys.stdout.buffer)
-    elif format is Format.json:
-        import json
-
-        typer.echo(json.dumps(ranked.to_pylist(), indent=1))
-    else:
-        _print_rankings(ranked, runs, metric)
-
-
-def _print_rankings(ranked: "pa.Table", runs: "pa.Table", metric: str) -> None:
-    """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
-    from sparse_search.leaderboard import rankings, searched_settings, unranked_starts
-
-    searched, unranked = searched_settings(runs), unranked_starts(runs)
-    for shared, rows in rankings(ranked):
-        _console().print(_ranking_table(shared, rows, searched, metric))
-        lacking = [row for row in unranked if shared.items() <= row.items()]
-        for row in lacking:
-            typer.echo(_unranked_line(row))
-        unranked = [row for row in unranked if row not in lacking]
-    for row in unranked:
-        typer.echo(_unranked_line(row, f" on {row['dataset']}, {row['shots']} shots"))
-
-
-def _ranking_table(
-    shared: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    searched: Mapping[str, Sequence[str]],
-    metric: str,
-) -> Any:
-    from rich.table import Table
-
-    from sparse_search.leaderboard import SELECTED, SMALLER_IS_BETTER
-
-    data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
-    table = Table(
-        title=f"{shared['dataset']}, {shared['shots']} shots · {shared['image_size']} px · {shared['validation']} "
-        f"validation of {rows[0]['num_images']:g} images · label sets {shared['label_sets']} · {data}",
-        title_justify="left",
-        caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
-        f"validation images, {SELECTED[shared['selection']]}, mean over label sets; 95 % interval from the number of "
-        "images alone; a best of many tries is optimistic",
-        caption_justify="left",
-    )
-    extra = [] if metric in ("balanced_accuracy", "accuracy", "auroc") else [metric]
-    table.add_column("#", justify="right")
-    table.add_column("method")
-    table.add_column("configuration", ratio=1, overflow="fold")
-    for name in (*extra, "balanced acc.", "95 %", "accuracy", "AUROC", "tried", "seconds"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*_cells(row, searched[row["method"]], metric, extra))
-    return table
-
-
-def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: Sequence[str]) -> list[str]:
-    interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
-    return [
-        str(row["rank"]),
-        row["predictor"],
-        _settings_text(row, searched),
-        *(_score(row[name]) for name in (*extra, "balanced_accuracy")),
-        interval,
-        _score(row["accuracy"]),
-        _score(row["auroc"]),
-        str(row["num_tried"]),
-        f"{row['train_seconds']:.1f}",
-    ]
-
-
-def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
-    import json
-
-    config = json.loads(row["config_json"])
-    inactive = row["inactive"].split(", ")
-    values = (f"{name}={_short(config[name])}" for name in searched if name in config and name not in inactive)
-    start = f"({row['start']}) " if row["start"] else ""
-    return f"{row['config_id'][:6]} {start}{' '.join(values)}"
-
-
-def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
-    from textwrap import shorten
-
-    last_line = (row["reason"].strip().splitlines() or [""])[-1]  # of a traceback: the error
-    why = f", {shorten(last_line, 100, placeholder=' …')}" if last_line else ""
-    return f"not ranked: {row['method']} {row['config_id'][:6]} ({row['start']}){where}: {row['status']}{why}"
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _console() -> Any:
-    """A console as wide as the terminal, and wide enough for a leaderboard where there is none."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=150)
+    screen = console()
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("training", total=1.0)
+        yield lambda about, share: bar.update(task, description=f"training, {about}", completed=share)

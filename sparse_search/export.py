@@ -94,6 +94,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},
         "best_of": f"{row['num_tried']} configurations of {row['method']}: expect less on new images",
         "labels_per_label_set": row["label_budget"],
+        "dataset": row["dataset"],
         "content_hash": row["content_hash"],
         "official_data": row["official"],
         "label_set_hashes": row["label_set_hash_list"],

@@ -8,8 +8,6 @@ import gc
 import json
 import platform
 import resource
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -17,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
@@ -30,6 +27,7 @@ from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
 from search_spaces.core.ranges import inactive_fields
 from sparse_search.sweep import Rung
+from sparse_search.versions import versions
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Task, Validation
 from trainables.core.train import DivergedError, Progress
@@ -237,7 +235,7 @@ class _Training:
                 "processor": trial.device,
                 "device": _device(trial.device),
                 "host": platform.node(),
-                "versions": _versions(),
+                "versions": versions(),
             }
         )
 
@@ -306,21 +304,3 @@ def _device(device: str) -> str:
     if device == "gpu":
         return torch.cuda.get_device_name()
     return platform.processor() or platform.machine()
-
-
-@cache
-def _versions() -> dict[str, str]:
-    packages = ("sparse-search", "torch", "timm", "accelerate", "ray", "optuna")
-    return {name: version(name) for name in packages} | {
-        "python": platform.python_version(),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str:
-    """Commit of the checkout this runs from; empty for an installed package."""
-    folder = Path(sys.modules["sparse_search"].__path__[0]).parent
-    if not (folder / ".git").exists():
-        return ""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip()

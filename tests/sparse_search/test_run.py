@@ -24,6 +24,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 CALL = "from sparse_search.cli import main; main()"
 
+MEASURED = ("train_seconds", "wall_seconds", "gpu_seconds", "peak_memory_bytes", "finished_at")
+"""Columns of a run that no seed determines."""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -122,6 +125,18 @@ def test_the_best_is_confirmed_on_further_label_sets(folder):
     before = num_records(folder)
     assert call(folder, "run", "sweep.yaml")[0] == 0
     assert num_records(folder) == before
+
+
+def test_drawn_at_random_by_one_worker_a_sweep_is_the_same_to_the_last_digit(folder):
+    write_sweep(folder, sampler="random", workers=1, images=40, evaluate_every=20, label_sets=[0, 1], seed=7)
+    tables = []
+    for results in ("first", "second"):
+        code, _, error = call(folder, "run", "sweep.yaml", "--results", results)
+        assert code == 0, error
+        order = [("record_id", "ascending"), ("predictor", "ascending")]
+        tables.append(Store(folder / results).runs().sort_by(order).drop_columns(list(MEASURED)))
+    assert len(tables[0]) > 6
+    assert tables[0].equals(tables[1])
 
 
 def test_every_kind_of_failure_has_its_outcome(folder):

@@ -66,16 +66,21 @@ class Run:
         return hidden_labels(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold)
 
     def train(
-        self, task: Task, *, checkpoints: Checkpoints | None = None, hidden_labels_M: Tensor | None = None
+        self,
+        task: Task,
+        *,
+        method: Method[Any] | None = None,
+        checkpoints: Checkpoints | None = None,
+        hidden_labels_M: Tensor | None = None,
     ) -> Generator[Progress]:
-        """Trains it; see `trainables.core.train.train`."""
+        """Trains it; see `trainables.core.train.train`. `method`: its own, wrapped by someone who watches."""
         trial = self.trial
         torch.set_num_threads(trial.threads)
         accelerator = new_accelerator(
             precision=trial.precision, cpu=trial.device == "cpu", accumulate=trial.accumulate, compile=trial.compile
         )
         return train(
-            trial.find_method(),
+            method or trial.find_method(),
             trial.config,
             task,
             Budget(trial.images, trial.evaluate_every),

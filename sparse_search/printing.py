@@ -1,0 +1,168 @@
+"""What commands print on a terminal: tables for people, one line for what has no table."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import Console
+    from rich.table import Table
+
+    from sparse_search.ledger import Look
+    from sparse_search.retrain import Reproduction
+
+
+def console() -> "Console":
+    """A console as wide as the terminal, and wide enough for a leaderboard where there is none."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=150)
+
+
+def print_leaderboard(
+    ranked: "pa.Table", runs: "pa.Table", metric: str, format: str, num_looks: Mapping[str, int]
+) -> None:
+    """Rankings in a format; as tables, with what is not ranked and how often the test set was looked at."""
+    if format == "csv":
+        from pyarrow import csv
+
+        scalars = [name for name in ranked.column_names if not name.endswith("_list")]
+        csv.write_csv(ranked.select(scalars), sys.stdout.buffer)
+    elif format == "json":
+        import json
+
+        typer.echo(json.dumps(ranked.to_pylist(), indent=1))
+    else:
+        _print_rankings(ranked, runs, metric, num_looks)
+
+
+def _print_rankings(ranked: "pa.Table", runs: "pa.Table", metric: str, num_looks: Mapping[str, int]) -> None:
+    """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
+    from sparse_search.leaderboard import rankings, searched_settings, unranked_starts
+
+    searched, unranked = searched_settings(runs), unranked_starts(runs)
+    for shared, rows in rankings(ranked):
+        console().print(_ranking_table(shared, rows, searched, metric))
+        if times := num_looks.get(shared["content_hash"]):
+            typer.echo(
+                f"test labels of these data: looked at {times} time{'s' * (times > 1)}, see `sparse-search ledger`"
+            )
+        lacking = [row for row in unranked if shared.items() <= row.items()]
+        for row in lacking:
+            typer.echo(_unranked_line(row))
+        unranked = [row for row in unranked if row not in lacking]
+    for row in unranked:
+        typer.echo(_unranked_line(row, f" on {row['dataset']}, {row['shots']} shots"))
+
+
+def _ranking_table(
+    shared: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    searched: Mapping[str, Sequence[str]],
+    metric: str,
+) -> "Table":
+    from rich.table import Table
+
+    from sparse_search.leaderboard import SELECTED, SMALLER_IS_BETTER
+
+    data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
+    table = Table(
+        title=f"{shared['dataset']}, {shared['shots']} shots · {shared['image_size']} px · {shared['validation']} "
+        f"validation of {rows[0]['num_images']:g} images · label sets {shared['label_sets']} · {data}",
+        title_justify="left",
+        caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
+        f"validation images, {SELECTED[shared['selection']]}, mean over label sets; 95 % interval from the number of "
+        "images alone; a best of many tries is optimistic",
+        caption_justify="left",
+    )
+    extra = [] if metric in ("balanced_accuracy", "accuracy", "auroc") else [metric]
+    table.add_column("#", justify="right")
+    table.add_column("method")
+    table.add_column("configuration", ratio=1, overflow="fold")
+    for name in (*extra, "balanced acc.", "95 %", "accuracy", "AUROC", "tried", "seconds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row, searched[row["method"]], metric, extra))
+    return table
+
+
+def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: Sequence[str]) -> list[str]:
+    interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
+    return [
+        str(row["rank"]),
+        row["predictor"],
+        _settings_text(row, searched),
+        *(_score(row[name]) for name in (*extra, "balanced_accuracy")),
+        interval,
+        _score(row["accuracy"]),
+        _score(row["auroc"]),
+        str(row["num_tried"]),
+        f"{row['train_seconds']:.1f}",
+    ]
+
+
+def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
+    import json
+
+    config = json.loads(row["config_json"])
+    inactive = row["inactive"].split(", ")
+    values = (f"{name}={_short(config[name])}" for name in searched if name in config and name not in inactive)
+    start = f"({row['start']}) " if row["start"] else ""
+    return f"{row['config_id'][:6]} {start}{' '.join(values)}"
+
+
+def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
+    from textwrap import shorten
+
+    last_line = (row["reason"].strip().splitlines() or [""])[-1]  # of a traceback: the error
+    why = f", {shorten(last_line, 100, placeholder=' …')}" if last_line else ""
+    return f"not ranked: {row['method']} {row['config_id'][:6]} ({row['start']}){where}: {row['status']}{why}"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def print_reproduction(found: "Reproduction") -> None:
+    """Whether a configuration does again what its file says, and what may be the reason where it does not."""
+    interval = "" if found.low is None else f", 95 % interval {found.low:.4f} to {found.high:.4f}"
+    typer.echo(f"{found.predictor}, {found.metric}: {found.expected!r} in the file{interval}; {found.found!r} now")
+    for name, (then, now) in found.changed.items():
+        typer.echo(f"  {name} was {then or 'unknown'}, is {now}")
+    if found.is_equal:
+        typer.echo("reproduced to the last digit")
+    elif found.is_inside:
+        typer.echo("reproduced: other digits, inside the interval")
+    else:
+        typer.echo("not reproduced: outside of what the file promises")
+
+
+def look_table(looks: "Sequence[Look]") -> "Table":
+    """The test ledger: a line for each predictor of each look."""
+    from rich.table import Table
+
+    table = Table(
+        caption="test and validation: balanced accuracy of the same networks, mean over label sets; 95 % interval from "
+        "the number of test images alone",
+        caption_justify="left",
+    )
+    for name in ("when", "who", "why", "data set", "shots", "method", "configuration"):
+        table.add_column(name, overflow="fold")
+    for name in ("test", "95 %", "accuracy", "validation"):
+        table.add_column(name, justify="right")
+    for look in looks:
+        for predictor, test in look.test.items():
+            table.add_row(
+                look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,
+                look.config_id[:6], _score(test["balanced_accuracy"]), f"{test['low']:.2f}–{test['high']:.2f}",
+                _score(test["accuracy"]), _score(look.validated[predictor]["balanced_accuracy"]),
+            )  # fmt: skip
+    return table

@@ -1,0 +1,200 @@
+"""An exported configuration, trained again: to see that it still does what it did, or to look at the test set, once.
+
+The only module of the search that opens a test set, and it writes the look into the ledger before it shows it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from search_spaces.core.config import write_config
+from search_spaces.core.errors import ResultsError
+from search_spaces.core.yaml_files import read_yaml
+from sparse_search.ledger import Look, look_now, write_look
+from sparse_search.rows import config_id
+from sparse_search.statistics import score_interval
+from sparse_search.versions import versions
+from trainables.core.evaluate import METRICS, Scores
+from trainables.core.method import Labelled, Learner
+from trainables.core.train import DivergedError
+from trainables.core.train import evaluate as score_images
+from trainables.core.trial import Run, Trial
+from trainables.data.tasks import test_set
+
+Tell = Callable[[str, float], None]
+"""Told what is being trained, and which share of everything is done."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a configuration does when it is trained again."""
+
+    predictor: str
+    metric: str
+    expected: float
+    found: float
+    low: float | None
+    """Ends of the 95 % interval in the file; None for metrics that have none."""
+
+    high: float | None
+    changed: Mapping[str, tuple[str, str]]
+    """Versions that differ from those of the file: then, and now."""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the score is the same to the last digit."""
+        return self.found == self.expected
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it is what the file promises: inside its interval, or equal where there is none."""
+        return self.is_equal or (self.low is not None and self.high is not None and self.low <= self.found <= self.high)
+
+
+def reproduce(exported: Path | str, *, data_root: Path | None = None, tell: Tell | None = None) -> Reproduction:
+    """Trains an exported configuration again and compares it with the evidence in its file.
+
+    Raises:
+        ResultsError: the file is no export, the data are not those it was made from, or training diverges.
+    """
+    trial, evidence = _read(Path(exported))
+    trained = [
+        _train(run, data_root, evidence, _share_of(tell, trial, place)) for place, run in enumerate(trial.runs())
+    ]
+    predictor, metric = evidence["predictor"], evidence["interval_95"]["metric"]
+    found = _means([run.validated[predictor] for run in trained])[metric]
+    now, then = versions(), evidence["versions"]
+    return Reproduction(
+        predictor=predictor,
+        metric=metric,
+        expected=evidence["scores"][metric],
+        found=found,
+        low=evidence["interval_95"]["low"],
+        high=evidence["interval_95"]["high"],
+        changed={name: (then.get(name, ""), value) for name, value in now.items() if then.get(name, "") != value},
+    )
+
+
+def evaluate(
+    exported: Path | str,
+    results: Path | str = "results",
+    *,
+    why: str,
+    unlock_test: bool = False,
+    data_root: Path | None = None,
+    tell: Tell | None = None,
+) -> Look:
+    """Trains an exported configuration again and scores it on the test set: the only way to a test score.
+
+    The look goes into the ledger of the results folder before it is returned.
+
+    Raises:
+        ResultsError: the test set is not unlocked, no reason is given, the file is no export, the data are not those it
+            was made from, training diverges, or the ledger cannot be written.
+    """
+    if not unlock_test:
+        raise ResultsError(
+            "the test set is locked: look at it once, when everything is decided, with --unlock-test --why TEXT; "
+            "the look is written into the ledger"
+        )
+    if not why.strip():
+        raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
+    trial, evidence = _read(Path(exported))
+    unseen = test_set(trial.dataset, data_root)
+    trained = [
+        _train(run, data_root, evidence, _share_of(tell, trial, place), unseen)
+        for place, run in enumerate(trial.runs())
+    ]
+    predictors = list(trained[0].test)
+    look = look_now(
+        why=why.strip(),
+        dataset=evidence["dataset"],
+        content_hash=evidence["content_hash"],
+        shots=trial.shots,
+        validation=trial.validation,
+        label_sets=list(trial.label_sets),
+        method=trial.method,
+        config_id=config_id(trial.method, write_config(trial.config)),
+        num_images=len(unseen),
+        test={name: _summary([run.test[name] for run in trained], same_images=True) for name in predictors},
+        validated={
+            name: _summary([run.validated[name] for run in trained], same_images=trial.validation == "official")
+            for name in predictors
+        },
+        versions=versions(),
+    )
+    write_look(Path(results), look)
+    return look
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Scores of a run by predictor, on validation images by its own rule, on test images as its networks end."""
+
+    validated: Mapping[str, Scores]
+    test: Mapping[str, Scores]
+
+
+def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
+    values = read_yaml(path)
+    evidence = values.pop("evidence", None)
+    if not isinstance(evidence, dict):
+        raise ResultsError(f"{path} holds no evidence: expected a file that `sparse-search export` wrote")
+    missing = {"predictor", "scores", "interval_95", "content_hash", "dataset", "versions"} - evidence.keys()
+    if missing:
+        raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
+    return Trial.from_dict(values), evidence
+
+
+def _train(
+    run: Run,
+    root: Path | None,
+    evidence: Mapping[str, Any],
+    tell: Callable[[float], None],
+    unseen: Labelled | None = None,
+) -> _Trained:
+    """Trains a run to its end; the test images are predicted once, by the networks as they are then."""
+    task = run.task(root)
+    found = task.provenance.content_hash
+    if found != evidence["content_hash"]:
+        raise ResultsError(
+            f"{run.trial.dataset} has other content ({found[:12]}) than the file was made from "
+            f"({evidence['content_hash'][:12]}); name the folder of the right data with --data-root"
+        )
+    method, learners = run.trial.find_method(), list[Learner]()
+
+    def build(*parts: Any) -> Learner:
+        learners.append(method.build(*parts))
+        return learners[0]
+
+    test: Mapping[str, Scores] = {}
+    try:
+        for progress in run.train(task, method=replace(method, build=build)):
+            tell(progress.images / run.trial.images)
+            if unseen and progress.stands_for == run.trial.images:
+                test = score_images(learners[0], unseen, progress.epoch)
+    except DivergedError as why:
+        raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
+    return _Trained(progress.selected, test)
+
+
+def _share_of(tell: Tell | None, trial: Trial, place: int) -> Callable[[float], None]:
+    runs = trial.runs()
+    about = f"label set {runs[place].label_set}"
+    return lambda share: tell(about, (place + min(share, 1.0)) / len(runs)) if tell else None
+
+
+def _means(scores: Sequence[Scores]) -> dict[str, Any]:
+    """Means over runs, as the leaderboard has them; None where a run has none."""
+    columns = {name: [each.metric(name) for each in scores] for name in METRICS}
+    return {
+        name: None if None in values else fmean(v for v in values if v is not None) for name, values in columns.items()
+    }
+
+
+def _summary(scores: Sequence[Scores], *, same_images: bool) -> dict[str, Any]:
+    interval = score_interval([each.confusion for each in scores], "balanced_accuracy", same_images=same_images)
+    low, high = interval or (None, None)
+    return _means(scores) | {"low": low, "high": high, "runs": [each.as_dict() for each in scores]}

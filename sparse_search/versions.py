@@ -1,0 +1,23 @@
+"""What software a score was made with."""
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("sparse-search", "torch", "timm", "accelerate", "ray", "optuna")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what scores depend on, by name; `commit` is empty for an installed package."""
+    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version(), "commit": _commit()}
+
+
+def _commit() -> str:
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return ""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
