@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search_spaces.core.errors import UserError
-from sparse_search.printing import console, look_table, print_leaderboard, print_reproduction
+from sparse_search.printing import console, look_table, print_leaderboard, print_portfolio, print_reproduction
 
 if TYPE_CHECKING:
     from sparse_search.retrain import Tell
@@ -194,6 +194,23 @@ def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
 
     seen = list(looks(results))
     console().print(look_table(seen) if seen else "nobody has looked at a test set")
+
+
+@app.command("transfer")
+def transfer_command(
+    method: Annotated[str, typer.Option(help="Of this method.")],
+    size: Annotated[int, typer.Option(min=1, help="How many configurations.")] = 3,
+    metric: Annotated[str, typer.Option(help="What is best.")] = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Show configurations that did well across data sets and shot counts.
+
+    A sweep with `transfer: 3` tries them right after the default. The table says what such a choice is worth: each
+    place is left out once, and what the others propose is ranked there.
+    """
+    from sparse_search.transfer import transfer
+
+    print_portfolio(transfer(results, method, size=size, metric=metric))
 
 
 @app.command("methods")

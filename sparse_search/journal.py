@@ -117,6 +117,20 @@ class StudyJournal:
             if start not in known:
                 self._propose(config, {"start": start})
 
+    @property
+    def is_told_from_elsewhere(self) -> bool:
+        """Whether what did well elsewhere has been enqueued, once in the life of the study."""
+        return "from_elsewhere" in self._optuna.user_attrs
+
+    @_in_one_step
+    def propose_from_elsewhere(self, configs: Sequence[MethodConfig]) -> int:
+        """Enqueues configurations behind the default and the presets, as far as the plan has room; returns how many."""
+        room = max(0, self.study.plan.trials - len(self._trials()))
+        for config in configs[:room]:  # proposed twice after a kill, the second is a repeat
+            self._propose(config, {})
+        self._optuna.set_user_attr("from_elsewhere", min(room, len(configs)))
+        return min(room, len(configs))
+
     @_in_one_step
     def propose_best_of(self, search: "StudyJournal") -> None:
         """Enqueues, for a confirmation, the best configurations of a search that is over, and its default."""

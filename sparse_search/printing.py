@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from sparse_search.ledger import Look
     from sparse_search.retrain import Reproduction
+    from sparse_search.transfer import Portfolio
 
 
 def console() -> "Console":
@@ -166,3 +167,32 @@ def look_table(looks: "Sequence[Look]") -> "Table":
                 _score(test["accuracy"]), _score(look.validated[predictor]["balanced_accuracy"]),
             )  # fmt: skip
     return table
+
+
+def print_portfolio(found: "Portfolio") -> None:
+    """What to try first, as settings, and what that was worth where it can be told."""
+    from rich.table import Table
+
+    from search_spaces.core.config import write_config
+    from search_spaces.core.ranges import inactive_fields, space_of
+
+    typer.echo(f"from {', '.join(found.places)}:")
+    for config in found.configs:
+        values = write_config(config)
+        inactive = inactive_fields(type(config), values)
+        active = (name for name in space_of(type(config)) if name not in inactive)
+        typer.echo("  " + " ".join(f"{name}={_short(values[name])}" for name in active))
+    if not found.left_out:
+        typer.echo("one place alone: what it is worth elsewhere cannot be told")
+        return
+    table = Table(
+        caption="ranks among the configurations trained in the place, 1 is the best; the portfolio is made from the "
+        "other places, its rank predicted by a random forest where it was not trained; best random: expected of as "
+        "many configurations",
+        caption_justify="left",
+    )
+    for name in ("left out", "portfolio", "default", "best random"):
+        table.add_column(name, justify="left" if name == "left out" else "right")
+    for place in found.left_out:
+        table.add_row(place.title, *(_score(each) for each in (place.portfolio, place.default, place.random)))
+    console().print(table)

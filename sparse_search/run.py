@@ -10,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from search_spaces.core.errors import LockedError
+from search_spaces.core.config import MethodConfig
+from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.journal import StudyJournal
 from sparse_search.journal_file import Journal, mend_journal
@@ -22,6 +23,7 @@ from sparse_search.searcher import JournalSearcher
 from sparse_search.store import Store
 from sparse_search.sweep import Draws, Study, Sweep
 from sparse_search.sweep_file import load_sweep
+from sparse_search.transfer import portfolio_for
 from sparse_search.warm_start import earlier_trials
 from trainables.core.checkpoint import Checkpoints
 from trainables.data.draw import draw_few_shot
@@ -167,7 +169,18 @@ class _Driver:
                 if told:
                     self.console.print(f"{journal.study.title}: {told} trials of earlier sweeps", highlight=False)
             journal.propose_starts()
+            if self.sweep.transfer and journal.study.plan.space and not journal.is_told_from_elsewhere:
+                proposed = journal.propose_from_elsewhere(self._portfolio(journal.study))
+                self.console.print(f"{journal.study.title}: {proposed} configurations from elsewhere", highlight=False)
         return searches, confirmations
+
+    def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:
+        """What did well elsewhere; nothing where nothing is known."""
+        try:
+            return portfolio_for(study, self.store)
+        except ResultsError as problem:
+            self.console.print(f"{study.title}: {problem}", highlight=False)
+            return ()
 
     def drive(self, searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> None:
         """Runs what is open; leaves no checkpoint that nothing needs."""

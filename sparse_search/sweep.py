@@ -108,6 +108,9 @@ class Sweep:
     warm_start: tuple[str, ...] = ()
     """Earlier sweeps in the same results folder whose comparable trials the sampler is told."""
 
+    transfer: int = 0
+    """Configurations to try first that did well on other data sets and numbers of shots in the same results folder."""
+
     def studies(self, draws: Mapping[tuple[str, int], "Draws"]) -> tuple["Study", ...]:
         """Every study, given what is known of every dataset and number of shots."""
         studies = [

@@ -29,7 +29,7 @@ CHOICES = {
 }
 MINIMA = {
     "image_size": 8, "images": 1, "evaluate_every": 1, "seed": 0, "accumulate": 1, "cpus_per_trial": 1, "workers": 1,
-    "retries": 0, "confirm": 0, "confirm_label_sets": 1, "max_trials": 1,
+    "retries": 0, "confirm": 0, "confirm_label_sets": 1, "max_trials": 1, "transfer": 0,
 }  # fmt: skip
 """The least legal value of each whole number."""
 
