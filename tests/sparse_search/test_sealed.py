@@ -1,0 +1,64 @@
+"""Everything a user does works on a file whose test labels cannot be read; only `evaluate` trips over them."""
+
+import numpy as np
+import pytest
+
+from search_spaces.core.errors import DataError
+from sparse_search.export import export, write_export
+from sparse_search.leaderboard import leaderboard
+from sparse_search.retrain import evaluate, reproduce
+from sparse_search.run import run, status
+from sparse_search.sweep_file import parse_sweep
+from trainables.data.source import open_source
+
+from .conftest import TINY
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """Data in which the labels of the test images are objects, which no reader unpacks."""
+    path = tmp_path_factory.mktemp("data") / "sealed.npz"
+    draw = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 60), ("val", 20), ("test", 20)):
+        labels_N = np.arange(count) % 2
+        arrays[f"{split}_images"] = (draw.integers(0, 128, (count, 16, 16)) + 100 * labels_N[:, None, None]).astype(
+            "u1"
+        )
+        arrays[f"{split}_labels"] = labels_N
+    arrays["test_labels"] = np.array([object()] * 20)
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(sealed, tmp_path_factory):
+    """A finished sweep on them."""
+    results = tmp_path_factory.mktemp("sealed") / "results"
+    sweep = parse_sweep(TINY | {"datasets": [str(sealed)], "label_sets": [0, 1], "confirm": 1, "confirm_label_sets": 1})
+    assert run(sweep, results).ok
+    return sweep, results
+
+
+def test_the_labels_are_sealed(sealed):
+    with pytest.raises(DataError, match="test_labels"):
+        open_source(str(sealed)).labels("test")
+
+
+def test_a_search_and_all_that_follows_never_opens_them(swept, sealed, tmp_path):
+    sweep, results = swept
+    assert all(study.is_over for study in status(sweep, results))
+    assert set(leaderboard(results)["method"]) == {"supervised", "constant"}
+    best = export(results, dataset="sealed", shots=2)
+    write_export(best, tmp_path / "best.yaml")
+    assert reproduce(tmp_path / "best.yaml").is_equal
+
+
+def test_only_the_command_that_says_so_tries(swept, tmp_path):
+    _, results = swept
+    write_export(export(results, dataset="sealed", shots=2), tmp_path / "best.yaml")
+    with pytest.raises(DataError, match="test_labels"):
+        evaluate(tmp_path / "best.yaml", results, why="all is decided", unlock_test=True)
+    assert not (results / "ledger").exists()
