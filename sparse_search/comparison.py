@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.leaderboard import RANKING, SMALLER_IS_BETTER, query
-from sparse_search.pairing import Interval, Key, PairedCell, paired_cell, scores_of, side_of, widest
+from sparse_search.pairing import Interval, Key, PairedCell, Side, paired_cell, scores_of, sides_of, widest
 from sparse_search.significance import (
     MIN_DATASETS,
     Correction,
@@ -119,7 +119,7 @@ def compare(
     if a == b:
         raise ConfigError(f"'{a}' was given twice; name two methods, predictors or configurations to compare")
     runs = query(Store(Path(results)), dataset=dataset, shots=shots, method=None)
-    sides = {name: side_of(runs, name, metric) for name in (a, b)}
+    sides = sides_of(runs, (a, b), metric)
     scores = scores_of(runs, metric)
     paired: list[tuple[PairedCell, Cell]] = []
     keys = widest({key: rows[0]["num_runs"] for key, rows in sides[a].items() if key in sides[b]})
@@ -162,7 +162,7 @@ def compare_all(
     names = list(dict.fromkeys(methods or sorted(pc.unique(runs["predictor"]).to_pylist())))
     if len(names) < 2:
         raise ConfigError(f"only {names[0]} is there to compare; name two methods or more, or run another")
-    sides = {name: side_of(runs, name, metric) for name in names}
+    sides = sides_of(runs, names, metric)
     shared = [key for key in sides[names[0]] if all(key in side for side in sides.values())]
     keys = widest({key: sides[names[0]][key][0]["num_runs"] for key in shared})
     by_dataset: dict[str, list[Key]] = defaultdict(list)
@@ -229,10 +229,9 @@ def _notes(
     ):
         if any(choice.num_tried > 1 for choice in choices):
             most = max(choice.num_tried for choice in choices)
-            amount = "how much cannot be estimated here" if bias is None else f"by about {bias:.3f}"
             yield (
                 f"{name} is the best of up to {most} configurations, chosen by the validation images it is judged by: "
-                f"optimistic, {amount}"
+                f"optimistic, {_amount(bias)}"
             )
     tried_a, tried_b = (sum(choices) for choices in zip(*((c.a.num_tried, c.b.num_tried) for c in cells), strict=True))
     if tried_a != tried_b:
@@ -241,7 +240,13 @@ def _notes(
     if alone:
         yield f"{alone} of {len(cells)} cells have a single label set: their intervals say nothing about others"
     if num_left_out:
-        yield f"{num_left_out} rankings were left out, as the best of the two have no label set in common there"
+        yield f"rankings left out, as the best of the two have no label set in common there: {num_left_out}"
+
+
+def _amount(bias: float | None) -> str:
+    if bias is None:
+        return "how much cannot be estimated here"
+    return f"by about {bias:.3f}" if bias >= 0.0005 else "though its label sets show nothing of it"
 
 
 def _too_few(num_datasets: int) -> Iterator[str]:
@@ -267,7 +272,7 @@ def _overall(
     if len(table) < 3:
         notes.append("two methods have no critical difference: compare them")
     if num_left_out:
-        notes.append(f"{num_left_out} rankings were left out, as not all methods have a score there")
+        notes.append(f"rankings left out, as not all methods have a score there: {num_left_out}")
     return OverallComparison(
         metric=metric,
         methods=tuple(table),
@@ -279,7 +284,7 @@ def _overall(
     )
 
 
-def _num_left_out(sides: Mapping[str, Mapping[Key, object]], kept: Sequence[Key]) -> int:
+def _num_left_out(sides: Mapping[str, Side], kept: Sequence[Key]) -> int:
     """Rankings, label sets aside, that only some have."""
     position = RANKING.index("label_sets")
     every = {(*key[:position], *key[position + 1 :]) for side in sides.values() for key in side}

@@ -21,6 +21,9 @@ from sparse_search.statistics import Cell, bootstrap_interval, selection_optimis
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
 Interval = tuple[float, float]
+Side = dict[Key, list[Row]]
+"""What a name stands for: its ranked rows, best first, by ranking."""
+
 _LEAST_DIGITS = 4
 """Of a configuration's name that may stand for it."""
 
@@ -66,26 +69,37 @@ class _LabelSet(NamedTuple):
     confusion: list[list[float]]
 
 
-def side_of(runs: pa.Table, name: str, metric: str) -> dict[Key, list[Row]]:
-    """The rows that a name stands for, best first, by ranking.
+def sides_of(runs: pa.Table, names: Sequence[str], metric: str) -> dict[str, Side]:
+    """What each name stands for: a predictor, a method, or the first digits of a configuration's name.
 
     Raises:
         ConfigError: an unknown name or metric.
     """
-    known = {column: pc.unique(runs[column]).to_pylist() for column in ("predictor", "method", "config_id")}
-    column = next((column for column in ("predictor", "method") if name in known[column]), "config_id")
+    slim = runs.select(["predictor", "method", "config_id"]).combine_chunks()
+    meant = {name: _meant(slim, name) for name in names}
+    methods = [slim.filter(pc.field(column) == value)["method"].to_pylist() for column, value in meant.values()]
+    involved = sorted({method for each in methods for method in each})  # whole methods, to count what was tried
+    sides: dict[str, Side] = {name: {} for name in names}
+    for row in rank(runs.filter(pc.field("method").isin(involved)), metric).to_pylist():
+        key = tuple(row[name] for name in RANKING)
+        for name, (column, value) in meant.items():
+            if row[column] == value:
+                sides[name].setdefault(key, []).append(row)
+    return sides
+
+
+def _meant(runs: pa.Table, name: str) -> tuple[str, str]:
+    """The column that a name is of, and its value there."""
+    known = {column: pc.unique(runs[column]).to_pylist() for column in runs.column_names}
+    for column in ("predictor", "method"):
+        if name in known[column]:
+            return column, name
     config_ids = [config_id for config_id in known["config_id"] if config_id.startswith(name)]
-    if column == "config_id" and (len(name) < _LEAST_DIGITS or not config_ids):
+    if len(name) < _LEAST_DIGITS or not config_ids:
         raise ConfigError(f"'{name}' is unknown{suggestion(name, {*known['predictor'], *known['method']})}")
-    if column == "config_id" and len(config_ids) > 1:
+    if len(config_ids) > 1:
         raise ConfigError(f"'{name}' begins {len(config_ids)} configurations; give more of its digits")
-    wanted = config_ids[0] if column == "config_id" else name
-    own = pc.unique(runs.filter(pc.field(column) == wanted)["method"])  # all of the method, to count what was tried
-    ranked = rank(runs.filter(pc.field("method").isin(own)), metric).filter(pc.field(column) == wanted)
-    rows: dict[Key, list[Row]] = defaultdict(list)
-    for row in ranked.to_pylist():
-        rows[tuple(row[name] for name in RANKING)].append(row)
-    return rows
+    return "config_id", config_ids[0]
 
 
 def widest(num_runs: Mapping[Key, int]) -> list[Key]:

@@ -254,7 +254,7 @@ def test_some_methods_on_what_all_of_them_have(add):
     assert overall.datasets == tuple(DATASETS)
     assert overall.scores[0] == pytest.approx([0.7] * 6)
     assert overall.ranks.methods == ("good", "fair", "poor")
-    assert overall.notes == ("1 rankings were left out, as not all methods have a score there",)
+    assert overall.notes == ("rankings left out, as not all methods have a score there: 1",)
     few = compare_all(folder, methods=["good", "poor"], dataset="set0")
     assert (few.ranks, few.tests) == (None, ())
     assert len(few.notes) == 2
