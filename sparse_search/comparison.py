@@ -229,10 +229,13 @@ def _notes(
     ):
         if any(choice.num_tried > 1 for choice in choices):
             most = max(choice.num_tried for choice in choices)
-            yield (
-                f"{name} is the best of up to {most} configurations, chosen by the validation images it is judged by: "
-                f"optimistic, {_amount(bias)}"
-            )
+            if choices[0].config_id.startswith(name):
+                yield f"{name} is one of {most} configurations that were tried: optimistic if picked by these scores"
+            else:
+                yield (
+                    f"{name} is the best of up to {most} configurations, chosen by the validation images it is judged "
+                    f"by: optimistic, {_amount(bias)}"
+                )
     tried_a, tried_b = (sum(choices) for choices in zip(*((c.a.num_tried, c.b.num_tried) for c in cells), strict=True))
     if tried_a != tried_b:
         yield f"unequal search effort: {tried_a} configurations of {a}, {tried_b} of {b}"

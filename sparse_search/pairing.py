@@ -44,7 +44,10 @@ class Choice:
     """Configurations that its method's search looked at, early-stopped ones included."""
 
     optimism: float | None
-    """How much too good the score is because it was chosen by it; None where that cannot be estimated."""
+    """How much too good the score is because it was chosen by it; None where that cannot be estimated.
+
+    It is about the choice among the ranked: how they came to be confirmed in an earlier search it does not see.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,6 +187,9 @@ def test_predictors_and_configurations_have_names_too(add, store, make_record):
     assert by_name.difference == pytest.approx(0.1)
     assert by_name.optimism == (None, None)
     assert all(cell.a.num_tried == 2 for cell in by_name.cells)
+    assert (
+        f"{best[1]} is one of 2 configurations that were tried: optimistic if picked by these scores" in by_name.notes
+    )
 
 
 def test_questions_without_an_answer(add):

@@ -134,6 +134,20 @@ def test_a_difference_is_as_uncertain_as_both():
     assert both[1] - both[0] == pytest.approx(2**0.5 * (alone[1] - alone[0]), rel=0.1)
 
 
+def test_what_is_subtracted_is_uncertain_the_other_way():
+    table = ((98, 2), (2, 98))
+    low, high = bootstrap_interval([cell([0.98], confusions=(table,))], "accuracy")
+    assert bootstrap_interval([cell([-0.98], rivals=(table,))], "accuracy") == pytest.approx((-high, -low))
+
+
+def test_one_less_than_there_are_is_drawn():
+    """Of 0, 0, 0, 1 three are drawn: at most two are 1 in 97.5 % of the draws; Student's t is 3.182 for 3."""
+    high = 0.25 + 3.182 / 1.960 * (2 / 3 - 1 / 4)
+    assert bootstrap_interval([cell([0, 0, 0, 1])], "auroc")[1] == pytest.approx(high, abs=1e-3)
+    cells = [cell([score], dataset=str(d)) for d, score in enumerate([0, 0, 0, 1])]
+    assert bootstrap_interval(cells, "auroc", draw_datasets=True)[1] == pytest.approx(high, abs=1e-3)
+
+
 def test_one_score_without_its_images_has_no_interval():
     assert bootstrap_interval([cell([0.8])], "auroc") is None
     assert bootstrap_interval([cell([0.8], confusions=(((4, 1), (1, 4)),))], "auroc") is None
