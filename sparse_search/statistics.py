@@ -1,11 +1,15 @@
 """Statistics of scores: pure functions."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 Confusion = Sequence[Sequence[float]]
+Floats = NDArray[np.float64]
 
 
 def score_interval(
@@ -47,3 +51,221 @@ def _score_and_size(confusion: Confusion, metric: str) -> tuple[float, float]:
     present = true_K > 0
     recalls_K = hits_K[present] / true_K[present]
     return float(recalls_K.mean()), float(present.sum() ** 2 / (1 / true_K[present]).sum())
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Location of scores over label sets."""
+
+    mean: float
+    median: float
+    interquartile_mean: float
+    count: int
+
+
+def summarise(scores: Sequence[float]) -> Summary:
+    """Mean, median and interquartile mean of at least one score."""
+    return Summary(float(np.mean(scores)), float(np.median(scores)), interquartile_mean(scores), len(scores))
+
+
+def interquartile_mean(scores: Sequence[float]) -> float:
+    """Mean without the lowest and the highest quarter, rounded down: of fewer than four scores, their mean.
+
+    Source: Agarwal et al., NeurIPS 2021, arXiv:2108.13264.
+    """
+    ordered = np.sort(np.asarray(scores, np.float64))
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What a dataset at one number of shots adds to a mean over datasets."""
+
+    dataset: str
+    scores: tuple[float, ...]
+    """One per label set; for a comparison, differences of two methods on the same label set."""
+
+    confusions: tuple[Confusion, ...] = ()
+    """One K × K table per label set, rows true classes; empty where the metric cannot be computed from them."""
+
+    rivals: tuple[Confusion, ...] = ()
+    """For a comparison, the tables of the method that was subtracted."""
+
+    same_images: bool = False
+    """Whether all label sets are scored on the same images."""
+
+
+CONFUSION_METRICS = ("balanced_accuracy", "accuracy", "macro_f1")
+"""Metrics that a confusion table determines."""
+
+
+def bootstrap_interval(
+    cells: Sequence[Cell],
+    metric: str,
+    *,
+    draw_datasets: bool = False,
+    level: float = 0.95,
+    num_draws: int = 4000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Hierarchical bootstrap interval of the mean over datasets of the mean over cells; None if nothing varies in it.
+
+    Drawn again are the datasets (if asked), within each the label sets, within each the validation images: every row
+    of the confusion table as a multinomial. The cells of a dataset stay together, as their shots were chosen.
+
+    * Of n, n - 1 are drawn, so that the spread is not underestimated, and the spread of the few (datasets where they
+      are drawn, else label sets) is stretched as Student's t is wider than the normal.
+    * Images are drawn even where the spread over label sets holds their noise already, and independently for both
+      methods of a comparison though they share them: too wide, never too narrow.
+    * A single label set says nothing about others: the interval then holds it fixed.
+
+    Coverage of 95 % intervals in simulations (1 to 11 datasets, 1 to 10 label sets): 91 %, for two label sets that
+    differ far more than their images explain, to 100 %, where only the images matter; mostly 93 % to 99 %. Equal
+    arguments give equal intervals. They may leave the range of the metric.
+
+    Args:
+        cells: in any order.
+        metric: of the scores; images are drawn for `CONFUSION_METRICS` only.
+        draw_datasets: whether the interval is about datasets like these, or about exactly these.
+        level: coverage.
+        num_draws: bootstrap samples.
+        seed: of the draws.
+
+    Source: Davison & Hinkley, Bootstrap Methods and their Application (1997) 3.8; Rao & Wu, J. Am. Stat. Assoc. 83
+    (1988) 231 for n - 1; Hesterberg, Am. Stat. 69 (2015) 371 for Student's t.
+    """
+    rng = np.random.default_rng(seed)
+    grouped: dict[str, list[Cell]] = defaultdict(list)
+    for cell in sorted(cells, key=lambda cell: (cell.dataset, cell.scores)):
+        grouped[cell.dataset].append(cell)
+    point_D = np.array([np.mean([np.mean(cell.scores) for cell in group]) for group in grouped.values()])
+    draw_datasets = draw_datasets and len(point_D) > 1
+    widen = 1.0 if draw_datasets else _stretch(sum(len(cell.scores) - 1 for cell in cells), level)
+    noise_DN = np.array([_noise(group, metric, widen, rng, num_draws) for group in grouped.values()])
+    noise_N = _datasets(point_D, noise_DN, rng, level) if draw_datasets else noise_DN.mean(0)
+    if not noise_N.any():
+        return None
+    low, high = point_D.mean() + np.quantile(noise_N, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _noise(group: Sequence[Cell], metric: str, widen: float, rng: np.random.Generator, num_draws: int) -> Floats:
+    """Deviations of a dataset's mean over cells when all within is drawn again."""
+    each = [widen * _label_sets(cell, rng, num_draws) + _images(cell, metric, rng, num_draws) for cell in group]
+    return np.asarray(np.mean(each, axis=0))
+
+
+def _datasets(point_D: Floats, noise_DN: Floats, rng: np.random.Generator, level: float) -> Floats:
+    num_datasets, num_draws = noise_DN.shape
+    chosen_ND = rng.integers(num_datasets, size=(num_draws, num_datasets - 1))
+    between_N = point_D[chosen_ND].mean(1) - point_D.mean()
+    within_N = noise_DN[chosen_ND, np.arange(num_draws)[:, None]].mean(1)
+    return np.asarray(_stretch(num_datasets - 1, level) * between_N + within_N)
+
+
+def _label_sets(cell: Cell, rng: np.random.Generator, num_draws: int) -> Floats:
+    """Deviations of the cell's mean when its label sets are drawn again."""
+    scores_S = np.array(cell.scores, np.float64)
+    if len(scores_S) < 2:
+        return np.zeros(num_draws)
+    chosen_NS = rng.integers(len(scores_S), size=(num_draws, len(scores_S) - 1))
+    return np.asarray(scores_S[chosen_NS].mean(1) - scores_S.mean())
+
+
+def _images(cell: Cell, metric: str, rng: np.random.Generator, num_draws: int) -> Floats:
+    """Deviations of the cell's mean when its validation images are drawn again."""
+    noise_N = np.zeros(num_draws)
+    if metric not in CONFUSION_METRICS:
+        return noise_N
+    for sign, confusions in ((1, cell.confusions), (-1, cell.rivals)):
+        if confusions:
+            tables_SKK = np.asarray(confusions, np.float64)
+            pooled_KK = tables_SKK.mean(0) if cell.same_images else tables_SKK.sum(0)
+            noise_N += sign * _image_noise(pooled_KK, metric, rng, num_draws)
+    return noise_N
+
+
+def _image_noise(pooled_KK: Floats, metric: str, rng: np.random.Generator, num_draws: int) -> Floats:
+    drawn_NKK = np.zeros((num_draws, *pooled_KK.shape))
+    for k, row_K in enumerate(pooled_KK):
+        if row_K.sum() > 0:
+            drawn_NKK[:, k] = rng.multinomial(max(1, round(row_K.sum())), row_K / row_K.sum(), size=num_draws)
+    return score_of(drawn_NKK, metric) - score_of(pooled_KK, metric)
+
+
+def score_of(confusions: ArrayLike, metric: str) -> Floats:
+    """One of `CONFUSION_METRICS` from tables of counts, `...KK` to `...`; rows are true classes."""
+    counts_KK = np.asarray(confusions, np.float64)
+    hits_K = np.diagonal(counts_KK, axis1=-2, axis2=-1)
+    true_K, predicted_K = counts_KK.sum(-1), counts_KK.sum(-2)
+    if metric == "accuracy":
+        return np.asarray(hits_K.sum(-1) / true_K.sum(-1))
+    if metric == "macro_f1":
+        return np.asarray((2 * hits_K / np.maximum(true_K + predicted_K, np.finfo(np.float64).tiny)).mean(-1))
+    recalls_K = hits_K / np.where(true_K > 0, true_K, 1)
+    return np.asarray(recalls_K.sum(-1) / (true_K > 0).sum(-1))
+
+
+def _stretch(freedom: int, level: float) -> float:
+    """Student's t over the normal quantile; 1 where there is no spread to judge."""
+    from scipy.special import stdtrit
+
+    share = (1 + level) / 2
+    return float(stdtrit(freedom, share) / NormalDist().inv_cdf(share)) if freedom else 1.0
+
+
+def probability_of_improvement(cells: Sequence[Cell]) -> float:
+    """How likely one method beats the other on a label set of a dataset, ties counting half; cells hold differences.
+
+    Mean over the label sets of a cell, then the cells of a dataset, then datasets. Pairs are those of one label set,
+    where the source takes any two runs.
+
+    Source: Agarwal et al., NeurIPS 2021, arXiv:2108.13264.
+    """
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for cell in cells:
+        grouped[cell.dataset].append(float(np.mean((np.sign(cell.scores) + 1) / 2)))
+    return float(np.mean([np.mean(shares) for shares in grouped.values()]))
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """How much better the chosen configuration looks than it is: the winner's curse of a search."""
+
+    selected: float
+    """Mean score of what is chosen by all label sets but one, on those it was chosen by."""
+
+    left_out: float
+    """The same on the label set left out."""
+
+    num_configs: int
+    num_label_sets: int
+
+    @property
+    def bias(self) -> float:
+        """To be subtracted from the score of the best."""
+        return self.selected - self.left_out
+
+
+def selection_optimism(scores_CS: ArrayLike) -> Optimism | None:
+    """Cross-validated selection: choose by all label sets but one, score on that one; None with fewer than two.
+
+    It sees choice by the luck of label sets (and of images, where each label set has its own). It does not see choice
+    by the luck of images that all label sets share, nor how the candidates came to be candidates. As the choice
+    rests on one label set less than the real one, it errs on the high side.
+
+    Args:
+        scores_CS: configurations × label sets, larger is better; the first of equals is chosen.
+
+    Source: Varma & Simon, BMC Bioinformatics 7 (2006) 91; Cawley & Talbot, J. Mach. Learn. Res. 11 (2010) 2079.
+    """
+    table_CS = np.asarray(scores_CS, np.float64)
+    num_configs, num_label_sets = table_CS.shape
+    if num_label_sets < 2 or not num_configs:
+        return None
+    others_CS = (table_CS.sum(1, keepdims=True) - table_CS) / (num_label_sets - 1)
+    best_S = others_CS.argmax(0)
+    each_S = np.arange(num_label_sets)
+    selected, left_out = others_CS[best_S, each_S].mean(), table_CS[best_S, each_S].mean()
+    return Optimism(float(selected), float(left_out), num_configs, num_label_sets)
