@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search_spaces.core.errors import UserError
-from sparse_search.printing import console, look_table, print_leaderboard, print_portfolio, print_reproduction
+from search_spaces.core.errors import ConfigError, UserError
+from sparse_search.printing import (
+    console,
+    look_table,
+    print_comparison,
+    print_leaderboard,
+    print_overall,
+    print_portfolio,
+    print_reproduction,
+)
 
 if TYPE_CHECKING:
     from sparse_search.retrain import Tell
@@ -126,6 +134,32 @@ def leaderboard_command(
     runs = query(Store(results), dataset=dataset, shots=shots, method=method)
     ranked = rank(runs, metric)
     print_leaderboard(ranked if every else shortlist(ranked), runs, metric, format, num_looks(results))
+
+
+@app.command("compare")
+def compare_command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[A B]", help="Methods, predictors or configurations; all methods when left out."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Only this many labelled images per class.")] = None,
+    metric: Annotated[str, typer.Option(help="What is compared.")] = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Compare two methods, or all, over every label set that they share.
+
+    Pairs the best configuration of each per data set and shot count, and says how sure the difference is, how unequal
+    the search was, and what the choice among many has flattered.
+    """
+    from sparse_search.comparison import compare, compare_all
+
+    if names and len(names) != 2:
+        raise ConfigError(f"expected two names to compare, or none for all methods; got {', '.join(names)}")
+    if names:
+        print_comparison(compare(results, *names, metric=metric, dataset=dataset, shots=shots))
+    else:
+        print_overall(compare_all(results, metric=metric, dataset=dataset, shots=shots))
 
 
 @app.command("export")

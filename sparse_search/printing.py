@@ -1,7 +1,7 @@
 """What commands print on a terminal: tables for people, one line for what has no table."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from sparse_search.comparison import Comparison, OverallComparison
     from sparse_search.ledger import Look
     from sparse_search.retrain import Reproduction
     from sparse_search.transfer import Portfolio
@@ -46,8 +47,10 @@ def _print_rankings(ranked: "pa.Table", runs: "pa.Table", metric: str, num_looks
     from sparse_search.leaderboard import rankings, searched_settings, unranked_starts
 
     searched, unranked = searched_settings(runs), unranked_starts(runs)
+    papers: dict[str, str] = {}
     for shared, rows in rankings(ranked):
         console().print(_ranking_table(shared, rows, searched, metric))
+        papers |= _print_published(shared["dataset"], shared["shots"])
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
                 f"test labels of these data: looked at {times} time{'s' * (times > 1)}, see `sparse-search ledger`"
@@ -58,6 +61,7 @@ def _print_rankings(ranked: "pa.Table", runs: "pa.Table", metric: str, num_looks
         unranked = [row for row in unranked if row not in lacking]
     for row in unranked:
         typer.echo(_unranked_line(row, f" on {row['dataset']}, {row['shots']} shots"))
+    _print_lines(f"about the {paper} paper: {note}" for paper, note in papers.items())
 
 
 def _ranking_table(
@@ -196,3 +200,90 @@ def print_portfolio(found: "Portfolio") -> None:
     for place in found.left_out:
         table.add_row(place.title, *(_score(each) for each in (place.portfolio, place.default, place.random)))
     console().print(table)
+
+
+def print_comparison(found: "Comparison") -> None:
+    """Two methods: what they share, how far apart they are, and what a reader must know."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"{found.a} against {found.b}: {found.metric}, positive where {found.a} is better",
+        title_justify="left",
+        caption="95 % by bootstrap over label sets and validation images",
+        caption_justify="left",
+    )
+    table.add_column("data set")
+    for name in ("shots", found.a, found.b, "difference", "95 %", "label sets"):
+        table.add_column(name, justify="right")
+    for cell in found.cells:
+        table.add_row(
+            cell.ranking["dataset"], str(cell.ranking["shots"]), _score(cell.a.score), _score(cell.b.score),
+            f"{cell.difference:+.3f}", _signed(cell.interval), str(cell.num_label_sets),
+        )  # fmt: skip
+    console().print(table)
+    about = "data sets like these" if found.about_others else "these data sets"
+    lines = [
+        f"mean over data sets {found.difference:+.4f}, 95 % {_signed(found.interval)} for {about}",
+        f"{found.record} data sets better, equal, worse; "
+        f"better on a label set with probability {found.probability_of_improvement:.2f}",
+        f"Wilcoxon signed-rank p = {found.p_value:.4f}, rank-biserial {found.rank_biserial:+.2f}"
+        if found.p_value is not None
+        else "",
+        *(f"note: {note}" for note in found.notes),
+    ]
+    _print_lines(filter(None, lines))
+
+
+def print_overall(found: "OverallComparison") -> None:
+    """All methods: means per data set, mean ranks, what is told apart."""
+    from rich.table import Table
+
+    table = Table(title=f"all methods: {found.metric}, mean over shot counts", title_justify="left")
+    table.add_column("method")
+    ranks = dict(zip(found.ranks.methods, found.ranks.mean_ranks, strict=True)) if found.ranks else {}
+    for name in (*found.datasets, "mean", *(["mean rank"] if ranks else [])):
+        table.add_column(name, justify="right")
+    for method, scores in zip(found.methods, found.scores, strict=True):
+        rank = [f"{ranks[method]:.2f}"] if ranks else []
+        table.add_row(method, *map(_score, scores), _score(sum(scores) / len(scores)), *rank)
+    console().print(table)
+    lines = []
+    if found.ranks:
+        lines.append(
+            f"Friedman p = {found.ranks.friedman_p_value:.4f}; mean ranks closer than "
+            f"{found.ranks.critical_difference:.2f} are not told apart (Nemenyi)"
+        )
+        lines += [f"not told apart: {', '.join(clique)}" for clique in found.ranks.cliques]
+    for test in found.tests:
+        lines.append(
+            f"{test.a} against {test.b}: {test.difference:+.4f}, {test.record}, adjusted p = "
+            f"{test.adjusted_p_value:.4f}"
+        )
+    _print_lines([*lines, *(f"note: {note}" for note in found.notes)])
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    from textwrap import fill
+
+    for line in lines:
+        typer.echo(fill(line, console().width - 2, subsequent_indent="  ", break_long_words=False))
+
+
+def _signed(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def _print_published(dataset: str, shots: int) -> dict[str, str]:
+    """What papers print for the same data set and shots, beside the ranking, not in it; what to know of each paper."""
+    from sparse_search.published import published
+
+    tables: dict[tuple[str, str], list[str]] = {}
+    notes: dict[str, str] = {}
+    for row in published(dataset.partition("@")[0], shots).to_pylist():
+        tables.setdefault((row["paper"], row["metric"]), []).append(f"{row['method']} {row['value']:.3f}")
+        notes[row["paper"]] = row["note"]
+    _print_lines(
+        f"printed in the {paper} paper, {metric} on test images: {', '.join(values)}"
+        for (paper, metric), values in tables.items()
+    )
+    return notes
