@@ -122,8 +122,8 @@ def portfolio_for(study: Study, store: Store) -> tuple[MethodConfig, ...]:
 
 def places(store: Store, method: str, metric: str) -> Iterator[Place]:
     """Where the method was searched with enough complete trials, each configuration by its search, once."""
-    runs = query(store, dataset=None, shots=None, method=method)
     main, config_type = find_method(method).predictors[0], find_method(method).config
+    runs = query(store, dataset=None, shots=None, method=method)
     runs = runs.filter((pc.field("predictor") == main) & (pc.field("protocol") == PROTOCOL))
     rows = rank(runs, metric).to_pylist()
     sign = -1 if metric in SMALLER_IS_BETTER else 1

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
+from sparse_search.ledger import look_now, write_look
+
 from .conftest import TINY
 
 CALL = "from sparse_search.cli import main; main()"
@@ -79,6 +81,13 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, changes, words):
         (["leaderboard", "--metric", "acuracy"], "no finished run"),
         (["export", "--dataset", "digits", "--shots", "5"], "no finished run with dataset digits, shots 5"),
         (["leaderbord"], "No such command"),
+        (["compare", "sparse"], "expected two names to compare"),
+        (["compare", "sparse", "supervised"], "no finished run"),
+        (["reproduce", "missing.yaml"], "cannot read missing.yaml"),
+        (["reproduce", "sweep.yaml"], "holds no evidence"),
+        (["evaluate", "sweep.yaml"], "the test set is locked"),
+        (["transfer", "--method", "supervised"], "no finished run"),
+        (["transfer", "--method", "supervized"], "did you mean 'supervised'"),
     ],
 )
 def test_other_mistakes(tmp_path, arguments, words):
@@ -91,8 +100,13 @@ def test_other_mistakes(tmp_path, arguments, words):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "status", "leaderboard", "export", "methods", "datasets", "demo"], ids=lambda c: c or "help"
-)
+    "command",
+    [
+        "", "run", "status", "leaderboard", "compare", "export", "reproduce", "evaluate", "ledger", "transfer",
+        "methods", "datasets", "demo",
+    ],
+    ids=lambda c: c or "help",
+)  # fmt: skip
 def test_help_teaches(tmp_path, command):
     done = call(*([command] if command else []), "--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -148,6 +162,43 @@ def test_defaults_that_are_not_ranked_stand_below_their_ranking(tmp_path, store,
     assert second.endswith("(plain): failed, RuntimeError: " + "x" * 50 + " …")
     assert "(default) on digits, 9 shots: collapsed" in last
     assert [n < caption for n in told] == [True, True, False]
+
+
+@pytest.fixture
+def two_methods(store, make_record):
+    for label_set in range(3):
+        for method, hits in (("supervised", 5), ("constant", 3)):
+            confusion = ((hits, 5 - hits), (label_set, 5 - label_set))
+            changes = {"label_set": label_set, "label_sets": "0, 1, 2", "num_runs": 3, "dataset": "dermamnist"}
+            store.write(make_record(0, method=method, confusion=confusion, **changes))
+    return store
+
+
+def test_two_methods_side_by_side(tmp_path, two_methods):
+    done = call("compare", "supervised", "constant", "--results", two_methods.folder, cwd=tmp_path)
+    assert "+0.200" in done.stdout
+    assert "1-0-0 data sets" in done.stdout
+    assert "note: 1 dataset is too few to test" in done.stdout
+    every = call("compare", "--results", two_methods.folder, cwd=tmp_path).stdout
+    assert "0.900" in every
+    assert "0.700" in every
+
+
+def test_what_papers_print_stands_below_and_looks_are_counted(tmp_path, two_methods):
+    look = look_now(
+        why="all is decided", dataset="dermamnist", content_hash="c0ffee", shots=5, validation="realistic",
+        label_sets=[0, 1, 2], method="supervised", config_id="123456789abc", num_images=20, versions={},
+        test={"supervised": {"balanced_accuracy": 0.8125, "accuracy": 0.75, "low": 0.7, "high": 0.9}},
+        validated={"supervised": {"balanced_accuracy": 0.9}},
+    )  # fmt: skip
+    write_look(two_methods.folder, look)
+    told = call("leaderboard", "--results", two_methods.folder, cwd=tmp_path).stdout
+    assert "SPARSE_ens 0.576" in told
+    assert "about the sparse paper: test scores" in told
+    assert "looked at 1 time," in told
+    ledger = call("ledger", "--results", two_methods.folder, cwd=tmp_path).stdout
+    assert all(word in ledger for word in ("all is decided", "0.812", "0.70–0.90", "123456"))
+    assert "nobody" in call("ledger", "--results", tmp_path / "elsewhere", cwd=tmp_path).stdout
 
 
 def test_methods_and_datasets_are_listed(tmp_path):
