@@ -13,6 +13,8 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from search_spaces.core.errors import ConfigError
+from search_spaces.core.config import MethodConfig
 from search_spaces.core.ranges import Choice, Float, Int, Range, Scalar, Space, space_of
 from sparse_search.leaderboard import RANKING, query, rank, searched_settings
 from sparse_search.store import Store
@@ -139,13 +141,15 @@ def _trials(rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> list[
 
 
 def _space(method: str) -> Space:
-    """The method's own ranges; none where the method is not to be found from here."""
-    from trainables.core.method import find_method
+    """The method's own ranges, from the module of its name in `search_spaces`; none for a method from elsewhere.
 
-    try:
-        return space_of(find_method(method).config)
-    except (ConfigError, ImportError):
+    `find_method` would import what trains it, which takes seconds.
+    """
+    if not method.isidentifier() or find_spec(f"search_spaces.{method}") is None:
         return {}
+    found = vars(import_module(f"search_spaces.{method}")).values()
+    configs = [one for one in found if isinstance(one, type) and one.__module__ == f"search_spaces.{method}"]
+    return next((space_of(one) for one in configs if issubclass(one, MethodConfig)), {})
 
 
 def _observed(space: Space, trials: Iterable[_Trial]) -> Space:
@@ -202,14 +206,13 @@ def _thinned(trials: Sequence[_Trial]) -> Sequence[_Trial]:
 
 def _study(trials: Sequence[_Trial], space: Space) -> "Study":
     """The trials as Optuna holds them; settings without effect are no parameters of a trial."""
-    from optuna.storages import InMemoryStorage
-    from optuna.study import Study, StudyDirection
+    import optuna
     from optuna.trial import create_trial
 
     from sparse_search.distributions import distribution_of
 
-    storage = InMemoryStorage()
-    study = Study(storage.get_study_name_from_id(storage.create_new_study([StudyDirection.MINIMIZE])), storage)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="minimize")
     distributions = {name: distribution_of(range_) for name, range_ in space.items()}
     for trial in trials:
         own = {name: distributions[name] for name in trial.values}

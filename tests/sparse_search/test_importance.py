@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
-from search_spaces.core.ranges import Choice, Float, Int
-from sparse_search.importance import FEWEST_TRIALS, _widened, importance
+from search_spaces.core.ranges import Choice, Float, Int, space_of
+from sparse_search.importance import FEWEST_TRIALS, _space, _widened, importance
+from trainables.core.method import find_method, method_names
 
 
 def confusion_of(score):
@@ -107,6 +108,11 @@ def test_only_the_predictor_that_the_search_optimised_counts(store, make_record)
         store.write(record)
     (found,) = importance(store.folder)
     assert found.num_trials == 25
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_ranges_of_a_method_are_found_without_its_training_code(name):
+    assert _space(name) == space_of(find_method(name).config)
 
 
 def test_a_method_that_is_not_here_goes_by_what_was_seen(search):
