@@ -82,9 +82,8 @@ def _as_svg(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, Markup]:
 def _inline(svg: str, words: str) -> Markup:
     """An SVG file as part of a page: no prologue, no size, ids that are its own, variables for colours."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    box = re.search(r'viewBox="([^"]*)"', svg)
-    width = box[1].split()[2] if box else "0"
-    head = f'<svg viewBox="{box[1] if box else ""}" role="img" aria-label="{escape(words)}" data-width="{width}">'
+    box = svg.split('viewBox="', 1)[1].split('"', 1)[0]
+    head = f'<svg viewBox="{box}" role="img" aria-label="{escape(words)}" style="--own-width: {box.split()[2]}px">'
     svg = head + svg[svg.index(">") + 1 :]
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
@@ -159,9 +158,9 @@ def importance_figure(
         for position, (_, share, clear) in enumerate(found):
             fill = colour if clear else "none"
             axes.barh(position, share, 0.62, facecolor=fill, edgecolor=colour, linewidth=1.0 if not clear else 0)
-            axes.text(share + 0.012, position, f"{share:.0%}", va="center", fontsize=7.5, color=_MUTED)
+            axes.text(share + 0.012, position, f"{100 * share:.0f} %", va="center", fontsize=7.5, color=_MUTED)
         axes.set_yticks(range(len(found)), [name for name, _, _ in found])
-        axes.set(xlim=(0, 1.1), ylim=(len(found) - 0.5, -0.5), title=method)
+        axes.set(xlim=(0, 1.12), ylim=(len(found) - 0.5, -0.5), title=method)
         axes.tick_params(axis="y", labelcolor=_INK)
         axes.grid(visible=False)
         axes.set_xticks([])

@@ -19,16 +19,13 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.figures import NUM_SERIES, critical_difference_figure
 from sparse_search.importance import Importance, importance_of
 from sparse_search.leaderboard import RANKING, SELECTED, query, rank, rankings, searched_settings, unranked_starts
+from sparse_search.report_panels import Panel, doubts, importance_panel, panels
 from sparse_search.report_parts import (
     METRIC_WORDS,
     Cost,
-    Panel,
     Question,
     Row,
     costs,
-    doubts,
-    importance_panel,
-    panels,
     reasons,
     runs_of,
     scale_of,
@@ -39,8 +36,8 @@ from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.store import Store, write_atomically
 
 _MOST_ROWS, _MOST_ROWS_TOGETHER = 100, 800
-_MOST_FIGURED = 16
-"""Rankings with figures; those of further ones would make the page slow on a phone."""
+_MOST_FIGURED = 12
+"""Rankings with figures."""
 
 _VALIDATION = {
     "realistic": "as many further labelled images per class as shots",
@@ -62,6 +59,9 @@ class Part:
     scale: tuple[float, float] | None
     chance: float | None
     """Score of guessing, where it is known."""
+
+    figured: bool
+    """Whether figures were asked for: a page with very many would be slow on a phone."""
 
     panels: Sequence[Panel]
     doubts: Sequence[str]
@@ -105,8 +105,8 @@ def write_report(
         ConfigError: an unknown metric.
     """
     store = Store(Path(results))
-    runs = query(store, dataset=dataset, shots=shots, method=None)
-    curves = store.curves(dataset=dataset, shots=shots)
+    runs = query(store, dataset=dataset, shots=shots, method=None).combine_chunks()
+    curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
     asked = {"dataset": dataset, "shots": shots, "metric": METRIC_WORDS.get(metric, metric)}
     page = _page(runs, curves, metric, asked, _test_looks(store.folder, dataset), differences)
     try:
@@ -167,9 +167,7 @@ def _cells(
     searched, unranked = searched_settings(runs), unranked_starts(runs)
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
     for shared, rows in rankings(ranked):
-        under = runs_of(shared, runs)
-        here = (pc.field("dataset") == shared["dataset"]) & (pc.field("shots") == shared["shots"])
-        question = Question(shared, rows, under, curves.filter(here), metric, series, searched, importances)
+        question = Question(shared, rows, runs_of(shared, runs), curves, metric, series, searched, importances)
         found[shared["dataset"], shared["shots"]].append(question)
     most_rows = max(3, min(_MOST_ROWS, _MOST_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
     cells, num_figured = [], 0
@@ -205,8 +203,9 @@ def _part(
         num_rows=len(question.rows),
         scale=scale_of(rows, question.metric),
         chance=1 / len(confusion) if question.metric == "balanced_accuracy" else None,
+        figured=with_figures,
         panels=list(panels(question)) if with_figures else [],
-        doubts=doubts(question.importances, shared) if with_figures else ["Figures: report on this dataset alone."],
+        doubts=doubts(question.importances, shared),
         unranked=[row for row in unranked if all(row[name] == shared[name] for name in RANKING)],
         costs=costs(question.runs),
         reasons=reasons(question.runs),
@@ -227,7 +226,6 @@ def _title(shared: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> st
 def _honesty(question: Question, test_looks: int) -> list[str]:
     """What was selected on what, at which cost in labels, and what the numbers do not say."""
     shared, first = question.shared, question.rows[0]
-    searched = any(not row["start"] for row in question.rows)
     tried = {row["method"]: row["num_tried"] for row in question.rows}
     facts = [
         f"Scores are on validation images ({shared['validation']}: "
@@ -239,7 +237,12 @@ def _honesty(question: Question, test_looks: int) -> list[str]:
     ]
     if first["num_runs"] == 1:
         facts.append("One label set: how far scores move with other labelled images is not in the intervals.")
-    elif searched:
+    elif question.is_confirmation():
+        facts.append(
+            f"Confirmation: the best of the search and its defaults, means over {first['num_runs']} runs on the "
+            "search's own label sets and on further ones that it never saw; the former still flatter."
+        )
+    else:
         facts.append(f"Means over {first['num_runs']} runs that the search itself looked at; no fresh label sets.")
     if first["low"] is not None:
         facts.append(

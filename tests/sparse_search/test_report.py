@@ -78,7 +78,7 @@ def test_everything_is_on_the_page(page):
         "Configurations of supervised", "How far to trust this", "Why trials did not complete",
     ):  # fmt: skip
         assert title in words
-    assert "At the end 90% of those kept are right" in words
+    assert "At the end 90 % of those kept are right" in words
     assert "almost only one class is kept" in words
     assert "supervised leads with balanced accuracy 0.9" in words
     assert "The default of supervised reaches 0.700" in words
@@ -122,12 +122,32 @@ def test_the_same_records_give_the_same_page(fill, tmp_path):
 def test_rankings_stay_apart_and_the_widest_evidence_comes_first(page, fill, make_record):
     store = fill(5)
     both = {"label_sets": "0, 1", "num_runs": 2, "study": "study confirmation"}
-    for label_set in (0, 1):
-        store.write(make_record(950, label_set=label_set, **both))
+    for number, label_set in ((950, 0), (950, 1), (951, 0), (951, 1), (952, 0), (952, 1), (953, 0), (953, 1)):
+        store.write(make_record(number, lr=number * 1e-6, label_set=label_set, **both))
     words = words_of(page(store))
     assert words.index("Label sets 0, 1") < words.index("Label set 0 ")
     assert "2 rankings, kept apart" in words
-    assert "Means over 2 runs that the search itself looked at" in words
+    assert "Confirmation: the best of the search and its defaults, means over 2 runs" in words
+    assert words.count("Best so far") == 1
+
+
+def test_a_confirmation_alone_makes_a_page(page, store, make_record):
+    store.write(make_record(0, study="study confirmation"))
+    assert "supervised leads" in words_of(page(store))
+
+
+def test_a_trial_that_failed_at_first_is_complete(page, store, make_record):
+    store.write(make_record(0, status="failed", reason="no memory", record_id="beef"))
+    store.write(make_record(0, finished_at="2026-01-02T00:00:00+00:00"))
+    words = words_of(page(store))
+    assert "1 complete" in words
+    assert "no memory" not in words
+
+
+def test_label_sets_of_a_search_are_named(page, store, make_record):
+    for label_set in (0, 1):
+        store.write(make_record(0, label_set=label_set, label_sets="0, 1", num_runs=2))
+    assert "Means over 2 runs that the search itself looked at" in words_of(page(store))
 
 
 def test_several_datasets_have_an_overview_and_differences(page, fill, make_record):
