@@ -19,7 +19,8 @@ for (const board of document.querySelectorAll("[data-board]")) {
   };
 
   const sort = (head, column) => {
-    const descending = head.getAttribute("aria-sort") === "ascending";
+    const now = head.getAttribute("aria-sort");
+    const descending = now ? now === "ascending" : head.dataset.sort === "down";
     const key = (row) => row.cells[column].dataset.value ?? "";
     const compare = (one, other) => {
       const [a, b] = [key(one), key(other)];

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
-from sparse_search.figures import critical_difference_figure
 from sparse_search.report import write_report
 
 EVIL = "<script>alert('x')</script>"
@@ -209,15 +208,6 @@ def test_mistakes(fill, tmp_path):
         write_report(folder, tmp_path / "file" / "report.html")
 
 
-def test_the_differences_figure_joins_what_is_not_told_apart():
-    ranks = {"a": 1.0, "b": 1.5, "c": 2.4, "<d>": 4.0}
-    none, some = (critical_difference_figure(ranks, difference) for difference in (0.1, 1.0))
-    bars = [svg.count("stroke-width: 3.5") for svg in (none, some)]
-    assert bars == [0, 2]
-    assert "<d>" not in some
-    assert "&lt;d&gt;" in some
-
-
 def browse(text, probe, folder, width):
     """What a script inside the page returns, and what the browser complained of."""
     script = f"parent.postMessage(JSON.stringify((() => {{ {probe} }})()), '*');"
@@ -285,7 +275,8 @@ def test_in_a_browser_the_table_sorts_and_filters(page, tmp_path):
       return [rows().length, board.querySelector("output").value];
     };
     return {
-      before: column(0), up: click(2), down: click(2), sorted: heads[2].ariaSort, names: click(1),
+      before: column(0), down: click(2), up: click(2), sorted: heads[2].ariaSort, others: heads[0].ariaSort,
+      losses: click(8), names: click(1), back: click(0),
       default: filter("supervised DEFAULT"), none: filter("no such words"), all: filter(""),
     };"""
     seen, complaints = browse(page(), probe, tmp_path, 1280)
@@ -295,7 +286,9 @@ def test_in_a_browser_the_table_sorts_and_filters(page, tmp_path):
     assert scores == sorted(scores)
     assert scores[0] < scores[-1]
     assert list(map(float, seen["down"])) == scores[::-1]
-    assert seen["sorted"] == "descending"
+    assert (seen["sorted"], seen["others"]) == ("ascending", None)
+    assert list(map(float, seen["losses"])) == sorted(map(float, seen["losses"]))
+    assert seen["back"] == seen["before"]
     assert seen["names"] == sorted(seen["names"])
     assert (seen["default"], seen["none"], seen["all"]) == ([1, "1 of 26"], [0, "0 of 26"], [26, "26 of 26"])
 
