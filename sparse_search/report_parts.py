@@ -178,7 +178,10 @@ def summary(question: Question) -> str:
     """One or two sentences: who leads, by how much it can be believed, what the default reaches."""
     first = question.rows[0]
     metric = METRIC_WORDS[question.metric]
-    words = [f"{first['predictor']} leads with {metric} {first[question.metric]:.3f}{_interval(first)}."]
+    settings = {"": "", "default": ", in its default configuration"}.get(
+        first["start"], f", as preset {first['start']}"
+    )
+    words = [f"{first['predictor']} leads with {metric} {first[question.metric]:.3f}{_interval(first)}{settings}."]
     default = next((r for r in question.rows if r["method"] == first["method"] and r["start"] == "default"), None)
     if default is not None and default is not first and default["trial_id"] != first["trial_id"]:
         words.append(f"The default of {default['method']} reaches {default[question.metric]:.3f}.")

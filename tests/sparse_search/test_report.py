@@ -131,8 +131,8 @@ def test_rankings_stay_apart_and_the_widest_evidence_comes_first(page, fill, mak
 
 
 def test_a_confirmation_alone_makes_a_page(page, store, make_record):
-    store.write(make_record(0, study="study confirmation"))
-    assert "supervised leads" in words_of(page(store))
+    store.write(make_record(0, study="study confirmation", start="default"))
+    assert "interval 0.40 to 0.89), in its default configuration." in words_of(page(store))
 
 
 def test_a_trial_that_failed_at_first_is_complete(page, store, make_record):
@@ -298,7 +298,7 @@ def test_in_a_browser_an_evil_name_stays_text(page, fill, tmp_path):
     store = fill(5, method=EVIL)
     probe = """return {
       scripts: document.scripts.length,
-      names: [...document.querySelectorAll("td.name")].map((cell) => cell.firstChild.textContent),
+      names: [...document.querySelectorAll("td.name")].map((cell) => cell.firstChild.textContent.trim()),
       broken: [...document.querySelectorAll("svg script, img, iframe")].length,
     };"""
     seen, complaints = browse(page(store), probe, tmp_path, 1280)
