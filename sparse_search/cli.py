@@ -18,7 +18,10 @@ from sparse_search.printing import (
     console,
     look_table,
     print_comparison,
+    print_datasets,
+    print_importance,
     print_leaderboard,
+    print_methods,
     print_overall,
     print_portfolio,
     print_reproduction,
@@ -44,6 +47,10 @@ DataRoot = Annotated[
     typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
 ]
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
+OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
+OnlyShots = Annotated[int | None, typer.Option("--shots", help="Only this many labelled images per class.")]
+OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
+Metric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
 Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]
 DEFAULT_RESULTS = Path("results")
 
@@ -110,10 +117,10 @@ def status_command(
 
 @app.command("leaderboard")
 def leaderboard_command(
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
-    shots: Annotated[int | None, typer.Option(help="Only this many labelled images per class.")] = None,
-    method: Annotated[str | None, typer.Option(help="Only this method.")] = None,
-    metric: Annotated[str, typer.Option(help="What to rank by.")] = "balanced_accuracy",
+    dataset: OnlyDataset = None,
+    shots: OnlyShots = None,
+    method: OnlyMethod = None,
+    metric: Metric = "balanced_accuracy",
     every: Annotated[
         bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")
     ] = False,
@@ -142,9 +149,9 @@ def compare_command(
         list[str] | None,
         typer.Argument(metavar="[A B]", help="Methods, predictors or configurations; all methods when left out."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
-    shots: Annotated[int | None, typer.Option(help="Only this many labelled images per class.")] = None,
-    metric: Annotated[str, typer.Option(help="What is compared.")] = "balanced_accuracy",
+    dataset: OnlyDataset = None,
+    shots: OnlyShots = None,
+    metric: Metric = "balanced_accuracy",
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Compare two methods, or all, over every label set that they share.
@@ -162,16 +169,71 @@ def compare_command(
         print_overall(compare_all(results, metric=metric, dataset=dataset, shots=shots))
 
 
+@app.command("importance")
+def importance_command(
+    dataset: OnlyDataset = None,
+    shots: OnlyShots = None,
+    method: OnlyMethod = None,
+    metric: Metric = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Show which settings mattered, pooled over all studies and study by study.
+
+    PED-ANOVA on the trials of the searches, set against shuffled scores: what chance alone would give is taken off, and
+    a setting counts as clear only where chance can be ruled out at 5 %.
+    """
+    from sparse_search.importance import importance
+
+    print_importance(importance(results, dataset=dataset, shots=shots, method=method, metric=metric))
+
+
+@app.command("curves")
+def curves_command(
+    dataset: OnlyDataset = None,
+    shots: OnlyShots = None,
+    method: OnlyMethod = None,
+    metric: Metric = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Print, as CSV, the best score so far against what the search had cost by then, trial by trial.
+
+    The report draws it.
+    """
+    from sparse_search.curves import best_so_far
+
+    frame = best_so_far(results, dataset=dataset, shots=shots, method=method, metric=metric)
+    frame.to_csv(sys.stdout, index=False)
+
+
+@app.command("report")
+def report_command(
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("report.html"),
+    dataset: OnlyDataset = None,
+    shots: OnlyShots = None,
+    metric: Metric = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write everything onto one page: a file to open, to print, to send; it needs no network.
+
+    Leaderboards with intervals, learning curves, best against compute, importance, parallel coordinates, pseudo-label
+    health, cost, and how honest all this is.
+    """
+    from sparse_search.report import write_report
+
+    write_report(results, output, dataset=dataset, shots=shots, metric=metric)
+    typer.echo(f"{output}: open it in a browser")
+
+
 @app.command("export")
 def export_command(
     dataset: Annotated[str, typer.Option(help="The data set.")],
     shots: Annotated[int, typer.Option(help="Labelled images per class.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
-    method: Annotated[str | None, typer.Option(help="Only this method.")] = None,
+    method: OnlyMethod = None,
     config_id: Annotated[
         str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="What is best.")] = "balanced_accuracy",
+    metric: Metric = "balanced_accuracy",
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Write the best configuration to a file.
@@ -234,7 +296,7 @@ def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
 def transfer_command(
     method: Annotated[str, typer.Option(help="Of this method.")],
     size: Annotated[int, typer.Option(min=1, help="How many configurations.")] = 3,
-    metric: Annotated[str, typer.Option(help="What is best.")] = "balanced_accuracy",
+    metric: Metric = "balanced_accuracy",
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Show configurations that did well across data sets and shot counts.
@@ -250,45 +312,13 @@ def transfer_command(
 @app.command("methods")
 def methods_command() -> None:
     """List the methods, their presets and search ranges."""
-    from rich.table import Table
-
-    from search_spaces.core.ranges import conditions_of, space_of
-    from trainables.core.method import find_method, method_names
-
-    for name in method_names():
-        config = find_method(name).config
-        title = f"{name}: presets {', '.join(config.presets) or 'none'}"
-        if not space_of(config):
-            typer.echo(f"{title}, nothing to search\n")
-            continue
-        table, conditions = Table(title=title, title_justify="left"), conditions_of(config)
-        for column in ("searched", "default", "range", "only when"):
-            table.add_column(column)
-        for field, range_ in space_of(config).items():
-            when = " and ".join(map(str, conditions.get(field, ())))
-            table.add_row(field, f"{vars(config)[field]}", f"{range_}", when)
-        console().print(table)
+    print_methods()
 
 
 @app.command("datasets")
 def datasets_command(data_root: DataRoot = None) -> None:
     """List the data sets, and which are on this machine."""
-    from rich.table import Table
-
-    from trainables.data.catalog import CATALOG
-    from trainables.data.source import available_sides
-    from trainables.data.source import data_root as root_of
-
-    table = Table(
-        caption=f"files are looked for in {root_of(data_root)}; your own images: a path to an .npz or a folder"
-    )
-    for column in ("data set", "classes", "channels", "train / val / test", "licence", "here at"):
-        table.add_column(column)
-    for name, info in CATALOG.items():
-        sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
-        here = ", ".join(f"{side} px" for side in available_sides(name, data_root)) or "-"
-        table.add_row(name, str(info.num_classes), str(info.channels), sizes, info.licence, here)
-    console().print(table)
+    print_datasets(data_root)
 
 
 @app.command("demo")

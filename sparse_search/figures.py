@@ -18,6 +18,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sparse_search.significance import CriticalDifference
+
 P = ParamSpec("P")
 NUM_SERIES = 6
 _INK, _MUTED, _LINE = "#010203", "#040506", "#070809"
@@ -224,13 +226,13 @@ def _natural(option: str) -> tuple[int, float, str]:
 
 
 @_as_svg
-def critical_difference_figure(mean_ranks: Mapping[str, float], critical_difference: float) -> tuple[Figure, str]:
-    """Methods on the axis of their mean ranks, best left; a bar joins those that differ by less than the critical one.
+def critical_difference_figure(found: CriticalDifference) -> tuple[Figure, str]:
+    """Methods on the axis of their mean ranks, best left; a bar joins those that are not told apart.
 
     Source: Demšar, J. Mach. Learn. Res. 7 (2006) 1.
     """
-    ordered = sorted(mean_ranks, key=lambda name: mean_ranks[name])
-    bars = _cliques([mean_ranks[name] for name in ordered], critical_difference)
+    ordered, bars, critical_difference = found.methods, found.cliques, found.critical_difference
+    mean_ranks = dict(zip(found.methods, found.mean_ranks, strict=True))
     half = (len(ordered) + 1) // 2
     bottom = -0.9 - 0.22 * len(bars) - 0.5 * half
     figure = Figure((_WIDTH * 1.25, 0.75 + 0.42 * -bottom), layout="constrained")
@@ -251,20 +253,10 @@ def critical_difference_figure(mean_ranks: Mapping[str, float], critical_differe
         axes.plot([rank, rank, end], [0, height, height], color=_SERIES[0], linewidth=1.0)
         side = "right" if left else "left"
         axes.text(end, height, f" {name}  {rank:.2f} ", ha=side, va="center")
-    for position, (first, last) in enumerate(bars):
+    for position, bar in enumerate(bars):
         height = -0.3 - 0.22 * position
-        ends = [mean_ranks[ordered[first]] - 0.02, mean_ranks[ordered[last]] + 0.02]
+        ends = [mean_ranks[bar[0]] - 0.02, mean_ranks[bar[-1]] + 0.02]
         axes.plot(ends, [height, height], color=_SERIES[1], linewidth=3.5)
     axes.set(ylim=(bottom, 1.6), xlim=(low - 0.55 * (high - low), high + 0.55 * (high - low)))
     axes.axis("off")
     return figure, "mean ranks: " + ", ".join(f"{name} {mean_ranks[name]:.2f}" for name in ordered)
-
-
-def _cliques(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
-    """Longest stretches of ascending ranks that span less than the difference, as (first, last)."""
-    found: list[tuple[int, int]] = []
-    for first, low in enumerate(ranks):
-        last = max(position for position, rank in enumerate(ranks) if position == first or rank - low < difference)
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return found

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
     from rich.console import Console
     from rich.table import Table
 
     from sparse_search.comparison import Comparison, OverallComparison
+    from sparse_search.importance import Importance
     from sparse_search.ledger import Look
     from sparse_search.retrain import Reproduction
     from sparse_search.transfer import Portfolio
@@ -260,6 +263,60 @@ def print_overall(found: "OverallComparison") -> None:
             f"{test.adjusted_p_value:.4f}"
         )
     _print_lines([*lines, *(f"note: {note}" for note in found.notes)])
+
+
+def print_importance(found: "Sequence[Importance]") -> None:
+    """Settings by method and study, the most important first; where it cannot be told, why."""
+    for each in found:
+        where = f"{each.shared['dataset']}, {each.shared['shots']} shots" if each.shared else "all studies pooled"
+        counted = f"{each.num_trials} trials in {each.num_studies} {'studies' if each.num_studies > 1 else 'study'}"
+        typer.echo(f"{each.method}, {where} ({counted})")
+        width = max((len(setting.name) for setting in each.settings), default=0)
+        for setting in each.settings:
+            bar = "█" * round(30 * setting.share)
+            clear = "  clear" if setting.clear else ""
+            typer.echo(f"  {setting.name:{width}}  {setting.share:4.0%}  {bar}{clear}")
+        if each.doubt:
+            _print_lines([f"  {each.doubt}"])
+
+
+def print_methods() -> None:
+    """Every method with its presets, ranges and conditions."""
+    from rich.table import Table
+
+    from search_spaces.core.ranges import conditions_of, space_of
+    from trainables.core.method import find_method, method_names
+
+    for name in method_names():
+        config = find_method(name).config
+        title = f"{name}: presets {', '.join(config.presets) or 'none'}"
+        if not space_of(config):
+            typer.echo(f"{title}, nothing to search\n")
+            continue
+        table, conditions = Table(title=title, title_justify="left"), conditions_of(config)
+        for column in ("searched", "default", "range", "only when"):
+            table.add_column(column)
+        for field, range_ in space_of(config).items():
+            when = " and ".join(map(str, conditions.get(field, ())))
+            table.add_row(field, f"{vars(config)[field]}", f"{range_}", when)
+        console().print(table)
+
+
+def print_datasets(root: "Path | None") -> None:
+    """The catalogue, and what of it is on this machine."""
+    from rich.table import Table
+
+    from trainables.data.catalog import CATALOG
+    from trainables.data.source import available_sides, data_root
+
+    table = Table(caption=f"files are looked for in {data_root(root)}; your own images: a path to an .npz or a folder")
+    for column in ("data set", "classes", "channels", "train / val / test", "licence", "here at"):
+        table.add_column(column)
+    for name, info in CATALOG.items():
+        sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
+        here = ", ".join(f"{side} px" for side in available_sides(name, root)) or "-"
+        table.add_row(name, str(info.num_classes), str(info.channels), sizes, info.licence, here)
+    console().print(table)
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from search_spaces.core.errors import ResultsError
+from search_spaces.core.errors import ResultsError, UserError
+from sparse_search.comparison import compare_all
 from sparse_search.figures import NUM_SERIES, critical_difference_figure
 from sparse_search.importance import Importance, importance_of
 from sparse_search.leaderboard import RANKING, SELECTED, query, rank, rankings, searched_settings, unranked_starts
@@ -33,6 +34,7 @@ from sparse_search.report_parts import (
     table_rows,
 )
 from sparse_search.rows import METRIC_COLUMNS
+from sparse_search.significance import CriticalDifference
 from sparse_search.store import Store, write_atomically
 
 _MOST_ROWS, _MOST_ROWS_TOGETHER = 100, 800
@@ -88,7 +90,6 @@ def write_report(
     dataset: str | None = None,
     shots: int | None = None,
     metric: str = "balanced_accuracy",
-    differences: tuple[Mapping[str, float], float] | None = None,
 ) -> Path:
     """Writes the page and returns where it is.
 
@@ -98,7 +99,6 @@ def write_report(
         dataset: Only this one.
         shots: Only this number of labelled images per class.
         metric: What configurations are ranked by.
-        differences: Mean rank of each method over several datasets and the critical difference, to be drawn.
 
     Raises:
         ResultsError: no finished run answers the question, or the file cannot be written.
@@ -108,12 +108,22 @@ def write_report(
     runs = query(store, dataset=dataset, shots=shots, method=None).combine_chunks()
     curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
     asked = {"dataset": dataset, "shots": shots, "metric": METRIC_WORDS.get(metric, metric)}
-    page = _page(runs, curves, metric, asked, _test_looks(store.folder, dataset), differences)
+    page = _page(
+        runs, curves, metric, asked, _test_looks(store.folder, dataset), _differences(store, metric, dataset, shots)
+    )
     try:
         write_atomically(Path(path), page.encode())
     except OSError as problem:
         raise ResultsError(f"cannot write {path}: {problem.strerror}; name another file") from problem
     return Path(path)
+
+
+def _differences(store: Store, metric: str, dataset: str | None, shots: int | None) -> CriticalDifference | None:
+    """What a critical-difference diagram shows; None with too few data sets or methods."""
+    try:
+        return compare_all(store.folder, metric=metric, dataset=dataset, shots=shots).ranks
+    except UserError:
+        return None
 
 
 def _page(
@@ -122,7 +132,7 @@ def _page(
     metric: str,
     asked: Mapping[str, Any],
     test_looks: int,
-    differences: tuple[Mapping[str, float], float] | None,
+    differences: CriticalDifference | None,
 ) -> str:
     ranked = rank(runs, metric)
     importances = importance_of(runs, metric)
@@ -146,7 +156,7 @@ def _page(
         totals=costs_together(costs(runs)),
         pooled=importance_panel([one for one in importances if not one.shared], series),
         pooled_doubts=doubts(importances, {}),
-        differences=differences and critical_difference_figure(*differences),
+        differences=differences and critical_difference_figure(differences),
         newest=max(runs["finished_at"].to_pylist())[:10],
         test_looks=test_looks,
         versions=_versions(runs),

@@ -14,6 +14,7 @@ from sparse_search.figures import (
     importance_figure,
     parallel_coordinates_figure,
 )
+from sparse_search.significance import CriticalDifference
 
 LINES = [Line("<b>best</b> & $x$", 0, [0, 1, 2], [0.5, 0.7, 0.6], faint=[([0, 1], [0.4, 0.6])]), Line("b", 7, [0], [1])]
 
@@ -43,7 +44,14 @@ def draw_configurations():
 
 
 def draw_differences():
-    return critical_difference_figure({"a": 1.0, "b": 1.5, "c": 2.4, "<d>": 4.0}, 1.0)
+    return critical_difference_figure(differences(("a", "b"), ("b", "c")))
+
+
+def differences(*cliques):
+    return CriticalDifference(
+        methods=("a", "b", "c", "<d>"), mean_ranks=(1.0, 1.5, 2.4, 4.0), critical_difference=1.0, cliques=cliques,
+        friedman_p_value=0.01, alpha=0.05, num_datasets=8,
+    )  # fmt: skip
 
 
 ALL = [draw_curves, draw_search, draw_bars, draw_configurations, draw_differences]
@@ -88,8 +96,7 @@ def test_a_setting_without_effect_has_a_place_of_its_own():
 
 
 def test_the_differences_figure_joins_what_is_not_told_apart():
-    ranks = {"a": 1.0, "b": 1.5, "c": 2.4, "<d>": 4.0}
-    none, some = (critical_difference_figure(ranks, difference) for difference in (0.1, 1.0))
+    none, some = (critical_difference_figure(differences(*cliques)) for cliques in ((), (("a", "b"), ("b", "c"))))
     bars = [svg.count("stroke-width: 3.5") for svg in (none, some)]
     assert bars == [0, 2]
     assert "<d>" not in some
