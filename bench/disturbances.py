@@ -167,7 +167,8 @@ class Scene:
 
     def finished_runs(self) -> set[str]:
         """Runs of trials that ended, by their names in the log."""
-        records = [json.loads(path.read_bytes()) for path in self.results.glob("records/*/*.json")]
+        files = [*self.results.glob("records/*/*.json"), *self.results.glob("records/*/*/*/*.jsonl")]
+        records = [json.loads(line) for path in files for line in path.read_bytes().splitlines()]
         return {f"{short_hash(r['config'])} {r['label_set']}" for r in records if r["status"] != "failed"}
 
     def processes(self, words: str = "") -> list[int]:

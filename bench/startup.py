@@ -42,8 +42,9 @@ def record(number: int) -> dict:
         "curve": [
             {
                 "epoch": 1,
+                "images": 1,
                 "seconds": 1.0,
-                "losses": {},
+                "losses": [],
                 "scores": {"supervised": scores},
                 "selected": {"supervised": scores},
             }

@@ -17,6 +17,7 @@ from search_spaces.core.errors import ConfigError, UserError
 from sparse_search.printing import (
     console,
     look_table,
+    print_answer,
     print_comparison,
     print_datasets,
     print_importance,
@@ -70,6 +71,9 @@ class Format(StrEnum):
     table = "table"
     csv = "csv"
     json = "json"
+    parquet = "parquet"
+    markdown = "markdown"
+    latex = "latex"
 
 
 @app.command("run")
@@ -125,6 +129,10 @@ def leaderboard_command(
         bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")
     ] = False,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
+    sql: Annotated[
+        str, typer.Option(metavar="QUERY", help="Answer this instead: one SELECT over runs and curves.")
+    ] = "",
+    schema: Annotated[bool, typer.Option("--schema", help="List what --sql can ask for.")] = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Rank what is finished by validation scores.
@@ -134,13 +142,21 @@ def leaderboard_command(
     apart.
     """
     sys.meta_path.insert(0, _NoPandas())
-    from sparse_search.leaderboard import query, rank, shortlist
+    if sql or schema:
+        from sparse_search.sql import schema_text
+        from sparse_search.sql import sql as answer
+
+        if schema:
+            typer.echo(schema_text())
+        else:
+            print_answer(answer(results, sql), format)
+        return
+    from sparse_search.leaderboard import board
     from sparse_search.ledger import num_looks
     from sparse_search.store import Store
 
-    runs = query(Store(results), dataset=dataset, shots=shots, method=method)
-    ranked = rank(runs, metric)
-    print_leaderboard(ranked if every else shortlist(ranked), runs, metric, format, num_looks(results))
+    found = board(Store(results), dataset=dataset, shots=shots, method=method, metric=metric, every=every)
+    print_leaderboard(found, metric, format, num_looks(results))
 
 
 @app.command("compare")

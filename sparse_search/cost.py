@@ -84,8 +84,8 @@ class Clock:
 
 def cost_of(store: Store, sweep: str, clock: Clock) -> Cost:
     """What the runs of a sweep have cost; one that a confirmation took over from its search counts once."""
-    runs = store.runs()
     sums = ("wall_seconds", "gpu_seconds", "images_done", "peak_memory_bytes")
+    runs = store.runs(columns=("sweep", "run_id", *sums))
     each = runs.filter(pc.field("sweep") == sweep).group_by("run_id").aggregate([(name, "max") for name in sums])
     wall, gpu, images, memory = (each[f"{name}_max"] for name in sums)
     return Cost(

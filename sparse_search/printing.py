@@ -1,7 +1,7 @@
 """What commands print on a terminal: tables for people, one line for what has no table."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sparse_search.comparison import Comparison, OverallComparison
     from sparse_search.importance import Importance
+    from sparse_search.leaderboard import Board
     from sparse_search.ledger import Look
     from sparse_search.retrain import Reproduction
     from sparse_search.transfer import Portfolio
@@ -28,30 +29,40 @@ def console() -> "Console":
     return found if found.is_terminal else Console(width=150)
 
 
-def print_leaderboard(
-    ranked: "pa.Table", runs: "pa.Table", metric: str, format: str, num_looks: Mapping[str, int]
-) -> None:
+def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mapping[str, int]) -> None:
     """Rankings in a format; as tables, with what is not ranked and how often the test set was looked at."""
-    if format == "csv":
-        from pyarrow import csv
+    from sparse_search.formats import FORMATS
 
-        scalars = [name for name in ranked.column_names if not name.endswith("_list")]
-        csv.write_csv(ranked.select(scalars), sys.stdout.buffer)
-    elif format == "json":
-        import json
-
-        typer.echo(json.dumps(ranked.to_pylist(), indent=1))
+    if format in FORMATS:
+        sys.stdout.buffer.write(FORMATS[format](found.ranked, metric))
     else:
-        _print_rankings(ranked, runs, metric, num_looks)
+        _print_rankings(found, metric, num_looks)
 
 
-def _print_rankings(ranked: "pa.Table", runs: "pa.Table", metric: str, num_looks: Mapping[str, int]) -> None:
+def print_answer(table: "pa.Table", format: str) -> None:
+    """What a query answers: as a table for people, or in a format."""
+    from sparse_search.formats import FORMATS
+
+    if format in FORMATS:
+        sys.stdout.buffer.write(FORMATS[format](table, ""))
+        return
+    from rich.table import Table
+
+    shown = Table()
+    for name in table.column_names:
+        shown.add_column(name, overflow="fold")
+    for row in table.to_pylist():
+        shown.add_row(*("" if value is None else _short(value) for value in row.values()))
+    console().print(shown)
+
+
+def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -> None:
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
-    from sparse_search.leaderboard import rankings, searched_settings, unranked_starts
+    from sparse_search.leaderboard import rankings
 
-    searched, unranked = searched_settings(runs), unranked_starts(runs)
+    searched, unranked = found.searched, found.unranked
     papers: dict[str, str] = {}
-    for shared, rows in rankings(ranked):
+    for shared, rows in rankings(found.ranked):
         console().print(_ranking_table(shared, rows, searched, metric))
         papers |= _print_published(shared["dataset"], shared["shots"])
         if times := num_looks.get(shared["content_hash"]):
@@ -70,7 +81,7 @@ def _print_rankings(ranked: "pa.Table", runs: "pa.Table", metric: str, num_looks
 def _ranking_table(
     shared: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    searched: Mapping[str, Sequence[str]],
+    searched: Mapping[str, Collection[str]],
     metric: str,
 ) -> "Table":
     from rich.table import Table
@@ -98,7 +109,7 @@ def _ranking_table(
     return table
 
 
-def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: Sequence[str]) -> list[str]:
+def _cells(row: Mapping[str, Any], searched: Collection[str], metric: str, extra: Sequence[str]) -> list[str]:
     interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
     return [
         str(row["rank"]),
@@ -113,7 +124,7 @@ def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: 
     ]
 
 
-def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
+def _settings_text(row: Mapping[str, Any], searched: Collection[str]) -> str:
     import json
 
     config = json.loads(row["config_json"])

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from search_spaces.core.config import canonical_json, short_hash
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change of a column's name, type or meaning."""
 
 
@@ -216,12 +216,15 @@ def config_id(method: str, config: Mapping[str, Any]) -> str:
 
 
 def table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table: the schema's columns, then the typed configuration columns that occur."""
+    """Rows as a table: the schema's columns, then typed configuration columns; a setting of mixed types has none."""
     extra = sorted({name for row in rows for name in row if name.startswith(SEARCHED)})
-    columns = [pa.field(name, _TYPES[_kind(rows, name)]) for name in extra]
+    kinds = ((name, _kind(rows, name)) for name in extra)
+    columns = [pa.field(name, _TYPES[kind]) for name, kind in kinds if kind in _TYPES]
     return pa.Table.from_pylist(rows, schema=pa.schema([*schema, *columns]))
 
 
-def _kind(rows: list[dict[str, Any]], name: str) -> type:
+def _kind(rows: list[dict[str, Any]], name: str) -> type | None:
     kinds = {type(row[name]) for row in rows if row.get(name) is not None}
-    return float if kinds == {int, float} else kinds.pop()
+    if kinds == {int, float}:
+        return float
+    return kinds.pop() if len(kinds) == 1 else None

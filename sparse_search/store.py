@@ -1,38 +1,73 @@
-"""Where results stay: one atomic JSON record per run, compacted into few Parquet files.
+"""Where results stay: one atomic JSON record per run, brought together in few files.
 
-    records/ab/abcdef….json                              the truth; written once per finished run
-    tables/runs/dataset=…/shots=…/method=…/*.parquet     rebuilt from the records at any time
+    records/ab/abcdef….json                                   new records, each written once when its run is finished
+    records/dataset=…/shots=…/method=…/part-….jsonl           the same, line by line, once they are in the tables
+    tables/runs/dataset=…/shots=…/method=…/part-….parquet     their rows; rebuilt from the records at any time
     tables/curves/dataset=…/…
+    tables/shown-….arrow, order-….arrow                       of the trials what a leaderboard needs, means over runs
+    tables/catalog.json                                       which of these files count
+    set_aside/                                                damaged and foreign files, each named in a warning
 
-File count, not row count, makes queries slow, so a query first compacts what is new.
+The records are the truth. File count, not row count, makes queries slow, so a query first compacts what is new; what
+it costs does not depend on how much is compacted already. One program at a time reads or compacts the tables.
 """
 
-import json
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
-from uuid import uuid4
+from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SCHEMA_VERSION, curve_rows, run_rows, table_of
+from sparse_search import compaction
+from sparse_search.compaction import (
+    KEYS,
+    SUMMARIES,
+    TABLES,
+    BrokenError,
+    Catalog,
+    Partition,
+    SetAsideWarning,
+    summary,
+)
+from sparse_search.parts import first_of_each, joined, plain_array, write_atomically, write_table
+from sparse_search.records import DamagedError, decode, encode, find_line, lines_of
+from sparse_search.trials import ORDER_SCHEMA, TRIAL_SCHEMA
 
-Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
-TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {
-    "curves": (CURVE_SCHEMA, curve_rows),
-    "runs": (RUN_SCHEMA, run_rows),  # written last: what is in here counts as known
-}
-MOST_PARTS = 8
-"""Files in a partition before they are merged into one."""
+__all__ = ["SetAsideWarning", "Store", "first_of_each", "plain_array", "write_atomically", "write_table"]
+
+PATIENCE_SECONDS = 600.0
+"""How long the tables may be in another program's hands."""
+
+MOST_BROKEN = 1000
+"""Damaged files that one question may come across."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a leaderboard needs of the trials (see `sparse_search.trials`)."""
+
+    shown: pa.Table
+    """Trials that a shortlist by any metric may show."""
+
+    order: pa.Table
+    """Who ranks where, of all trials with a score."""
+
+    places: NDArray[np.int64]
+    """Row in `order` of each row of `shown` that has a score."""
+
+    searched: Mapping[str, set[str]]
+    """By method, the settings in which its searched trials differ."""
 
 
 @dataclass(frozen=True)
@@ -66,165 +101,172 @@ class Store:
         """
         path = self._path(record["record_id"])
         try:
-            write_atomically(path, json.dumps({"schema_version": SCHEMA_VERSION, **record}, allow_nan=False).encode())
+            write_atomically(path, encode(record))
         except OSError as problem:
             raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
     def find(self, record_id: str) -> dict[str, Any] | None:
-        """The record of that name, if there is one.
+        """The record of that name, if there is one; a damaged one is set aside.
 
         Raises:
-            ResultsError: it is damaged.
+            ResultsError: it was written by another version.
         """
         path = self._path(record_id)
-        return read_record(path) if path.exists() else None
+        try:
+            return decode(path.read_bytes(), path)
+        except FileNotFoundError:
+            pass
+        except DamagedError as problem:
+            compaction.set_aside(self.folder, path, str(problem))
 
-    def runs(self, **filters: Any) -> pa.Table:
-        """The runs table, each (record, predictor) once; filters are `dataset`, `shots`, `method`."""
-        return self._scan("runs", filters)
+        def look(catalog: Catalog) -> dict[str, Any] | None:
+            for bundle in self._bundles(catalog):
+                with suppress(FileNotFoundError, DamagedError):
+                    line = find_line(bundle, record_id)
+                    if line is not None:
+                        return decode(line, bundle)
+            return None
 
-    def curves(self, **filters: Any) -> pa.Table:
-        """The curves table; filters are `dataset`, `shots`, `method`."""
-        return self._scan("curves", filters)
+        return self._ask(look)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every whole record once, in no order.
+
+        Raises:
+            ResultsError: one was written by another version.
+        """
+
+        def look(catalog: Catalog) -> list[dict[str, Any]]:
+            found = []
+            for bundle in self._bundles(catalog):
+                for line in lines_of(bundle):
+                    with suppress(DamagedError):
+                        found.append(decode(line, bundle))
+            return found
+
+        return self._ask(look)
+
+    def runs(self, *, columns: Collection[str] | None = None, **filters: Any) -> pa.Table:
+        """The runs table, each (record, predictor) once.
+
+        Args:
+            columns: only these, as far as there are any; all by default.
+            filters: `dataset`, `shots`, `method`; None is every one.
+        """
+        return self._rows("runs", columns, filters)
+
+    def curves(self, *, columns: Collection[str] | None = None, **filters: Any) -> pa.Table:
+        """The curves table; columns and filters are those of `runs`."""
+        return self._rows("curves", columns, filters)
+
+    def summary(self, **filters: Any) -> Summary:
+        """What a leaderboard needs of the trials; filters are those of `runs`."""
+
+        def look(catalog: Catalog) -> Summary:
+            here = _matching(catalog, filters)
+            wanted = [name in here for name in catalog.partitions]
+            shown, order = (
+                [batch for batch, want in zip(summary(self.folder, catalog, name), wanted, strict=True) if want]
+                for name in SUMMARIES
+            )
+            starts = np.cumsum([0, *(len(batch) for batch in order)])[:-1]
+            places = [start + np.arange(len(batch)) for start, batch in zip(starts, shown, strict=True)]
+            searched: dict[str, set[str]] = {}
+            for name, each in here.items():
+                searched.setdefault(unquote(name.rpartition("method=")[2]), set()).update(each.searched)
+            return Summary(
+                pa.Table.from_batches(shown, TRIAL_SCHEMA),
+                pa.Table.from_batches(order, ORDER_SCHEMA),
+                np.concatenate([np.zeros(0, np.int64), *places]),
+                searched,
+            )
+
+        return self._ask(look)
 
     def compact(self) -> int:
-        """Brings records that are not in the tables yet into them; returns how many. Safe at any moment."""
-        records = {path.stem: path for path in (self.folder / "records").glob("??/*.json")}
-        known = set(self._known_records())
-        fresh = [records[record_id] for record_id in sorted(records.keys() - known)]
-        for name, (schema, rows) in TABLES.items():
-            partitions: dict[Path, list[dict[str, Any]]] = defaultdict(list)
-            for record in map(read_record, fresh):
-                partitions[self._partition(name, record)].extend(rows(record))
-            for partition, found in partitions.items():
-                if found:
-                    _write_part(partition, table_of(found, schema))
-                    _merge(partition)
-        return len(fresh)
+        """Brings records that are not in the tables yet into them; returns how many. Safe at any moment.
 
-    def _known_records(self) -> Iterator[str]:
-        """Records in the tables; rows of another version do not count, so that their records are read and refused."""
-        for part in (self.folder / "tables" / "runs").glob("*/*/*/[!._]*.parquet"):
-            rows = _read_part(part, columns=["record_id", "schema_version"])
-            yield from rows.filter(pc.field("schema_version") == SCHEMA_VERSION)["record_id"].to_pylist()
+        Raises:
+            ResultsError: a record was written by another version, or the disk refuses.
+        """
+        if not self.folder.exists():
+            return 0
+        return self._alone(lambda: compaction.compact(self.folder)[0])
 
-    def _scan(self, name: str, filters: Mapping[str, Any]) -> pa.Table:
-        self.compact()
-        levels = "/".join(
-            f"{key}={quote(str(filters[key]), safe='')}" if filters.get(key) is not None else f"{key}=*"
-            for key in ("dataset", "shots", "method")
-        )
-        parts = sorted((self.folder / "tables" / name).glob(f"{levels}/[!._]*.parquet"))
-        return _distinct(map(_read_part, parts), TABLES[name][0])
+    def rebuild(self) -> None:
+        """Builds the tables again from the records; a query does so by itself where a part is damaged."""
+        self._alone(lambda: compaction.rebuild(self.folder))
 
-    def _partition(self, name: str, record: Mapping[str, Any]) -> Path:
-        keys = {"dataset": record["dataset"], "shots": record["shots"], "method": record["method"]}
-        return self.folder.joinpath("tables", name, *(f"{k}={quote(str(v), safe='')}" for k, v in keys.items()))
+    def _rows(self, table: str, columns: Collection[str] | None, filters: Mapping[str, Any]) -> pa.Table:
+        schema = TABLES[table][0]
+        if columns is not None:
+            schema = pa.schema([field for field in schema if field.name in columns])
+
+        def look(catalog: Catalog) -> pa.Table:
+            def read(name: str, each: Partition) -> list[pa.Table]:
+                found = (compaction.part_rows(self.folder, name, part, table, columns) for part in each.parts)
+                return [rows for rows in found if rows is not None]
+
+            with ThreadPoolExecutor(pa.cpu_count()) as pool:
+                tables = pool.map(lambda item: read(*item), _matching(catalog, filters).items())
+                return joined([rows for each in tables for rows in each], schema)
+
+        return self._ask(look)
+
+    def _ask(self, look: Callable[[Catalog], Answer]) -> Answer:
+        """What a look at the tables says, with everything that is new."""
+        if not self.folder.exists():
+            return look(Catalog({}, {}))
+        return self._alone(lambda: look(compaction.compact(self.folder)[1]))
+
+    def _alone(self, act: Callable[[], Answer]) -> Answer:
+        """What an act gives while no other program is at the tables; it is tried again after what is damaged is mended.
+
+        Raises:
+            ResultsError: written by another version, or beyond repair.
+        """
+        for _ in range(MOST_BROKEN):
+            with self._lock():
+                try:
+                    return act()
+                except BrokenError as found:
+                    compaction.mend(self.folder, found)
+        raise ResultsError(f"{self.folder}: more than {MOST_BROKEN} damaged files; delete the folder 'tables'")
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        try:
+            with FileLock(self.folder / ".lock", timeout=PATIENCE_SECONDS):
+                yield
+        except Timeout as problem:
+            raise ResultsError(
+                f"another program has held {self.folder} for {PATIENCE_SECONDS:.0f} s; end it, or try again later"
+            ) from problem
+        except OSError as problem:
+            raise ResultsError(f"cannot read or compact {self.folder}: {problem}") from problem
+
+    def _bundles(self, catalog: Catalog) -> Iterator[Path]:
+        for name, each in catalog.partitions.items():
+            for part in each.parts:
+                yield compaction.bundle_path(self.folder, name, part)
 
     def _path(self, record_id: str) -> Path:
         return self.folder / "records" / record_id[:2] / f"{record_id}.json"
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A record from disk.
-
-    Raises:
-        ResultsError: damaged, foreign, or written by another version.
-    """
-    try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
-        if record["schema_version"] > SCHEMA_VERSION:
-            raise ResultsError(
-                f"{path} has schema version {record['schema_version']}, this program knows {SCHEMA_VERSION}; upgrade it"
-            )
-        if record["schema_version"] < SCHEMA_VERSION:
-            raise ResultsError(f"{path} was written by an older version; run the sweep again in another results folder")
-        if record["record_id"] != path.stem:
-            raise ValueError("its name is not its record_id")
-        for _, rows in TABLES.values():
-            list(rows(record))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
-        raise ResultsError(f"{path} is no readable record ({problem}); move it away and try again") from problem
-    return record
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see the old content or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file atomically, with page checksums."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_part(partition: Path, table: pa.Table) -> Path:
-    path = partition / f"part-{uuid4().hex[:12]}.parquet"
-    write_table(path, table)
-    return path
-
-
-def _merge(partition: Path) -> None:
-    """One file instead of many. A kill between the two steps leaves rows twice; scans count them once."""
-    parts = sorted(partition.glob("part-*.parquet"))
-    if len(parts) > MOST_PARTS:
-        tables = [_read_part(part) for part in parts]
-        _write_part(partition, _distinct(tables, tables[0].schema))
-        for part in parts:
-            part.unlink(missing_ok=True)
-
-
-def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
-    except (OSError, pa.ArrowInvalid) as problem:
-        raise ResultsError(
-            f"{path} is damaged ({str(problem).splitlines()[0]}); delete the folder 'tables', it is rebuilt"
-        ) from problem
-
-
-def _distinct(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
-    """All rows once, under the schema and whatever configuration columns occur."""
-    empty = pa.Table.from_batches([], schema=schema)
-    table = pa.concat_tables([empty, *_without_clashes(list(tables))], promote_options="permissive")
-    return first_of_each(table, [name for name in ("record_id", "predictor", "epoch") if name in table.column_names])
-
-
-def _without_clashes(tables: list[pa.Table]) -> list[pa.Table]:
-    """Drops configuration columns whose type differs between methods; `config_json` has every value."""
-    numbers = {pa.int64(), pa.float64()}
-    types: dict[str, set[pa.DataType]] = defaultdict(set)
-    for table in tables:
-        for field in table.schema:
-            types[field.name].add(field.type)
-    clashing = {name for name, found in types.items() if len(found) > 1 and not found <= numbers}
-    return [table.drop_columns(sorted(clashing & set(table.column_names))) for table in tables]
-
-
-def first_of_each(table: pa.Table, keys: list[str]) -> pa.Table:
-    """The first row of each combination of keys, in the order of the table."""
-    if len(table.group_by(keys).aggregate([])) == len(table):
-        return table
-    numbered = table.select(keys).append_column("position", plain_array(np.arange(len(table))))
-    return table.take(numbered.group_by(keys).aggregate([("position", "min")])["position_min"].sort())
-
-
-def plain_array(values: NDArray[Any]) -> pa.Array:
-    """Numbers as an Arrow array, without a copy."""
-    kind = pa.from_numpy_dtype(values.dtype)
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+def _matching(catalog: Catalog, filters: Mapping[str, Any]) -> dict[str, Partition]:
+    """The partitions that filters leave."""
+    unknown = filters.keys() - set(KEYS)
+    if unknown:
+        raise TypeError(f"no filter {', '.join(unknown)}; there are {', '.join(KEYS)}")
+    wanted = [
+        None if filters.get(key) is None else part
+        for key, part in zip(
+            KEYS, compaction.partition_of({key: filters.get(key) for key in KEYS}).split("/"), strict=True
+        )
+    ]
+    return {
+        name: each
+        for name, each in catalog.partitions.items()
+        if all(part in (None, own) for part, own in zip(wanted, name.split("/"), strict=True))
+    }

@@ -11,6 +11,7 @@ from sparse_search.leaderboard import (
     unranked_starts,
     write_leaderboards,
 )
+from sparse_search.trials import trials_of
 
 GOOD, FAIR, POOR = ((5, 0), (0, 5)), ((4, 1), (1, 4)), ((5, 0), (5, 0))
 
@@ -171,7 +172,7 @@ def test_defaults_and_presets_without_a_score_that_counts_are_known(fill):
         {**retried, "status": "failed", "record_id": "beef"},
         {**retried},
     )
-    rows = unranked_starts(store.runs())
+    rows = unranked_starts(trials_of(store.runs()))
     assert [(row["start"], row["trial_id"], row["status"]) for row in rows] == [
         ("a", "trial-supervised-2", "failed"), ("default", "trial-supervised-0", "collapsed"),
     ]  # fmt: skip

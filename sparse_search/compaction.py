@@ -1,0 +1,399 @@
+"""From records that lie one by one to few files: incremental, idempotent, and unharmed by a kill at any point.
+
+Everything here happens under the lock of the results folder. New files are written under names of their own, then the
+catalog that names them takes the old one's place; only then are files removed. So a kill leaves either the records
+where they were, or files that no catalog names, which the next compaction of their partition removes.
+"""
+
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import pyarrow as pa
+
+from sparse_search.parts import (
+    joined,
+    read_batches,
+    read_table,
+    sync_folder,
+    write_atomically,
+    write_batches,
+    write_table,
+)
+from sparse_search.records import DamagedError, bundle, decode, encode, lines_of
+from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, curve_rows, run_rows, table_of
+from sparse_search.trials import ORDER_SCHEMA, TRIAL_SCHEMA, searched_settings, shown_and_order, trials_of
+
+Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
+TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {"runs": (RUN_SCHEMA, run_rows), "curves": (CURVE_SCHEMA, curve_rows)}
+SUMMARIES = {"shown": TRIAL_SCHEMA, "order": ORDER_SCHEMA}
+"""What a leaderboard is made of (`trials.shown_and_order`)."""
+
+KEYS = ("dataset", "shots", "method")
+"""What tables are partitioned by."""
+
+MOST_PARTS = 8
+"""Parts of about the same size in a partition before they are merged, so that their number grows with the logarithm."""
+
+MOST_MERGED = 100_000
+"""Records of a part that is merged no further."""
+
+MOST_AT_ONCE = 20_000
+"""New records that are in memory together."""
+
+
+class SetAsideWarning(UserWarning):
+    """A damaged or foreign file was moved to `set_aside/`; the results are complete but for what it alone held."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some records of a partition: a bundle of their lines, and a Parquet file for each table with rows of them."""
+
+    stem: str
+    num_records: int
+    footers: Mapping[str, int]
+    """Checksum of the footer of each table's file."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A data set, a number of shots and a method."""
+
+    parts: tuple[Part, ...]
+    searched: tuple[str, ...]
+    """Settings in which its searched trials differ."""
+
+
+@dataclass
+class Catalog:
+    """What counts."""
+
+    partitions: dict[str, Partition]
+    """By `dataset=…/shots=…/method=…`, in order."""
+
+    summaries: Mapping[str, tuple[str, int]]
+    """File and checksum of each of `SUMMARIES`; each holds a batch of rows for each partition, in the same order."""
+
+
+class BrokenError(Exception):
+    """A file of the tables that is not as it was written."""
+
+    def __init__(self, path: Path, why: str, partition: str = "", part: Part | None = None) -> None:
+        super().__init__(why)
+        self.path, self.partition, self.part = path, partition, part
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A record on its way into the tables."""
+
+    record_id: str
+    line: bytes
+    rows: Mapping[str, list[dict[str, Any]]]
+
+
+def compact(folder: Path) -> tuple[int, Catalog]:
+    """Brings new records into the tables; how many there were, and what counts now.
+
+    Raises:
+        BrokenError: a file that is needed for it is damaged; `mend`, then try again.
+        ResultsError: a record or the catalog was written by another version.
+    """
+    catalog, total = _read_catalog(folder) or _adopted(folder), 0
+    while files := list(islice(_new_files(folder), MOST_AT_ONCE)):
+        total += _bring_in(folder, catalog, files)
+        for file in files:
+            file.unlink(missing_ok=True)
+    return total, catalog
+
+
+def mend(folder: Path, found: BrokenError) -> None:
+    """Sets a damaged file aside and builds it again from the records."""
+    set_aside(folder, found.path, f"{found}; built again from the records")
+    catalog = _read_catalog(folder)
+    if catalog is None:
+        return
+    if found.part is None:  # a summary
+        catalog.summaries = {}
+        commit(folder, catalog, {name: each.parts for name, each in catalog.partitions.items()})
+    elif found.partition in catalog.partitions:
+        parts = [
+            _built_again(folder, found.partition, part) if part.stem == found.part.stem else part
+            for part in catalog.partitions[found.partition].parts
+        ]
+        commit(folder, catalog, {found.partition: [part for part in parts if part.num_records]})
+
+
+def rebuild(folder: Path) -> None:
+    """Builds every table again from the records."""
+    compact(folder)
+    (folder / "tables" / "catalog.json").unlink(missing_ok=True)
+    compact(folder)
+
+
+def bundle_path(folder: Path, partition: str, part: Part) -> Path:
+    """Where the records of a part lie."""
+    return folder / "records" / partition / f"{part.stem}.jsonl"
+
+
+def part_rows(
+    folder: Path, partition: str, part: Part, table: str, columns: Collection[str] | None = None
+) -> pa.Table | None:
+    """The rows of a part; None where it has none.
+
+    Raises:
+        BrokenError: they cannot be read.
+    """
+    if table not in part.footers:
+        return None
+    path = table_path(folder, table, partition, part.stem)
+    try:
+        return read_table(path, part.footers[table], columns)
+    except DamagedError as problem:
+        raise BrokenError(path, str(problem), partition, part) from problem
+
+
+def summary(folder: Path, catalog: Catalog, name: str) -> list[pa.RecordBatch]:
+    """One of `SUMMARIES`: a batch for each partition.
+
+    Raises:
+        BrokenError: it cannot be read.
+    """
+    if not catalog.partitions:
+        return []
+    file, checksum = catalog.summaries.get(name, ("missing", 0))
+    path = folder / "tables" / file
+    try:
+        return read_batches(path, checksum)
+    except DamagedError as problem:
+        raise BrokenError(path, str(problem)) from problem
+
+
+def partition_of(keys: Mapping[str, Any]) -> str:
+    """`dataset=…/shots=…/method=…`"""
+    return "/".join(f"{key}={quote(str(keys[key]), safe='')}" for key in KEYS)
+
+
+def set_aside(folder: Path, path: Path, why: str) -> None:
+    """Moves a file out of the way, if it is still there, and says so."""
+    place = folder / "set_aside" / f"{path.name}.{uuid4().hex[:6]}"
+    place.parent.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):
+        path.rename(place)
+        warnings.warn(f"{path}: {why}; set aside as {place}", SetAsideWarning, stacklevel=2)
+
+
+def _new_files(folder: Path) -> Iterator[Path]:
+    """The records that lie one by one."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder / "records"):  # noqa: PTH208  faster than pathlib, and this is every query
+            if len(name) == 2:
+                yield from (folder / "records" / name).glob("[!.]*.json")
+
+
+def _read_catalog(folder: Path) -> Catalog | None:
+    """What counts; None where that has to be found out, as nothing says it."""
+    path = folder / "tables" / "catalog.json"
+    try:
+        content = decode(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None
+    except DamagedError as problem:
+        set_aside(folder, path, f"{problem}; built again from the records")
+        return None
+    partitions = {
+        name: Partition(tuple(Part(*part) for part in parts), tuple(searched))
+        for name, (parts, searched) in content["partitions"].items()
+    }
+    return Catalog(partitions, {name: (file, checksum) for name, (file, checksum) in content["summaries"].items()})
+
+
+def _adopted(folder: Path) -> Catalog:
+    """A catalog made from all bundles: the tables were deleted, or are not to be trusted."""
+    catalog, changed = Catalog({}, {}), {}
+    for place in sorted((folder / "records").glob("*=*/*=*/*=*")):
+        records: dict[str, _Record] = {}
+        for path in sorted(place.glob("part-*.jsonl")):
+            records |= {record.record_id: record for record in _records_in(folder, path)}
+        if records:
+            partition = place.relative_to(folder / "records").as_posix()
+            changed[partition] = [_written(folder, partition, records.values())]
+    if changed:
+        commit(folder, catalog, changed)
+    return catalog
+
+
+def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
+    """Adds records to the catalog and its files; returns how many it did not hold yet."""
+    arrived: dict[str, dict[str, _Record]] = defaultdict(dict)
+    for file in files:
+        try:
+            partition, record = _read(file.read_bytes(), file)
+            if record.record_id != file.stem:
+                raise DamagedError("its name is not its record_id")
+        except FileNotFoundError:
+            continue
+        except DamagedError as problem:
+            set_aside(folder, file, str(problem))
+        else:
+            arrived[partition][record.record_id] = record
+    changed, num_new = {}, 0
+    for partition, records in arrived.items():
+        parts = catalog.partitions[partition].parts if partition in catalog.partitions else ()
+        known: set[str] = set()
+        for part in parts:
+            rows = part_rows(folder, partition, part, "runs", ["record_id"])
+            known.update(rows["record_id"].to_pylist() if rows else ())
+        new = [record for record in records.values() if record.record_id not in known]
+        if new:
+            changed[partition] = _merged(folder, partition, (*parts, _written(folder, partition, new)))
+            num_new += len(new)
+    if changed:
+        commit(folder, catalog, changed)
+    return num_new
+
+
+def commit(folder: Path, catalog: Catalog, changed: Mapping[str, Sequence[Part]]) -> None:
+    """Makes parts count, with the summaries of their trials; then removes whatever else lies in those partitions.
+
+    Raises:
+        BrokenError: like `compact`.
+    """
+    old = {
+        name: dict(zip(catalog.partitions, summary(folder, catalog, name), strict=True)) if catalog.summaries else {}
+        for name in SUMMARIES
+    }
+    partitions = dict(catalog.partitions)
+    for partition, parts in changed.items():
+        partitions.pop(partition, None)
+        if parts:
+            runs = joined(filter(None, (part_rows(folder, partition, part, "runs") for part in parts)), RUN_SCHEMA)
+            for name, rows in zip(SUMMARIES, shown_and_order(trials_of(runs)), strict=True):
+                (old[name][partition],) = rows.to_batches() or [pa.RecordBatch.from_pylist([], rows.schema)]
+            (searched,) = searched_settings(runs).values() or ([],)
+            partitions[partition] = Partition(tuple(parts), tuple(searched))
+    catalog.partitions = dict(sorted(partitions.items()))
+    stem = _new_stem()
+    catalog.summaries = {
+        name: (
+            f"{name}-{stem}.arrow",
+            write_batches(
+                folder / "tables" / f"{name}-{stem}.arrow", schema, [old[name][p] for p in catalog.partitions]
+            ),
+        )
+        for name, schema in SUMMARIES.items()
+    }
+    _write_catalog(folder, catalog)
+    _remove_what_does_not_count(folder, catalog, changed)
+
+
+def _write_catalog(folder: Path, catalog: Catalog) -> None:
+    partitions = {
+        name: [[[part.stem, part.num_records, dict(part.footers)] for part in each.parts], each.searched]
+        for name, each in catalog.partitions.items()
+    }
+    content = {"record_id": "catalog", "partitions": partitions, "summaries": catalog.summaries}
+    write_atomically(folder / "tables" / "catalog.json", encode(content))
+    sync_folder(folder / "tables")
+
+
+def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterable[str]) -> None:
+    for partition in changed:
+        stems = (
+            {part.stem for part in catalog.partitions[partition].parts} if partition in catalog.partitions else set()
+        )
+        for place in (folder / "records", *(folder / "tables" / name for name in TABLES)):
+            for path in (place / partition).glob("*part-*"):
+                if path.stem not in stems:
+                    path.unlink(missing_ok=True)
+    files = {file for file, _ in catalog.summaries.values()}
+    for path in (folder / "tables").glob("*part-*.arrow*"):
+        if path.name not in files:
+            path.unlink(missing_ok=True)
+
+
+def _written(folder: Path, partition: str, records: Iterable[_Record]) -> Part:
+    ordered = sorted(records, key=lambda record: record.record_id)
+    part = Part(_new_stem(), len(ordered), footers := {})
+    for name, (schema, _) in TABLES.items():
+        if rows := [row for record in ordered for row in record.rows[name]]:
+            footers[name] = write_table(table_path(folder, name, partition, part.stem), table_of(rows, schema))
+    _write_bundle(folder, partition, part, [record.line for record in ordered])
+    return part
+
+
+def _merged(folder: Path, partition: str, parts: Iterable[Part]) -> list[Part]:
+    """The parts, with those of one magnitude as one where they are many."""
+    tiers: dict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        tiers[(part.num_records.bit_length() - 1) // 3].append(part)  # a step for each power of eight
+    merged: list[Part] = []
+    for tier in tiers.values():
+        small = sum(part.num_records for part in tier) <= MOST_MERGED
+        merged += [_merge(folder, partition, tier)] if len(tier) >= MOST_PARTS and small else tier
+    return merged
+
+
+def _merge(folder: Path, partition: str, parts: Sequence[Part]) -> Part:
+    whole = Part(_new_stem(), sum(part.num_records for part in parts), footers := {})
+    for name, (schema, _) in TABLES.items():
+        if tables := [rows for part in parts if (rows := part_rows(folder, partition, part, name)) is not None]:
+            footers[name] = write_table(table_path(folder, name, partition, whole.stem), joined(tables, schema))
+    lines = [line for part in parts for line in lines_of(bundle_path(folder, partition, part))]
+    _write_bundle(folder, partition, whole, lines)
+    return whole
+
+
+def _built_again(folder: Path, partition: str, part: Part) -> Part:
+    """The same records in new files."""
+    records = {record.record_id: record for record in _records_in(folder, bundle_path(folder, partition, part))}
+    return _written(folder, partition, records.values())
+
+
+def _records_in(folder: Path, path: Path) -> Iterator[_Record]:
+    """The records of a bundle; damaged lines are kept aside, each in a file of its own."""
+    try:
+        lines = lines_of(path)
+    except FileNotFoundError:
+        warnings.warn(f"{path} is gone, and with it its records", SetAsideWarning, stacklevel=2)
+        return
+    for number, line in enumerate(lines, 1):
+        try:
+            yield _read(line, path)[1]
+        except DamagedError as problem:
+            place = folder / "set_aside" / f"{path.stem}-line-{number}.json"
+            write_atomically(place, line)
+            warnings.warn(f"{path} line {number}: {problem}; set aside as {place}", SetAsideWarning, stacklevel=2)
+
+
+def _read(line: bytes, where: object) -> tuple[str, _Record]:
+    record = decode(line, where)
+    try:
+        rows = {name: list(rows_of(record)) for name, (_, rows_of) in TABLES.items()}
+        return partition_of(record), _Record(record["record_id"], line, rows)
+    except (LookupError, TypeError, ValueError, AttributeError) as problem:
+        raise DamagedError(f"it is no record ({problem!r})") from problem
+
+
+def _write_bundle(folder: Path, partition: str, part: Part, lines: Iterable[bytes]) -> None:
+    path = bundle_path(folder, partition, part)
+    write_atomically(path, bundle(lines))
+    sync_folder(path.parent)
+
+
+def table_path(folder: Path, table: str, partition: str, stem: str) -> Path:
+    """Where rows of a partition lie."""
+    return folder / "tables" / table / partition / f"{stem}.parquet"
+
+
+def _new_stem() -> str:
+    return f"part-{uuid4().hex[:16]}"

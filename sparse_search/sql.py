@@ -1,0 +1,70 @@
+"""SQL over the tables, with DuckDB: `runs` and `curves` as views of one query, read-only and without any other file."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from search_spaces.core.errors import ConfigError
+from sparse_search.compaction import TABLES
+from sparse_search.rows import SEARCHED
+from sparse_search.store import Store
+
+
+def sql(results: Path | str, query: str) -> pa.Table:
+    """What a query over `runs` and `curves` answers.
+
+    The database is in memory and holds nothing else. Before the query runs, access to files and networks is switched
+    off and the configuration is locked, so that a query can neither read nor write anything outside the tables.
+
+    Raises:
+        ConfigError: DuckDB is missing, or refuses the query.
+        ResultsError: the results cannot be read.
+    """
+    try:
+        import duckdb
+    except ImportError:
+        raise ConfigError("SQL needs DuckDB; install it with: pip install 'sparse-search[sql]'") from None
+    store = Store(Path(results))
+    with duckdb.connect(":memory:") as database:
+        try:
+            words = {token.lower() for token in _words(query)}
+            for name in TABLES:
+                if name in words:  # the other table is not even read
+                    database.register(name, store.runs() if name == "runs" else store.curves())
+            database.execute("SET enable_external_access = false")
+            database.execute("SET lock_configuration = true")
+            return database.sql(_selecting(query)).to_arrow_table()
+        except duckdb.Error as problem:
+            text = " ".join(str(problem).split())
+            raise ConfigError(f"the query cannot be answered: {text}; --schema lists tables and columns") from problem
+
+
+def schema_text() -> str:
+    """The columns of each table and their types, as DuckDB names them; `?` where a value may be missing."""
+    lines = []
+    for name, (schema, _) in TABLES.items():
+        lines.append(name)
+        lines += [f"  {field.name:20s} {_TYPES[str(field.type)]}{' ?' * field.nullable}" for field in schema]
+    lines.append(f'  "{SEARCHED}NAME"{" " * 8} one for each setting of the methods that ran, in runs; quote it')
+    return "\n".join(lines)
+
+
+_TYPES = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN"}
+
+
+def _words(query: str) -> list[str]:
+    return "".join(c if c.isalnum() or c == "_" else " " for c in query).split()
+
+
+def _selecting(query: str) -> str:
+    """The one query given.
+
+    Raises:
+        ConfigError: it is none, several, or a statement that changes something.
+    """
+    import duckdb
+
+    statements = duckdb.extract_statements(query)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise ConfigError("expected one SELECT (or WITH … SELECT) over runs and curves; --schema lists their columns")
+    return statements[0].query
