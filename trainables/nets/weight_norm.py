@@ -60,8 +60,8 @@ def initialise_by_data(network: nn.Module, inputs_B: Tensor, *, output: nn.Modul
     def rescale(layer: nn.Module, inputs: tuple[Tensor, ...], outputs_BO: Tensor) -> Tensor:
         target = OUTPUT_STD if layer is output else 1.0
         all_but_O = [0, *range(2, outputs_BO.ndim)]
-        mean_O = outputs_BO.mean(all_but_O)
-        scale_O = target / outputs_BO.std(all_but_O, correction=0).clamp(min=_LEAST_STD)
+        variance_O, mean_O = torch.var_mean(outputs_BO, all_but_O, correction=0)
+        scale_O = target / variance_O.sqrt().clamp(min=_LEAST_STD)
         gain, bias = gain_of(layer), layer.get_parameter("bias")
         gain.mul_(scale_O.view_as(gain))
         bias.sub_(mean_O).mul_(scale_O)
