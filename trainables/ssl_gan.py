@@ -22,7 +22,7 @@ Published AUC of the image score on 50 IDRiD images, from 64 patches each, 10 / 
 0.845 / 0.890 / 0.947 / 0.985 / 0.991; of the patches 0.758 / 0.794 / 0.817 / 0.833 / 0.845.
 
 Sources: Lecouat et al., arXiv:1812.07832 (2018); Salimans et al., arXiv:1606.03498, and its published code.
-Shapes: B batch, L U G labelled, unlabelled, generated of it, N labelled, P all images, C channels, H W pixels,
+Shapes: B batch, L U G labelled, unlabelled, generated of it, N labelled, M unlabelled, C channels, H W pixels,
 K classes, Z latent, D features.
 """
 
@@ -50,17 +50,19 @@ from trainables.parts.trainee import Trainee
 
 @final
 class SslGanLearner:
-    """Two networks with an optimiser each, an average of one, and all images on the device, labelled ones first."""
+    """Two networks with an optimiser each, an average of one, and all images on the device, counted labelled first."""
 
     def __init__(self, config: SslGanConfig, task: Task, accelerator: Accelerator) -> None:
         self._config, self._device = config, accelerator.device
         labelled = task.labelled
-        self._images_PCHW = torch.cat([labelled.images_NCHW, task.unlabelled_NCHW]).to(self._device)
+        self._labelled_NCHW = labelled.images_NCHW.to(self._device)
+        self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
         self._labels_N = labelled.labels_N.to(self._device)
         self._discriminator = new_discriminator(config, task, accelerator)
         self._generator = _new_generator(config, task.channels, accelerator)
         self._labelled = EndlessOrder(len(labelled), labelled.labels_N if config.class_balance else None)
-        self._unlabelled, self._matched = (EndlessOrder(len(self._images_PCHW)) for _ in range(2))
+        num_images = len(labelled) + len(self._unlabelled_MCHW)
+        self._unlabelled, self._matched = (EndlessOrder(num_images) for _ in range(2))
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """A few steps of D and G in turn per epoch."""
@@ -138,7 +140,13 @@ class SslGanLearner:
         means.add(len(generated_GD), fm=matching)
 
     def _images(self, index_B: Tensor) -> Tensor:
-        return augmented(self._images_PCHW[index_B], self._config)
+        """Training images by number: labelled ones, then unlabelled ones, which may be too many for a joint copy."""
+        last = len(self._labelled_NCHW) - 1
+        images_BCHW = self._labelled_NCHW[index_B.clamp(max=last)]
+        if len(self._unlabelled_MCHW):
+            others_BCHW = self._unlabelled_MCHW[(index_B - last - 1).clamp(min=0)]
+            images_BCHW = torch.where((index_B <= last)[:, None, None, None], images_BCHW, others_BCHW)
+        return augmented(images_BCHW, self._config)
 
     def _generate(self) -> Tensor:
         """As many images as there are unlabelled ones in a batch; the numbers are drawn on the CPU, for any device."""

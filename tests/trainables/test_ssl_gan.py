@@ -132,6 +132,15 @@ def test_d_and_g_take_separate_passes_over_all_images(build, make_task):
     assert not torch.cat(taken[1::2]).equal(unknown)
 
 
+@pytest.mark.parametrize("num_unlabelled", [0, 5])
+def test_images_are_numbered_labelled_first(build, make_task, num_unlabelled):
+    task = make_task(side=28, shots=1, num_unlabelled=num_unlabelled)
+    learner = build(task=task, shift=0, flip=False, flip_vertical=False)
+    images = torch.cat([task.labelled.images_NCHW, task.unlabelled_NCHW])
+    order = torch.randperm(3 + num_unlabelled)
+    torch.testing.assert_close(learner._images(order), images[order] / 127.5 - 1)
+
+
 @pytest.mark.parametrize("supervised", [True, False])
 def test_an_epoch_sees_as_many_images_as_a_budget_counts(build, supervised, monkeypatch):
     counted = []

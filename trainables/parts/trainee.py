@@ -42,6 +42,7 @@ class Trainee:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.plain: nn.Module = network.to(accelerator.device).to(memory_format=layout)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
+        # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
         self._average = None if average_decay is None else WeightAverage(self.plain, average_decay)
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
         optimiser = AdamW(network.parameters(), lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=fused)
