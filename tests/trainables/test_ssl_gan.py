@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 
 from search_spaces.convnet import ConvnetConfig
 from search_spaces.ssl_gan import SslGanConfig
 from trainables import convnet, ssl_gan
+from trainables.core import accelerator as accelerators
 from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.parts import discriminator
@@ -21,10 +23,10 @@ GAN = {"generator_width": 8, "batch_unlabelled": 5}
 
 @pytest.fixture
 def build(make_task):
-    def make(precision="no", accumulate=1, supervised=False, task=None, **changes):
+    def make(precision="no", accumulate=1, supervised=False, task=None, compiled=False, **changes):
         torch.manual_seed(1)
         task = task or make_task(side=28, channels=3)
-        accelerator = new_accelerator(precision=precision, cpu=True, accumulate=accumulate)
+        accelerator = new_accelerator(precision=precision, cpu=True, accumulate=accumulate, compile=compiled)
         if supervised:
             return convnet.build(ConvnetConfig(**(TINY | changes)), task, accelerator)
         return ssl_gan.build(SslGanConfig(**(TINY | GAN | changes)), task, accelerator)
@@ -259,3 +261,19 @@ def test_outputs_are_float32_in_every_precision(build, precision):
     logits, last = learner._discriminator(torch.rand(2, 3, 28, 28))
     assert logits.dtype == last.dtype == torch.float32
     assert learner._generate().dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the tracer's own
+def test_traced_networks_are_the_same_learner(build, monkeypatch):
+    """What compilation sees: weight normalisation, and D learning or frozen."""
+    monkeypatch.setattr(accelerators, "_can_compile", lambda device: True)
+    monkeypatch.setattr(accelerators, "COMPILER", "aot_eager")  # all of it but the code that a compiler makes
+    found = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        learner = build(compiled=compiled, drop_in=0.0, drop_hidden=0.0, lr=1e-4)
+        train(learner, 2)
+        found.append(copies(learner._discriminator) | copies(learner._generator))
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
