@@ -90,3 +90,15 @@ def test_the_table_of_steps_is_printed():
     assert [row.split("|")[1].split()[0] for row in rows[2:]] == 4 * ["unsupervised"] + 2 * ["supervised"] + [
         "evaluation"
     ]
+
+
+@pytest.mark.slow
+def test_the_table_of_ssl_gans_steps_is_printed():
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "bench/ssl_gan_step.py", "--quick", "--device", "cpu"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 6
+    assert len({row.count("|") for row in rows}) == 1
+    assert [row.split("|")[5].strip() for row in rows[2:]] == 3 * ["fp32"] + 3 * ["bf16"]

@@ -1,4 +1,4 @@
-"""Trains SPARSE in as many processes as launch this, in double precision, and saves what each ends with.
+"""Trains SPARSE and SSL-GAN in as many processes as launch this, in double precision, and saves what each ends with.
 
 torchrun --standalone --nproc-per-node 2 -m tests.trainables.some_processes FOLDER
 """
@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import torch
+
+from search_spaces.ssl_gan import SslGanConfig
+from trainables import ssl_gan
+from trainables.core.accelerator import new_accelerator
 
 from .test_sparse import build, make_task, networks, train
 
@@ -17,12 +21,18 @@ CASES = {
     "one kept image for each process": {"percentile": 0.95},
     "accumulated": {"accumulate": 2},
 }
+GAN_CASES = {
+    "gan": {"pull_away_weight": 0.1, "entropy_weight": 0.1},
+    "gan, accumulated": {"accumulate": 2, "batch_size": 7, "batch_unlabelled": 5},
+}
 EPOCHS = 2
 
 
 def result(case):
-    """Weights of the three networks and predictions after some epochs."""
+    """Weights of the networks and predictions after some epochs."""
     torch.set_num_threads(1)
+    if case in GAN_CASES:
+        return gan_result(**GAN_CASES[case])
     learner = build(dropout=0.0, lr=2e-4, **CASES[case])
     for network in networks(learner):
         network.double()
@@ -37,7 +47,30 @@ def result(case):
     return trained | learner.predict(images) | {"alone": learner.predict(images[:1])["sparse"]}
 
 
+def gan_result(accumulate=1, **changes):
+    """The same of SSL-GAN."""
+    small = {"width": 4, "generator_width": 8, "batch_size": 6, "batch_unlabelled": 8, "steps_per_epoch": 3}
+    torch.manual_seed(1)
+    learner = ssl_gan.build(
+        SslGanConfig(**{**small, "drop_in": 0.0, "drop_hidden": 0.0, "ema_steps": 5, **changes}),
+        make_task(),
+        new_accelerator(precision="no", cpu=True, accumulate=accumulate),
+    )
+    networks = [learner._discriminator.plain, learner._discriminator.average, learner._generator.plain]
+    for network in networks:
+        network.double()
+    images = learner._images
+    learner._images = lambda index: images(index).double()
+    torch.set_default_dtype(torch.float64)  # of the generator's numbers
+    train(learner, 0, EPOCHS)
+    torch.set_default_dtype(torch.float32)
+    trained = {f"{i}.{k}": v.clone() for i, net in enumerate(networks) for k, v in net.state_dict().items()}
+    for network in networks:
+        network.float()
+    return trained | learner.predict(make_task().unlabelled_NCHW)
+
+
 if __name__ == "__main__":
-    results = {case: result(case) for case in CASES}
+    results = {case: result(case) for case in (*CASES, *GAN_CASES)}
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     torch.save(results, Path(sys.argv[1]) / f"{rank}.pt")

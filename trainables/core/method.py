@@ -121,6 +121,19 @@ class PseudoLabelling(Protocol):
         """
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """A learner whose settings follow the share of the budget that is behind it, such as a decaying step size."""
+
+    def begin_epoch(self, share: float) -> None:
+        """Told by the driver before every epoch, also before the first after a resume.
+
+        Args:
+            share: images seen so far, of those of the whole budget: 0 at the start, below 1. A run that is compared
+                before its end hears the same as one that goes on, as its budget is the same.
+        """
+
+
 C = TypeVar("C", bound=MethodConfig)
 
 

@@ -24,7 +24,7 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.evaluate import Scores, collapse, score, select
-from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Task
+from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Scheduled, Task
 
 LOG_ENTRIES = 16
 """Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
@@ -139,6 +139,7 @@ def train(
     sizes = len(task.labelled), len(task.unlabelled_NCHW)
     epoch_images = partial(method.epoch_images, config, *sizes)
     plan = _Plan(
+        budget_images=budget.images,
         epoch_images=epoch_images,
         evaluations=budget.evaluations(epoch_images, partial(method.cycle_ends, config)),
         selection=selection,
@@ -160,6 +161,7 @@ def train(
 class _Plan:
     """When a run is evaluated, and what follows from its evaluations."""
 
+    budget_images: int
     epoch_images: Callable[[int], int]
     evaluations: Mapping[int, int]
     selection: str
@@ -220,6 +222,8 @@ def _train_epochs(
     for epoch in range(done.epoch + 1, plan.last_epoch + 1):
         seed_everything(seed, epoch)
         started = time.perf_counter()
+        if isinstance(learner, Scheduled):
+            learner.begin_epoch(images / plan.budget_images)
         losses = {name: float(value) for name, value in next(epochs).items()}
         seconds += time.perf_counter() - started
         images += plan.epoch_images(epoch - 1)

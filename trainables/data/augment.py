@@ -24,11 +24,40 @@ def to_unit(images_BCHW: Tensor, side: int) -> Tensor:
     return resized_BCHW.clamp_(0.0, 1.0)  # the weights of a pixel add up to 1 only within rounding
 
 
-def random_flip(images_BCHW: Tensor) -> Tensor:
-    """The images, each mirrored left to right with probability one half.
+def to_signed(unit_BCHW: Tensor) -> Tensor:
+    """Images in [-1, 1] from images in [0, 1]: the range of a generator that ends in tanh."""
+    return unit_BCHW * 2 - 1
+
+
+def random_shift(images_BCHW: Tensor, pixels: int) -> Tensor:
+    """The images, each moved by up to so many pixels along each side, mirrored where nothing is left to show.
+
+    Draws from torch's global CPU generator; the host does not wait. `pixels` is less than the side.
+    """
+    batch, channels, *sides = images_BCHW.shape
+    offsets_2B = torch.randint(-pixels, pixels + 1, (2, batch)).to(images_BCHW.device, non_blocking=True)
+    rows_BH, columns_BW = (
+        _mirrored(torch.arange(side, device=images_BCHW.device) + offset_B[:, None], side)
+        for side, offset_B in zip(sides, offsets_2B, strict=True)
+    )
+    batch_B = torch.arange(batch, device=images_BCHW.device)
+    channel_C = torch.arange(channels, device=images_BCHW.device)
+    return images_BCHW[
+        batch_B[:, None, None, None], channel_C[:, None, None], rows_BH[:, None, :, None], columns_BW[:, None, None, :]
+    ]
+
+
+def _mirrored(positions: Tensor, side: int) -> Tensor:
+    """Positions before and behind a side as those that they mirror, the edge itself not repeated."""
+    last = side - 1
+    return last - (last - positions.abs()).abs()
+
+
+def random_flip(images_BCHW: Tensor, axis: int = -1) -> Tensor:
+    """The images, each mirrored along an axis with probability one half; left to right where none is given.
 
     Draws from torch's global CPU generator: every device flips the same images, and the host does not wait.
     """
     coins_B = torch.rand(len(images_BCHW)) < 0.5
     mirrored_B111 = coins_B.to(images_BCHW.device, non_blocking=True)[:, None, None, None]
-    return torch.where(mirrored_B111, images_BCHW.flip(-1), images_BCHW)
+    return torch.where(mirrored_B111, images_BCHW.flip(axis), images_BCHW)

@@ -22,12 +22,15 @@ def evaluated(*networks: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """The network passes gradients on but gathers none in its parameters."""
-    network.requires_grad_(False)
+    """The network passes gradients on but gathers none in its parameters; those that learned learn again afterwards."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

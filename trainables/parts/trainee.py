@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from trainables.parts.parallel import average_gradients, divided
+from trainables.parts.weight_average import WeightAverage
 
 
 class Trainee:
@@ -28,6 +29,7 @@ class Trainee:
         weight_decay: float,
         channels_last: bool = True,
         compiled: bool = True,
+        average_decay: float | None = None,
     ) -> None:
         """Takes the network over.
 
@@ -35,10 +37,13 @@ class Trainee:
             channels_last: the memory layout of its weights and features.
             compiled: whether it is compiled where the accelerator compiles. Not for a network of which a loss may
                 leave some outputs out: compiled, what only they need gets a zero gradient, not none.
+            average_decay: of an exponential average of its weights, kept beside it; None for no average.
         """
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.plain: nn.Module = network.to(accelerator.device).to(memory_format=layout)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
+        # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
+        self._average = None if average_decay is None else WeightAverage(self.plain, average_decay)
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
         optimiser = AdamW(network.parameters(), lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=fused)
         # Without Accelerate's wrapper for several processes: see `parallel`.
@@ -51,6 +56,18 @@ class Trainee:
     def __call__(self, *inputs_B: Tensor) -> Any:
         """The network's output."""
         return divided(self._prepared, *inputs_B, accelerator=self._accelerator)
+
+    @property
+    def average(self) -> nn.Module:
+        """The network with the average of its weights so far, without autocast."""
+        if self._average is None:
+            raise ValueError("no average was asked for")
+        return self._average.network
+
+    def set_lr(self, lr: float) -> None:
+        """The step size from now on."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
 
     def learn(self, loss: Tensor, *others: "Trainee") -> None:
         """One step of this network, and of others that share the loss, down its gradient.
@@ -76,12 +93,17 @@ class Trainee:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._gathered = 0
+        if self._average is not None:
+            self._average.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimiser; the tensors are the live ones, not copies."""
-        return {"network": self.plain.state_dict(), "optimiser": self._optimiser.state_dict()}
+        """Network, optimiser, average; the tensors are the live ones, not copies."""
+        state = {"network": self.plain.state_dict(), "optimiser": self._optimiser.state_dict()}
+        return state if self._average is None else state | {"average": self.average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
         self.plain.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
+        if self._average is not None:
+            self.average.load_state_dict(state["average"])

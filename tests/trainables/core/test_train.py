@@ -65,6 +65,17 @@ class PseudoLearner(ToyLearner):
         return torch.tensor(labels[self.epoch]) if self.epoch in labels else None
 
 
+class ScheduledLearner(ToyLearner):
+    """Its loss is the share of the budget that it was told."""
+
+    def begin_epoch(self, share):
+        self.share = share
+
+    def epochs(self):
+        for losses in super().epochs():
+            yield losses | {"share": self.share}
+
+
 def cycle_ends(config, epochs):
     return config.cycle > 0 and epochs % config.cycle == 0
 
@@ -314,3 +325,16 @@ def test_seeds_differ_by_epoch():
     first = torch.rand(1)
     seed_everything(0, 2)
     assert not torch.equal(first, torch.rand(1))
+
+
+def test_a_learner_hears_the_share_of_the_budget_that_is_behind_also_after_a_resume(start, tmp_path):
+    method = replace(TOY, build=lambda c, t, a: ScheduledLearner(c, t), epoch_images=lambda *_: 2)
+
+    def shares(**options):
+        return [p.losses["share"] for p in start(method=method, budget=Budget(images=8, evaluate_every=2), **options)]
+
+    assert shares() == [0.0, 0.25, 0.5, 0.75]
+    run = start(method=method, budget=Budget(images=8, evaluate_every=2), checkpoints=Checkpoints(tmp_path))
+    next(run), next(run)
+    run.close()
+    assert shares(checkpoints=Checkpoints(tmp_path)) == [0.0, 0.25, 0.5, 0.75]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trainables.data.augment import random_flip, to_unit
+from trainables.data.augment import random_flip, random_shift, to_signed, to_unit
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -51,5 +51,33 @@ def test_flip_follows_the_global_generator():
     assert not torch.equal(random_flip(images), first)
 
 
+def test_flip_along_another_axis():
+    images = torch.randint(0, 256, (64, 1, 4, 4), dtype=torch.uint8)
+    torch.manual_seed(3)
+    upside_down = random_flip(images, axis=-2)
+    torch.manual_seed(3)
+    assert upside_down.transpose(-1, -2).equal(random_flip(images.transpose(-1, -2)))
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_a_shift_is_a_crop_of_the_mirrored_image(pixels):
+    images = torch.rand(300, 2, 5, 6)
+    padded = torch.nn.functional.pad(images, (pixels,) * 4, mode="reflect")
+    num = 2 * pixels + 1
+    crops = [padded[..., y : y + 5, x : x + 6] for y in range(num) for x in range(num)]
+    torch.manual_seed(0)
+    shifted = random_shift(images, pixels)
+    equal = torch.stack([(shifted == crop).flatten(1).all(1) for crop in crops])
+    assert equal.sum(0).eq(1).all()
+    assert equal.any(1).all()
+    torch.manual_seed(0)
+    assert random_shift(images, pixels).equal(shifted)
+
+
+def test_signed():
+    assert to_signed(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.0, 1.0]
+
+
 def test_empty_batch():
     assert random_flip(torch.empty(0, 1, 4, 4)).shape == (0, 1, 4, 4)
+    assert random_shift(torch.empty(0, 1, 4, 4), 2).shape == (0, 1, 4, 4)

@@ -26,6 +26,15 @@ def test_frozen_passes_gradients_on_and_keeps_none():
     assert all(p.grad is None and p.requires_grad for p in layer.parameters())
 
 
+def test_what_did_not_learn_before_it_was_frozen_does_not_learn_after():
+    layer = nn.Linear(2, 1)
+    layer.bias.requires_grad_(False)
+    with frozen(layer):
+        assert not layer.weight.requires_grad
+    assert layer.weight.requires_grad
+    assert not layer.bias.requires_grad
+
+
 def test_a_pass_that_counts_twice_leaves_the_statistics_of_two():
     images = torch.randn(4, 3, 5, 5)
     once, twice = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
