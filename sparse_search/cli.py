@@ -4,12 +4,11 @@ Imports stand inside the commands, so that help and queries never wait for torch
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,10 +25,9 @@ from sparse_search.printing import (
     print_overall,
     print_portfolio,
     print_reproduction,
+    show_warning,
+    training_bar,
 )
-
-if TYPE_CHECKING:
-    from sparse_search.retrain import Tell
 
 app = typer.Typer(
     add_completion=False,
@@ -273,7 +271,7 @@ def reproduce_command(exported: Exported, data_root: DataRoot = None) -> None:
     """
     from sparse_search.retrain import reproduce
 
-    with _training() as tell:
+    with training_bar() as tell:
         found = reproduce(exported, data_root=data_root, tell=tell)
     print_reproduction(found)
     raise typer.Exit(0 if found.is_inside else 1)
@@ -294,7 +292,7 @@ def evaluate_command(
     """
     from sparse_search.retrain import evaluate
 
-    with _training() as tell:
+    with training_bar() as tell:
         look = evaluate(exported, results, why=why, unlock_test=unlock_test, data_root=data_root, tell=tell)
     console().print(look_table([look]))
 
@@ -359,6 +357,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
     sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
+    warnings.showwarning = show_warning
     try:
         app()
     except (UserError, OSError) as mistake:
@@ -387,14 +386,3 @@ def _run(sweep: Path, results: Path, data_root: Path | None, retry_failed: bool 
     for path in summary.leaderboards:
         screen.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
     return 0 if summary.ok else 1
-
-
-@contextmanager
-def _training() -> "Iterator[Tell]":
-    """A bar for what is trained, where there is a terminal."""
-    from rich.progress import Progress
-
-    screen = console()
-    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("training", total=1.0)
-        yield lambda about, share: bar.update(task, description=f"training, {about}", completed=share)

@@ -1,8 +1,10 @@
 """What commands print on a terminal: tables for people, one line for what has no table."""
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from sparse_search.importance import Importance
     from sparse_search.leaderboard import Board
     from sparse_search.ledger import Look
-    from sparse_search.retrain import Reproduction
+    from sparse_search.retrain import Reproduction, Tell
     from sparse_search.transfer import Portfolio
 
 
@@ -27,6 +29,32 @@ def console() -> "Console":
 
     found = Console()
     return found if found.is_terminal else Console(width=150)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In place of `warnings.showwarning`: one line for what a user should know; others as Python shows them."""
+    if category.__name__ == "SetAsideWarning":
+        typer.echo(f"warning: {message}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
+
+
+@contextmanager
+def training_bar() -> "Iterator[Tell]":
+    """A bar for what is trained, where there is a terminal."""
+    from rich.progress import Progress
+
+    screen = console()
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("training", total=1.0)
+        yield lambda about, share: bar.update(task, description=f"training, {about}", completed=share)
 
 
 def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mapping[str, int]) -> None:
