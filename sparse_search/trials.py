@@ -61,7 +61,7 @@ def trials_of(runs: pa.Table) -> pa.Table:
 
     Runs that must be equal, trained in several sweeps, count once.
     """
-    complete = runs.filter(pc.field("status") == "complete").sort_by(
+    complete = runs.filter(pc.equal(runs["status"], "complete")).sort_by(
         [(name, "ascending") for name in ("label_set", "fold", "record_id")]
     )
     complete = first_of_each(complete, ["trial_id", "run_id", "predictor"])
@@ -71,7 +71,7 @@ def trials_of(runs: pa.Table) -> pa.Table:
         + [("run_id", "count")]
     )
     table = grouped.rename_columns([name.removesuffix("_first") for name in grouped.column_names])
-    table = _with_means(table.filter(pc.field("run_id_count") == pc.field("num_runs")))
+    table = _with_means(table.filter(pc.equal(table["run_id_count"], table["num_runs"])))
     for metric in WITH_INTERVAL:
         table = _with_interval(table, metric)
     unranked = pa.Table.from_pylist(_unranked_starts(runs), schema=pa.schema(_UNRANKED))
@@ -113,7 +113,8 @@ def shown_and_order(trials: pa.Table) -> tuple[pa.Table, pa.Table]:
     Shown is, per ranking and predictor, the best by each metric, and every default and preset. Those with a score come
     first in both tables, in the same order.
     """
-    counted = trials.filter(pc.field("status") == "complete")
+    is_counted = pc.equal(trials["status"], "complete")
+    counted = trials.filter(is_counted)
     shown = np.array(pc.not_equal(counted["start"], "").to_numpy(zero_copy_only=False), dtype=bool)
     names = pc.binary_join_element_wise(counted["ranking"], counted["predictor"], " ").combine_chunks()
     group = pc.dictionary_encode(names).indices.to_numpy(zero_copy_only=False)
@@ -121,7 +122,7 @@ def shown_and_order(trials: pa.Table) -> tuple[pa.Table, pa.Table]:
         order = np.lexsort([ranks_of(counted, metric), group])
         shown[order[np.flatnonzero(np.diff(group[order], prepend=-1))]] = True
     first, rest = counted.filter(pa.array(shown)), counted.filter(pa.array(~shown))
-    unranked = trials.filter(pc.field("status") != "complete")
+    unranked = trials.filter(pc.invert(is_counted))
     return (
         pa.concat_tables([first, unranked]).combine_chunks(),
         pa.concat_tables([first, rest]).select(ORDER_SCHEMA.names).combine_chunks(),
@@ -132,7 +133,7 @@ def searched_settings(runs: pa.Table) -> dict[str, list[str]]:
     """Per method, the configuration fields in which its searched trials differ: what tells its rows apart."""
     varying: dict[str, list[str]] = {}
     for method in pc.unique(runs["method"]).to_pylist():
-        own = runs.filter((pc.field("method") == method) & (pc.field("start") == ""))
+        own = runs.filter(pc.and_(pc.equal(runs["method"], method), pc.equal(runs["start"], "")))
         columns = [name for name in own.column_names if name.startswith(SEARCHED)]
         varying[method] = [name.removeprefix(SEARCHED) for name in columns if _differs(own[name])]
     return varying
@@ -152,9 +153,11 @@ _UNRANKED = [
 
 def _unranked_starts(runs: pa.Table) -> list[dict[str, Any]]:
     """The newest row of each default and preset that no ranking holds, as its trial has no score that counts."""
-    starts = runs.filter(pc.field("start") != "")
+    starts = runs.filter(pc.not_equal(runs["start"], ""))
+    if not len(starts):
+        return []
     rows = (
-        runs.filter(pc.field("trial_id").isin(pc.unique(starts["trial_id"])))
+        runs.filter(pc.is_in(runs["trial_id"], pc.unique(starts["trial_id"])))
         .select([field.name for field in _UNRANKED])
         .sort_by([(name, "ascending") for name in ("method", "start", "finished_at", "status")])
         .to_pylist()
