@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import DataError
+from sparse_search.comparison import compare, compare_all
+from sparse_search.curves import best_so_far, learning_curves
 from sparse_search.export import export, write_export
+from sparse_search.importance import importance
 from sparse_search.leaderboard import leaderboard
+from sparse_search.report import write_report
 from sparse_search.retrain import evaluate, reproduce
 from sparse_search.run import run, status
 from sparse_search.sweep_file import parse_sweep
@@ -51,6 +55,12 @@ def test_a_search_and_all_that_follows_never_opens_them(swept, sealed, tmp_path)
     sweep, results = swept
     assert all(study.is_over for study in status(sweep, results))
     assert set(leaderboard(results)["method"]) == {"supervised", "constant"}
+    assert compare(results, "supervised", "constant").cells
+    assert compare_all(results).methods
+    assert len(best_so_far(results))
+    assert len(learning_curves(results))
+    assert importance(results)
+    assert "sealed" in write_report(results, tmp_path / "report.html").read_text()
     best = export(results, dataset="sealed", shots=2)
     write_export(best, tmp_path / "best.yaml")
     assert reproduce(tmp_path / "best.yaml").is_equal
