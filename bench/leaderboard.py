@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,15 @@ class Sizes:
     records: int
     predictors: int
     repeats: int
+    datasets: tuple[str, ...] = DATASETS
+
+    def partitions(self) -> list[dict]:
+        """Every data set at every number of shots with every method."""
+        cells = product(self.datasets, SHOTS, METHODS)
+        return [{"dataset": dataset, "shots": shots, "method": method} for dataset, shots, method in cells]
 
 
-FULL, QUICK = Sizes(1_000_000, 10_000, 10, 3), Sizes(16_000, 300, 2, 2)
+FULL, QUICK = Sizes(1_000_000, 10_000, 10, 3), Sizes(2_000, 100, 2, 1, DATASETS[:2])
 
 
 # What is made up
@@ -121,15 +128,10 @@ def cell_table(random: np.random.Generator, keys: dict, count: int) -> pa.Table:
     return pa.Table.from_arrays([*arrays, *settings], names=names).sort_by("trial_id")
 
 
-def compacted(folder: Path, rows: int) -> Store:
+def compacted(folder: Path, sizes: Sizes) -> Store:
     """A store with so many run rows in one part per data set, shots and method."""
     random, parts = np.random.default_rng(0), {}
-    cells = [
-        {"dataset": dataset, "shots": shots, "method": method}
-        for dataset in DATASETS
-        for shots in SHOTS
-        for method in METHODS
-    ]
+    cells, rows = sizes.partitions(), sizes.rows
     for number, keys in enumerate(cells):
         partition = "/".join(f"{key}={value}" for key, value in keys.items())
         table = cell_table(random, keys, rows // len(cells))
@@ -141,19 +143,18 @@ def compacted(folder: Path, rows: int) -> Store:
     return Store(folder)
 
 
-def new_records(store: Store, count: int, num_predictors: int) -> None:
+def new_records(store: Store, sizes: Sizes) -> None:
     """Writes records one by one, as a driver does, each with so many run rows."""
     random = np.random.default_rng(1)
     nothing = {"s": "", "i": 1, "d": 0.5, "b": False}
     same = {field.name: nothing[{"string": "s", "int64": "i", "double": "d", "bool": "b"}[str(field.type)]]
             for field in RUN_SCHEMA}  # fmt: skip
-    predictors = [f"predictor{number}" for number in range(num_predictors)]
+    predictors = [f"predictor{number}" for number in range(sizes.predictors)]
+    cells, count = sizes.partitions(), sizes.records
     for number, config in enumerate(configs(random, count)):
         each = {name: scores(random) for name in predictors}
         keys = {
-            "dataset": DATASETS[number % 11],
-            "shots": SHOTS[number // 11 % 4],
-            "method": METHODS[number // 44 % 6],
+            **cells[number % len(cells)],
             "record_id": f"{short_hash({'record': number})}-complete",
             "run_id": f"run{number}",
             "trial_id": f"trial{number}",
@@ -207,7 +208,7 @@ def command_seconds(folder: Path, *arguments: str) -> float:
 
 def questions(folder: Path, sizes: Sizes) -> Iterator[tuple[str, float, str]]:
     """Name, seconds and target of each line of the table."""
-    store = compacted(folder / "compacted", sizes.rows)
+    store = compacted(folder / "compacted", sizes)
     cold = [command_seconds(store.folder) for _ in range(sizes.repeats)]
     yield f"`sparse-search leaderboard`, {sizes.rows:,} rows, new process", statistics.median(cold), "< 1.5 s"
     one_cell = {"dataset": DATASETS[1], "shots": SHOTS[1]}
@@ -219,7 +220,7 @@ def questions(folder: Path, sizes: Sizes) -> Iterator[tuple[str, float, str]]:
     yield "the same with pandas.read_parquet and groupby", statistics.median(theirs), ""
     yield "pandas / ours", statistics.median(b / a for a, b in turns), "> 3 (no seconds)"
     scattered = Store(folder / "records")
-    new_records(scattered, sizes.records, sizes.predictors)
+    new_records(scattered, sizes)
     yield f"compaction of {sizes.records:,} new records", seconds(scattered.compact), "< 10 s, once"
     yield f"best of their {sizes.records * sizes.predictors:,} rows after it", seconds(lambda: ours(scattered)), ""
 
@@ -231,7 +232,7 @@ def main() -> None:
     asked = parser.parse_args()
     sizes = QUICK if asked.quick else FULL
     if asked.rows:
-        sizes = Sizes(asked.rows, sizes.records, sizes.predictors, sizes.repeats)
+        sizes = replace(sizes, rows=asked.rows)
     threads = os.environ.get("OMP_NUM_THREADS", "")
     print(f"pyarrow {pa.__version__}, pandas {pd.__version__}, {pa.cpu_count()} threads {threads and '(as asked)'}")
     print(f"{'question':70s} {'seconds':>8s}  target")

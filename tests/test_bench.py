@@ -102,3 +102,14 @@ def test_the_table_of_ssl_gans_steps_is_printed():
     assert len(rows) == 2 + 6
     assert len({row.count("|") for row in rows}) == 1
     assert [row.split("|")[5].strip() for row in rows[2:]] == 3 * ["fp32"] + 3 * ["bf16"]
+
+
+@pytest.mark.slow
+def test_the_table_of_leaderboards_is_printed():
+    command = [sys.executable, "bench/leaderboard.py", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    _, header, *rows = done.stdout.splitlines()
+    assert header.split() == ["question", "seconds", "target"]
+    assert len(rows) == 7
+    assert all(float(row[70:79]) > 0 for row in rows)
