@@ -1,6 +1,6 @@
 """From trials to rankings, and what is said beside them. Scores that must not be compared never share a ranking."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ class Board:
     """A leaderboard, and what is said beside it."""
 
     ranked: pa.Table
-    searched: Mapping[str, Collection[str]]
+    searched: Mapping[str, Sequence[str]]
     """By method, the settings in which its searched trials differ."""
 
     unranked: list[dict[str, Any]]

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -109,7 +109,7 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
 def _ranking_table(
     shared: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    searched: Mapping[str, Collection[str]],
+    searched: Mapping[str, Sequence[str]],
     metric: str,
 ) -> "Table":
     from rich.table import Table
@@ -137,7 +137,7 @@ def _ranking_table(
     return table
 
 
-def _cells(row: Mapping[str, Any], searched: Collection[str], metric: str, extra: Sequence[str]) -> list[str]:
+def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: Sequence[str]) -> list[str]:
     interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
     return [
         str(row["rank"]),
@@ -152,7 +152,7 @@ def _cells(row: Mapping[str, Any], searched: Collection[str], metric: str, extra
     ]
 
 
-def _settings_text(row: Mapping[str, Any], searched: Collection[str]) -> str:
+def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
     import json
 
     config = json.loads(row["config_json"])
@@ -202,7 +202,7 @@ def look_table(looks: "Sequence[Look]") -> "Table":
         caption_justify="left",
     )
     for name in ("when", "who", "why", "data set", "shots", "method", "configuration"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "when")
     for name in ("test", "95 %", "accuracy", "validation"):
         table.add_column(name, justify="right")
     for look in looks:
@@ -260,7 +260,7 @@ def print_comparison(found: "Comparison") -> None:
     for cell in found.cells:
         table.add_row(
             cell.ranking["dataset"], str(cell.ranking["shots"]), _score(cell.a.score), _score(cell.b.score),
-            f"{cell.difference:+.3f}", _signed(cell.interval), str(cell.num_label_sets),
+            f"{round(cell.difference, 3) + 0.0:+.3f}", _signed(cell.interval), str(cell.num_label_sets),
         )  # fmt: skip
     console().print(table)
     about = "data sets like these" if found.about_others else "these data sets"

@@ -13,7 +13,7 @@ it costs does not depend on how much is compacted already. One program at a time
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class Summary:
     places: NDArray[np.int64]
     """Row in `order` of each row of `shown` that has a score."""
 
-    searched: Mapping[str, set[str]]
+    searched: Mapping[str, Sequence[str]]
     """By method, the settings in which its searched trials differ."""
 
 
@@ -178,7 +178,7 @@ class Store:
                 pa.Table.from_batches(shown, TRIAL_SCHEMA),
                 pa.Table.from_batches(order, ORDER_SCHEMA),
                 np.concatenate([np.zeros(0, np.int64), *places]),
-                searched,
+                {method: sorted(settings) for method, settings in searched.items()},
             )
 
         return self._ask(look)
