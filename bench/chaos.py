@@ -41,10 +41,6 @@ from sparse_search.store import Store
 SHARE_OF_TWO_WORKERS = 0.25
 """Of the rounds. Two workers end their trials in any order, so that their results are not compared."""
 
-OTHER_TRIALS = ("nan",)
-"""Disturbances after which the sweep has other trials: a retry is a new one behind what waits already, and moves the
-seeds of those to come."""
-
 NOT_THE_SAME = ("train_seconds", "versions_json")
 """Columns of a leaderboard that depend on time or on the commit."""
 
@@ -196,7 +192,7 @@ class Bench:
             raise
         finally:
             scene.end_processes()
-        compared = self.undisturbed if workers == 1 and name not in OTHER_TRIALS else None
+        compared = self.undisturbed if workers == 1 and name != "nan" else None
         outcome = judge(scene, name, time.monotonic() - started, compared)
         self.outcomes.append(outcome)
         story = ", ".join((*scene.story, f"exit codes {scene.codes}"))
