@@ -13,20 +13,16 @@ from typing import Annotated
 import typer
 
 from search_spaces.core.errors import ConfigError, UserError
-from sparse_search.printing import (
-    console,
+from sparse_search.printing import console, print_answer, print_leaderboard, show_warning, training_bar
+from sparse_search.printing_findings import (
     look_table,
-    print_answer,
     print_comparison,
     print_datasets,
     print_importance,
-    print_leaderboard,
     print_methods,
     print_overall,
     print_portfolio,
     print_reproduction,
-    show_warning,
-    training_bar,
 )
 
 app = typer.Typer(

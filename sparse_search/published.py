@@ -5,6 +5,7 @@ The tables lie in `published_tables/`, one file per paper; whatever was unreadab
 
 from collections.abc import Iterator, Mapping
 from csv import DictReader
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -61,11 +62,16 @@ def published(dataset: str | None = None, shots: int | None = None) -> pa.Table:
 
     They are test scores of the papers, ours are validation scores: never rank them together.
     """
-    table = pa.Table.from_pylist([row for paper in NOTES for row in _rows(paper)], schema=PUBLISHED_SCHEMA)
+    table = _everything()
     for name, value in (("dataset", dataset), ("shots", shots)):
         if value is not None:
             table = table.filter(pc.field(name) == value)
     return table
+
+
+@cache
+def _everything() -> pa.Table:
+    return pa.Table.from_pylist([row for paper in NOTES for row in _rows(paper)], schema=PUBLISHED_SCHEMA)
 
 
 def _rows(paper: str) -> Iterator[dict[str, Any]]:

@@ -174,40 +174,42 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     config = record["config"]
     curve = record["curve"]
     last: Mapping[str, Any] = curve[-1] if curve else {"selected": {}, "seconds": 0.0, "epoch": 0, "images": 0}
+    shared = {
+        **{name: record[name] for name in RUN_SCHEMA.names if name not in _MADE_HERE},
+        **{SEARCHED + name: value for name, value in config.items()},
+        "schema_version": SCHEMA_VERSION,
+        "config_id": config_id(record["method"], config),
+        "config_json": canonical_json(config),
+        "image_size": config["image_size"],
+        "pretrained": config.get("pretrained", ""),
+        "images_done": last["images"],
+        "epochs_done": last["epoch"],
+        "train_seconds": last["seconds"],
+        "versions_json": canonical_json(record["versions"]),
+    }
     for predictor in record["predictors"]:
         scores = last["selected"].get(predictor) or {}
-        yield {
-            **{name: record[name] for name in RUN_SCHEMA.names if name not in _MADE_HERE},
-            **{SEARCHED + name: value for name, value in config.items()},
+        yield shared | {
             **{name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")},
-            "schema_version": SCHEMA_VERSION,
             "predictor": predictor,
-            "config_id": config_id(record["method"], config),
-            "config_json": canonical_json(config),
-            "image_size": config["image_size"],
-            "pretrained": config.get("pretrained", ""),
-            "images_done": last["images"],
-            "epochs_done": last["epoch"],
             "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
-            "train_seconds": last["seconds"],
-            "versions_json": canonical_json(record["versions"]),
         }
 
 
 def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The curve rows of a record, one per evaluation and predictor."""
+    shared = {name: record[name] for name in ("record_id", "run_id", "dataset", "shots", "method")}
     for point in record["curve"]:
+        here = {
+            "schema_version": SCHEMA_VERSION,
+            "epoch": point["epoch"],
+            "images": point["images"],
+            "train_seconds": point["seconds"],
+            "losses_json": canonical_json(point["losses"]),
+        }
         for predictor, scores in point["scores"].items():
-            yield {
-                **{name: record[name] for name in ("record_id", "run_id", "dataset", "shots", "method")},
-                **{name: scores[name] for name in (*METRIC_COLUMNS, "num_images")},
-                "schema_version": SCHEMA_VERSION,
-                "predictor": predictor,
-                "epoch": point["epoch"],
-                "images": point["images"],
-                "train_seconds": point["seconds"],
-                "losses_json": canonical_json(point["losses"]),
-            }
+            metrics = {name: scores[name] for name in (*METRIC_COLUMNS, "num_images")}
+            yield {**shared, **here, **metrics, "predictor": predictor}
 
 
 def config_id(method: str, config: Mapping[str, Any]) -> str:
@@ -217,7 +219,7 @@ def config_id(method: str, config: Mapping[str, Any]) -> str:
 
 def table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows as a table: the schema's columns, then typed configuration columns; a setting of mixed types has none."""
-    extra = sorted({name for row in rows for name in row if name.startswith(SEARCHED)})
+    extra = sorted(name for name in set().union(*rows) if name.startswith(SEARCHED))
     kinds = ((name, _kind(rows, name)) for name in extra)
     columns = [pa.field(name, _TYPES[kind]) for name, kind in kinds if kind in _TYPES]
     return pa.Table.from_pylist(rows, schema=pa.schema([*schema, *columns]))

@@ -72,8 +72,7 @@ def trials_of(runs: pa.Table) -> pa.Table:
     )
     table = grouped.rename_columns([name.removesuffix("_first") for name in grouped.column_names])
     table = _with_means(table.filter(pc.equal(table["run_id_count"], table["num_runs"])))
-    for metric in WITH_INTERVAL:
-        table = _with_interval(table, metric)
+    table = _with_intervals(table)
     unranked = pa.Table.from_pylist(_unranked_starts(runs), schema=pa.schema(_UNRANKED))
     table = pa.concat_tables([table, unranked], promote_options="default")
     table = table.append_column("ranking", pa.array(map(ranking_id, table.select(RANKING).to_pylist()), pa.string()))
@@ -176,15 +175,18 @@ def _with_means(table: pa.Table) -> pa.Table:
     return table.drop_columns([f"{name}_list" for name in _MEANS])
 
 
-def _with_interval(table: pa.Table, metric: str) -> pa.Table:
-    ends: list[Sequence[float]] = []
-    for row in table.select(["validation", "confusion_json_list"]).to_pylist():
-        confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
-        same_images = row["validation"] == "official"
-        ends.append(score_interval(confusions, metric, same_images=same_images) or (np.nan, np.nan))
-    low_high = np.array(ends, dtype=np.float64).reshape(-1, 2)
-    table = table.append_column(f"{metric}_low", nullable(low_high[:, 0]))
-    return table.append_column(f"{metric}_high", nullable(low_high[:, 1]))
+def _with_intervals(table: pa.Table) -> pa.Table:
+    rows = table.select(["validation", "confusion_json_list"]).to_pylist()
+    confusions = [[json.loads(text)["confusion"] for text in row["confusion_json_list"]] for row in rows]
+    for metric in WITH_INTERVAL:
+        ends: list[Sequence[float]] = [
+            score_interval(each, metric, same_images=row["validation"] == "official") or (np.nan, np.nan)
+            for each, row in zip(confusions, rows, strict=True)
+        ]
+        low_high = np.array(ends, dtype=np.float64).reshape(-1, 2)
+        table = table.append_column(f"{metric}_low", nullable(low_high[:, 0]))
+        table = table.append_column(f"{metric}_high", nullable(low_high[:, 1]))
+    return table
 
 
 def _with_num_tried(table: pa.Table, runs: pa.Table) -> pa.Table:

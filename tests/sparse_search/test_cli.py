@@ -78,7 +78,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, changes, words):
         (["run", "missing.yaml"], "cannot read missing.yaml"),
         (["run", "sweep.yaml", "--results", "file"], "cannot write results to"),
         (["leaderboard"], "no finished run in"),
-        (["leaderboard", "--metric", "acuracy"], "no finished run"),
+        (["leaderboard", "--metric", "acuracy"], "did you mean 'accuracy'"),
         (["export", "--dataset", "digits", "--shots", "5"], "no finished run with dataset digits, shots 5"),
         (["leaderbord"], "No such command"),
         (["compare", "sparse"], "expected two names to compare"),
@@ -144,6 +144,15 @@ def test_a_leaderboard_in_every_format(tmp_path, store, make_record):
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
     loaded = json.loads(call("leaderboard", "--format", "json", "--results", store.folder, cwd=tmp_path).stdout)
     assert loaded[0]["num_tried"] == 3
+
+
+def test_many_rankings_are_an_overview(tmp_path, store, make_record):
+    for number in range(13):
+        store.write(make_record(number, shots=number + 1))
+    told = call("leaderboard", "--results", store.folder, cwd=tmp_path).stdout
+    assert "the best of each ranking" in told
+    assert told.count("digits") == 13
+    assert "digits, 5 shots" in call("leaderboard", "--shots", "5", "--results", store.folder, cwd=tmp_path).stdout
 
 
 def test_defaults_that_are_not_ranked_stand_below_their_ranking(tmp_path, store, make_record):
