@@ -286,12 +286,15 @@ class Study:
     def _first_cycle(self, config: MethodConfig) -> int:
         """Images until the end of the first cycle: the whole budget if it does not end within, 0 if there is none."""
         method = find_method(self.plan.name)
-        sizes: list[int] = []
-        while sum(sizes) <= self.sweep.images:
-            sizes.append(method.epoch_images(config, self.draws.num_labelled, self.draws.num_unlabelled, len(sizes)))
-            if method.cycle_ends(config, len(sizes)):
-                return sum(sizes)
-        return self.sweep.images if len(set(sizes)) > 1 else 0
+        seen = epoch = 0
+        sizes: set[int] = set()
+        while seen <= self.sweep.images:
+            size = method.epoch_images(config, self.draws.num_labelled, self.draws.num_unlabelled, epoch)
+            sizes.add(size)
+            seen, epoch = seen + size, epoch + 1
+            if method.cycle_ends(config, epoch):
+                return seen
+        return self.sweep.images if len(sizes) > 1 else 0
 
 
 def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:
