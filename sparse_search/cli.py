@@ -59,6 +59,13 @@ class _NoPandas(MetaPathFinder):
             raise ImportError("pandas is not needed to print")
 
 
+class Covers(StrEnum):
+    """What the intervals of a leaderboard cover."""
+
+    images = "images"
+    label_sets = "label-sets"
+
+
 class Format(StrEnum):
     """How a leaderboard is printed."""
 
@@ -122,6 +129,7 @@ def leaderboard_command(
     every: Annotated[
         bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")
     ] = False,
+    ci: Annotated[Covers, typer.Option("--ci", help="What the intervals cover.")] = Covers.images,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
     sql: Annotated[
         str, typer.Option(metavar="QUERY", help="Answer this instead: one SELECT over runs and curves.")
@@ -149,7 +157,7 @@ def leaderboard_command(
     from sparse_search.ledger import num_looks
     from sparse_search.store import Store
 
-    found = board(Store(results), dataset=dataset, shots=shots, method=method, metric=metric, every=every)
+    found = board(Store(results), dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci)
     print_leaderboard(found, metric, format, num_looks(results))
 
 

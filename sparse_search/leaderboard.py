@@ -1,5 +1,6 @@
 """From trials to rankings, and what is said beside them. Scores that must not be compared never share a ranking."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.rows import METRIC_COLUMNS
+from sparse_search.statistics import CONFUSION_METRICS, Cell, bootstrap_interval, score_of
 from sparse_search.store import Store, plain_array, write_table
 from sparse_search.trials import (
     RANKING,
     SMALLER_IS_BETTER,
     TRIAL,
     WITH_INTERVAL,
+    nullable,
     ranks_of,
     searched_settings,
     trials_of,
@@ -56,6 +59,13 @@ _NOT_RANKED = (
 """Columns of a trial that its row in a ranking does not have."""
 
 
+INTERVALS: Mapping[str, str] = {
+    "images": "95 % interval from the number of images alone",
+    "label-sets": "95 % interval over label sets and images, by bootstrap; a single label set says nothing of others",
+}
+"""What an interval may cover, for people."""
+
+
 @dataclass(frozen=True)
 class Board:
     """A leaderboard, and what is said beside it."""
@@ -66,6 +76,9 @@ class Board:
 
     unranked: list[dict[str, Any]]
     """Defaults and presets without a score that counts."""
+
+    covers: str = INTERVALS["images"]
+    """What the intervals cover."""
 
 
 def leaderboard(
@@ -96,8 +109,12 @@ def board(
     method: str | None = None,
     metric: str = "balanced_accuracy",
     every: bool = False,
+    covers: str = "images",
 ) -> Board:
     """A leaderboard: the shortlist with the ranks that its rows have among all, or every row.
+
+    Args:
+        covers: what the intervals cover, one of `INTERVALS`.
 
     Raises:
         ResultsError: no finished run answers the question.
@@ -116,7 +133,9 @@ def board(
         counted = pc.equal(found.shown["status"], "complete")
         places = found.places[counted.to_numpy(zero_copy_only=False)]
         ranked = shortlist(_described(found.shown.filter(counted), metric, ranks[places]))
-    return Board(ranked, found.searched, unranked_starts(found.shown))
+    if covers == "label-sets":
+        ranked = _over_label_sets(ranked, metric)
+    return Board(ranked, found.searched, unranked_starts(found.shown), INTERVALS[covers])
 
 
 def query(store: Store, *, dataset: str | None, shots: int | None, method: str | None) -> pa.Table:
@@ -205,6 +224,26 @@ def write_leaderboards(store: Store) -> list[Path]:
 def _check_metric(metric: str) -> None:
     if metric not in METRIC_COLUMNS:
         raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
+
+
+def _over_label_sets(ranked: pa.Table, metric: str) -> pa.Table:
+    """The same rows with bootstrap intervals over label sets and images; null for metrics that no confusion gives."""
+    ends: list[tuple[float, float]] = []
+    for row in ranked.select(["dataset", "validation", "label_set_list", "confusion_json_list"]).to_pylist():
+        confusions = np.array([json.loads(text)["confusion"] for text in row["confusion_json_list"]], np.float64)
+        label_sets = np.array(row["label_set_list"])
+        tables = [confusions[label_sets == label_set].sum(0).tolist() for label_set in np.unique(label_sets)]
+        interval = None
+        if metric in CONFUSION_METRICS:
+            scores = tuple(float(score_of(table, metric)) for table in tables)
+            same_images = row["validation"] == "official"
+            cell = Cell(dataset=row["dataset"], scores=scores, confusions=tuple(tables), same_images=same_images)
+            interval = bootstrap_interval([cell], metric)
+        ends.append(interval or (np.nan, np.nan))
+    low_high = np.array(ends, np.float64).reshape(-1, 2)
+    for place, end in enumerate(("low", "high")):
+        ranked = ranked.set_column(ranked.column_names.index(end), end, nullable(low_high[:, place]))
+    return ranked
 
 
 def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64]) -> pa.Table:

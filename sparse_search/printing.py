@@ -87,10 +87,10 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
     from sparse_search.leaderboard import rankings
 
-    searched, unranked = found.searched, found.unranked
+    unranked = found.unranked
     papers: dict[str, str] = {}
     for shared, rows in rankings(found.ranked):
-        console().print(_ranking_table(shared, rows, searched, metric))
+        console().print(_ranking_table(shared, rows, found, metric))
         papers |= _print_published(shared["dataset"], shared["shots"])
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
@@ -130,10 +130,7 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
 
 
 def _ranking_table(
-    shared: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    searched: Mapping[str, Sequence[str]],
-    metric: str,
+    shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: "Board", metric: str
 ) -> "Table":
     from rich.table import Table
 
@@ -145,8 +142,8 @@ def _ranking_table(
         f"validation of {rows[0]['num_images']:g} images · label sets {shared['label_sets']} · {data}",
         title_justify="left",
         caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
-        f"validation images, {SELECTED[shared['selection']]}, mean over label sets; 95 % interval from the number of "
-        "images alone; a best of many tries is optimistic",
+        f"validation images, {SELECTED[shared['selection']]}, mean over label sets; {found.covers}; a best of "
+        "many tries is optimistic",
         caption_justify="left",
     )
     extra = [] if metric in ("balanced_accuracy", "accuracy", "auroc") else [metric]
@@ -156,7 +153,7 @@ def _ranking_table(
     for name in (*extra, "balanced acc.", "95 %", "accuracy", "AUROC", "tried", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*_cells(row, searched[row["method"]], metric, extra))
+        table.add_row(*_cells(row, found.searched[row["method"]], metric, extra))
     return table
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.leaderboard import (
+    board,
     leaderboard,
     query,
     rank,
@@ -204,3 +205,17 @@ def test_as_a_data_frame(fill):
     store = fill({"number": 0}, {"number": 1, "confusion": GOOD})
     frame = leaderboard(store.folder, dataset="digits", shots=5, every=True)
     assert frame["balanced_accuracy"].tolist() == [1.0, pytest.approx(0.7)]
+
+
+def test_intervals_over_label_sets_are_wider_where_these_differ(store, make_record):
+    for label_set, hits in enumerate((5, 3, 1, 5)):
+        changes = {"label_set": label_set, "label_sets": "0, 1, 2, 3", "num_runs": 4}
+        store.write(make_record(0, confusion=((hits, 5 - hits), (0, 5)), **changes))
+    (narrow,), (wide,) = (board(store, covers=covers).ranked.to_pylist() for covers in ("images", "label-sets"))
+    assert wide["high"] - wide["low"] > narrow["high"] - narrow["low"] > 0
+    assert wide["low"] < wide["balanced_accuracy"] < wide["high"]
+    assert {name: wide[name] for name in wide if name not in ("low", "high")} == {
+        name: narrow[name] for name in narrow if name not in ("low", "high")
+    }
+    (row,) = board(store, metric="auroc", covers="label-sets").ranked.to_pylist()
+    assert (row["low"], row["high"]) == (None, None)
