@@ -36,6 +36,7 @@ from sparse_search.report_parts import (
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.significance import CriticalDifference
 from sparse_search.store import Store, write_atomically
+from sparse_search.trials import trials_of
 
 _MOST_ROWS, _MOST_ROWS_TOGETHER = 100, 800
 _MOST_FIGURED = 12
@@ -174,7 +175,7 @@ def _cells(
     importances: Sequence[Importance],
     test_looks: int,
 ) -> list[Cell]:
-    searched, unranked = searched_settings(runs), unranked_starts(runs)
+    searched, unranked = searched_settings(runs), unranked_starts(trials_of(runs))
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
     for shared, rows in rankings(ranked):
         question = Question(shared, rows, runs_of(shared, runs), curves, metric, series, searched, importances)
