@@ -8,37 +8,45 @@ where they were, or files that no catalog names, which the next compaction of th
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import pyarrow as pa
 
+from sparse_search.catalog import (
+    SUMMARIES,
+    TABLES,
+    BrokenError,
+    Catalog,
+    Part,
+    Partition,
+    SetAsideWarning,
+    bundle_path,
+    part_rows,
+    partition_of,
+    parts_of,
+    read_catalog,
+    set_aside,
+    summary,
+    table_path,
+    write_catalog,
+)
 from sparse_search.parts import (
     joined,
-    read_batches,
-    read_table,
     sync_folder,
     write_atomically,
     write_batches,
     write_table,
 )
-from sparse_search.records import DamagedError, bundle, decode, encode, lines_of
-from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, curve_rows, run_rows, table_of
-from sparse_search.trials import ORDER_SCHEMA, TRIAL_SCHEMA, searched_settings, shown_and_order, trials_of
-
-Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
-TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {"runs": (RUN_SCHEMA, run_rows), "curves": (CURVE_SCHEMA, curve_rows)}
-SUMMARIES = {"shown": TRIAL_SCHEMA, "order": ORDER_SCHEMA}
-"""What a leaderboard is made of (`trials.shown_and_order`)."""
-
-KEYS = ("dataset", "shots", "method")
-"""What tables are partitioned by."""
+from sparse_search.records import DamagedError, bundle, decode, lines_of
+from sparse_search.rows import RUN_SCHEMA, table_of
+from sparse_search.trials import searched_settings, shown_and_order, trials_of
 
 MOST_PARTS = 8
 """Parts of about the same size in a partition before they are merged, so that their number grows with the logarithm."""
@@ -48,48 +56,6 @@ MOST_MERGED = 100_000
 
 MOST_AT_ONCE = 20_000
 """New records that are in memory together."""
-
-
-class SetAsideWarning(UserWarning):
-    """A damaged or foreign file was moved to `set_aside/`; the results are complete but for what it alone held."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some records of a partition: a bundle of their lines, and a Parquet file for each table with rows of them."""
-
-    stem: str
-    num_records: int
-    footers: Mapping[str, int]
-    """Checksum of the footer of each table's file."""
-
-
-@dataclass(frozen=True)
-class Partition:
-    """A data set, a number of shots and a method."""
-
-    parts: tuple[Part, ...]
-    searched: tuple[str, ...]
-    """Settings in which its searched trials differ."""
-
-
-@dataclass
-class Catalog:
-    """What counts."""
-
-    partitions: dict[str, Partition]
-    """By `dataset=…/shots=…/method=…`, in order."""
-
-    summaries: Mapping[str, tuple[str, int]]
-    """File and checksum of each of `SUMMARIES`; each holds a batch of rows for each partition, in the same order."""
-
-
-class BrokenError(Exception):
-    """A file of the tables that is not as it was written."""
-
-    def __init__(self, path: Path, why: str, partition: str = "", part: Part | None = None) -> None:
-        super().__init__(why)
-        self.path, self.partition, self.part = path, partition, part
 
 
 @dataclass(frozen=True)
@@ -108,18 +74,18 @@ def compact(folder: Path) -> tuple[int, Catalog]:
         BrokenError: a file that is needed for it is damaged; `mend`, then try again.
         ResultsError: a record or the catalog was written by another version.
     """
-    catalog, total = _read_catalog(folder) or _adopted(folder), 0
+    catalog, total = read_catalog(folder) or _adopted(folder), 0
     while files := list(islice(_new_files(folder), MOST_AT_ONCE)):
         total += _bring_in(folder, catalog, files)
-        for file in files:
-            file.unlink(missing_ok=True)
+        with ThreadPoolExecutor() as pool:  # many files, and all the time is spent waiting
+            list(pool.map(lambda file: file.unlink(missing_ok=True), files))
     return total, catalog
 
 
 def mend(folder: Path, found: BrokenError) -> None:
     """Sets a damaged file aside and builds it again from the records."""
     set_aside(folder, found.path, f"{found}; built again from the records")
-    catalog = _read_catalog(folder)
+    catalog = read_catalog(folder)
     if catalog is None:
         return
     if found.part is None:  # a summary
@@ -140,81 +106,12 @@ def rebuild(folder: Path) -> None:
     compact(folder)
 
 
-def bundle_path(folder: Path, partition: str, part: Part) -> Path:
-    """Where the records of a part lie."""
-    return folder / "records" / partition / f"{part.stem}.jsonl"
-
-
-def part_rows(
-    folder: Path, partition: str, part: Part, table: str, columns: Collection[str] | None = None
-) -> pa.Table | None:
-    """The rows of a part; None where it has none.
-
-    Raises:
-        BrokenError: they cannot be read.
-    """
-    if table not in part.footers:
-        return None
-    path = table_path(folder, table, partition, part.stem)
-    try:
-        return read_table(path, part.footers[table], columns)
-    except DamagedError as problem:
-        raise BrokenError(path, str(problem), partition, part) from problem
-
-
-def summary(folder: Path, catalog: Catalog, name: str) -> list[pa.RecordBatch]:
-    """One of `SUMMARIES`: a batch for each partition.
-
-    Raises:
-        BrokenError: it cannot be read.
-    """
-    if not catalog.partitions:
-        return []
-    file, checksum = catalog.summaries.get(name, ("missing", 0))
-    path = folder / "tables" / file
-    try:
-        return read_batches(path, checksum)
-    except DamagedError as problem:
-        raise BrokenError(path, str(problem)) from problem
-
-
-def partition_of(keys: Mapping[str, Any]) -> str:
-    """`dataset=…/shots=…/method=…`"""
-    return "/".join(f"{key}={quote(str(keys[key]), safe='')}" for key in KEYS)
-
-
-def set_aside(folder: Path, path: Path, why: str) -> None:
-    """Moves a file out of the way, if it is still there, and says so."""
-    place = folder / "set_aside" / f"{path.name}.{uuid4().hex[:6]}"
-    place.parent.mkdir(exist_ok=True)
-    with suppress(FileNotFoundError):
-        path.rename(place)
-        warnings.warn(f"{path}: {why}; set aside as {place}", SetAsideWarning, stacklevel=2)
-
-
 def _new_files(folder: Path) -> Iterator[Path]:
     """The records that lie one by one."""
     with suppress(FileNotFoundError):
         for name in os.listdir(folder / "records"):  # noqa: PTH208  faster than pathlib, and this is every query
             if len(name) == 2:
                 yield from (folder / "records" / name).glob("[!.]*.json")
-
-
-def _read_catalog(folder: Path) -> Catalog | None:
-    """What counts; None where that has to be found out, as nothing says it."""
-    path = folder / "tables" / "catalog.json"
-    try:
-        content = decode(path.read_bytes(), path)
-    except FileNotFoundError:
-        return None
-    except DamagedError as problem:
-        set_aside(folder, path, f"{problem}; built again from the records")
-        return None
-    partitions = {
-        name: Partition(tuple(Part(*part) for part in parts), tuple(searched))
-        for name, (parts, searched) in content["partitions"].items()
-    }
-    return Catalog(partitions, {name: (file, checksum) for name, (file, checksum) in content["summaries"].items()})
 
 
 def _adopted(folder: Path) -> Catalog:
@@ -246,24 +143,32 @@ def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
             set_aside(folder, file, str(problem))
         else:
             arrived[partition][record.record_id] = record
-    changed, num_new = {}, 0
+    new: dict[str, list[_Record]] = {}
     for partition, records in arrived.items():
-        parts = catalog.partitions[partition].parts if partition in catalog.partitions else ()
         known: set[str] = set()
-        for part in parts:
+        for part in parts_of(catalog, partition):
             rows = part_rows(folder, partition, part, "runs", ["record_id"])
             known.update(rows["record_id"].to_pylist() if rows else ())
-        new = [record for record in records.values() if record.record_id not in known]
-        if new:
-            changed[partition] = _merged(folder, partition, (*parts, _written(folder, partition, new)))
-            num_new += len(new)
-    if changed:
-        commit(folder, catalog, changed)
-    return num_new
+        if unknown := [record for record in records.values() if record.record_id not in known]:
+            new[partition] = unknown
+    runs: dict[str, pa.Table] = {}
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:  # half of it is Parquet's work, beside Python
+        written = list(pool.map(lambda partition: _written(folder, partition, new[partition], runs), new))
+    if new:
+        merged = {
+            partition: _merged(folder, partition, (*parts_of(catalog, partition), part))
+            for partition, part in zip(new, written, strict=True)
+        }
+        commit(folder, catalog, merged, runs)
+    return sum(map(len, new.values()))
 
 
-def commit(folder: Path, catalog: Catalog, changed: Mapping[str, Sequence[Part]]) -> None:
+def commit(
+    folder: Path, catalog: Catalog, changed: Mapping[str, Sequence[Part]], runs: Mapping[str, pa.Table] | None = None
+) -> None:
     """Makes parts count, with the summaries of their trials; then removes whatever else lies in those partitions.
+
+    `runs` has run rows of parts, by stem, that need not be read.
 
     Raises:
         BrokenError: like `compact`.
@@ -272,15 +177,24 @@ def commit(folder: Path, catalog: Catalog, changed: Mapping[str, Sequence[Part]]
         name: dict(zip(catalog.partitions, summary(folder, catalog, name), strict=True)) if catalog.summaries else {}
         for name in SUMMARIES
     }
-    partitions = dict(catalog.partitions)
-    for partition, parts in changed.items():
-        partitions.pop(partition, None)
-        if parts:
-            runs = joined(filter(None, (part_rows(folder, partition, part, "runs") for part in parts)), RUN_SCHEMA)
-            for name, rows in zip(SUMMARIES, shown_and_order(trials_of(runs)), strict=True):
-                (old[name][partition],) = rows.to_batches() or [pa.RecordBatch.from_pylist([], rows.schema)]
-            (searched,) = searched_settings(runs).values() or ([],)
-            partitions[partition] = Partition(tuple(parts), tuple(searched))
+
+    def summarised(partition: str) -> tuple[Partition, list[pa.RecordBatch]]:
+        parts, known = changed[partition], runs or {}
+        own = [known[p.stem] if p.stem in known else part_rows(folder, partition, p, "runs") for p in parts]
+        rows = joined(filter(None, own), RUN_SCHEMA)
+        tables = shown_and_order(trials_of(rows))
+        (searched,) = searched_settings(rows).values() or ([],)
+        empty = [pa.RecordBatch.from_pylist([], schema) for schema in SUMMARIES.values()]
+        batches = [(table.to_batches() or [none])[0] for table, none in zip(tables, empty, strict=True)]
+        return Partition(tuple(parts), tuple(searched)), batches
+
+    filled = [partition for partition, parts in changed.items() if parts]
+    partitions = {name: each for name, each in catalog.partitions.items() if name not in changed}
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        for partition, (each, batches) in zip(filled, pool.map(summarised, filled), strict=True):
+            partitions[partition] = each
+            for name, batch in zip(SUMMARIES, batches, strict=True):
+                old[name][partition] = batch
     catalog.partitions = dict(sorted(partitions.items()))
     stem = _new_stem()
     catalog.summaries = {
@@ -292,18 +206,8 @@ def commit(folder: Path, catalog: Catalog, changed: Mapping[str, Sequence[Part]]
         )
         for name, schema in SUMMARIES.items()
     }
-    _write_catalog(folder, catalog)
+    write_catalog(folder, catalog)
     _remove_what_does_not_count(folder, catalog, changed)
-
-
-def _write_catalog(folder: Path, catalog: Catalog) -> None:
-    partitions = {
-        name: [[[part.stem, part.num_records, dict(part.footers)] for part in each.parts], each.searched]
-        for name, each in catalog.partitions.items()
-    }
-    content = {"record_id": "catalog", "partitions": partitions, "summaries": catalog.summaries}
-    write_atomically(folder / "tables" / "catalog.json", encode(content))
-    sync_folder(folder / "tables")
 
 
 def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterable[str]) -> None:
@@ -321,12 +225,16 @@ def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterabl
             path.unlink(missing_ok=True)
 
 
-def _written(folder: Path, partition: str, records: Iterable[_Record]) -> Part:
+def _written(folder: Path, partition: str, records: Iterable[_Record], runs: dict[str, pa.Table] | None = None) -> Part:
+    """Writes records as a part; `runs` receives its run rows, by its stem."""
     ordered = sorted(records, key=lambda record: record.record_id)
     part = Part(_new_stem(), len(ordered), footers := {})
     for name, (schema, _) in TABLES.items():
         if rows := [row for record in ordered for row in record.rows[name]]:
-            footers[name] = write_table(table_path(folder, name, partition, part.stem), table_of(rows, schema))
+            table = table_of(rows, schema)
+            footers[name] = write_table(table_path(folder, name, partition, part.stem), table)
+            if name == "runs" and runs is not None:
+                runs[part.stem] = table
     _write_bundle(folder, partition, part, [record.line for record in ordered])
     return part
 
@@ -388,11 +296,6 @@ def _write_bundle(folder: Path, partition: str, part: Part, lines: Iterable[byte
     path = bundle_path(folder, partition, part)
     write_atomically(path, bundle(lines))
     sync_folder(path.parent)
-
-
-def table_path(folder: Path, table: str, partition: str, stem: str) -> Path:
-    """Where rows of a partition lie."""
-    return folder / "tables" / table / partition / f"{stem}.parquet"
 
 
 def _new_stem() -> str:

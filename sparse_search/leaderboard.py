@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.rows import METRIC_COLUMNS
-from sparse_search.statistics import CONFUSION_METRICS, Cell, bootstrap_interval, score_of
+from sparse_search.statistics import CONFUSION_METRICS, Cell, bootstrap_interval, score_interval, score_of
 from sparse_search.store import Store, plain_array, write_table
 from sparse_search.trials import (
     RANKING,
     SMALLER_IS_BETTER,
     TRIAL,
-    WITH_INTERVAL,
     nullable,
     ranks_of,
     searched_settings,
@@ -49,13 +48,7 @@ __all__ = [
 SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
 """What each selection means, for people."""
 
-_NOT_RANKED = (
-    "ranking",
-    "status",
-    "reason",
-    "finished_at",
-    *(f"{metric}_{end}" for metric in WITH_INTERVAL for end in ("low", "high")),
-)
+_NOT_RANKED = ("ranking", "status", "reason", "finished_at")
 """Columns of a trial that its row in a ranking does not have."""
 
 
@@ -249,8 +242,12 @@ def _over_label_sets(ranked: pa.Table, metric: str) -> pa.Table:
 def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64]) -> pa.Table:
     """Rankings by what they share, best first, with the columns of one: the interval is the metric's, if it has one."""
     trials = trials.append_column("rank", plain_array(ranks))
-    for end in ("low", "high"):
-        nothing = pa.nulls(len(trials), pa.float64())
-        trials = trials.append_column(end, trials[f"{metric}_{end}"] if metric in WITH_INTERVAL else nothing)
+    ends: list[tuple[float, float]] = []
+    for row in trials.select(["validation", "confusion_json_list"]).to_pylist():
+        confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
+        same_images = row["validation"] == "official"
+        ends.append(score_interval(confusions, metric, same_images=same_images) or (np.nan, np.nan))
+    low_high = np.array(ends, np.float64).reshape(-1, 2)
+    trials = trials.append_column("low", nullable(low_high[:, 0])).append_column("high", nullable(low_high[:, 1]))
     ordered = trials.sort_by([(name, "ascending") for name in (*RANKING, "rank")])
     return ordered.drop_columns(list(_NOT_RANKED))

@@ -38,7 +38,7 @@ def write_table(path: Path, table: pa.Table) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True, write_statistics=False)
         checksum = _footer_checksum(partial)
         partial.replace(path)
     finally:

@@ -168,6 +168,8 @@ _MADE_HERE = {
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
 
+_FROM_RECORD = tuple(name for name in RUN_SCHEMA.names if name not in _MADE_HERE)
+
 
 def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The run rows of a record, one per predictor, with the configuration as typed columns beside them."""
@@ -175,7 +177,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     curve = record["curve"]
     last: Mapping[str, Any] = curve[-1] if curve else {"selected": {}, "seconds": 0.0, "epoch": 0, "images": 0}
     shared = {
-        **{name: record[name] for name in RUN_SCHEMA.names if name not in _MADE_HERE},
+        **{name: record[name] for name in _FROM_RECORD},
         **{SEARCHED + name: value for name, value in config.items()},
         "schema_version": SCHEMA_VERSION,
         "config_id": config_id(record["method"], config),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from search_spaces.core.errors import ConfigError
-from sparse_search.compaction import TABLES
+from sparse_search.catalog import TABLES
 from sparse_search.rows import SEARCHED
 from sparse_search.store import Store
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
 from sparse_search import compaction
-from sparse_search.compaction import (
+from sparse_search.catalog import (
     KEYS,
     SUMMARIES,
     TABLES,
@@ -36,6 +36,10 @@ from sparse_search.compaction import (
     Catalog,
     Partition,
     SetAsideWarning,
+    bundle_path,
+    part_rows,
+    partition_of,
+    set_aside,
     summary,
 )
 from sparse_search.parts import first_of_each, joined, plain_array, write_atomically, write_table
@@ -117,7 +121,7 @@ class Store:
         except FileNotFoundError:
             pass
         except DamagedError as problem:
-            compaction.set_aside(self.folder, path, str(problem))
+            set_aside(self.folder, path, str(problem))
 
         def look(catalog: Catalog) -> dict[str, Any] | None:
             for bundle in self._bundles(catalog):
@@ -204,7 +208,7 @@ class Store:
 
         def look(catalog: Catalog) -> pa.Table:
             def read(name: str, each: Partition) -> list[pa.Table]:
-                found = (compaction.part_rows(self.folder, name, part, table, columns) for part in each.parts)
+                found = (part_rows(self.folder, name, part, table, columns) for part in each.parts)
                 return [rows for rows in found if rows is not None]
 
             with ThreadPoolExecutor(pa.cpu_count()) as pool:
@@ -248,7 +252,7 @@ class Store:
     def _bundles(self, catalog: Catalog) -> Iterator[Path]:
         for name, each in catalog.partitions.items():
             for part in each.parts:
-                yield compaction.bundle_path(self.folder, name, part)
+                yield bundle_path(self.folder, name, part)
 
     def _path(self, record_id: str) -> Path:
         return self.folder / "records" / record_id[:2] / f"{record_id}.json"
@@ -261,9 +265,7 @@ def _matching(catalog: Catalog, filters: Mapping[str, Any]) -> dict[str, Partiti
         raise TypeError(f"no filter {', '.join(unknown)}; there are {', '.join(KEYS)}")
     wanted = [
         None if filters.get(key) is None else part
-        for key, part in zip(
-            KEYS, compaction.partition_of({key: filters.get(key) for key in KEYS}).split("/"), strict=True
-        )
+        for key, part in zip(KEYS, partition_of({key: filters.get(key) for key in KEYS}).split("/"), strict=True)
     ]
     return {
         name: each

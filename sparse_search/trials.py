@@ -4,8 +4,6 @@ There is a row for each predictor of each trial that counts, and one for each de
 store keeps what a leaderboard needs of them beside the runs, so that it need not look at these.
 """
 
-import json
-from collections.abc import Sequence
 from operator import itemgetter
 from statistics import fmean
 from typing import Any
@@ -18,7 +16,6 @@ from numpy.typing import NDArray
 from search_spaces.core.config import short_hash
 from sparse_search.parts import first_of_each, plain_array
 from sparse_search.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED
-from sparse_search.statistics import score_interval
 
 RANKING = (
     "dataset", "shots", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol", "selection",
@@ -27,7 +24,6 @@ RANKING = (
 
 TRIAL = ("method", "predictor", "trial_id")
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")
-WITH_INTERVAL = ("balanced_accuracy", "accuracy")
 
 _KEPT = (
     "source", "official", "config_id", "config_json", "inactive", "start", "label_budget", "images", "evaluate_every",
@@ -43,7 +39,6 @@ def _schema() -> pa.Schema:
         [nullable[name] for name in (*RANKING, *TRIAL, *_KEPT)]
         + [pa.field(f"{name}_list", pa.list_(RUN_SCHEMA.field(name).type)) for name in _LISTS]
         + [pa.field(name, pa.float64()) for name in _MEANS]
-        + [pa.field(f"{name}_{end}", pa.float64()) for name in WITH_INTERVAL for end in ("low", "high")]
         + [pa.field("run_id_count", pa.int64()), pa.field("num_tried", pa.int64()), pa.field("ranking", pa.string())]
         + [nullable[name] for name in ("status", "reason", "finished_at")]
     )
@@ -72,7 +67,6 @@ def trials_of(runs: pa.Table) -> pa.Table:
     )
     table = grouped.rename_columns([name.removesuffix("_first") for name in grouped.column_names])
     table = _with_means(table.filter(pc.equal(table["run_id_count"], table["num_runs"])))
-    table = _with_intervals(table)
     unranked = pa.Table.from_pylist(_unranked_starts(runs), schema=pa.schema(_UNRANKED))
     table = pa.concat_tables([table, unranked], promote_options="default")
     table = table.append_column("ranking", pa.array(map(ranking_id, table.select(RANKING).to_pylist()), pa.string()))
@@ -173,20 +167,6 @@ def _with_means(table: pa.Table) -> pa.Table:
         means = [fmean(values) if values and None not in values else np.nan for values in lists]
         table = table.append_column(name, nullable(np.array(means, np.float64)))
     return table.drop_columns([f"{name}_list" for name in _MEANS])
-
-
-def _with_intervals(table: pa.Table) -> pa.Table:
-    rows = table.select(["validation", "confusion_json_list"]).to_pylist()
-    confusions = [[json.loads(text)["confusion"] for text in row["confusion_json_list"]] for row in rows]
-    for metric in WITH_INTERVAL:
-        ends: list[Sequence[float]] = [
-            score_interval(each, metric, same_images=row["validation"] == "official") or (np.nan, np.nan)
-            for each, row in zip(confusions, rows, strict=True)
-        ]
-        low_high = np.array(ends, dtype=np.float64).reshape(-1, 2)
-        table = table.append_column(f"{metric}_low", nullable(low_high[:, 0]))
-        table = table.append_column(f"{metric}_high", nullable(low_high[:, 1]))
-    return table
 
 
 def _with_num_tried(table: pa.Table, runs: pa.Table) -> pa.Table:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sparse_search import compaction
-from sparse_search.compaction import MOST_PARTS, bundle_path
+from sparse_search.catalog import bundle_path
+from sparse_search.compaction import MOST_PARTS
 from sparse_search.store import Store
 
 NUM_WRITERS, EACH = 8, 12
