@@ -30,8 +30,9 @@ format: $(STAMP)  ## put everything into the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## how long the commands take to start
+bench: $(STAMP)  ## how long the commands take to start, and a leaderboard over a million runs (three minutes)
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/leaderboard.py
 
 bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, operations, memory (about ten minutes)
 	$(BIN)/python bench/sparse_step.py
