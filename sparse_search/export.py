@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml
 from sparse_search.leaderboard import RANKING, SELECTED, query, rank
 from sparse_search.rows import METRIC_COLUMNS
+from sparse_search.statistics import CONFUSION_METRICS, score_of, summarise
 from sparse_search.store import Store, write_atomically
 
 
@@ -91,6 +93,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "without_effect": row["inactive"],
         "scored_on": f"validation, {SELECTED[row['selection']]}, mean over label sets; the test set was not read",
         "scores": {name: row[name] for name in METRIC_COLUMNS},
+        "over_label_sets": _over_label_sets(row, metric),
         "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},
         "best_of": f"{row['num_tried']} configurations of {row['method']}: expect less on new images",
         "labels_per_label_set": row["label_budget"],
@@ -102,4 +105,21 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "train_seconds": row["train_seconds"],
         "device": row["device"],
         "versions": json.loads(row["versions_json"]),
+    }
+
+
+def _over_label_sets(row: dict[str, Any], metric: str) -> dict[str, Any] | None:
+    """The score on each label set, and where they lie together; None for metrics that no confusion table gives."""
+    if metric not in CONFUSION_METRICS:
+        return None
+    tables: dict[int, list[Any]] = {}
+    for label_set, text in zip(row["label_set_list"], row["confusion_json_list"], strict=True):
+        tables.setdefault(label_set, []).append(json.loads(text)["confusion"])
+    scores = {label_set: fmean(float(score_of(table, metric)) for table in each) for label_set, each in tables.items()}
+    found = summarise(list(scores.values()))
+    return {
+        "scores": scores,
+        "mean": found.mean,
+        "median": found.median,
+        "interquartile_mean": found.interquartile_mean,
     }

@@ -48,6 +48,9 @@ def test_the_file_is_a_trial_with_evidence(filled, tmp_path):
     )
     assert evidence["scores"]["balanced_accuracy"] == 1.0
     assert evidence["best_of"].startswith("2 configurations")
+    assert evidence["over_label_sets"] == {
+        "scores": {0: 1.0, 1: 1.0}, "mean": 1.0, "median": 1.0, "interquartile_mean": 1.0,
+    }  # fmt: skip
 
 
 def test_a_named_configuration(filled):
