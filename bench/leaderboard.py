@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from search_spaces.core.config import canonical_json, short_hash
 from sparse_search.catalog import Catalog, Part, table_path
 from sparse_search.compaction import commit
-from sparse_search.leaderboard import RANKING, board
+from sparse_search.leaderboard import board
 from sparse_search.parts import write_table
 from sparse_search.rows import METRIC_COLUMNS, RUN_SCHEMA, SCHEMA_VERSION, SEARCHED
 from sparse_search.store import Store
+from sparse_search.trials import RANKING
 
 DATASETS = (
     "pathmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist", "bloodmnist", "tissuemnist",

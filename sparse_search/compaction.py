@@ -123,7 +123,7 @@ def _adopted(folder: Path) -> Catalog:
             records |= {record.record_id: record for record in _records_in(folder, path)}
         if records:
             partition = place.relative_to(folder / "records").as_posix()
-            changed[partition] = [_written(folder, partition, records.values())]
+            changed[partition] = [_written(folder, partition, records.values())[0]]
     if changed:
         commit(folder, catalog, changed)
     return catalog
@@ -151,15 +151,14 @@ def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
             known.update(rows["record_id"].to_pylist() if rows else ())
         if unknown := [record for record in records.values() if record.record_id not in known]:
             new[partition] = unknown
-    runs: dict[str, pa.Table] = {}
     with ThreadPoolExecutor(pa.cpu_count()) as pool:  # half of it is Parquet's work, beside Python
-        written = list(pool.map(lambda partition: _written(folder, partition, new[partition], runs), new))
+        written = list(pool.map(lambda partition: _written(folder, partition, new[partition]), new))
     if new:
         merged = {
             partition: _merged(folder, partition, (*parts_of(catalog, partition), part))
-            for partition, part in zip(new, written, strict=True)
+            for partition, (part, _) in zip(new, written, strict=True)
         }
-        commit(folder, catalog, merged, runs)
+        commit(folder, catalog, merged, {part.stem: tables["runs"] for part, tables in written if "runs" in tables})
     return sum(map(len, new.values()))
 
 
@@ -216,7 +215,7 @@ def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterabl
             {part.stem for part in catalog.partitions[partition].parts} if partition in catalog.partitions else set()
         )
         for place in (folder / "records", *(folder / "tables" / name for name in TABLES)):
-            for path in (place / partition).glob("*part-*"):
+            for path in _own_files(place / partition):
                 if path.stem not in stems:
                     path.unlink(missing_ok=True)
     files = {file for file, _ in catalog.summaries.values()}
@@ -225,18 +224,22 @@ def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterabl
             path.unlink(missing_ok=True)
 
 
-def _written(folder: Path, partition: str, records: Iterable[_Record], runs: dict[str, pa.Table] | None = None) -> Part:
-    """Writes records as a part; `runs` receives its run rows, by its stem."""
+def _own_files(place: Path) -> Iterator[Path]:
+    """Parts, and what a kill left of one being written; a foreign file is none."""
+    for pattern in ("part-*", ".part-*"):
+        yield from place.glob(pattern)
+
+
+def _written(folder: Path, partition: str, records: Iterable[_Record]) -> tuple[Part, dict[str, pa.Table]]:
+    """Writes records as a part; the part, and its rows by table."""
     ordered = sorted(records, key=lambda record: record.record_id)
-    part = Part(_new_stem(), len(ordered), footers := {})
+    part, tables = Part(_new_stem(), len(ordered), footers := {}), {}
     for name, (schema, _) in TABLES.items():
         if rows := [row for record in ordered for row in record.rows[name]]:
-            table = table_of(rows, schema)
-            footers[name] = write_table(table_path(folder, name, partition, part.stem), table)
-            if name == "runs" and runs is not None:
-                runs[part.stem] = table
+            tables[name] = table_of(rows, schema)
+            footers[name] = write_table(table_path(folder, name, partition, part.stem), tables[name])
     _write_bundle(folder, partition, part, [record.line for record in ordered])
-    return part
+    return part, tables
 
 
 def _merged(folder: Path, partition: str, parts: Iterable[Part]) -> list[Part]:
@@ -264,7 +267,7 @@ def _merge(folder: Path, partition: str, parts: Sequence[Part]) -> Part:
 def _built_again(folder: Path, partition: str, part: Part) -> Part:
     """The same records in new files."""
     records = {record.record_id: record for record in _records_in(folder, bundle_path(folder, partition, part))}
-    return _written(folder, partition, records.values())
+    return _written(folder, partition, records.values())[0]
 
 
 def _records_in(folder: Path, path: Path) -> Iterator[_Record]:

@@ -9,7 +9,7 @@ from statistics import fmean
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, ResultsError
-from sparse_search.leaderboard import RANKING, SMALLER_IS_BETTER, query
+from sparse_search.leaderboard import query
 from sparse_search.pairing import Interval, Key, PairedCell, Side, paired_cell, scores_of, sides_of, widest
 from sparse_search.significance import (
     MIN_DATASETS,
@@ -25,6 +25,7 @@ from sparse_search.significance import (
 )
 from sparse_search.statistics import Cell, bootstrap_interval, probability_of_improvement
 from sparse_search.store import Store
+from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparse_search.store import Store, write_atomically
+from sparse_search.parts import write_atomically
+from sparse_search.store import Store
 
 NOTE_SECONDS = 30.0
 """Time between two notes on disk: what a killed driver may forget."""

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, suggestion
-from sparse_search.leaderboard import RANKING, SMALLER_IS_BETTER, query, rank
+from sparse_search.leaderboard import query, rank
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.store import Store
+from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml
-from sparse_search.leaderboard import RANKING, SELECTED, query, rank
+from sparse_search.leaderboard import SELECTED, label_set_scores, query, rank
+from sparse_search.parts import write_atomically
 from sparse_search.rows import METRIC_COLUMNS
-from sparse_search.statistics import CONFUSION_METRICS, score_of, summarise
-from sparse_search.store import Store, write_atomically
+from sparse_search.statistics import CONFUSION_METRICS, summarise
+from sparse_search.store import Store
+from sparse_search.trials import RANKING
 
 
 def export(
@@ -112,10 +113,7 @@ def _over_label_sets(row: dict[str, Any], metric: str) -> dict[str, Any] | None:
     """The score on each label set, and where they lie together; None for metrics that no confusion table gives."""
     if metric not in CONFUSION_METRICS:
         return None
-    tables: dict[int, list[Any]] = {}
-    for label_set, text in zip(row["label_set_list"], row["confusion_json_list"], strict=True):
-        tables.setdefault(label_set, []).append(json.loads(text)["confusion"])
-    scores = {label_set: fmean(float(score_of(table, metric)) for table in each) for label_set, each in tables.items()}
+    scores = {label_set: score for label_set, (score, _) in label_set_scores(row, metric).items()}
     found = summarise(list(scores.values()))
     return {
         "scores": scores,

@@ -27,17 +27,16 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.ranges import Choice, Float, Int, Range, Scalar, Space, space_of
-from sparse_search.leaderboard import RANKING, query, rank, searched_settings
+from sparse_search.leaderboard import query, rank
+from sparse_search.rows import CONFIRMATION
 from sparse_search.store import Store
+from sparse_search.trials import RANKING, searched_settings
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
 FEWEST_TRIALS = 20
 """With fewer, the best quarter is fewer than the five trials that PED-ANOVA wants above its quantile."""
-
-CONFIRMATION = " confirmation"
-"""How the name of a study ends that trains the best of a search again, on more label sets."""
 
 _BEST_SHARE, _FEWEST_BEST = 0.1, 5
 _SHUFFLINGS = 39

@@ -1,9 +1,11 @@
 """From trials to rankings, and what is said beside them. Scores that must not be compared never share a ranking."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,38 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
+from sparse_search.parts import plain_array, write_table
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.statistics import CONFUSION_METRICS, Cell, bootstrap_interval, score_interval, score_of
-from sparse_search.store import Store, plain_array, write_table
-from sparse_search.trials import (
-    RANKING,
-    SMALLER_IS_BETTER,
-    TRIAL,
-    nullable,
-    ranks_of,
-    searched_settings,
-    trials_of,
-)
+from sparse_search.store import Store
+from sparse_search.trials import RANKING, nullable, ranks_of, trials_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "RANKING",
-    "SELECTED",
-    "SMALLER_IS_BETTER",
-    "TRIAL",
-    "Board",
-    "board",
-    "leaderboard",
-    "query",
-    "rank",
-    "rankings",
-    "searched_settings",
-    "shortlist",
-    "unranked_starts",
-    "write_leaderboards",
-]
 
 SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
 """What each selection means, for people."""
@@ -120,14 +98,12 @@ def board(
         query(store, **about)  # says what there is instead
         raise ResultsError("no trial is complete on all of its label sets yet; run the sweep on")
     if every:
-        ranked = rank(query(store, **about), metric)
+        ranked = rank(query(store, **about), metric, covers)
     else:
         ranks = ranks_of(found.order, metric)
         counted = pc.equal(found.shown["status"], "complete")
         places = found.places[counted.to_numpy(zero_copy_only=False)]
-        ranked = shortlist(_described(found.shown.filter(counted), metric, ranks[places]))
-    if covers == "label-sets":
-        ranked = _over_label_sets(ranked, metric)
+        ranked = shortlist(_described(found.shown.filter(counted), metric, ranks[places], covers))
     return Board(ranked, found.searched, unranked_starts(found.shown), INTERVALS[covers])
 
 
@@ -152,7 +128,7 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
     return runs
 
 
-def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
+def rank(runs: pa.Table, metric: str = "balanced_accuracy", covers: str = "images") -> pa.Table:
     """One row per trial and predictor, best first within each ranking, with an interval and the count of rivals.
 
     A trial counts when it is complete on all of its label sets. Equal scores are ordered by AUROC, then log-loss.
@@ -160,9 +136,18 @@ def rank(runs: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
     Raises:
         ConfigError: an unknown metric.
     """
+    return rank_trials(trials_of(runs), metric, covers)
+
+
+def rank_trials(trials: pa.Table, metric: str, covers: str = "images") -> pa.Table:
+    """The same from trials.
+
+    Raises:
+        ConfigError: an unknown metric.
+    """
     _check_metric(metric)
-    trials = trials_of(runs).filter(pc.field("status") == "complete")
-    return _described(trials, metric, ranks_of(trials, metric))
+    counted = trials.filter(pc.equal(trials["status"], "complete"))
+    return _described(counted, metric, ranks_of(counted, metric), covers)
 
 
 def shortlist(ranked: pa.Table) -> pa.Table:
@@ -173,6 +158,20 @@ def shortlist(ranked: pa.Table) -> pa.Table:
     firsts = numbered.group_by(keys).aggregate([("row", "min")])["row_min"]
     kept[firsts.to_numpy()] = True
     return ranked.filter(pa.array(kept))
+
+
+def label_set_scores(row: Mapping[str, Any], metric: str) -> dict[int, tuple[float, list[list[float]]]]:
+    """Of a row of a ranking, by label set: the score, one of `CONFUSION_METRICS`, and the confusion table.
+
+    Folds are averaged, their tables added.
+    """
+    folds: dict[int, list[list[list[float]]]] = defaultdict(list)
+    for label_set, text in zip(row["label_set_list"], row["confusion_json_list"], strict=True):
+        folds[label_set].append(json.loads(text)["confusion"])
+    return {
+        label_set: (fmean(float(score_of(table, metric)) for table in tables), np.sum(tables, 0).tolist())
+        for label_set, tables in folds.items()
+    }
 
 
 def unranked_starts(trials: pa.Table) -> list[dict[str, Any]]:
@@ -219,35 +218,31 @@ def _check_metric(metric: str) -> None:
         raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
 
 
-def _over_label_sets(ranked: pa.Table, metric: str) -> pa.Table:
-    """The same rows with bootstrap intervals over label sets and images; null for metrics that no confusion gives."""
-    ends: list[tuple[float, float]] = []
-    for row in ranked.select(["dataset", "validation", "label_set_list", "confusion_json_list"]).to_pylist():
-        confusions = np.array([json.loads(text)["confusion"] for text in row["confusion_json_list"]], np.float64)
-        label_sets = np.array(row["label_set_list"])
-        tables = [confusions[label_sets == label_set].sum(0).tolist() for label_set in np.unique(label_sets)]
-        interval = None
-        if metric in CONFUSION_METRICS:
-            scores = tuple(float(score_of(table, metric)) for table in tables)
-            same_images = row["validation"] == "official"
-            cell = Cell(dataset=row["dataset"], scores=scores, confusions=tuple(tables), same_images=same_images)
-            interval = bootstrap_interval([cell], metric)
-        ends.append(interval or (np.nan, np.nan))
-    low_high = np.array(ends, np.float64).reshape(-1, 2)
-    for place, end in enumerate(("low", "high")):
-        ranked = ranked.set_column(ranked.column_names.index(end), end, nullable(low_high[:, place]))
-    return ranked
-
-
-def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64]) -> pa.Table:
+def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: str) -> pa.Table:
     """Rankings by what they share, best first, with the columns of one: the interval is the metric's, if it has one."""
     trials = trials.append_column("rank", plain_array(ranks))
-    ends: list[tuple[float, float]] = []
-    for row in trials.select(["validation", "confusion_json_list"]).to_pylist():
-        confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
-        same_images = row["validation"] == "official"
-        ends.append(score_interval(confusions, metric, same_images=same_images) or (np.nan, np.nan))
+    interval = _INTERVAL[covers]
+    ends = [interval(row, metric) or (np.nan, np.nan) for row in trials.select(_INTERVAL_NEEDS).to_pylist()]
     low_high = np.array(ends, np.float64).reshape(-1, 2)
     trials = trials.append_column("low", nullable(low_high[:, 0])).append_column("high", nullable(low_high[:, 1]))
     ordered = trials.sort_by([(name, "ascending") for name in (*RANKING, "rank")])
     return ordered.drop_columns(list(_NOT_RANKED))
+
+
+_INTERVAL_NEEDS = ["dataset", "validation", "label_set_list", "confusion_json_list"]
+
+
+def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
+    return score_interval(confusions, metric, same_images=row["validation"] == "official")
+
+
+def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    if metric not in CONFUSION_METRICS:
+        return None
+    scores, tables = zip(*label_set_scores(row, metric).values(), strict=True)
+    cell = Cell(dataset=row["dataset"], scores=scores, confusions=tables, same_images=row["validation"] == "official")
+    return bootstrap_interval([cell], metric)
+
+
+_INTERVAL = {"images": _over_images, "label-sets": _over_label_sets}

@@ -14,7 +14,7 @@ from typing import Any
 
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ResultsError
-from sparse_search.store import write_atomically
+from sparse_search.parts import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +91,16 @@ def num_looks(results: Path) -> dict[str, int]:
     """How often the test labels of each dataset were looked at, by content hash."""
     seen = [look.content_hash for look in looks(results)]
     return {content_hash: seen.count(content_hash) for content_hash in seen}
+
+
+def count_looks(results: Path, dataset: str | None = None) -> int:
+    """How many looks there were, at those data where they say at which; a damaged line is a look."""
+    count = 0
+    for path in (results / "ledger").glob("**/*.json"):
+        try:
+            about = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            about = {}
+        own = about.get("dataset") if isinstance(about, dict) else None
+        count += dataset is None or own is None or own == dataset
+    return count

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, suggestion
-from sparse_search.leaderboard import RANKING, SMALLER_IS_BETTER, rank
+from sparse_search.leaderboard import rank
 from sparse_search.statistics import Cell, bootstrap_interval, selection_optimism
+from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]

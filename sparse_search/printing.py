@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from search_spaces.core.errors import ConfigError
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
@@ -70,6 +72,8 @@ def print_answer(table: "pa.Table", format: str) -> None:
     """What a query answers: as a table for people, or in a format."""
     from sparse_search.formats import FORMATS
 
+    if format in ("markdown", "latex"):
+        raise ConfigError(f"--format {format} is for leaderboards; a query can be had as table, csv, json or parquet")
     if format in FORMATS:
         sys.stdout.buffer.write(FORMATS[format](table, ""))
         return
@@ -134,7 +138,8 @@ def _ranking_table(
 ) -> "Table":
     from rich.table import Table
 
-    from sparse_search.leaderboard import SELECTED, SMALLER_IS_BETTER
+    from sparse_search.leaderboard import SELECTED
+    from sparse_search.trials import SMALLER_IS_BETTER
 
     data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
     table = Table(

@@ -19,7 +19,9 @@ from search_spaces.core.errors import ResultsError, UserError
 from sparse_search.comparison import compare_all
 from sparse_search.figures import NUM_SERIES, critical_difference_figure
 from sparse_search.importance import Importance, importance_of
-from sparse_search.leaderboard import RANKING, SELECTED, query, rank, rankings, searched_settings, unranked_starts
+from sparse_search.leaderboard import SELECTED, query, rank_trials, rankings, unranked_starts
+from sparse_search.ledger import count_looks
+from sparse_search.parts import write_atomically
 from sparse_search.report_panels import Panel, doubts, importance_panel, panels
 from sparse_search.report_parts import (
     METRIC_WORDS,
@@ -35,8 +37,8 @@ from sparse_search.report_parts import (
 )
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.significance import CriticalDifference
-from sparse_search.store import Store, write_atomically
-from sparse_search.trials import trials_of
+from sparse_search.store import Store
+from sparse_search.trials import RANKING, searched_settings, trials_of
 
 _MOST_ROWS, _MOST_ROWS_TOGETHER = 100, 800
 _MOST_FIGURED = 12
@@ -110,7 +112,7 @@ def write_report(
     curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
     asked = {"dataset": dataset, "shots": shots, "metric": METRIC_WORDS.get(metric, metric)}
     page = _page(
-        runs, curves, metric, asked, _test_looks(store.folder, dataset), _differences(store, metric, dataset, shots)
+        runs, curves, metric, asked, count_looks(store.folder, dataset), _differences(store, metric, dataset, shots)
     )
     try:
         write_atomically(Path(path), page.encode())
@@ -135,11 +137,12 @@ def _page(
     test_looks: int,
     differences: CriticalDifference | None,
 ) -> str:
-    ranked = rank(runs, metric)
+    trials = trials_of(runs)
+    ranked = rank_trials(trials, metric)
     importances = importance_of(runs, metric)
     methods = sorted(pc.unique(runs["method"]).to_pylist())
     series = {method: number % NUM_SERIES for number, method in enumerate(methods)}
-    cells = _cells(ranked, runs, curves, metric, series, importances, test_looks)
+    cells = _cells(ranked, unranked_starts(trials), runs, curves, metric, series, importances, test_looks)
     script = files("sparse_search").joinpath("templates/report.js").read_text()
     environment = Environment(
         loader=PackageLoader("sparse_search"),
@@ -168,6 +171,7 @@ def _page(
 
 def _cells(
     ranked: pa.Table,
+    unranked: Sequence[Mapping[str, Any]],
     runs: pa.Table,
     curves: pa.Table,
     metric: str,
@@ -175,7 +179,7 @@ def _cells(
     importances: Sequence[Importance],
     test_looks: int,
 ) -> list[Cell]:
-    searched, unranked = searched_settings(runs), unranked_starts(trials_of(runs))
+    searched = searched_settings(runs)
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
     for shared, rows in rankings(ranked):
         question = Question(shared, rows, runs_of(shared, runs), curves, metric, series, searched, importances)
@@ -269,19 +273,6 @@ def _looks(count: int) -> str:
     if not count:
         return "The test set was not looked at."
     return f"The test set was looked at {count} time{'s' if count > 1 else ''}."
-
-
-def _test_looks(folder: Path, dataset: str | None) -> int:
-    """Records in the ledger of test scores, those of other datasets left out where they say so."""
-    looks = 0
-    for path in (folder / "ledger").glob("**/*.json"):
-        try:
-            about = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            about = {}  # a look is a look
-        own = about.get("dataset") if isinstance(about, dict) else None
-        looks += dataset is None or own is None or own == dataset
-    return looks
 
 
 def _overview(cells: Iterable[Cell]) -> dict[str, Any] | None:

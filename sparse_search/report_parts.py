@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparse_search.importance import CONFIRMATION, Importance
-from sparse_search.leaderboard import RANKING, SMALLER_IS_BETTER
-from sparse_search.rows import METRIC_COLUMNS
+from sparse_search.importance import Importance
+from sparse_search.rows import CONFIRMATION, METRIC_COLUMNS
+from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
 if TYPE_CHECKING:
     import pandas as pd

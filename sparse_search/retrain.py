@@ -60,9 +60,7 @@ def reproduce(exported: Path | str, *, data_root: Path | None = None, tell: Tell
         ResultsError: the file is no export, the data are not those it was made from, or training diverges.
     """
     trial, evidence = _read(Path(exported))
-    trained = [
-        _train(run, data_root, evidence, _share_of(tell, trial, place)) for place, run in enumerate(trial.runs())
-    ]
+    trained = _train_all(trial, evidence, data_root, tell)
     predictor, metric = evidence["predictor"], evidence["interval_95"]["metric"]
     found = _means([run.validated[predictor] for run in trained])[metric]
     now, then = versions(), evidence["versions"]
@@ -103,10 +101,7 @@ def evaluate(
         raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
     trial, evidence = _read(Path(exported))
     unseen = test_set(trial.dataset, data_root)
-    trained = [
-        _train(run, data_root, evidence, _share_of(tell, trial, place), unseen)
-        for place, run in enumerate(trial.runs())
-    ]
+    trained = _train_all(trial, evidence, data_root, tell, unseen)
     predictors = list(trained[0].test)
     look = look_now(
         why=why.strip(),
@@ -148,6 +143,20 @@ def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
     return Trial.from_dict(values), evidence
 
 
+def _train_all(
+    trial: Trial, evidence: Mapping[str, Any], root: Path | None, tell: Tell | None, unseen: Labelled | None = None
+) -> list[_Trained]:
+    runs, trained = trial.runs(), list[_Trained]()
+    for place, run in enumerate(runs):
+
+        def share(done: float, about: str = f"label set {run.label_set}", before: int = place) -> None:
+            if tell:
+                tell(about, (before + min(done, 1.0)) / len(runs))
+
+        trained.append(_train(run, root, evidence, share, unseen))
+    return trained
+
+
 def _train(
     run: Run,
     root: Path | None,
@@ -178,12 +187,6 @@ def _train(
     except DivergedError as why:
         raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
     return _Trained(progress.selected, test)
-
-
-def _share_of(tell: Tell | None, trial: Trial, place: int) -> Callable[[float], None]:
-    runs = trial.runs()
-    about = f"label set {runs[place].label_set}"
-    return lambda share: tell(about, (place + min(share, 1.0)) / len(runs)) if tell else None
 
 
 def _means(scores: Sequence[Scores]) -> dict[str, Any]:

@@ -158,6 +158,9 @@ def _column(name: str, hint: Any) -> pa.Field:
 
 RUN_SCHEMA = schema_of(RunRow)
 CURVE_SCHEMA = schema_of(CurveRow)
+CONFIRMATION = " confirmation"
+"""How the name of a study ends that trains the best of a search again, on more label sets."""
+
 SEARCHED = "config."
 """Prefix of the typed columns beside the schema: the scalar fields of the method's configuration."""
 

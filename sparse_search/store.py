@@ -35,18 +35,15 @@ from sparse_search.catalog import (
     BrokenError,
     Catalog,
     Partition,
-    SetAsideWarning,
     bundle_path,
     part_rows,
     partition_of,
     set_aside,
     summary,
 )
-from sparse_search.parts import first_of_each, joined, plain_array, write_atomically, write_table
+from sparse_search.parts import joined, write_atomically
 from sparse_search.records import DamagedError, decode, encode, find_line, lines_of
 from sparse_search.trials import ORDER_SCHEMA, TRIAL_SCHEMA
-
-__all__ = ["SetAsideWarning", "Store", "first_of_each", "plain_array", "write_atomically", "write_table"]
 
 PATIENCE_SECONDS = 600.0
 """How long the tables may be in another program's hands."""

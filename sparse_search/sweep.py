@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import Conditions, Space, conditions_of
+from sparse_search.rows import CONFIRMATION
 from sparse_search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
 from trainables.core.method import Validation, find_method
 from trainables.core.trial import PROTOCOL, Trial
@@ -200,7 +201,7 @@ class Study:
         if self.confirmation:
             identity["confirm_label_sets"] = sweep.confirm_label_sets
         name = f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
-        return f"{name} confirmation" if self.confirmation else name
+        return f"{name}{CONFIRMATION}" if self.confirmation else name
 
     @property
     def folder(self) -> str:

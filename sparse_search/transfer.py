@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import Choice, Range, Space, inactive_fields, space_of
-from sparse_search.leaderboard import SMALLER_IS_BETTER, query, rank
+from sparse_search.leaderboard import query, rank
 from sparse_search.store import Store
 from sparse_search.sweep import Study
+from sparse_search.trials import SMALLER_IS_BETTER
 from trainables.core.method import find_method
 from trainables.core.trial import PROTOCOL
 

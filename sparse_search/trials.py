@@ -1,4 +1,4 @@
-"""From run rows to trials: means over label sets and folds, intervals, and what a ranking needs. Pure.
+"""From run rows to trials: means over label sets and folds, ranks, and what a leaderboard needs. Pure.
 
 There is a row for each predictor of each trial that counts, and one for each default or preset that has no score. The
 store keeps what a leaderboard needs of them beside the runs, so that it need not look at these.

@@ -210,6 +210,16 @@ def test_what_papers_print_stands_below_and_looks_are_counted(tmp_path, two_meth
     assert "nobody" in call("ledger", "--results", tmp_path / "elsewhere", cwd=tmp_path).stdout
 
 
+def test_a_query_is_answered_in_formats_that_fit_it(tmp_path, two_methods):
+    asked = ["leaderboard", "--sql", "select method, count(*) n from runs group by all order by all"]
+    told = call(*asked, "--format", "csv", "--results", two_methods.folder, cwd=tmp_path)
+    assert told.stdout.split() == ['"method","n"', '"constant",3', '"supervised",3']
+    assert "supervised" in call(*asked, "--results", two_methods.folder, cwd=tmp_path).stdout
+    refused = call(*asked, "--format", "latex", "--results", two_methods.folder, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --format latex is for leaderboards")
+
+
 def test_methods_and_datasets_are_listed(tmp_path):
     methods = call("methods", cwd=tmp_path).stdout
     assert all(word in methods for word in ("sparse: presets paper, reference", "percentile", "supervised", "constant"))

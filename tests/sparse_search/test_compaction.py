@@ -173,7 +173,7 @@ def test_a_foreign_file_among_the_parts_disturbs_nobody_and_stays(store, make_re
     store.write(make_record(0))
     store.compact()
     (part,) = store.folder.glob("tables/runs/*/*/*/*.parquet")
-    foreign = part.with_name("mine.parquet")
+    foreign = part.with_name("my part-1.parquet")
     foreign.write_bytes(b"not a table")
     part.with_name("notes.parquet.tmp").write_bytes(b"")
     store.write(make_record(1))

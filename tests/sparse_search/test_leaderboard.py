@@ -7,12 +7,11 @@ from sparse_search.leaderboard import (
     query,
     rank,
     rankings,
-    searched_settings,
     shortlist,
     unranked_starts,
     write_leaderboards,
 )
-from sparse_search.trials import trials_of
+from sparse_search.trials import searched_settings, trials_of
 
 GOOD, FAIR, POOR = ((5, 0), (0, 5)), ((4, 1), (1, 4)), ((5, 0), (5, 0))
 

@@ -7,18 +7,10 @@ from statistics import fmean
 
 import pytest
 
-from sparse_search.leaderboard import (
-    RANKING,
-    TRIAL,
-    board,
-    query,
-    rank,
-    shortlist,
-    unranked_starts,
-)
+from sparse_search.leaderboard import board, query, rank, shortlist, unranked_starts
 from sparse_search.rows import METRIC_COLUMNS, RUN_SCHEMA, run_rows, table_of
 from sparse_search.store import Store
-from sparse_search.trials import searched_settings, trials_of
+from sparse_search.trials import RANKING, TRIAL, searched_settings, trials_of
 
 
 def some_records(make_record, seed, count=40):

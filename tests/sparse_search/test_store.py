@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from search_spaces.core.errors import ResultsError
+from sparse_search.catalog import SetAsideWarning
 from sparse_search.compaction import MOST_PARTS
 from sparse_search.leaderboard import board
 from sparse_search.records import DamagedError, decode, encode
 from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SCHEMA_VERSION
-from sparse_search.store import SetAsideWarning, Store
+from sparse_search.store import Store
 
 from .conftest import scores
 
