@@ -1,6 +1,6 @@
 """The contracts: what a task is, what a learner does, what a method offers.
 
-Shapes: B batch, N images, M unlabelled images, C channels, H W pixels, K classes.
+Shapes: B batch, N images, M unlabelled images, I pictures of P patches, C channels, H W pixels, K classes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +21,21 @@ Validation = Literal["realistic", "labelled-cv", "official"]
 
 
 @dataclass(frozen=True)
+class Grid:
+    """How a picture is divided into patches, which a method then takes for images."""
+
+    rows: int
+    columns: int
+    overlap: int = 0
+    """Pixels that neighbours share."""
+
+    @property
+    def num_patches(self) -> int:
+        """P."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
 class Labelled:
     """Images with labels, in the same order."""
 
@@ -30,9 +45,17 @@ class Labelled:
     labels_N: Tensor
     """int64, in 0..K-1."""
 
+    grid: Grid | None = None
+    """If these are patches: each picture's follow one another, row by row."""
+
+    masks_IHW: Tensor | None = None
+    """Of the I pictures: bool, where what makes class 1 is. For scoring only, and None where nobody marked it."""
+
     def __post_init__(self) -> None:
         if len(self.images_NCHW) != len(self.labels_N):
             raise ValueError(f"{len(self.images_NCHW)} images but {len(self.labels_N)} labels")
+        if self.grid and len(self.labels_N) % self.grid.num_patches:
+            raise ValueError(f"{len(self.labels_N)} patches are no whole pictures of {self.grid.num_patches}")
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -49,7 +72,7 @@ class Provenance:
     """Whether the file is the published one, byte for byte."""
 
     shots: int
-    """Labelled images per class."""
+    """Labelled images per class, or in all where the dataset counts them so (`DatasetInfo.shots_in_all`)."""
 
     label_set: int
     """Number of the few-shot draw: another number labels other images."""
@@ -65,6 +88,9 @@ class Provenance:
 
     label_budget: int
     """Labels that the whole procedure looks at, validation included."""
+
+    patch_labels: Literal["", "masks", "inherited"] = ""
+    """Where patches have their labels from: pixel masks, or the picture they are of. Empty for whole images."""
 
 
 @dataclass(frozen=True)
