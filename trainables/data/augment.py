@@ -1,11 +1,11 @@
 """Batches of bytes to batches of pixels that a network takes, on the device where they lie.
 
-Shapes: B batch, C channels, H W pixels.
+Shapes: B batch, C channels, H W pixels; 23 two rows of three, 2 along the columns and along the rows.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 _MAX_BYTE = 255.0
 
@@ -61,3 +61,48 @@ def random_flip(images_BCHW: Tensor, axis: int = -1) -> Tensor:
     coins_B = torch.rand(len(images_BCHW)) < 0.5
     mirrored_B111 = coins_B.to(images_BCHW.device, non_blocking=True)[:, None, None, None]
     return torch.where(mirrored_B111, images_BCHW.flip(axis), images_BCHW)
+
+
+def random_affine(
+    images_BCHW: Tensor, *, degrees: float, shift: float, flip: bool = False, flip_vertical: bool = False
+) -> Tensor:
+    """The images, each mirrored with probability one half, turned about its centre and moved at random.
+
+    Draws from torch's global CPU generator as `random_flip` does, the same numbers whatever is asked for; the host does
+    not wait.
+
+    Args:
+        images_BCHW: floating point, square.
+        degrees: by which an image turns at most, to either side.
+        shift: share of the side by which it moves at most, along the columns and along the rows.
+        flip: whether half of them are mirrored left to right.
+        flip_vertical: whether half of them are mirrored upside down.
+    """
+    batch = len(images_BCHW)
+    degrees_B = (2 * torch.rand(batch) - 1) * degrees
+    shifts_B2 = (2 * torch.rand(batch, 2) - 1) * shift
+    mirrored_B2 = (torch.rand(batch, 2) < 0.5) & torch.tensor([flip, flip_vertical])
+    return affine(images_BCHW, affine_maps(degrees_B, shifts_B2, mirrored_B2))
+
+
+def affine_maps(degrees_B: Tensor, shifts_B2: Tensor, mirrored_B2: Tensor) -> Tensor:
+    """Where each pixel comes from: maps (B, 2, 3) of positions in -1 … 1 after a motion to those before it.
+
+    An image is mirrored left to right and upside down where told to, then turned counter-clockwise, then moved right
+    and down by shares of its side.
+    """
+    angles_B = degrees_B.deg2rad()
+    cos_B, sin_B = angles_B.cos(), angles_B.sin()
+    back_B22 = torch.stack([torch.stack([cos_B, -sin_B], 1), torch.stack([sin_B, cos_B], 1)], 1)
+    back_B22 = torch.where(mirrored_B2[:, :, None], -back_B22, back_B22)
+    return torch.cat([back_B22, -back_B22 @ (2 * shifts_B2[:, :, None])], 2)
+
+
+def affine(images_BCHW: Tensor, maps_B23: Tensor) -> Tensor:
+    """The images moved by maps as from `affine_maps`, bilinearly, mirrored where nothing is left to show.
+
+    Mirrored at the edge of the last pixel, which is so repeated once.
+    """
+    maps_B23 = maps_B23.to(images_BCHW, non_blocking=True)
+    grid_BHW2 = affine_grid(maps_B23, list(images_BCHW.shape), align_corners=False)
+    return grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
-from trainables.data.augment import random_flip, random_shift, to_signed, to_unit
+from trainables.data.augment import affine, affine_maps, random_affine, random_flip, random_shift, to_signed, to_unit
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -72,6 +74,95 @@ def test_a_shift_is_a_crop_of_the_mirrored_image(pixels):
     assert equal.any(1).all()
     torch.manual_seed(0)
     assert random_shift(images, pixels).equal(shifted)
+
+
+def moved(images, degrees=0.0, shift=(0.0, 0.0), mirrored=(False, False)):
+    """All images, moved alike."""
+    exact = {"dtype": torch.float64}
+    maps = affine_maps(torch.tensor([degrees], **exact), torch.tensor([shift], **exact), torch.tensor([mirrored]))
+    return affine(images, maps.expand(len(images), 2, 3))
+
+
+def one_moved(image_CHW, degrees, shift, mirrored):
+    """The same of one image, from the definition in pixels: mirrored, turned about the centre, moved."""
+    image, side = image_CHW.numpy(), image_CHW.shape[-1]
+    image = image[..., ::-1] if mirrored[0] else image
+    image = image[..., ::-1, :] if mirrored[1] else image
+    angle, centre = np.deg2rad(float(degrees)), np.full(2, (side - 1) / 2)
+    back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # of row and column
+    offset = centre - back @ (centre + side * np.array([float(shift[1]), float(shift[0])]))
+    planes = [ndimage.affine_transform(plane, back, offset, order=1, mode="reflect") for plane in image]
+    return torch.from_numpy(np.stack(planes))
+
+
+@pytest.fixture
+def pictures():
+    return torch.rand(3, 2, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_no_motion_leaves_images_as_they_are(pictures):
+    torch.testing.assert_close(moved(pictures), pictures, rtol=0, atol=1e-12)
+    single = pictures.float()
+    torch.testing.assert_close(random_affine(single, degrees=0.0, shift=0.0), single, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, -1])
+def test_quarter_turns(pictures, turns):
+    expected = torch.rot90(pictures, turns, dims=(-2, -1))
+    torch.testing.assert_close(moved(pictures, 90.0 * turns), expected, rtol=0, atol=1e-12)
+
+
+def test_mirrors_come_before_turns_and_moves_last(pictures):
+    torch.testing.assert_close(moved(pictures, mirrored=(True, False)), pictures.flip(-1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(moved(pictures, mirrored=(False, True)), pictures.flip(-2), rtol=0, atol=1e-12)
+    expected = torch.rot90(pictures.flip(-1), 1, dims=(-2, -1)).roll(2, -1)[..., 2:]
+    found = moved(pictures, 90.0, shift=(2 / 7, 0.0), mirrored=(True, False))[..., 2:]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_what_a_move_uncovers_is_mirrored(pictures):
+    padded = torch.cat([pictures[..., :2].flip(-1), pictures], -1)
+    torch.testing.assert_close(moved(pictures, shift=(2 / 7, 0.0)), padded[..., :7], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_a_batch_of_motions_is_each_image_moved_alone(side):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(40, 2, side, side, dtype=torch.float64, generator=generator)
+    degrees = 360 * torch.rand(40, dtype=torch.float64, generator=generator) - 180
+    shifts = 1.2 * torch.rand(40, 2, dtype=torch.float64, generator=generator) - 0.6
+    mirrored = torch.rand(40, 2, generator=generator) < 0.5
+    expected = [one_moved(*motion) for motion in zip(images, degrees, shifts, mirrored, strict=True)]
+    found = affine(images, affine_maps(degrees, shifts, mirrored))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-10)
+
+
+def test_random_motions_stay_within_their_bounds(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("trainables.data.augment.affine_maps", lambda *motions: drawn.append(motions))
+    monkeypatch.setattr("trainables.data.augment.affine", lambda images, maps: images)
+    for flips in ({}, {"flip": True}, {"flip_vertical": True}):
+        random_affine(torch.empty(4000, 1, 4, 4), degrees=30.0, shift=0.2, **flips)
+    for degrees, shifts, _ in drawn:
+        assert -30 <= degrees.min() < -29
+        assert 29 < degrees.max() <= 30
+        assert degrees.mean().abs() < 1.5
+        assert (shifts.abs() <= 0.2).all()
+        assert (shifts.amax(0) > 0.19).all()
+        assert (shifts.amin(0) < -0.19).all()
+    shares = torch.stack([mirrored.double().mean(0) for _, _, mirrored in drawn])
+    expected = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]).double()
+    torch.testing.assert_close(shares, expected, rtol=0, atol=0.05)
+
+
+def test_random_motions_follow_the_global_generator():
+    images = torch.rand(8, 1, 6, 6)
+    options = {"degrees": 180.0, "shift": 0.3, "flip": True, "flip_vertical": True}
+    torch.manual_seed(3)
+    first = random_affine(images, **options)
+    torch.manual_seed(3)
+    assert random_affine(images, **options).equal(first)
+    assert not random_affine(images, **options).equal(first)
 
 
 def test_signed():
