@@ -25,7 +25,7 @@ from trainables.nets.backbone import build_classifier
 from trainables.parts.batches import even_batches
 from trainables.parts.losses import mixup, soft_cross_entropy
 from trainables.parts.meters import Means
-from trainables.parts.prediction import predict_in_chunks
+from trainables.parts.prediction import predict_by_classifier
 from trainables.parts.trainee import Trainee
 
 
@@ -58,13 +58,7 @@ class SupervisedLearner:
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the classifier."""
-        return predict_in_chunks(
-            lambda unit_BCHW: {"supervised": self._classifier(unit_BCHW).softmax(1)},
-            images_BCHW,
-            side=self._config.image_size,
-            device=self._device,
-            networks=(self._classifier.plain,),
-        )
+        return predict_by_classifier(self._classifier, images_BCHW, name="supervised", side=self._config.image_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Classifier, optimiser, epochs done; the tensors are the live ones, not copies."""

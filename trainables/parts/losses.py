@@ -60,6 +60,21 @@ def soft_cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
     return -(targets_BK * logits_BK.log_softmax(1)).sum(1).mean()
 
 
+def balanced_weights(labels_N: Tensor, num_classes: int) -> Tensor:
+    """Weights (K,) with which every class counts alike: N / (K · images of that class); N / K where there are none."""
+    counts_K = labels_N.bincount(minlength=num_classes)
+    return len(labels_N) / (num_classes * counts_K.clamp(min=1)).float()
+
+
+def weighted_cross_entropy(logits_BK: Tensor, labels_B: Tensor, weights_K: Tensor | None) -> Tensor:
+    """Mean over the batch of each image's cross-entropy times the weight of its class; 1 where no weights are given.
+
+    torch's own weighted mean divides by the weights of the batch instead: in one of a single class they would be lost.
+    """
+    losses_B = F.cross_entropy(logits_BK, labels_B, weight=weights_K, reduction="none")
+    return losses_B.mean()
+
+
 def peer_divergence(logits_BK: Tensor, peers_BK: Sequence[Tensor]) -> Tensor:
     """Mean KL(p ‖ q), where q is the mean prediction of the peers, who get no gradient.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainables.data.augment import to_unit
 from trainables.parts.modes import evaluated
+from trainables.parts.trainee import Trainee
 
 _CHUNK = 256
 
@@ -37,3 +38,14 @@ def predict_in_chunks(
             for start in range(0, len(images_BCHW), _CHUNK)
         ]
     return {name: torch.cat([chunk[name] for chunk in chunks]).to(images_BCHW.device) for name in chunks[0]}
+
+
+def predict_by_classifier(classifier: Trainee, images_BCHW: Tensor, *, name: str, side: int) -> dict[str, Tensor]:
+    """Probabilities (B, K), under that name, of a classifier of unit images of that side, given bytes."""
+    return predict_in_chunks(
+        lambda unit_BCHW: {name: classifier(unit_BCHW).softmax(1)},
+        images_BCHW,
+        side=side,
+        device=next(classifier.plain.parameters()).device,
+        networks=(classifier.plain,),
+    )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
 from trainables.parts.losses import (
+    balanced_weights,
     bce_sum,
     entropy_loss,
     gradient_penalty,
@@ -17,6 +18,7 @@ from trainables.parts.losses import (
     prototype_loss,
     slope_norms,
     soft_cross_entropy,
+    weighted_cross_entropy,
 )
 
 
@@ -147,3 +149,26 @@ def test_penalty_leaves_the_images_alone():
     weight = torch.ones(1, requires_grad=True)
     penalty_of(lambda images: weight * images.square().sum((1, 2, 3)), real, fake).backward()
     assert fake.grad is None
+
+
+def test_balanced_weights_by_hand():
+    weights = balanced_weights(LABELS, 4)
+    assert weights.tolist() == [0.75, 0.75, 1.5, 0.75]  # 6 / (4 · 2), and 6 / 4 for the class without images
+    assert balanced_weights(torch.tensor([0, 0, 0, 1]), 2).tolist() == pytest.approx([2 / 3, 2.0])
+    assert balanced_weights(torch.tensor([0, 0, 0, 1]), 2)[[0, 0, 0, 1]].mean() == pytest.approx(1.0)
+
+
+def test_weighted_cross_entropy_of_two_classes_is_the_weighted_binary_one():
+    logits = torch.randn(6, 2, dtype=torch.float64)
+    labels, weights = torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0.75, 1.5], dtype=torch.float64)
+    binary = F.binary_cross_entropy_with_logits(
+        logits[:, 1] - logits[:, 0], labels.double(), weight=weights[labels]
+    )  # mean over the batch
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), binary)
+
+
+def test_a_batch_of_one_class_keeps_its_weight(logits):
+    labels, weights = torch.zeros(6, dtype=torch.long), torch.tensor([2.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    plain = weighted_cross_entropy(logits, labels, None)
+    torch.testing.assert_close(plain, F.cross_entropy(logits, labels))
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), 2 * plain)
