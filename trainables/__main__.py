@@ -59,7 +59,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("method", nargs="?", help="sparse, ssl_gan, convnet, supervised, constant, or your own as module:ATTRIBUTE")
+    add(
+        "method",
+        nargs="?",
+        help="sparse, ssl_gan, convnet, resnet, supervised, constant, or your own as module:ATTRIBUTE",
+    )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add("--dataset", help="a name from `sparse-search datasets`, or a path to your images (default: digits)")
     root = "where .npz files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)"
