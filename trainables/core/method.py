@@ -15,24 +15,10 @@ from torch import Tensor
 import trainables
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
+from trainables.core.grid import Grid
 
 Kind = Literal["classification"]
 Validation = Literal["realistic", "labelled-cv", "official"]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How a picture is divided into patches, which a method then takes for images."""
-
-    rows: int
-    columns: int
-    overlap: int = 0
-    """Pixels that neighbours share."""
-
-    @property
-    def num_patches(self) -> int:
-        """P."""
-        return self.rows * self.columns
 
 
 @dataclass(frozen=True)

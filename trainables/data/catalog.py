@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from search_spaces.core.errors import DataError
 from trainables.data.checksums import MEDMNIST_MD5
+from trainables.data.names import PREPARED_SIDES
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class DatasetInfo:
     any_finding: bool = False
     """Labels are columns of findings, read as 1 when any is set and 0 when none is."""
 
+    side_range: tuple[int, int] | None = None
+    """Least and greatest side, in pixels, where pictures are prepared at any side that is asked for."""
+
+    shots_in_all: bool = False
+    """Shots count labelled pictures in all, not of each class; train and val are drawn anew for each label set."""
+
     @property
     def num_classes(self) -> int:
         """K."""
@@ -49,8 +56,9 @@ class DatasetInfo:
         """
         if side is None:
             return self.sides[0]
-        if side not in self.sides:
-            known = ", ".join(str(known) for known in self.sides)
+        low, high = self.side_range or (0, 0)
+        if side not in self.sides and not low <= side <= high:
+            known = f"{low} to {high}" if high else ", ".join(str(known) for known in self.sides)
             raise DataError(f"{self.name} has no images of side {side}; it comes in {known}: write {self.name}@SIDE")
         return side
 
@@ -149,6 +157,19 @@ _DIGITS = DatasetInfo(
     split_sizes=(1197, 199, 401),
     checksums={8: "717a258403283d25fecfadab063a2716"},
 )
+_IDRID = DatasetInfo(
+    name="idrid",
+    title="IDRiD, fundus pictures with marked lesions or without retinopathy",
+    class_names=("healthy", "lesion"),
+    channels=3,
+    sides=(1024,),
+    licence="CC BY 4.0",
+    citation="Porwal et al., IDRiD, Medical Image Analysis 2020; the cohort of Lecouat et al., arXiv:1812.07832",
+    split_sizes=(149, 50, 49),
+    checksums={},
+    side_range=PREPARED_SIDES,
+    shots_in_all=True,
+)
 
 # fmt: off
 _ROWS = (
@@ -173,6 +194,7 @@ _ROWS = (
     _medmnist("organcmnist", "OrganCMNIST, abdominal CT, coronal", _ORGANS, 1, (12975, 2392, 8216), _LITS),
     _medmnist("organsmnist", "OrganSMNIST, abdominal CT, sagittal", _ORGANS, 1, (13932, 2452, 8827), _LITS),
     _DIGITS,
+    _IDRID,
 )
 # fmt: on
 

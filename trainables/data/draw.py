@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data.source import Source, open_source
-from trainables.data.splits import FewShotSplit, check_validation, few_shot_split
+from trainables.data.splits import FewShotSplit, check_validation, drawn_split, few_shot_split
 
 
 class Draw(NamedTuple):
@@ -29,18 +29,7 @@ def draw_few_shot(
     """
     check_validation(validation)
     source = open_source(dataset, root)
-    split = few_shot_split(
-        source.labels("train"),
-        num_classes=source.num_classes,
-        shots=shots,
-        label_set=label_set,
-        content_hash=source.content_hash,
-        validation=validation,
-        fold=fold,
-        num_validation=len(source.labels("val")) if validation == "official" else None,
-        class_names=source.class_names,
-    )
-    return Draw(source, split)
+    return Draw(source, _drawn(source, shots, label_set, validation, fold))
 
 
 def check_few_shot(
@@ -52,3 +41,28 @@ def check_few_shot(
         DataError: what `few_shot_task` would raise before it reads images.
     """
     return draw_few_shot(dataset, shots, label_set, validation, root).source
+
+
+def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int) -> FewShotSplit:
+    if source.shots_in_all:
+        return drawn_split(
+            source.labels("train"),
+            shots=shots,
+            label_set=label_set,
+            content_hash=source.content_hash,
+            validation=validation,
+            val_share=source.val_share,
+            fold=fold,
+            class_names=source.class_names,
+        )
+    return few_shot_split(
+        source.labels("train"),
+        num_classes=source.num_classes,
+        shots=shots,
+        label_set=label_set,
+        content_hash=source.content_hash,
+        validation=validation,
+        fold=fold,
+        num_validation=len(source.labels("val")) if validation == "official" else None,
+        class_names=source.class_names,
+    )

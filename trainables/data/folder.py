@@ -12,31 +12,20 @@ for another one. Pictures are resized bilinearly, antialiased, without keeping t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import md5
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
+from trainables.data.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.partition import three_way_split
 from trainables.data.pictures import SUFFIXES, read_picture, shared_format
-from trainables.data.reader import SPLITS, ImageShape, Split, md5_of_file
+from trainables.data.reader import SPLITS, ImageShape, Split
 
 _VAL_SHARE = 0.1
 _TEST_SHARE = 0.2
-_IGNORED = (".", "__MACOSX")
-
-
-class _File(NamedTuple):
-    """A picture and what tells that it changed; the tuple of all is the key of the caches."""
-
-    place: str
-    """Path below the folder, with forward slashes."""
-
-    mtime_ns: int
-    size: int
 
 
 @final
@@ -48,7 +37,7 @@ class FolderReader:
     class_names: tuple[str, ...]
     channels: int
     side: int
-    files: tuple[_File, ...]
+    files: tuple[File, ...]
     members: Mapping[Split, tuple[str, ...]]
     """Places of the pictures of each split."""
 
@@ -78,7 +67,7 @@ class FolderReader:
 
     def digest(self) -> str:
         """MD5 over the sorted places and the bytes of all pictures."""
-        return _digest(self.folder, self.files)
+        return digest_of(self.folder, self.files)
 
 
 def open_folder(folder: Path, side: int | None) -> FolderReader:
@@ -91,17 +80,19 @@ def open_folder(folder: Path, side: int | None) -> FolderReader:
     if has_splits:
         _check_split_names(folder)
     pattern = "*/*/*" if has_splits else "*/*"
-    return _open(folder, side, _class_names(folder / "train" if has_splits else folder), _listed(folder, pattern))
+    return _open(
+        folder, side, _class_names(folder / "train" if has_splits else folder), pictures_below(folder, pattern)
+    )
 
 
 @lru_cache(maxsize=8)
-def _open(folder: Path, side: int | None, class_names: tuple[str, ...], files: tuple[_File, ...]) -> FolderReader:
+def _open(folder: Path, side: int | None, class_names: tuple[str, ...], files: tuple[File, ...]) -> FolderReader:
     members = _members(folder, class_names, files)
     channels, own_side = shared_format([folder / place for place in members["train"]])
     return FolderReader(folder, class_names, channels, side or own_side, files, members)
 
 
-def _members(folder: Path, class_names: tuple[str, ...], files: tuple[_File, ...]) -> dict[Split, tuple[str, ...]]:
+def _members(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
     places = [file.place for file in files]
     has_splits = places[0].count("/") == 2
     if not has_splits:
@@ -113,9 +104,9 @@ def _members(folder: Path, class_names: tuple[str, ...], files: tuple[_File, ...
     return {split: tuple(place for place in places if place.startswith(f"{split}/")) for split in SPLITS}
 
 
-def _shared_out(folder: Path, class_names: tuple[str, ...], files: tuple[_File, ...]) -> dict[Split, tuple[str, ...]]:
+def _shared_out(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
     labels_N = np.array([class_names.index(_class_of(file.place)) for file in files])
-    parts = three_way_split(labels_N, _digest(folder, files), val_share=_VAL_SHARE, test_share=_TEST_SHARE)
+    parts = three_way_split(labels_N, digest_of(folder, files), val_share=_VAL_SHARE, test_share=_TEST_SHARE)
     return {split: tuple(files[index].place for index in indices) for split, indices in parts.items()}
 
 
@@ -129,7 +120,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     if len(classes) < 2:
         raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
     for name in classes:
-        if not any(_is_picture(file) for file in (folder / name).iterdir()):
+        if not any(is_picture(file) for file in (folder / name).iterdir()):
             raise DataError(f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}); expected {expected}")
     return classes
 
@@ -141,26 +132,4 @@ def _check_split_names(folder: Path) -> None:
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_IGNORED)))
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(_IGNORED) and path.is_file()
-
-
-def _listed(folder: Path, pattern: str) -> tuple[_File, ...]:
-    files = []
-    for path in folder.glob(pattern):
-        place = path.relative_to(folder)
-        if _is_picture(path) and not any(part.startswith(_IGNORED) for part in place.parts):
-            stat = path.stat()
-            files.append(_File(place.as_posix(), stat.st_mtime_ns, stat.st_size))
-    return tuple(sorted(files))
-
-
-@lru_cache(maxsize=8)
-def _digest(folder: Path, files: tuple[_File, ...]) -> str:
-    total = md5(usedforsecurity=False)
-    for file in files:
-        total.update(f"{file.place}\0{md5_of_file(folder / file.place)}\n".encode())
-    return total.hexdigest()
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(IGNORED)))

@@ -32,14 +32,24 @@ def shared_format(paths: Sequence[Path]) -> tuple[int, int]:
     Raises:
         DataError: a header cannot be read, or a picture has more than 8 bits a channel.
     """
-    grey, sizes = True, set()
-    for path in paths:
-        with _opened(path) as picture:
-            grey = grey and picture.mode in _GREY
-            sizes.add(picture.size)
+    channels, sizes = channels_and_sizes(paths)
     width, height = next(iter(sizes))
     same_square = len(sizes) == 1 and width == height
-    return 1 if grey else 3, width if same_square else DEFAULT_SIDE
+    return channels, width if same_square else DEFAULT_SIDE
+
+
+def channels_and_sizes(paths: Sequence[Path]) -> tuple[int, set[tuple[int, int]]]:
+    """Channels that suit all pictures, and every width and height in pixels that occurs, from their headers.
+
+    Raises:
+        DataError: a header cannot be read, or a picture has more than 8 bits a channel.
+    """
+    grey, sizes = True, set()
+    for path in paths:
+        with opened(path) as picture:
+            grey = grey and picture.mode in _GREY
+            sizes.add(picture.size)
+    return 1 if grey else 3, sizes
 
 
 def read_picture(path: Path, channels: int, side: int) -> NDArray[np.uint8]:
@@ -48,7 +58,7 @@ def read_picture(path: Path, channels: int, side: int) -> NDArray[np.uint8]:
     Raises:
         DataError: the file cannot be decoded, or has more than 8 bits a channel.
     """
-    with _opened(path) as picture:
+    with opened(path) as picture:
         pixels = picture.convert("L" if channels == 1 else "RGB")
         if pixels.size != (side, side):
             pixels = pixels.resize((side, side), Image.Resampling.BILINEAR)
@@ -56,7 +66,12 @@ def read_picture(path: Path, channels: int, side: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in a file, its header read; a failure to decode it within the context is told as well.
+
+    Raises:
+        DataError: it cannot be decoded, or has more than 8 bits a channel.
+    """
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             if picture.mode not in _GREY + _COLOUR:

@@ -2,13 +2,13 @@
 
 A name is one of the catalogue (`pneumoniamnist`, at another side `pneumoniamnist@64`), a `.npz` file in
 MedMNIST's layout, or a folder of pictures (`scans/`, resized `scans/@64`). Relative paths are looked for from
-here, then below the data root.
+here, then below the data root. With a grid (`idrid@256:8x8`) images are cut into patches: see `names`.
 
 Shapes: N images, C channels, H W pixels, K classes.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -17,11 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError, suggestion
+from trainables.core.grid import Grid
 from trainables.data.catalog import CATALOG, DatasetInfo
+from trainables.data.cohort import CLASS_NAMES, CohortReader, Tell
 from trainables.data.digits import DigitsReader
 from trainables.data.download import download
 from trainables.data.folder import open_folder
+from trainables.data.idrid import find_idrid
+from trainables.data.idrid import is_there as idrid_is_there
+from trainables.data.lesions import find_cohort, has_masks, side_of
+from trainables.data.names import Request, read_name
 from trainables.data.npz import open_npz
+from trainables.data.partition import Indices
+from trainables.data.patches import check_grid
+from trainables.data.preparation import open_cohort
 from trainables.data.reader import Reader, Split
 
 ROOT_VARIABLE = "SPARSE_SEARCH_DATA"
@@ -39,22 +48,45 @@ class Source:
     """A dataset that was found. Arrays are read when asked for, one split at a time."""
 
     name: str
-    """As in rows: the catalogue's name, or that of the file or folder; with `@SIDE` if one was asked."""
+    """As in rows: the catalogue's name, or that of the file or folder; with `@SIDE` and `:GRID` if they were asked."""
 
     title: str
     class_names: tuple[str, ...]
     channels: int
     side: int
-    """Pixels."""
+    """Pixels, of whole pictures."""
 
     reader: Reader
     checksum: str | None
     """MD5 of the published data; None for a user's own."""
 
+    grid: Grid | None = None
+    """How a task cuts the images into patches; arrays here are of whole ones."""
+
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def patches_per_image(self) -> int:
+        """P; 1 where images stay whole."""
+        return self.grid.num_patches if self.grid else 1
+
+    @property
+    def shots_in_all(self) -> bool:
+        """Whether shots count labelled images in all, not of each class."""
+        return isinstance(self.reader, CohortReader)
+
+    @property
+    def val_share(self) -> float:
+        """Of the train split, what each label set draws to validate; 0 where the data has a val split of its own."""
+        return self.reader.cohort.val_share if isinstance(self.reader, CohortReader) else 0.0
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether lesions are marked pixel by pixel."""
+        return isinstance(self.reader, CohortReader)
 
     @cached_property
     def content_hash(self) -> str:
@@ -115,6 +147,10 @@ class Source:
         self.check_images(split)
         return self.reader.images(split)
 
+    def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
+        """Lesions (N, H, W) of the chosen images in their order; None where nobody marked them."""
+        return self.reader.masks(split, chosen) if isinstance(self.reader, CohortReader) else None
+
     def class_counts(self, split: Split) -> tuple[int, ...]:
         """Images of every class, in the order of `class_names`."""
         return tuple(np.bincount(self.labels(split), minlength=self.num_classes).tolist())
@@ -132,37 +168,68 @@ def data_root(root: Path | None) -> Path:
 def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
     """Sides of a catalogued dataset that can be read without a download, in pixels."""
     info, folder = CATALOG[name], data_root(root)
+    if name == "idrid":
+        return info.sides if idrid_is_there(folder) else ()
     return tuple(side for side in info.sides if name == "digits" or (folder / _file_name(info, side)).is_file())
 
 
-def open_source(dataset: str, root: Path | None = None) -> Source:
-    """Finds a dataset, fetching a missing MedMNIST file, and reads no image.
+def open_source(dataset: str, root: Path | None = None, tell: Tell | None = None) -> Source:
+    """Finds a dataset, fetching a missing MedMNIST file.
+
+    Reads no image, but for pictures with lesion masks: they are prepared the first time, in minutes, and kept.
+
+    Args:
+        dataset: Its name.
+        root: Folder of the data files.
+        tell: Told of every picture that was prepared.
 
     Raises:
-        DataError: unknown name, a file that is missing and cannot be fetched, a damaged file, another layout.
+        DataError: unknown name, a file that is missing and cannot be fetched, a damaged file, another layout, a grid
+            that does not fit.
     """
-    name, side = _name_and_side(dataset)
+    request = read_name(dataset)
+    source = _whole(request, dataset, root, tell)
+    if request.grid is None:
+        return source
+    check_grid(request.grid, source.side, dataset)
+    return replace(source, name=f"{source.name}:{request.grid}", grid=request.grid)
+
+
+def prepare(dataset: str, root: Path | None = None, tell: Tell | None = None) -> None:
+    """Does what takes minutes the first time a dataset is used, so that `open_source` takes seconds from then on.
+
+    Args:
+        dataset: Its name.
+        root: Folder of the data files.
+        tell: Told of every picture that was prepared; never when there is nothing to do.
+
+    Raises:
+        DataError: as `open_source`.
+    """
+    open_source(dataset, root, tell)
+
+
+def _whole(request: Request, dataset: str, root: Path | None, tell: Tell | None) -> Source:
+    name, side, _ = request
     if name in CATALOG:
-        return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root)
+        return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root, tell)
     path = _own_path(name, data_root(root))
     if path is None:
         raise DataError(f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: a .npz file or a folder")
-    return _own_folder(path, side) if path.is_dir() else _own_npz(path, side)
+    if not path.is_dir():
+        return _own_npz(path, side)
+    return _own_cohort(path, side, tell) if has_masks(path) else _own_folder(path, side)
 
 
-def _name_and_side(dataset: str) -> tuple[str, int | None]:
-    name, at, side = dataset.rpartition("@")
-    if not at or not side.isdecimal() or int(side) == 0 or Path(dataset).exists():
-        return dataset, None
-    return name, int(side)
-
-
-def _catalogued(info: DatasetInfo, side: int, root: Path | None) -> Source:
+def _catalogued(info: DatasetInfo, side: int, root: Path | None, tell: Tell | None) -> Source:
     suffix = "" if side == info.sides[0] else f"@{side}"
     reader: Reader = DigitsReader()
-    if info.name != "digits":
+    if info.name == "idrid":
+        reader = open_cohort(find_idrid(data_root(root)), side, tell)
+    elif info.name != "digits":
         reader = open_npz(_medmnist_file(info, side, root), any_finding=info.any_finding)
-    source = Source(info.name + suffix, info.title, info.class_names, info.channels, side, reader, info.checksums[side])
+    checksum = info.checksums.get(side)
+    source = Source(info.name + suffix, info.title, info.class_names, info.channels, side, reader, checksum)
     source.check_images("train")
     return source
 
@@ -200,6 +267,14 @@ def _own_folder(path: Path, side: int | None) -> Source:
     reader = open_folder(path, side)
     name = path.name if side is None else f"{path.name}@{side}"
     return Source(name, path.name, reader.class_names, reader.channels, reader.side, reader, None)
+
+
+def _own_cohort(path: Path, side: int | None, tell: Tell | None) -> Source:
+    cohort = find_cohort(path.resolve())
+    reader = open_cohort(cohort, side_of(cohort, side), tell)
+    _, channels, made_side, _ = reader.image_shape("train")
+    name = path.resolve().name if side is None else f"{path.resolve().name}@{side}"
+    return Source(name, path.resolve().name, CLASS_NAMES, channels, made_side, reader, None)
 
 
 def _own_npz(path: Path, side: int | None) -> Source:

@@ -2,7 +2,7 @@
 
 Every class has one random order of its training images, fixed by (content hash, label set). Labelled images
 come from its beginning, so 5 shots lie inside 10 and methods are paired; `realistic` validation images come
-from its end.
+from its end. Where labelled pictures are counted in all, `drawn_split` draws instead.
 
 Shapes: N training images, K classes.
 """
@@ -10,17 +10,19 @@ Shapes: N training images, K classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from typing import Literal, get_args
 
 import numpy as np
 
 from search_spaces.core.errors import DataError, suggestion
-from trainables.data.partition import Indices, Labels, shuffled_class
+from trainables.data.partition import Indices, Labels, random_order, shuffled_class, three_way_split
 
 ValidationMode = Literal["realistic", "labelled-cv", "official"]
 VALIDATION_MODES: tuple[ValidationMode, ...] = get_args(ValidationMode)
 
 _MAX_FOLDS = 5
+_ALL_CLASSES_WITHIN = 10
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,60 @@ def few_shot_split(
     )
 
 
+def drawn_split(
+    labels_N: Labels,
+    *,
+    shots: int,
+    label_set: int,
+    content_hash: str,
+    validation: str,
+    val_share: float,
+    fold: int = 0,
+    class_names: Sequence[str],
+) -> FewShotSplit:
+    """Draws a problem whose labelled pictures are counted in all; the same arguments always give the same one.
+
+    Every label set shares the pictures out anew, class by class, into train and val. Of train the first `shots` of one
+    random order are labelled, the rest is unlabelled. Orders are drawn until the first 10 hold every class (the first
+    `shots`, if these are fewer): so 10 lie inside 20, and any more. `official` validates on the whole val part;
+    `realistic` on its first `shots`, at most all, in an order whose beginnings are shared among the classes like the
+    whole; `labelled-cv` on folds of the labelled pictures, dealt out class by class.
+
+    Args:
+        labels_N: Of the pictures that are no test pictures, in 0..K-1.
+        shots: Labelled pictures.
+        label_set: Number of the draw.
+        content_hash: Of the data.
+        validation: One of `VALIDATION_MODES`.
+        val_share: Of every class, that is val and not train.
+        fold: The part of the labelled pictures that validates, in `labelled-cv`; 0 in the other modes.
+        class_names: All K, used in messages too.
+
+    Raises:
+        DataError: unknown mode, shots or fold out of range, or a class with too few pictures.
+    """
+    _check_request(shots, validation, fold, num_validation=1)
+    seed = (content_hash, label_set, "counted in all")
+    parts = three_way_split(labels_N, "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
+    train, val = parts["train"], parts["val"]
+    _check_drawn(labels_N, train, val, shots, class_names)
+    drawn = _first_with_all_classes(labels_N, train, min(shots, _ALL_CLASSES_WITHIN), seed)[:shots]
+    labelled, chosen = drawn, val
+    if validation == "realistic":
+        chosen = _evenly_mixed(labels_N, val, seed)[: min(shots, len(val))]
+    elif validation == "labelled-cv":
+        chosen = _dealt_out(labels_N, drawn, fold, num_folds(shots), class_names)
+        labelled = np.setdiff1d(drawn, chosen)
+    return FewShotSplit(
+        labelled_indices=np.sort(labelled),
+        unlabelled_indices=np.setdiff1d(train, drawn),
+        validation_indices=np.sort(chosen),
+        validation_from="train",
+        label_set_hash=_hash(np.sort(labelled), np.sort(chosen), "train"),
+        label_budget=len(np.union1d(drawn, chosen)),
+    )
+
+
 def check_validation(validation: str) -> None:
     """Refuses an unknown validation mode.
 
@@ -127,6 +183,48 @@ def _check_counts(counts_K: Indices, shots: int, validation: str, class_names: S
     most, least = (count // 2 if realistic else count), (2 if validation == "labelled-cv" else 1)
     remedy = f"lower --shots to at most {most}" if most >= least else "add images of this class or leave it out"
     raise DataError(f"class {smallest}{name} has {count} training images, but {wanted} are asked for: {remedy}")
+
+
+def _check_drawn(labels_N: Labels, train: Indices, val: Indices, shots: int, class_names: Sequence[str]) -> None:
+    num_classes = len(class_names)
+    if not num_classes <= shots <= len(train):
+        raise DataError(
+            f"shots is {shots}; this dataset counts labelled pictures in all and has {len(train)} to train on: "
+            f"expected {num_classes}..{len(train)}"
+        )
+    for where, part in (("train on", train), ("validate with", val)):
+        counts_K = np.bincount(labels_N[part], minlength=num_classes)
+        if not counts_K.all():
+            name = class_names[int(counts_K.argmin())]
+            raise DataError(f"class '{name}' has no picture left to {where}: add pictures of it")
+
+
+def _first_with_all_classes(labels_N: Labels, train: Indices, first: int, seed: tuple[object, ...]) -> Indices:
+    """A random order of the training pictures whose first ones hold every class of all."""
+    num_classes = len(np.unique(labels_N))
+    orders = (train[random_order(len(train), *seed, "labelled", attempt)] for attempt in count())
+    return next(order for order in orders if len(np.unique(labels_N[order[:first]])) == num_classes)
+
+
+def _evenly_mixed(labels_N: Labels, part: Indices, seed: tuple[object, ...]) -> Indices:
+    """A random order in which every class comes first once, and then as often as it is frequent."""
+    ranked = []
+    for label in np.unique(labels_N):
+        members = part[shuffled_class(labels_N[part], int(label), *seed, "validation")]
+        ranked += [(rank and (rank + 0.5) / len(members), label, member) for rank, member in enumerate(members)]
+    return np.array([member for _, _, member in sorted(ranked)], dtype=np.int64)
+
+
+def _dealt_out(labels_N: Labels, drawn: Indices, fold: int, folds: int, class_names: Sequence[str]) -> Indices:
+    """The labelled pictures of one fold."""
+    members = [drawn[labels_N[drawn] == label] for label in range(len(class_names))]
+    for name, own in zip(class_names, members, strict=True):
+        if len(own) < folds:
+            raise DataError(
+                f"labelled-cv deals every class out to {folds} folds, but {len(own)} of the {len(drawn)} labelled "
+                f"pictures are of class '{name}': raise --shots or choose --validation realistic"
+            )
+    return np.concatenate([own[fold::folds] for own in members])
 
 
 def _sorted(parts: Sequence[Indices]) -> Indices:

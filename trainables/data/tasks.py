@@ -3,19 +3,27 @@
 `few_shot_task` never opens the test split; `test_set` is the only function that does, so selection cannot see
 it by accident. In the same way only `hidden_labels` gives out the labels of unlabelled images.
 
-Shapes: M unlabelled images.
+With a grid a task holds patches instead of images: splits are made before, of whole pictures, and all counts of
+shots and labels are those of pictures.
+
+Shapes: N images, M unlabelled images, I pictures, C channels, H W pixels.
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.core.method import Labelled, Provenance, Task, Validation
 from trainables.data.draw import Draw, check_few_shot, draw_few_shot
-from trainables.data.source import open_source
+from trainables.data.partition import Indices
+from trainables.data.patches import cut, inherited_labels, marked_patches
+from trainables.data.reader import Split
+from trainables.data.source import Source, open_source, prepare
 
-__all__ = ["check_few_shot", "few_shot_task", "hidden_labels", "test_set"]
+__all__ = ["check_few_shot", "few_shot_task", "hidden_labels", "prepare", "test_set"]
 
 
 def few_shot_task(
@@ -29,8 +37,8 @@ def few_shot_task(
     """Draws a task; the same arguments always give the same one.
 
     Args:
-        dataset: Catalogue name, optionally `@SIDE`, or a path.
-        shots: Labelled images per class.
+        dataset: Catalogue name or a path, optionally `@SIDE` and `:ROWSxCOLUMNS[+OVERLAP]`.
+        shots: Labelled images per class; of pictures with lesion masks, in all.
         label_set: Number of the draw.
         validation: Where the validation images come from.
         root: Folder of the data files; default $SPARSE_SEARCH_DATA, else ~/.medmnist.
@@ -40,13 +48,12 @@ def few_shot_task(
         DataError: a dataset that cannot be used as asked.
     """
     source, split = draw = draw_few_shot(dataset, shots, label_set, validation, root, fold)
-    images_NCHW, labels_N = source.images("train"), source.labels("train")
-    labelled, unlabelled, chosen = split.labelled_indices, split.unlabelled_indices, split.validation_indices
-    unlabelled_NCHW = torch.from_numpy(images_NCHW[unlabelled])
-    few = Labelled(torch.from_numpy(images_NCHW[labelled]), torch.from_numpy(labels_N[labelled]))
+    images_NCHW = source.images("train")
+    few = _labelled(source, "train", split.labelled_indices, images_NCHW)
+    unlabelled_NCHW = _images(source, images_NCHW, split.unlabelled_indices)
     if split.validation_from == "val":
-        images_NCHW, labels_N = source.images("val"), source.labels("val")
-    scored = Labelled(torch.from_numpy(images_NCHW[chosen]), torch.from_numpy(labels_N[chosen]))
+        images_NCHW = source.images("val")
+    scored = _labelled(source, split.validation_from, split.validation_indices, images_NCHW, with_masks=True)
     return Task(
         dataset=source.name,
         kind="classification",
@@ -76,7 +83,8 @@ def hidden_labels(
         DataError: a dataset that cannot be used as asked.
     """
     source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold)
-    return torch.from_numpy(source.labels("train")[split.unlabelled_indices])
+    masks_IHW = source.masks("train", split.unlabelled_indices) if source.grid else None
+    return torch.from_numpy(_labels(source, "train", split.unlabelled_indices, masks_IHW))
 
 
 def test_set(dataset: str, root: Path | None = None) -> Labelled:  # noqa: PT028 -- no test, a test set
@@ -86,7 +94,32 @@ def test_set(dataset: str, root: Path | None = None) -> Labelled:  # noqa: PT028
         DataError: a dataset that cannot be read, or one without a test split.
     """
     source = open_source(dataset, root)
-    return Labelled(torch.from_numpy(source.images("test")), torch.from_numpy(source.labels("test")))
+    images_NCHW = source.images("test")
+    return _labelled(source, "test", np.arange(len(images_NCHW)), images_NCHW, with_masks=True)
+
+
+def _labelled(
+    source: Source, split: Split, chosen: Indices, images_NCHW: NDArray[np.uint8], *, with_masks: bool = False
+) -> Labelled:
+    """The chosen images of a split, or their patches; masks are read where they are needed."""
+    masks_IHW = source.masks(split, chosen) if with_masks or source.grid else None
+    labels_N = torch.from_numpy(_labels(source, split, chosen, masks_IHW))
+    told = torch.from_numpy(masks_IHW) if with_masks and masks_IHW is not None else None
+    return Labelled(_images(source, images_NCHW, chosen), labels_N, source.grid, told)
+
+
+def _images(source: Source, images_NCHW: NDArray[np.uint8], chosen: Indices) -> Tensor:
+    """The chosen images, or their patches; nothing else is read from an array that is mapped from a file."""
+    return torch.from_numpy(cut(images_NCHW, source.grid, chosen) if source.grid else images_NCHW[chosen])
+
+
+def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """Of the chosen images; of their patches, from the masks where there are some."""
+    if source.grid is None:
+        return source.labels(split)[chosen]
+    if masks_IHW is None:
+        return inherited_labels(source.labels(split)[chosen], source.grid)
+    return marked_patches(masks_IHW, source.grid)
 
 
 def _provenance(draw: Draw, shots: int, label_set: int, validation: Validation, fold: int) -> Provenance:
@@ -99,4 +132,5 @@ def _provenance(draw: Draw, shots: int, label_set: int, validation: Validation, 
         validation=validation,
         label_set_hash=draw.split.label_set_hash,
         label_budget=draw.split.label_budget,
+        patch_labels=("masks" if draw.source.has_masks else "inherited") if draw.source.grid else "",
     )

@@ -1,0 +1,91 @@
+"""What takes long to make is made once: folders of files below one place, named by what they hold.
+
+A folder appears whole or not at all: it is filled under another name, then renamed, while a lock keeps other processes
+waiting. A manifest tells sizes and the checksums of both ends of every file; a folder that differs is made again.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from filelock import FileLock
+
+from search_spaces.core.errors import DataError
+
+CACHE_VARIABLE = "SPARSE_SEARCH_CACHE"
+
+_MANIFEST = "manifest.json"
+_END_BYTES = 65_536
+
+Facts = dict[str, Any]
+"""What is to be known beside the files, as JSON holds it."""
+
+
+def cache_root() -> Path:
+    """The folder of everything that is kept: $SPARSE_SEARCH_CACHE, else ~/.cache/sparse-search."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/sparse-search").expanduser().absolute()
+
+
+def kept(key: str, make: Callable[[Path], Facts]) -> tuple[Path, Facts]:
+    """The folder of that name and its facts, made where it is missing or damaged.
+
+    Args:
+        key: Names the folder: as different as the contents.
+        make: Fills an empty folder; returns the facts.
+
+    Raises:
+        DataError: it cannot be written: no permission, a full disk.
+    """
+    folder = cache_root() / key
+    facts = _facts(folder)
+    if facts is not None:
+        return folder, facts
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            facts = _facts(folder)  # another process may have made it in the meantime
+            return folder, _made(folder, make) if facts is None else facts
+    except OSError as problem:
+        raise DataError(
+            f"prepared pictures cannot be written to {folder.parent} ({problem.strerror or problem}); "
+            f"make room, or name another folder in ${CACHE_VARIABLE}"
+        ) from problem
+
+
+def _made(folder: Path, make: Callable[[Path], Facts]) -> Facts:
+    partial = folder.with_name(f"{folder.name}.partial")
+    for old in (partial, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir()
+    try:
+        facts = make(partial)
+        files = {path.name: _fingerprint(path) for path in sorted(partial.iterdir())}
+        (partial / _MANIFEST).write_text(json.dumps({"facts": facts, "files": files}))
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return facts
+
+
+def _facts(folder: Path) -> Facts | None:
+    """None unless the folder is there and whole."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        whole = all(_fingerprint(folder / name) == told for name, told in manifest["files"].items())
+        facts: Facts = manifest["facts"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return facts if whole else None
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """Size and a checksum of both ends: a file that was cut or never reached the disk differs."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        check = crc32(stream.read(_END_BYTES))
+        stream.seek(max(0, size - _END_BYTES))
+        return [size, crc32(stream.read(_END_BYTES), check)]

@@ -1,0 +1,56 @@
+"""What the name of a dataset asks for: `NAME[@SIDE][:ROWSxCOLUMNS[+OVERLAP]]`, such as `idrid@256:8x8`.
+
+A path that exists is taken as it stands, whatever it is called.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from search_spaces.core.errors import DataError
+from trainables.core.grid import Grid
+
+PREPARED_SIDES = (32, 2048)
+"""Least and greatest side, in pixels, of pictures that are prepared at any side that is asked for."""
+
+_GRID = re.compile(r"([1-9]\d*)x([1-9]\d*)(?:\+(\d+))?")
+_GRID_LIKE = re.compile(r"[\dxX×+, -]*")
+
+
+class Request(NamedTuple):
+    """A name in its parts."""
+
+    name: str
+    """Of the catalogue, or a path."""
+
+    side: int | None
+    """Pixels; None where none is asked for."""
+
+    grid: Grid | None
+
+
+def read_name(dataset: str) -> Request:
+    """The parts of a dataset's name.
+
+    Raises:
+        DataError: what stands after a colon is meant as a grid but is none.
+    """
+    name, grid = _without_grid(dataset)
+    stem, at, side = name.rpartition("@")
+    if not at or not side.isdecimal() or int(side) == 0 or Path(name).exists():
+        return Request(name, None, grid)
+    return Request(stem, int(side), grid)
+
+
+def _without_grid(dataset: str) -> tuple[str, Grid | None]:
+    name, colon, text = dataset.rpartition(":")
+    if not colon or not _GRID_LIKE.fullmatch(text) or Path(dataset).exists():
+        return dataset, None
+    found = _GRID.fullmatch(text)
+    if not found:
+        raise DataError(
+            f"dataset '{dataset}': '{text}' is no grid; expected ROWSxCOLUMNS or ROWSxCOLUMNS+OVERLAP, "
+            f"such as {name}:8x8"
+        )
+    rows, columns, overlap = (int(number or 0) for number in found.groups())
+    return name, Grid(rows, columns, overlap)

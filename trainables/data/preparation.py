@@ -1,0 +1,221 @@
+"""Pictures with lesion masks, brought to one size: done once, then kept.
+
+Every picture is first reduced to the smallest width and height in the cohort, else sharpness alone would tell those
+that come small from those that come large; then made square, and divided by its own maximum. A mask goes straight from
+its own size to the final one, a pixel being marked where any of those it stands for is, so no lesion is too small.
+
+Of pictures that are equal after the first step only one counts, so that none lies in two splits: the one with lesions,
+and none at all when it is equal to one that is known to be of another kind.
+
+Shapes: N pictures, C channels, H W pixels of a picture, S of a side.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from PIL import Image
+
+from search_spaces.core.errors import DataError
+from trainables.data.cache import Facts, kept
+from trainables.data.cohort import CLASS_NAMES, Cohort, CohortReader, Picture, Prepared, Tell
+from trainables.data.partition import three_way_split
+from trainables.data.pictures import channels_and_sizes, opened
+
+VERSION = 1
+"""Of everything that is done to pixels and splits here; another one is another cache."""
+
+_THREADS = 2
+_SPLIT_WORDS = 16  # hex digits of the digest that fix the test split
+_LOSSY = "JPEG"
+_HALF = 127
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What all pictures become."""
+
+    channels: int
+    smallest: tuple[int, int]
+    """Width and height."""
+
+    side: int
+
+
+class _Done(NamedTuple):
+    place: str
+    identity: str
+    """Equal for equal pictures."""
+
+    label: int
+    content: bytes = b""
+    """Pixels, then packed masks; nothing for a picture that only serves to be compared."""
+
+
+def open_cohort(cohort: Cohort, side: int, tell: Tell | None = None) -> CohortReader:
+    """The cohort at a side in pixels, prepared unless that was done before.
+
+    The first time takes minutes and tells how far it is; the next ones take as long as reading the files' bytes.
+
+    Raises:
+        DataError: a picture or a mask that cannot be read or is of another size, a class that is empty, a full disk.
+    """
+    digest = cohort.digest
+    folder, facts = kept(f"pictures-{digest}-{side}-v{VERSION}", partial(_prepare, cohort, side, tell))
+    prepared = Prepared(
+        images_NCSS=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
+        masks_NSb=np.load(folder / "masks.npy", mmap_mode="r", allow_pickle=False),
+        labels_N=np.array(facts["labels"], dtype=np.int64),
+        num_train=facts["num_train"],
+        places=tuple(facts["places"]),
+        left_out=facts["left_out"],
+    )
+    return CohortReader(cohort, prepared)
+
+
+def pooled(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """The mask (side, side), marked where any pixel is that falls there; enlarged where it was smaller."""
+    for axis, length in enumerate(mask_HW.shape):
+        mask_HW = np.logical_or.reduceat(mask_HW, np.arange(side) * length // side, axis=axis)
+    return mask_HW
+
+
+def brightened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Divided by the greatest value of all channels, in 0..255; black stays black."""
+    greatest = int(pixels.max())
+    return pixels if greatest in (0, 255) else np.rint(pixels * (255 / greatest)).astype(np.uint8)
+
+
+def squared(picture: Image.Image, smallest: tuple[int, int], side: int) -> tuple[NDArray[np.uint8], str]:
+    """Pixels (C, side, side) of a grey or RGB picture, and what is equal for pictures that are equal when reduced.
+
+    Args:
+        picture: At least as large as `smallest`.
+        smallest: Width and height in pixels to which it is reduced first.
+        side: Pixels.
+    """
+    reduced = picture if picture.size == smallest else picture.resize(smallest, Image.Resampling.BOX)
+    resized = np.asarray(reduced.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
+    pixels_CSS = resized.reshape(side, side, -1).transpose(2, 0, 1)
+    return brightened(pixels_CSS), sha256(reduced.tobytes()).hexdigest()
+
+
+def _prepare(cohort: Cohort, side: int, tell: Tell | None, folder: Path) -> Facts:
+    channels, sizes = channels_and_sizes([cohort.folder / picture.place for picture in cohort.pictures])
+    form = _Form(channels, (min(w for w, _ in sizes), min(h for _, h in sizes)), side)
+    items = [*cohort.pictures, *cohort.others]
+    read: list[_Done] = []
+    with (folder / "all").open("wb") as stream:
+        for done in _side_by_side(partial(_read, cohort.folder, form), items):
+            stream.write(done.content)
+            read.append(done._replace(content=b""))
+            if tell:
+                tell(len(read), len(items))
+    equal_to = _left_out(read, num_pictures=len(cohort.pictures))
+    rows = np.array([row for row in range(len(cohort.pictures)) if read[row].place not in equal_to])
+    labels_N = np.array([read[row].label for row in rows], dtype=np.int64)
+    _check_classes(labels_N, cohort.folder)
+    parts = three_way_split(labels_N, cohort.digest[:_SPLIT_WORDS], val_share=0.0, test_share=cohort.test_share)
+    order = np.concatenate([parts["train"], parts["test"]])
+    _write_in_order(folder, rows[order].tolist(), form)
+    return {
+        "labels": labels_N[order].tolist(),
+        "num_train": len(parts["train"]),
+        "places": [read[row].place for row in rows[order]],
+        "left_out": equal_to,
+    }
+
+
+def _read(folder: Path, form: _Form, item: Picture | str) -> _Done:
+    place = item if isinstance(item, str) else item.place
+    with opened(folder / place) as picture:
+        size = picture.size
+        pixels_CSS, identity = squared(picture.convert("L" if form.channels == 1 else "RGB"), form.smallest, form.side)
+    if isinstance(item, str):
+        return _Done(place, identity, -1)
+    mask_SS = np.zeros((form.side, form.side), dtype=np.bool_)
+    for mask in item.masks:
+        mask_SS |= pooled(_read_mask(folder / mask, folder / place, size), form.side)
+    content = pixels_CSS.tobytes() + np.packbits(mask_SS, axis=-1).tobytes()
+    return _Done(place, identity, int(mask_SS.any()), content)
+
+
+def _read_mask(path: Path, picture_path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    with opened(path) as mask:
+        if mask.size != size:
+            given, wanted = (f"{width}x{height}" for width, height in (mask.size, size))
+            raise DataError(
+                f"mask {path} is {given} pixels, but its picture {picture_path} is {wanted}: make them equal"
+            )
+        # Lossy files have traces of ink around what was marked.
+        least = _HALF if mask.format == _LOSSY else 0
+        return np.asarray(mask if mask.mode in ("1", "L") else mask.convert("L")) > least
+
+
+def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results in the order of the items, few of them at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * _THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _left_out(read: Sequence[_Done], num_pictures: int) -> dict[str, str]:
+    """Places of pictures that do not count, and the place of the one each is equal to."""
+    kept_places: dict[str, str] = {}
+    left_out = {}
+    marked_first = sorted(
+        range(len(read)), key=lambda row: (-read[row].label, row) if row < num_pictures else (-0.5, row)
+    )
+    for row in marked_first:
+        done = read[row]
+        same = kept_places.setdefault(done.identity, done.place)
+        if same != done.place and row < num_pictures:
+            left_out[done.place] = same
+    return left_out
+
+
+def _check_classes(labels_N: NDArray[np.int64], folder: Path) -> None:
+    for label, name in enumerate(CLASS_NAMES):
+        if label not in labels_N:
+            wanted = "without any lesion pixel" if label == 0 else "with a lesion pixel"
+            raise DataError(f"{folder} holds no {name} picture, that is one {wanted}, among {len(labels_N)}: add some")
+
+
+def _write_in_order(folder: Path, rows: Sequence[int], form: _Form) -> None:
+    """Pictures and masks into a file each, from the one that has them in the order in which they were read."""
+    image = (form.channels, form.side, form.side)
+    mask = (form.side, -(-form.side // 8))
+    image_bytes, mask_bytes = int(np.prod(image)), int(np.prod(mask))
+    unordered = folder / "all"
+    with (
+        unordered.open("rb") as source,
+        (folder / "images.npy").open("wb") as images,
+        (folder / "masks.npy").open("wb") as masks,
+    ):
+        _write_header(images, (len(rows), *image))
+        _write_header(masks, (len(rows), *mask))
+        for row in rows:
+            source.seek(row * (image_bytes + mask_bytes))
+            images.write(source.read(image_bytes))
+            masks.write(source.read(mask_bytes))
+    unordered.unlink()
+
+
+def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
+    npy.write_array_header_1_0(stream, {"shape": shape, "fortran_order": False, "descr": "|u1"})
