@@ -110,9 +110,11 @@ def cell_table(random: np.random.Generator, keys: dict, count: int) -> pa.Table:
         **{name: [each[name] for each in outcome] for name in (*METRIC_COLUMNS, "num_images")},
     }
     same = {
-        "schema_version": SCHEMA_VERSION, "predictor": keys["method"], "sweep": "all", "study": cell, "inactive": "",
+        "schema_version": SCHEMA_VERSION, "predictor": keys["method"], "level": "image", "sweep": "all", "study": cell,
+        "inactive": "",
         "source": keys["dataset"], "content_hash": f"hash-{keys['dataset']}", "official": True, "num_runs": LABEL_SETS,
-        "label_sets": "0, 1, 2, 3, 4", "validation": "realistic", "label_budget": 40, "image_size": 32,
+        "label_sets": "0, 1, 2, 3, 4", "validation": "realistic", "label_budget": 40, "patch_labels": "",
+        "shots_in_all": False, "aggregate": "mean", "threshold": "youden", "picture_threshold": None, "image_size": 32,
         "pretrained": "", "status": "complete", "reason": "", "images": 1000, "images_done": 1000, "epochs_done": 10,
         "evaluate_every": 100, "selection": "last", "seed": 0, "precision": "no", "accumulate": 1, "compile": False,
         "threads": 1, "processor": "cpu", "protocol": 1, "wall_seconds": 60.0, "gpu_seconds": 0.0,
@@ -162,6 +164,7 @@ def new_records(store: Store, sizes: Sizes) -> None:
             "trial_id": f"trial{number}",
             "status": "complete",
             "predictors": predictors,
+            "patch_predictors": [],
             "config": config,
             "versions": {},
             "curve": [

@@ -32,7 +32,7 @@ from search_spaces.core.config import MethodConfig, canonical_json, read_config,
 from search_spaces.core.ranges import Choice, Float, Int, Range, narrow, space_of
 from trainables.core.accelerator import new_accelerator
 from trainables.core.method import Labelled, Learner, find_method
-from trainables.core.train import Budget, DivergedError, evaluate, train
+from trainables.core.train import Budget, DivergedError, predict, score_all, train
 from trainables.core.trial import Run, Trial
 from trainables.data.tasks import test_set
 
@@ -179,7 +179,8 @@ def curve(run: Run) -> Iterator[tuple[int, float, float, float]]:
     try:
         for progress in train(watched, run.trial.config, task, budget, seed=run.seed, accelerator=accelerator):
             if progress.stands_for:
-                test = evaluate(learners[0], unseen, progress.epoch)[main].balanced_accuracy
+                predictions = predict(learners[0], unseen, progress.epoch)
+                test = score_all(predictions, unseen, run.trial.picture_rule)[main].balanced_accuracy
                 validation = progress.scores[main].balanced_accuracy
                 yield progress.stands_for, validation, test, progress.train_seconds
     except DivergedError:

@@ -24,7 +24,8 @@ TARGET_SECONDS = 0.5
 def record(number: int) -> dict:
     scores = {
         "num_images": 10, "accuracy": 0.7, "balanced_accuracy": 0.7, "macro_f1": 0.7, "auroc": 0.8,
-        "calibration_error": 0.1, "log_loss": 0.6, "confusion": [[4, 1], [2, 3]],
+        "calibration_error": 0.1, "log_loss": 0.6, "localisation": None, "patch_localisation": None,
+        "confusion": [[4, 1], [2, 3]],
     }  # fmt: skip
     texts = {field.name: "digits" for field in RUN_SCHEMA if field.type == pa.string()}
     numbers = {field.name: 1 for field in RUN_SCHEMA if field.type != pa.string()}
@@ -36,6 +37,7 @@ def record(number: int) -> dict:
         "status": "complete",
         "method": "supervised",
         "predictors": ["supervised"],
+        "patch_predictors": [],
         "config": {"image_size": 32, "lr": 1e-3 * (number + 1)},
         "official": True,
         "versions": {},

@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 from search_spaces.core.errors import ConfigError, UserError
-from sparse_search.printing import console, print_answer, print_leaderboard, show_warning, training_bar
+from sparse_search.cli_best import BEST_COMMANDS
+from sparse_search.cli_options import (
+    DEFAULT_RESULTS,
+    DataRoot,
+    Metric,
+    OnlyDataset,
+    OnlyMethod,
+    OnlyShots,
+    Results,
+    SweepFile,
+)
+from sparse_search.printing import console, print_answer, print_leaderboard, show_warning
 from sparse_search.printing_findings import (
     look_table,
     print_comparison,
@@ -22,7 +33,6 @@ from sparse_search.printing_findings import (
     print_methods,
     print_overall,
     print_portfolio,
-    print_reproduction,
 )
 
 app = typer.Typer(
@@ -35,19 +45,6 @@ app = typer.Typer(
     "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, then export. The same `run` "
     "goes on after any interruption. Nothing but `evaluate` reads a test label.",
 )
-
-Results = Annotated[Path, typer.Option(help="Folder that keeps records, tables, journals and leaderboards.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
-]
-SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
-OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
-OnlyShots = Annotated[int | None, typer.Option("--shots", help="Only this many labelled images per class.")]
-OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
-Metric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
-Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]
-DEFAULT_RESULTS = Path("results")
 
 
 class _NoPandas(MetaPathFinder):
@@ -132,7 +129,7 @@ def leaderboard_command(
     ci: Annotated[Covers, typer.Option("--ci", help="What the intervals cover.")] = Covers.images,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
     sql: Annotated[
-        str, typer.Option(metavar="QUERY", help="Answer this instead: one SELECT over runs and curves.")
+        str, typer.Option(metavar="QUERY", help="Answer this instead: one SELECT; --schema lists the tables.")
     ] = "",
     schema: Annotated[bool, typer.Option("--schema", help="List what --sql can ask for.")] = False,
     results: Results = DEFAULT_RESULTS,
@@ -242,63 +239,8 @@ def report_command(
     typer.echo(f"{output}: open it in a browser")
 
 
-@app.command("export")
-def export_command(
-    dataset: Annotated[str, typer.Option(help="The data set.")],
-    shots: Annotated[int, typer.Option(help="Labelled images per class.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
-    method: OnlyMethod = None,
-    config_id: Annotated[
-        str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")
-    ] = None,
-    metric: Metric = "balanced_accuracy",
-    results: Results = DEFAULT_RESULTS,
-) -> None:
-    """Write the best configuration to a file.
-
-    The file holds everything that `python -m trainables --config FILE` needs to train it again, and the evidence:
-    scores with interval, how many configurations were tried, hashes of data and label sets, versions.
-    """
-    from sparse_search.export import export, write_export
-
-    values = export(results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric)
-    write_export(values, output)
-    typer.echo(f"{output}: {values['method']}, {metric} {values['evidence']['scores'][metric]:.4f} on validation")
-    typer.echo(f"train it again:  python -m trainables --config {output}")
-
-
-@app.command("reproduce")
-def reproduce_command(exported: Exported, data_root: DataRoot = None) -> None:
-    """Train an exported configuration again and compare with the evidence in its file.
-
-    Exit code 0: the validation score is the same, or inside the interval of the file; 1: it is not.
-    """
-    from sparse_search.retrain import reproduce
-
-    with training_bar() as tell:
-        found = reproduce(exported, data_root=data_root, tell=tell)
-    print_reproduction(found)
-    raise typer.Exit(0 if found.is_inside else 1)
-
-
-@app.command("evaluate")
-def evaluate_command(
-    exported: Exported,
-    why: Annotated[str, typer.Option(help="Why you look; goes into the ledger.")] = "",
-    unlock_test: Annotated[bool, typer.Option("--unlock-test", help="Yes, look at the test labels.")] = False,
-    results: Results = DEFAULT_RESULTS,
-    data_root: DataRoot = None,
-) -> None:
-    """Score an exported configuration on the test set: the one command that reads test labels.
-
-    Do it once, when everything is decided. It trains the configuration again, scores its networks on validation and
-    test images, and writes the look into the ledger before it shows it.
-    """
-    from sparse_search.retrain import evaluate
-
-    with training_bar() as tell:
-        look = evaluate(exported, results, why=why, unlock_test=unlock_test, data_root=data_root, tell=tell)
-    console().print(look_table([look]))
+for _name, _command in BEST_COMMANDS.items():
+    app.command(_name)(_command)
 
 
 @app.command("ledger")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.core.errors import ResultsError
-from search_spaces.core.yaml_files import dump_yaml
+from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.parts import write_atomically
 from sparse_search.rows import METRIC_COLUMNS
@@ -30,7 +30,11 @@ def export(
         ConfigError: an unknown metric.
     """
     ranked = rank(query(Store(Path(results)), dataset=dataset, shots=shots, method=method), metric).to_pylist()
-    rows = [row for row in ranked if config_id is None or row["config_id"].startswith(config_id)]
+    rows = [
+        row
+        for row in ranked
+        if row["level"] == "image" and (config_id is None or row["config_id"].startswith(config_id))
+    ]
     if not rows:
         raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
     rows = _most_label_sets(rows)
@@ -63,7 +67,8 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         ResultsError: the file cannot be written.
     """
     header = (
-        f"# {values['method']} for {values['dataset']} at {values['shots']} labelled images per class.\n"
+        f"# {values['method']} for {values['dataset']}, {values['shots']} labelled images"
+        f"{'' if values['evidence'].get('shots_in_all') else ' per class'}.\n"
         f"# Train it again:  python -m trainables --config {path.name}\n"
     )
     try:
@@ -72,7 +77,30 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
-_TRAINING = ("images", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads")
+def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The trial and the evidence in an exported file, as plain values.
+
+    Raises:
+        ConfigError: no such file, or no YAML.
+        ResultsError: it is no export.
+    """
+    values = read_yaml(path)
+    evidence = values.pop("evidence", None)
+    if not isinstance(evidence, dict):
+        raise ResultsError(f"{path} holds no evidence: expected a file that `sparse-search export` wrote")
+    missing = _EVIDENCE - evidence.keys()
+    if missing:
+        raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
+    return values, evidence
+
+
+_EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"}
+"""What is read of it."""
+
+_TRAINING = (
+    "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision", "accumulate", "compile",
+    "threads",
+)  # fmt: skip
 
 
 def _trial(row: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +126,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},
         "best_of": f"{row['num_tried']} configurations of {row['method']}: expect less on new images",
         "labels_per_label_set": row["label_budget"],
+        "shots_in_all": row["shots_in_all"],
         "dataset": row["dataset"],
         "content_hash": row["content_hash"],
         "official_data": row["official"],

@@ -222,14 +222,17 @@ def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: 
     """Rankings by what they share, best first, with the columns of one: the interval is the metric's, if it has one."""
     trials = trials.append_column("rank", plain_array(ranks))
     interval = _INTERVAL[covers]
-    ends = [interval(row, metric) or (np.nan, np.nan) for row in trials.select(_INTERVAL_NEEDS).to_pylist()]
+    ends = [
+        (interval(row, metric) if row["level"] == "image" else None) or (np.nan, np.nan)  # patches of one are alike
+        for row in trials.select(_INTERVAL_NEEDS).to_pylist()
+    ]
     low_high = np.array(ends, np.float64).reshape(-1, 2)
     trials = trials.append_column("low", nullable(low_high[:, 0])).append_column("high", nullable(low_high[:, 1]))
     ordered = trials.sort_by([(name, "ascending") for name in (*RANKING, "rank")])
     return ordered.drop_columns(list(_NOT_RANKED))
 
 
-_INTERVAL_NEEDS = ["dataset", "validation", "label_set_list", "confusion_json_list"]
+_INTERVAL_NEEDS = ["dataset", "level", "validation", "label_set_list", "confusion_json_list"]
 
 
 def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:

@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ResultsError
 from sparse_search.parts import write_atomically
+from sparse_search.rows import METRIC_COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,29 @@ def looks(results: Path) -> Iterator[Look]:
             yield Look(**{name: values[name] for name in names})
         except (OSError, ValueError, LookupError, TypeError) as problem:
             raise ResultsError(f"{path} is no readable line of the test ledger ({problem}); mend it") from problem
+
+
+LEDGER_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("when", "who", "why", "dataset", "content_hash")]
+    + [("shots", pa.int64())]
+    + [(name, pa.string()) for name in ("validation", "method", "predictor", "config_id")]
+    + [("num_images", pa.int64())]
+    + [(name, pa.float64()) for name in ("low", "high", *METRIC_COLUMNS)]
+)
+
+
+def look_rows(results: Path) -> pa.Table:
+    """Every look as a table: a row for each predictor, with its scores on test images.
+
+    Raises:
+        ResultsError: a line of the ledger is damaged.
+    """
+    rows = [
+        {**asdict(look), **scores, "predictor": predictor}
+        for look in looks(results)
+        for predictor, scores in look.test.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
 
 
 def num_looks(results: Path) -> dict[str, int]:

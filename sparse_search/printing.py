@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sparse_search.leaderboard import Board
     from sparse_search.retrain import Tell
 
+_LEVELS = {"image": "images", "patch": "patches"}
 MOST_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -120,14 +121,14 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
         f"{MOST_RANKINGS + 1} of them",
         caption_justify="left",
     )
-    for name in ("data set", "shots", "validation", "label sets"):
+    for name in ("data set", "shots", "level", "validation", "label sets"):
         table.add_column(name)
     for name in ("method", "configuration", metric.replace("_", " "), "95 %", "tried"):
         table.add_column(name, justify="left" if name in ("method", "configuration") else "right")
     for shared, rows in rankings(ranked):
         best = rows[0]
         interval = "" if best["low"] is None else f"{best['low']:.2f}–{best['high']:.2f}"
-        place = (shared["dataset"], str(shared["shots"]), shared["validation"], shared["label_sets"])
+        place = tuple(str(shared[name]) for name in ("dataset", "shots", "level", "validation", "label_sets"))
         found = (best["predictor"], best["config_id"][:6], score_text(best[metric]), interval, str(best["num_tried"]))
         table.add_row(*place, *found)
     return table
@@ -139,12 +140,13 @@ def _ranking_table(
     from rich.table import Table
 
     from sparse_search.leaderboard import SELECTED
-    from sparse_search.trials import SMALLER_IS_BETTER
+    from sparse_search.trials import SMALLER_IS_BETTER, shots_text
 
     data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
+    scored = f"{rows[0]['num_images']:g} {_LEVELS[shared['level']]}"
     table = Table(
-        title=f"{shared['dataset']}, {shared['shots']} shots · {shared['image_size']} px · {shared['validation']} "
-        f"validation of {rows[0]['num_images']:g} images · label sets {shared['label_sets']} · {data}",
+        title=f"{shared['dataset']}, {shots_text(rows[0])} · {shared['image_size']} px · {shared['validation']} "
+        f"validation of {scored} · label sets {shared['label_sets']} · {data}",
         title_justify="left",
         caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
         f"validation images, {SELECTED[shared['selection']]}, mean over label sets; {found.covers}; a best of "

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sparse_search.comparison import Comparison, OverallComparison
     from sparse_search.importance import Importance
     from sparse_search.ledger import Look
+    from sparse_search.picture_rules import Judged
     from sparse_search.retrain import Reproduction
     from sparse_search.transfer import Portfolio
 
@@ -48,9 +49,10 @@ def look_table(looks: "Sequence[Look]") -> "Table":
         table.add_column(name, justify="right")
     for look in looks:
         for predictor, test in look.test.items():
+            ends = "-" if test["low"] is None else f"{test['low']:.2f}–{test['high']:.2f}"
             table.add_row(
                 look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,
-                look.config_id[:6], score_text(test["balanced_accuracy"]), f"{test['low']:.2f}–{test['high']:.2f}",
+                look.config_id[:6], score_text(test["balanced_accuracy"]), ends,
                 score_text(test["accuracy"]), score_text(look.validated[predictor]["balanced_accuracy"]),
             )  # fmt: skip
     return table
@@ -82,6 +84,26 @@ def print_portfolio(found: "Portfolio") -> None:
         table.add_column(name, justify="left" if name == "left out" else "right")
     for place in found.left_out:
         table.add_row(place.title, *(score_text(each) for each in (place.portfolio, place.default, place.random)))
+    console().print(table)
+
+
+def print_rules(judged: "Sequence[Judged]", metric: str) -> None:
+    """What each rule makes of the same predictions."""
+    from rich.table import Table
+
+    names = list(dict.fromkeys([metric, "balanced_accuracy", "auroc", "accuracy"]))
+    table = Table(
+        caption="validation pictures at the last evaluation, none judged by a threshold that it chose; the best of "
+        f"{len(judged)} rules is flattered by being the best",
+        caption_justify="left",
+    )
+    for name in ("aggregate", "threshold", *names, "95 %"):
+        table.add_column(name.replace("_", " "), justify="left" if name in ("aggregate", "threshold") else "right")
+    for each in judged:
+        ends = "-" if each.low is None else f"{each.low:.3f} … {each.high:.3f}"
+        table.add_row(
+            each.rule.aggregate, each.rule.threshold, *(score_text(each.scores[name]) for name in names), ends
+        )
     console().print(table)
 
 

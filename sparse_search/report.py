@@ -18,7 +18,7 @@ from markupsafe import Markup
 from search_spaces.core.errors import ResultsError, UserError
 from sparse_search.comparison import compare_all
 from sparse_search.figures import NUM_SERIES, critical_difference_figure
-from sparse_search.importance import Importance, importance_of
+from sparse_search.importance import importance_of
 from sparse_search.leaderboard import SELECTED, query, rank_trials, rankings, unranked_starts
 from sparse_search.ledger import count_looks
 from sparse_search.parts import write_atomically
@@ -111,9 +111,8 @@ def write_report(
     runs = query(store, dataset=dataset, shots=shots, method=None).combine_chunks()
     curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
     asked = {"dataset": dataset, "shots": shots, "metric": METRIC_WORDS.get(metric, metric)}
-    page = _page(
-        runs, curves, metric, asked, count_looks(store.folder, dataset), _differences(store, metric, dataset, shots)
-    )
+    differences = _differences(store, metric, dataset, shots)
+    page = _page(store.folder, runs, curves, metric, asked, count_looks(store.folder, dataset), differences)
     try:
         write_atomically(Path(path), page.encode())
     except OSError as problem:
@@ -130,6 +129,7 @@ def _differences(store: Store, metric: str, dataset: str | None, shots: int | No
 
 
 def _page(
+    results: Path,
     runs: pa.Table,
     curves: pa.Table,
     metric: str,
@@ -142,7 +142,15 @@ def _page(
     importances = importance_of(runs, metric)
     methods = sorted(pc.unique(runs["method"]).to_pylist())
     series = {method: number % NUM_SERIES for number, method in enumerate(methods)}
-    cells = _cells(ranked, unranked_starts(trials), runs, curves, metric, series, importances, test_looks)
+    others = [name for name in METRIC_COLUMNS if name != metric and runs[name].null_count < len(runs)]
+    questions = [
+        Question(
+            shared, rows, runs_of(shared, runs), curves, metric, series, others, searched_settings(runs), importances,
+            results,
+        )
+        for shared, rows in rankings(ranked)
+    ]  # fmt: skip
+    cells = _cells(questions, unranked_starts(trials), test_looks)
     script = files("sparse_search").joinpath("templates/report.js").read_text()
     environment = Environment(
         loader=PackageLoader("sparse_search"),
@@ -155,7 +163,7 @@ def _page(
         asked=asked,
         cells=cells,
         metric=METRIC_WORDS[metric],
-        others=[METRIC_WORDS[name] for name in METRIC_COLUMNS if name != metric],
+        others=[METRIC_WORDS[name] for name in others],
         overview=_overview(cells),
         totals=costs_together(costs(runs)),
         pooled=importance_panel([one for one in importances if not one.shared], series),
@@ -169,25 +177,14 @@ def _page(
     )
 
 
-def _cells(
-    ranked: pa.Table,
-    unranked: Sequence[Mapping[str, Any]],
-    runs: pa.Table,
-    curves: pa.Table,
-    metric: str,
-    series: Mapping[str, int],
-    importances: Sequence[Importance],
-    test_looks: int,
-) -> list[Cell]:
-    searched = searched_settings(runs)
+def _cells(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]], test_looks: int) -> list[Cell]:
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
-    for shared, rows in rankings(ranked):
-        question = Question(shared, rows, runs_of(shared, runs), curves, metric, series, searched, importances)
-        found[shared["dataset"], shared["shots"]].append(question)
+    for question in questions:
+        found[question.shared["dataset"], question.shared["shots"]].append(question)
     most_rows = max(3, min(_MOST_ROWS, _MOST_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
     cells, num_figured = [], 0
-    for number, ((dataset, shots), questions) in enumerate(sorted(found.items())):
-        ordered = sorted(questions, key=lambda question: -question.rows[0]["num_runs"])
+    for number, ((dataset, shots), own) in enumerate(sorted(found.items())):
+        ordered = sorted(own, key=lambda question: (question.shared["level"], -question.rows[0]["num_runs"]))
         parts = []
         for position, question in enumerate(ordered):
             key, with_figures = f"part-{number}-{position}", num_figured < _MOST_FIGURED

@@ -1,5 +1,6 @@
 """The figures of the report about one ranking, each with what to read from it."""
 
+import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from sparse_search.figures import (
     parallel_coordinates_figure,
 )
 from sparse_search.importance import Importance
+from sparse_search.predictions import artefact_folder
 from sparse_search.report_parts import METRIC_WORDS, Question, active_settings, short
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def panels(question: Question) -> Iterator[Panel]:
     """The figures that its records are enough for."""
     here = reduce(and_, (pc.field(name) == question.shared[name] for name in ("dataset", "shots")))
     question = replace(question, curves=question.curves.filter(here))
-    for drawn in (_learning_curves, _best_so_far, _importance, _health):
+    for drawn in (_learning_curves, _best_so_far, _importance, _health, _heat_maps):
         panel = drawn(question)
         if panel is not None:
             yield panel
@@ -192,6 +194,26 @@ def _health(question: Question) -> Panel | None:
                 _diagnosis(row, {line.label: line.y[-1] for line in lines}),
             )
     return None
+
+
+def _heat_maps(question: Question) -> Panel | None:
+    """What was drawn of the best configuration, on its first label set."""
+    best = question.rows[0]
+    if question.shared["level"] != "image":
+        return None
+    run = {**question.shared, "method": best["method"], "run_id": best["run_id_list"][0]}
+    try:
+        content = (artefact_folder(question.results, run) / "heat_maps.png").read_bytes()
+    except OSError:
+        return None
+    source = base64.b64encode(content).decode()
+    return Panel(
+        "Where findings are seen",
+        Markup('<img alt="Validation pictures beside their heat maps" src="data:image/png;base64,{}">').format(source),
+        f"Validation pictures and what their patches say, by {best['predictor']} {best['config_id'][:6]} on label set "
+        f"{best['label_set_list'][0]}; outlined: what was marked by hand, which training did not see.",
+        wide=True,
+    )
 
 
 def _health_lines(frame: "pd.DataFrame", num_classes: int) -> list[Line]:

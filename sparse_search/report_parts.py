@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparse_search.importance import Importance
-from sparse_search.rows import CONFIRMATION, METRIC_COLUMNS
+from sparse_search.rows import CONFIRMATION
 from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _MOST_REASONS = 6
 METRIC_WORDS = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_f1": "macro F1", "auroc": "AUROC",
     "calibration_error": "calibration error", "log_loss": "log-loss",
+    "localisation": "localisation AUROC", "patch_localisation": "localisation AUROC of patches",
 }  # fmt: skip
 
 
@@ -40,7 +42,7 @@ class Row:
     low: float | None
     high: float | None
     others: Sequence[float | None]
-    """Of the other metrics, in the order of `METRIC_COLUMNS`."""
+    """Of the other metrics."""
 
     num_runs: int
     train_seconds: float
@@ -78,8 +80,13 @@ class Question:
     series: Mapping[str, int]
     """The colour of each method."""
 
+    others: Sequence[str]
+    """The other metrics that are shown."""
+
     searched: Mapping[str, Sequence[str]]
     importances: Sequence[Importance]
+    results: Path
+    """The folder in which the artefacts of the runs lie."""
 
     def is_confirmation(self) -> bool:
         """Whether the best of a search were trained again here."""
@@ -101,7 +108,6 @@ def runs_of(shared: Mapping[str, Any], runs: pa.Table) -> pa.Table:
 def table_rows(question: Question, most: int) -> list[Row]:
     """The first rows, and behind them the defaults and presets that are further down."""
     kept = [row for position, row in enumerate(question.rows) if position < most or row["start"]]
-    others = [name for name in METRIC_COLUMNS if name != question.metric]
     return [
         Row(
             rank=row["rank"],
@@ -113,7 +119,7 @@ def table_rows(question: Question, most: int) -> list[Row]:
             score=row[question.metric],
             low=row["low"],
             high=row["high"],
-            others=[row[name] for name in others],
+            others=[row[name] for name in question.others],
             num_runs=row["num_runs"],
             train_seconds=row["train_seconds"],
         )

@@ -11,15 +11,15 @@ from typing import Any
 
 from search_spaces.core.config import write_config
 from search_spaces.core.errors import ResultsError
-from search_spaces.core.yaml_files import read_yaml
+from sparse_search.export import read_export
 from sparse_search.ledger import Look, look_now, write_look
+from sparse_search.parts import write_atomically
 from sparse_search.rows import config_id
 from sparse_search.statistics import score_interval
 from sparse_search.versions import versions
 from trainables.core.evaluate import METRICS, Scores
 from trainables.core.method import Labelled, Learner
-from trainables.core.train import DivergedError
-from trainables.core.train import evaluate as score_images
+from trainables.core.train import DivergedError, Probabilities, predict, score_all
 from trainables.core.trial import Run, Trial
 from trainables.data.tasks import test_set
 
@@ -81,12 +81,14 @@ def evaluate(
     *,
     why: str,
     unlock_test: bool = False,
+    heat_maps: Path | None = None,
     data_root: Path | None = None,
     tell: Tell | None = None,
 ) -> Look:
     """Trains an exported configuration again and scores it on the test set: the only way to a test score.
 
-    The look goes into the ledger of the results folder before it is returned.
+    The look goes into the ledger of the results folder before it is returned. Given a folder `heat_maps`, a picture of
+    each test image is written there that shows where the first run sees findings, if it sees images by patches.
 
     Raises:
         ResultsError: the test set is not unlocked, no reason is given, the file is no export, the data are not those it
@@ -101,6 +103,8 @@ def evaluate(
         raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
     trial, evidence = _read(Path(exported))
     unseen = test_set(trial.dataset, data_root)
+    if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
+        raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
     trained = _train_all(trial, evidence, data_root, tell, unseen)
     predictors = list(trained[0].test)
     look = look_now(
@@ -112,15 +116,19 @@ def evaluate(
         label_sets=list(trial.label_sets),
         method=trial.method,
         config_id=config_id(trial.method, write_config(trial.config)),
-        num_images=len(unseen),
-        test={name: _summary([run.test[name] for run in trained], same_images=True) for name in predictors},
-        validated={
-            name: _summary([run.validated[name] for run in trained], same_images=trial.validation == "official")
-            for name in predictors
-        },
+        num_images=trained[0].test[predictors[0]].num_images,
+        test=_summaries([run.test for run in trained], trial, same_images=True),
+        validated=_summaries([run.validated for run in trained], trial, same_images=trial.validation == "official"),
         versions=versions(),
     )
     write_look(Path(results), look)
+    threshold = trained[0].test[predictors[0]].threshold
+    if heat_maps and threshold is not None:
+        from sparse_search.heat_maps import overlays  # matplotlib takes its time
+
+        drawn = overlays(unseen, trained[0].predictions[predictors[0]], trial.picture_rule, threshold)
+        for name, content in drawn:
+            write_atomically(heat_maps / name, content)
     return look
 
 
@@ -130,16 +138,12 @@ class _Trained:
 
     validated: Mapping[str, Scores]
     test: Mapping[str, Scores]
+    predictions: Mapping[str, Probabilities]
+    """On test images."""
 
 
 def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
-    values = read_yaml(path)
-    evidence = values.pop("evidence", None)
-    if not isinstance(evidence, dict):
-        raise ResultsError(f"{path} holds no evidence: expected a file that `sparse-search export` wrote")
-    missing = {"predictor", "scores", "interval_95", "content_hash", "dataset", "versions"} - evidence.keys()
-    if missing:
-        raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
+    values, evidence = read_export(path)
     return Trial.from_dict(values), evidence
 
 
@@ -179,14 +183,17 @@ def _train(
         return learners[0]
 
     test: Mapping[str, Scores] = {}
+    predictions: Mapping[str, Probabilities] = {}
     try:
         for progress in run.train(task, method=replace(method, build=build)):
             tell(progress.images / run.trial.images)
             if unseen and progress.stands_for == run.trial.images:
-                test = score_images(learners[0], unseen, progress.epoch)
+                chosen = {name: scores.threshold for name, scores in progress.selected.items()}
+                predictions = predict(learners[0], unseen, progress.epoch)
+                test = score_all(predictions, unseen, run.trial.picture_rule, chosen)
     except DivergedError as why:
         raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
-    return _Trained(progress.selected, test)
+    return _Trained(progress.selected, test, predictions)
 
 
 def _means(scores: Sequence[Scores]) -> dict[str, Any]:
@@ -197,7 +204,14 @@ def _means(scores: Sequence[Scores]) -> dict[str, Any]:
     }
 
 
-def _summary(scores: Sequence[Scores], *, same_images: bool) -> dict[str, Any]:
-    interval = score_interval([each.confusion for each in scores], "balanced_accuracy", same_images=same_images)
-    low, high = interval or (None, None)
-    return _means(scores) | {"low": low, "high": high, "runs": [each.as_dict() for each in scores]}
+def _summaries(runs: Sequence[Mapping[str, Scores]], trial: Trial, *, same_images: bool) -> dict[str, Any]:
+    """By predictor; an interval has what is scored image by image, as patches of an image are alike."""
+    summaries = {}
+    for name in runs[0]:
+        scores = [run[name] for run in runs]
+        is_of_images = name in trial.find_method().predictors
+        tables = [each.confusion for each in scores]
+        interval = score_interval(tables, "balanced_accuracy", same_images=same_images) if is_of_images else None
+        low, high = interval or (None, None)
+        summaries[name] = _means(scores) | {"low": low, "high": high, "runs": [each.as_dict() for each in scores]}
+    return summaries

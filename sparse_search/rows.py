@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from search_spaces.core.config import canonical_json, short_hash
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised with every change of a column's name, type or meaning."""
 
 
@@ -39,6 +39,9 @@ class RunRow:
 
     method: str
     predictor: str
+    level: str
+    """What is scored: each `image`, or each `patch` of the images."""
+
     config_id: str
     config_json: str
     inactive: str
@@ -51,6 +54,8 @@ class RunRow:
     content_hash: str
     official: bool
     shots: int
+    """Labelled images per class, or in all where the dataset counts them so."""
+
     label_sets: str
     """Every label set of the trial, in order; `n fresh` where each configuration has n of its own."""
 
@@ -62,6 +67,19 @@ class RunRow:
     label_set_hash: str
     validation: str
     label_budget: int
+    shots_in_all: bool
+    """Whether `shots` are labelled images in all, whatever their class."""
+
+    patch_labels: str
+    """Where patches have their labels from: `masks` of findings, or `inherited` from their pictures. Empty for whole
+    images."""
+
+    aggregate: str
+    """How the scores of patches make a picture's; without meaning for whole images."""
+
+    threshold: str
+    """How `picture_threshold` was chosen."""
+
     image_size: int
     pretrained: str
     status: str
@@ -98,6 +116,15 @@ class RunRow:
     auroc: float | None
     calibration_error: float | None
     log_loss: float | None
+    localisation: float | None
+    """Of pictures judged by their patches, where findings are marked: AUROC of heat-map pixels within a picture."""
+
+    patch_localisation: float | None
+    """The same of patches."""
+
+    picture_threshold: float | None
+    """The score above which a picture is named class 1."""
+
     confusion_json: str
     train_seconds: float
     wall_seconds: float
@@ -137,11 +164,16 @@ class CurveRow:
     auroc: float | None
     calibration_error: float
     log_loss: float
+    localisation: float | None
+    patch_localisation: float | None
     losses_json: str
     """A list over the epochs since the evaluation before, a few at a time: `epoch`, mean losses, diagnoses."""
 
 
-METRIC_COLUMNS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
+METRIC_COLUMNS = (
+    "balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss",
+    "localisation", "patch_localisation",
+)  # fmt: skip
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -166,8 +198,9 @@ SEARCHED = "config."
 
 
 _MADE_HERE = {
-    "schema_version", "predictor", "config_id", "config_json", "image_size", "pretrained", "images_done", "epochs_done",
-    "confusion_json", "train_seconds", "versions_json", "num_images", *METRIC_COLUMNS,
+    "schema_version", "predictor", "level", "config_id", "config_json", "image_size", "pretrained", "images_done",
+    "epochs_done", "confusion_json", "train_seconds", "versions_json", "num_images", "picture_threshold",
+    *METRIC_COLUMNS,
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
 
@@ -197,6 +230,8 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield shared | {
             **{name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")},
             "predictor": predictor,
+            "level": "patch" if predictor in record["patch_predictors"] else "image",
+            "picture_threshold": scores.get("threshold"),
             "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
         }
 

@@ -135,7 +135,8 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
         for shots in sweep.shots:
             for label_set in sweep.label_sets:
                 source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root)
-            sizes = len(split.labelled_indices), len(split.unlabelled_indices)
+            patches = source.grid.num_patches if source.grid else 1
+            sizes = (patches * len(indices) for indices in (split.labelled_indices, split.unlabelled_indices))
             draws[dataset, shots] = Draws(source.content_hash, *sizes)
     return sweep.studies(draws)
 

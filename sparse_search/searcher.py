@@ -241,6 +241,7 @@ class JournalSearcher(Searcher):
             rungs=study.rungs,
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,
+            results=str(self._store.folder),
             checkpoints=str(self._checkpoints / study.folder / str(original_number(trial))),
             data_root=str(self._data_root) if self._data_root else None,
         )

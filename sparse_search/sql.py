@@ -1,17 +1,26 @@
-"""SQL over the tables, with DuckDB: `runs` and `curves` as views of one query, read-only and without any other file."""
+"""SQL over the tables, with DuckDB: read-only, and without any other file."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
 from search_spaces.core.errors import ConfigError
-from sparse_search.catalog import TABLES
-from sparse_search.rows import SEARCHED
+from sparse_search.ledger import LEDGER_SCHEMA, look_rows
+from sparse_search.predictions import PREDICTION_SCHEMA, all_predictions
+from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SEARCHED
 from sparse_search.store import Store
+
+_TABLES: Mapping[str, tuple[pa.Schema, Callable[[Store], pa.Table]]] = {
+    "runs": (RUN_SCHEMA, lambda store: store.runs()),
+    "curves": (CURVE_SCHEMA, lambda store: store.curves()),
+    "predictions": (PREDICTION_SCHEMA, lambda store: all_predictions(store.folder)),
+    "ledger": (LEDGER_SCHEMA, lambda store: look_rows(store.folder)),
+}
 
 
 def sql(results: Path | str, query: str) -> pa.Table:
-    """What a query over `runs` and `curves` answers.
+    """What a query over the tables answers, those that `schema_text` lists.
 
     The database is in memory and holds nothing else. Before the query runs, access to files and networks is switched
     off and the configuration is locked, so that a query can neither read nor write anything outside the tables.
@@ -28,9 +37,9 @@ def sql(results: Path | str, query: str) -> pa.Table:
     with duckdb.connect(":memory:") as database:
         try:
             words = {token.lower() for token in _words(query)}
-            for name in TABLES:
-                if name in words:  # the other table is not even read
-                    database.register(name, store.runs() if name == "runs" else store.curves())
+            for name, (_, read) in _TABLES.items():
+                if name in words:  # the others are not even read
+                    database.register(name, read(store))
             database.execute("SET enable_external_access = false")
             database.execute("SET lock_configuration = true")
             return database.sql(_selecting(query)).to_arrow_table()
@@ -42,14 +51,16 @@ def sql(results: Path | str, query: str) -> pa.Table:
 def schema_text() -> str:
     """The columns of each table and their types, as DuckDB names them; `?` where a value may be missing."""
     lines = []
-    for name, (schema, _) in TABLES.items():
+    for name, (schema, _) in _TABLES.items():
         lines.append(name)
         lines += [f"  {field.name:20s} {_TYPES[str(field.type)]}{' ?' * field.nullable}" for field in schema]
     lines.append(f'  "{SEARCHED}NAME"{" " * 8} one for each setting of the methods that ran, in runs; quote it')
     return "\n".join(lines)
 
 
-_TYPES = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN"}
+_TYPES = {
+    "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "list<item: double>": "DOUBLE[]",
+}  # fmt: skip
 
 
 def _words(query: str) -> list[str]:
@@ -66,5 +77,5 @@ def _selecting(query: str) -> str:
 
     statements = duckdb.extract_statements(query)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise ConfigError("expected one SELECT (or WITH … SELECT) over runs and curves; --schema lists their columns")
+        raise ConfigError("expected one SELECT (or WITH … SELECT) over the tables that --schema lists")
     return statements[0].query

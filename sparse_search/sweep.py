@@ -72,6 +72,13 @@ class Sweep:
     selection: str = "last"
     """Which evaluations a run is scored by: the `last`, or the mean of the last three, `mean3`."""
 
+    aggregate: str = "mean"
+    """Where pictures are judged by their patches: how their scores are put together. `aggregate` changes it afterwards,
+    without training."""
+
+    threshold: str = "youden"
+    """And how the score is chosen above which a picture is named class 1."""
+
     objective: str = "balanced_accuracy"
     sampler: SamplerChoice = DEFAULT_SAMPLER
     pruner: PrunerChoice = DEFAULT_PRUNER
@@ -190,6 +197,8 @@ class Study:
                 "images",
                 "evaluate_every",
                 "selection",
+                "aggregate",
+                "threshold",
                 "objective",
                 "seed",
                 "precision",
@@ -257,6 +266,8 @@ class Study:
             images=sweep.images,
             evaluate_every=sweep.evaluate_every,
             selection=sweep.selection,
+            aggregate=sweep.aggregate,
+            threshold=sweep.threshold,
             seed=sweep.seed,
             precision=sweep.precision,
             accumulate=sweep.accumulate,

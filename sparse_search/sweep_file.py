@@ -15,16 +15,19 @@ from sparse_search.samplers import PrunerChoice, SamplerChoice, num_objectives, 
 from sparse_search.sweep import FRESH_BLOCK, Draws, MethodPlan, Study, Sweep
 from trainables.core.evaluate import SELECTIONS
 from trainables.core.method import find_method
+from trainables.core.pictures import AGGREGATES, THRESHOLDS
 from trainables.core.trial import PRECISIONS
 from trainables.data.splits import VALIDATION_MODES
 
 OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "auroc")
 SPLIT_POLICIES = ("shared", "fresh")
 CHOICES = {
+    "aggregate": tuple(AGGREGATES),
     "objective": OBJECTIVES,
     "precision": PRECISIONS,
     "selection": tuple(SELECTIONS),
     "split_policy": SPLIT_POLICIES,
+    "threshold": tuple(THRESHOLDS),
     "validation": VALIDATION_MODES,
 }
 MINIMA = {

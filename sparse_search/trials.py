@@ -4,6 +4,7 @@ There is a row for each predictor of each trial that counts, and one for each de
 store keeps what a leaderboard needs of them beside the runs, so that it need not look at these.
 """
 
+from collections.abc import Mapping
 from operator import itemgetter
 from statistics import fmean
 from typing import Any
@@ -18,7 +19,8 @@ from sparse_search.parts import first_of_each, plain_array
 from sparse_search.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED
 
 RANKING = (
-    "dataset", "shots", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol", "selection",
+    "dataset", "shots", "level", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol",
+    "selection",
 )  # fmt: skip
 """Rows that differ in one of these never share a ranking."""
 
@@ -26,8 +28,9 @@ TRIAL = ("method", "predictor", "trial_id")
 SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 
 _KEPT = (
-    "source", "official", "config_id", "config_json", "inactive", "start", "label_budget", "images", "evaluate_every",
-    "seed", "precision", "accumulate", "compile", "threads", "processor", "device", "versions_json", "num_runs",
+    "source", "official", "config_id", "config_json", "inactive", "start", "label_budget", "shots_in_all",
+    "patch_labels", "aggregate", "threshold", "images", "evaluate_every", "seed", "precision", "accumulate", "compile",
+    "threads", "processor", "device", "versions_json", "num_runs",
 )  # fmt: skip
 _LISTS = ("label_set", "label_set_hash", "run_id", "confusion_json")
 _MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")
@@ -71,6 +74,11 @@ def trials_of(runs: pa.Table) -> pa.Table:
     table = pa.concat_tables([table, unranked], promote_options="default")
     table = table.append_column("ranking", pa.array(map(ranking_id, table.select(RANKING).to_pylist()), pa.string()))
     return _with_num_tried(table, runs).select(TRIAL_SCHEMA.names).cast(TRIAL_SCHEMA)
+
+
+def shots_text(row: Mapping[str, Any]) -> str:
+    """How many images are labelled, in words."""
+    return f"{row['shots']} labelled images" if row["shots_in_all"] else f"{row['shots']} shots"
 
 
 def ranking_id(row: Any) -> str:
@@ -146,6 +154,7 @@ _UNRANKED = [
 
 def _unranked_starts(runs: pa.Table) -> list[dict[str, Any]]:
     """The newest row of each default and preset that no ranking holds, as its trial has no score that counts."""
+    runs = runs.filter(pc.equal(runs["level"], "image"))
     starts = runs.filter(pc.not_equal(runs["start"], ""))
     if not len(starts):
         return []

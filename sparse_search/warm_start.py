@@ -14,7 +14,10 @@ from sparse_search.store import Store
 from sparse_search.sweep import Study
 from trainables.core.trial import PROTOCOL
 
-_SAME = ("method", "shots", "validation", "images", "evaluate_every", "selection", "precision", "accumulate")
+_SAME = (
+    "method", "shots", "validation", "images", "evaluate_every", "selection", "aggregate", "threshold", "precision",
+    "accumulate",
+)  # fmt: skip
 """Fields of a trial that must be equal for its score to say something about another's."""
 
 

@@ -26,11 +26,12 @@ from torch import Tensor
 from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
 from search_spaces.core.ranges import inactive_fields
+from sparse_search.predictions import write_predictions
 from sparse_search.sweep import Rung
 from sparse_search.versions import versions
 from trainables.core.checkpoint import Checkpoints
-from trainables.core.method import Task, Validation
-from trainables.core.train import DivergedError, Progress
+from trainables.core.method import Labelled, Task, Validation, predictor_names
+from trainables.core.train import DivergedError, Probabilities, Progress
 from trainables.core.trial import PROTOCOL, Run, Trial
 from trainables.data.tasks import few_shot_task, hidden_labels
 
@@ -66,6 +67,7 @@ class Job:
     """Scores by predictor of the runs that need no training, by name."""
 
     gpus: float
+    results: str
     checkpoints: str
     data_root: str | None
 
@@ -116,6 +118,7 @@ class _AtWork:
 
     run: Run
     identity: dict[str, Any]
+    validation: Labelled
     progress: Generator[Progress]
     evaluations: list[Progress] = field(default_factory=list)
     wall_seconds: float = 0.0
@@ -192,12 +195,23 @@ class _Training:
                 self._values[run.name] = self._value_of(progress.selected[self._main].metric)
                 self._collapses[run.name] = progress.collapse
                 self._images[run.name] = progress.stands_for
+            if progress.predictions:
+                self._keep(at_work, progress.predictions)
             at_work.wall_seconds += time.perf_counter() - resumed
             resumed = time.perf_counter()
             if progress.stands_for >= images:
                 break
             if time.monotonic() - self._told > QUIET_SECONDS:
                 yield self._sign_of_life()
+
+    def _keep(self, at_work: _AtWork, predictions: Mapping[str, Probabilities]) -> None:
+        """Writes what a finished run says of its validation images."""
+        results, images = Path(self.job.results), at_work.validation
+        write_predictions(results, at_work.identity, images, predictions)
+        if images.grid:
+            from sparse_search.heat_maps import write_sheet  # matplotlib takes its time
+
+            write_sheet(results, at_work.identity, images, predictions, self.trial.picture_rule)
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
         """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""
@@ -208,14 +222,16 @@ class _Training:
         task, hidden_labels_M = _images(trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
         checkpoints = Checkpoints(Path(self.job.checkpoints, run.name))
         progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M)
-        return _AtWork(run, self._identity(run, task), progress)
+        return _AtWork(run, self._identity(run, task), task.validation, progress)
 
     def _identity(self, run: Run, task: Task) -> dict[str, Any]:
         """What of a record is known before training."""
         trial, job = self.trial, self.job
         run_id = run.run_id(task.provenance.content_hash)
+        predictors = predictor_names(trial.find_method(), task.validation)
         same = (
-            "method", "images", "evaluate_every", "selection", "seed", "precision", "accumulate", "compile", "threads",
+            "method", "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
+            "accumulate", "compile", "threads",
         )  # fmt: skip
         return (
             asdict(task.provenance)
@@ -226,7 +242,8 @@ class _Training:
                 "run_id": run_id,
                 "trial_id": trial.trial_id,
                 "num_runs": len(trial.runs()),
-                "predictors": list(trial.find_method().predictors),
+                "predictors": list(predictors),
+                "patch_predictors": list(predictors[len(trial.find_method().predictors) :]),
                 "config": write_config(trial.config),
                 "inactive": ", ".join(inactive_fields(type(trial.config), write_config(trial.config))),
                 "dataset": task.dataset,

@@ -43,10 +43,11 @@ def plain_ranking(records, metric):
     for key, runs in trials.items():
         rows = list(runs.values())
         if len(rows) == rows[0]["num_runs"]:
-            ranked.append((key, {name: fmean(row[name] for row in rows) for name in METRIC_COLUMNS}))
+            columns = {name: [row[name] for row in rows] for name in METRIC_COLUMNS}
+            ranked.append((key, {name: None if None in each else fmean(each) for name, each in columns.items()}))
     sign = 1 if metric in ("log_loss", "calibration_error") else -1
-    ranked.sort(key=lambda each: (each[0][:9], sign * each[1][metric], -each[1]["auroc"], each[1]["log_loss"],
-                                  each[0][11], each[0][10]))  # fmt: skip
+    ranked.sort(key=lambda each: (each[0][:-3], sign * each[1][metric], -each[1]["auroc"], each[1]["log_loss"],
+                                  each[0][-1], each[0][-2]))  # fmt: skip
     return ranked
 
 

@@ -3,6 +3,8 @@ import sys
 import pytest
 
 from search_spaces.core.errors import ConfigError
+from sparse_search.ledger import LEDGER_SCHEMA
+from sparse_search.predictions import PREDICTION_SCHEMA
 from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA
 from sparse_search.sql import schema_text, sql
 
@@ -16,7 +18,7 @@ def filled(store, make_record):
 
 def test_schema_text_names_every_column():
     text = schema_text()
-    for schema in (RUN_SCHEMA, CURVE_SCHEMA):
+    for schema in (RUN_SCHEMA, CURVE_SCHEMA, PREDICTION_SCHEMA, LEDGER_SCHEMA):
         for field in schema:
             assert f"  {field.name} " in text
 

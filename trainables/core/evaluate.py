@@ -4,7 +4,7 @@ Shapes: N images, K classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, Self
 
@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
-"""Metrics of a classification, the default objective first. The last two are better when smaller."""
+from trainables.core.grid import Grid
+from trainables.core.pictures import PictureRule, localisation, patch_localisation, probabilities
+
+METRICS = (
+    "balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss",
+    "localisation", "patch_localisation",
+)  # fmt: skip
+"""Metrics of a classification, the default objective first. Calibration error and log-loss are better when smaller."""
 
 SELECTIONS: Mapping[str, int] = {"last": 1, "mean3": 3}
 """Rules that say which scores a run is judged by: the mean over so many of its last evaluations."""
@@ -46,6 +52,15 @@ class Scores:
     confusion: tuple[tuple[float, ...], ...]
     """Counts, K × K: rows are true classes, columns predicted ones. Whole numbers, or means over evaluations."""
 
+    localisation: float | None = None
+    """Of pictures judged by patches: area under the ROC curve of heat-map pixels against the masks of the findings."""
+
+    patch_localisation: float | None = None
+    """The same of patches against their labels, within pictures that hold both kinds."""
+
+    threshold: float | None = None
+    """The score above which a picture is named class 1, chosen on all of these pictures."""
+
     def metric(self, name: str) -> float | None:
         """The metric of that name, one of `METRICS`."""
         value: float | None = asdict(self)[name]
@@ -61,8 +76,15 @@ class Scores:
         return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
 
 
-def score(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> Scores:
+def score(
+    probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64], named_N: NDArray[np.int64] | None = None
+) -> Scores:
     """All metrics of class probabilities against labels.
+
+    Args:
+        probs_NK: each row adds up to 1.
+        labels_N: in 0..K-1.
+        named_N: the classes that are named; by default the likeliest ones.
 
     Raises:
         ValueError: no image, unequal lengths, or probabilities that are not finite.
@@ -72,7 +94,7 @@ def score(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> Scores:
     if not np.isfinite(probs_NK).all():
         raise ValueError("predicted probabilities are not finite")
     num_classes = probs_NK.shape[1]
-    cells_N = labels_N * num_classes + probs_NK.argmax(1)
+    cells_N = labels_N * num_classes + (probs_NK.argmax(1) if named_N is None else named_N)
     confusion_KK = np.bincount(cells_N, minlength=num_classes**2).reshape(num_classes, num_classes)
     hits_K, true_K, predicted_K = np.diag(confusion_KK), confusion_KK.sum(1), confusion_KK.sum(0)
     present_K = true_K > 0
@@ -90,6 +112,41 @@ def score(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> Scores:
     )
 
 
+def score_patches(
+    probs_NK: NDArray[np.float64],
+    labels_N: NDArray[np.int64],
+    grid: Grid,
+    rule: PictureRule,
+    *,
+    masks_IHW: NDArray[np.bool_] | None = None,
+    threshold: float | None = None,
+) -> Scores:
+    """All metrics of pictures that are judged by their patches; a picture is of the highest class of its patches.
+
+    Args:
+        probs_NK: of the patches of I pictures, one picture after the other.
+        labels_N: of the patches.
+        grid: how pictures were divided.
+        rule: how patches make a picture's score.
+        masks_IHW: where findings are.
+        threshold: of another set of pictures. By default it is chosen here, each picture judged by that of others.
+    """
+    patches = grid.num_patches
+    probs_IPK, labels_IP = probs_NK.reshape(-1, patches, probs_NK.shape[1]), labels_N.reshape(-1, patches)
+    labels_I, scores_IK = labels_IP.max(1), rule.scores(probs_IPK)
+    if probs_NK.shape[1] != 2:
+        return score(scores_IK, labels_I)
+    judged_by = rule.held_out_thresholds(scores_IK[:, 1], labels_I) if threshold is None else threshold
+    threshold = rule.best_threshold(scores_IK[:, 1], labels_I) if threshold is None else threshold
+    named_I = (scores_IK[:, 1] > judged_by).astype(np.int64)
+    return replace(
+        score(probabilities(scores_IK, threshold), labels_I, named_I),
+        threshold=threshold,
+        localisation=None if masks_IHW is None else localisation(probs_IPK[:, :, 1], masks_IHW, grid),
+        patch_localisation=patch_localisation(probs_IPK[:, :, 1], labels_IP),
+    )
+
+
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """The mean of each metric over evaluations on the same images; None where any is None.
 
@@ -101,7 +158,8 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
         return first
     means = {name: _mean([each.metric(name) for each in scores]) for name in METRICS}
     confusion_KK = np.mean([each.confusion for each in scores], axis=0)
-    return Scores.from_dict({"num_images": first.num_images, "confusion": confusion_KK.tolist(), **means})
+    rest = {"num_images": first.num_images, "confusion": confusion_KK.tolist(), "threshold": scores[-1].threshold}
+    return Scores.from_dict(means | rest)
 
 
 def select(history: Sequence[Mapping[str, Scores]], rule: str) -> dict[str, Scores]:

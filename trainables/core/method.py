@@ -58,7 +58,7 @@ class Provenance:
     """Whether the file is the published one, byte for byte."""
 
     shots: int
-    """Labelled images per class, or in all where the dataset counts them so (`DatasetInfo.shots_in_all`)."""
+    """Labelled images per class, or in all."""
 
     label_set: int
     """Number of the few-shot draw: another number labels other images."""
@@ -74,6 +74,9 @@ class Provenance:
 
     label_budget: int
     """Labels that the whole procedure looks at, validation included."""
+
+    shots_in_all: bool = False
+    """Whether `shots` are labelled images in all, whatever their class."""
 
     patch_labels: Literal["", "masks", "inherited"] = ""
     """Where patches have their labels from: pixel masks, or the picture they are of. Empty for whole images."""
@@ -176,6 +179,17 @@ class Method(Generic[C]):
 
     names_one_class: bool = False
     """Whether it gives every image the same class on purpose, so that this is no collapse."""
+
+
+def patch_predictor(name: str) -> str:
+    """The name of a predictor's scores on patches, whose own name stands for the pictures they are of."""
+    return f"{name}_patches"
+
+
+def predictor_names(method: Method[Any], images: Labelled) -> tuple[str, ...]:
+    """Of every scored predictor, the main one first."""
+    patches = [patch_predictor(name) for name in method.predictors if images.grid]
+    return (*method.predictors, *patches)
 
 
 def method_names() -> list[str]:

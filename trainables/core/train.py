@@ -18,13 +18,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
 from trainables.core.checkpoint import Checkpoints
-from trainables.core.evaluate import Scores, collapse, score, select
-from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Scheduled, Task
+from trainables.core.evaluate import Scores, collapse, score, score_patches, select
+from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Scheduled, Task, patch_predictor
+from trainables.core.pictures import PictureRule
+
+Probabilities = NDArray[np.float64]
 
 LOG_ENTRIES = 16
 """Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
@@ -104,6 +108,9 @@ class Progress:
     replayed: bool = False
     """Whether this is read from a checkpoint rather than trained now."""
 
+    predictions: Mapping[str, Probabilities] = field(default_factory=dict)
+    """At the end of a run: what its predictors say of each validation image or patch (N, K)."""
+
 
 def train(
     method: Method[Any],
@@ -115,6 +122,7 @@ def train(
     accelerator: Accelerator,
     checkpoints: Checkpoints | None = None,
     selection: str = "last",
+    picture_rule: PictureRule | None = None,
     hidden_labels_M: Tensor | None = None,
 ) -> Generator[Progress]:
     """Trains a method on a task and yields after every epoch, with scores where an evaluation is due.
@@ -125,6 +133,7 @@ def train(
 
     Args:
         selection: Rule for the scores that a run is judged by, one of `SELECTIONS`.
+        picture_rule: How pictures are judged by their patches, where the task has patches.
         hidden_labels_M: Labels of the unlabelled images, for diagnosis only: the share of right pseudo-labels joins
             the losses as `pseudo_accuracy`, in epochs in which a `PseudoLabelling` learner gave some. Neither the
             learner nor the selection ever sees them.
@@ -143,6 +152,7 @@ def train(
         epoch_images=epoch_images,
         evaluations=budget.evaluations(epoch_images, partial(method.cycle_ends, config)),
         selection=selection,
+        picture_rule=picture_rule or PictureRule(),
         watched="" if method.names_one_class else method.predictors[0],
     )
     hidden_labels_M = None if hidden_labels_M is None else hidden_labels_M.to(accelerator.device)
@@ -165,6 +175,7 @@ class _Plan:
     epoch_images: Callable[[int], int]
     evaluations: Mapping[int, int]
     selection: str
+    picture_rule: PictureRule
     watched: str
     """The predictor that should name more than one class at the end; empty where none has to."""
 
@@ -190,6 +201,8 @@ def _train(
     hidden_labels_M: Tensor | None,
 ) -> Iterator[Progress]:
     history = _resume(learner, plan, checkpoints, accelerator)
+    if history and history[-1].epoch == plan.last_epoch:
+        history[-1] = replace(history[-1], predictions=predict(learner, task.validation, plan.last_epoch))
     yield from history
     done = history[-1] if history else Progress(0, 0, {}, {}, 0.0)
     log: list[Mapping[str, float]] = []
@@ -198,9 +211,15 @@ def _train(
         if progress.epoch not in plan.evaluations:
             yield progress
             continue
-        scores = evaluate(learner, task.validation, progress.epoch)
-        stands_for = plan.evaluations[progress.epoch]
-        history.append(plan.judge(history, replace(progress, scores=scores, stands_for=stands_for, log=_thinned(log))))
+        predictions = predict(learner, task.validation, progress.epoch)
+        evaluation = replace(
+            progress,
+            scores=score_all(predictions, task.validation, plan.picture_rule),
+            stands_for=plan.evaluations[progress.epoch],
+            log=_thinned(log),
+            predictions=predictions if progress.epoch == plan.last_epoch else {},
+        )
+        history.append(plan.judge(history, evaluation))
         log.clear()
         if checkpoints:
             if accelerator.is_main_process:
@@ -233,18 +252,45 @@ def _train_epochs(
         yield Progress(epoch, images, losses, {}, seconds)
 
 
-def evaluate(learner: Learner, images: Labelled, epoch: int) -> dict[str, Scores]:
-    """Scores of every predictor on labelled images.
+def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, Probabilities]:
+    """What every predictor says of each image or patch (N, K).
 
     Raises:
         DivergedError: a prediction is not finite.
     """
-    labels_N = images.labels_N.numpy()
     predictions = {name: p.double().cpu().numpy() for name, p in learner.predict(images.images_NCHW).items()}
     for name, probs_NK in predictions.items():
         if not np.isfinite(probs_NK).all():
             raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")
-    return {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
+    return predictions
+
+
+def score_all(
+    predictions: Mapping[str, Probabilities],
+    images: Labelled,
+    rule: PictureRule,
+    thresholds: Mapping[str, float | None] | None = None,
+) -> dict[str, Scores]:
+    """Scores of every predictor on labelled images.
+
+    Of patches a predictor's own name stands for the pictures, and that of `patch_predictor` for the patches.
+
+    Args:
+        predictions: as `predict` gave them.
+        images: those that were predicted.
+        rule: how pictures are judged by their patches.
+        thresholds: of pictures, by predictor, as they were chosen on other images; by default chosen here.
+    """
+    labels_N, grid = images.labels_N.numpy(), images.grid
+    each = {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
+    if grid is None:
+        return each
+    masks_IHW = None if images.masks_IHW is None else images.masks_IHW.numpy()
+    pictures = {
+        name: score_patches(probs_NK, labels_N, grid, rule, masks_IHW=masks_IHW, threshold=(thresholds or {}).get(name))
+        for name, probs_NK in predictions.items()
+    }
+    return pictures | {patch_predictor(name): scores for name, scores in each.items()}
 
 
 def seed_everything(seed: int, epoch: int) -> None:

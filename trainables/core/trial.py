@@ -20,11 +20,12 @@ from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.evaluate import SELECTIONS
 from trainables.core.method import Method, Task, Validation, find_method
+from trainables.core.pictures import PictureRule
 from trainables.core.train import Budget, Progress, train
 from trainables.data.splits import num_folds
 from trainables.data.tasks import few_shot_task, hidden_labels
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of everything that makes scores comparable but is no field: splits, seeds, metrics, when to evaluate."""
 
 PRECISIONS = ("no", "bf16")
@@ -88,6 +89,7 @@ class Run:
             accelerator=accelerator,
             checkpoints=checkpoints,
             selection=trial.selection,
+            picture_rule=trial.picture_rule,
             hidden_labels_M=hidden_labels_M,
         )
 
@@ -100,7 +102,7 @@ class Trial:
     config: MethodConfig
     dataset: str
     shots: int
-    """Labelled images per class."""
+    """Labelled images per class, or in all where the dataset counts them so."""
 
     validation: Validation = "realistic"
     label_sets: tuple[int, ...] = (0,)
@@ -112,6 +114,12 @@ class Trial:
 
     selection: str = "last"
     """Rule for the scores it is judged by, one of `SELECTIONS`."""
+
+    aggregate: str = "mean"
+    """How a picture's score comes from its patches, one of `AGGREGATES`."""
+
+    threshold: str = "youden"
+    """How the score is chosen above which a picture is named class 1, one of `THRESHOLDS`."""
 
     seed: int = 0
     precision: str = "no"
@@ -138,6 +146,12 @@ class Trial:
         for name, known in (("precision", PRECISIONS), ("device", DEVICES), ("selection", SELECTIONS)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} '{getattr(self, name)}' is unknown{suggestion(getattr(self, name), known)}")
+        PictureRule(self.aggregate, self.threshold)  # both known?
+
+    @property
+    def picture_rule(self) -> PictureRule:
+        """How pictures are judged by their patches."""
+        return PictureRule(self.aggregate, self.threshold)
 
     def find_method(self) -> Method[Any]:
         """The method that trains it."""
@@ -167,7 +181,9 @@ class Trial:
         Raises:
             ConfigError: a key is missing or unknown, or a value has the wrong type or is impossible.
         """
-        texts = dict.fromkeys(("method", "dataset", "validation", "selection", "precision", "device"), str)
+        texts = dict.fromkeys(
+            ("method", "dataset", "validation", "selection", "aggregate", "threshold", "precision", "device"), str
+        )
         types: dict[str, type] = {**texts, "config": dict, "label_sets": list, "compile": bool}
         known = [field.name for field in fields(cls)]
         if "methods" in values:

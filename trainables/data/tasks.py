@@ -132,5 +132,6 @@ def _provenance(draw: Draw, shots: int, label_set: int, validation: Validation, 
         validation=validation,
         label_set_hash=draw.split.label_set_hash,
         label_budget=draw.split.label_budget,
+        shots_in_all=draw.source.shots_in_all,
         patch_labels=("masks" if draw.source.has_masks else "inherited") if draw.source.grid else "",
     )

@@ -1,0 +1,19 @@
+"""Options that several commands of the command line share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Results = Annotated[Path, typer.Option(help="Folder that keeps records, tables, journals and leaderboards.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
+]
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
+OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
+OnlyShots = Annotated[int | None, typer.Option("--shots", help="Only this many labelled images per class.")]
+OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
+Metric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
+Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]
+DEFAULT_RESULTS = Path("results")

@@ -1,0 +1,118 @@
+"""Pictures with what their patches say laid over them, as PNG.
+
+Source of the overlay: Lecouat et al., arXiv:1812.07832 (2018), Figure 3; it gives neither colours nor blending.
+Shapes: I pictures, P patches of each, N = I·P, K classes, C channels, H W pixels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from sparse_search.parts import write_atomically
+from sparse_search.predictions import artefact_folder
+from trainables.core.evaluate import score_patches
+from trainables.core.grid import Grid
+from trainables.core.method import Labelled
+from trainables.core.pictures import PictureRule, heat_maps
+from trainables.data.patches import reassemble
+
+_ALPHA = 0.4
+_COLOURS = "inferno"
+_SHOWN = (3, 1)
+"""Pictures on the sheet of a run: with findings, and without."""
+
+_INCHES = 3.0
+
+
+def write_sheet(
+    results: Path,
+    run: Mapping[str, Any],
+    images: Labelled,
+    predictions: Mapping[str, NDArray[np.float64]],
+    rule: PictureRule,
+) -> None:
+    """Draws a few validation pictures of a run beside its predictions, by its main predictor.
+
+    Does nothing where images are whole or of more than two classes. OSError if it cannot be written.
+    """
+    probs_NK = next(iter(predictions.values()))
+    if images.grid is None or probs_NK.shape[1] != 2:
+        return
+    labels_I = _picture_labels(images, images.grid)
+    shown = [index for label, count in zip((1, 0), _SHOWN, strict=True) for index in _first(labels_I, label, count)]
+    path = artefact_folder(results, run) / "heat_maps.png"
+    write_atomically(
+        path, _drawn(images, images.grid, probs_NK, _threshold(images, images.grid, probs_NK, rule), shown)
+    )
+
+
+def overlays(
+    images: Labelled, probs_NK: NDArray[np.float64], rule: PictureRule, threshold: float
+) -> Iterator[tuple[str, bytes]]:
+    """A PNG of each picture with a name for its file; nothing where images are whole or of more than two classes."""
+    if images.grid is None or probs_NK.shape[1] != 2:
+        return
+    labels_I = _picture_labels(images, images.grid)
+    for index, label in enumerate(labels_I):
+        yield f"{index:04d}-class{label}.png", _drawn(images, images.grid, probs_NK, (rule, threshold), [index])
+
+
+def _first(labels_I: NDArray[np.int64], label: int, count: int) -> Sequence[int]:
+    return [int(index) for index in np.flatnonzero(labels_I == label)[:count]]
+
+
+def _picture_labels(images: Labelled, grid: Grid) -> NDArray[np.int64]:
+    labels_I: NDArray[np.int64] = images.labels_N.numpy().reshape(-1, grid.num_patches).max(1)
+    return labels_I
+
+
+def _threshold(
+    images: Labelled, grid: Grid, probs_NK: NDArray[np.float64], rule: PictureRule
+) -> tuple[PictureRule, float]:
+    chosen = score_patches(probs_NK, images.labels_N.numpy(), grid, rule).threshold
+    return rule, 0.5 if chosen is None else chosen
+
+
+def _drawn(
+    images: Labelled,
+    grid: Grid,
+    probs_NK: NDArray[np.float64],
+    rule_and_threshold: tuple[PictureRule, float],
+    shown: Sequence[int],
+) -> bytes:
+    """The pictures below each other; on the right with the heat map, and with the masks' outlines where there are."""
+    rule, threshold = rule_and_threshold
+    probs_IPK = probs_NK.reshape(-1, grid.num_patches, probs_NK.shape[1])[list(shown)]
+    patches = images.images_NCHW.numpy().reshape(-1, grid.num_patches, *images.images_NCHW.shape[1:])[list(shown)]
+    pictures_ICHW = reassemble(patches.reshape(-1, *patches.shape[2:]), grid)
+    maps_IHW = heat_maps(probs_IPK[:, :, 1], grid, *pictures_ICHW.shape[2:])
+    labels_I, scores_I = _picture_labels(images, grid)[list(shown)], rule.scores(probs_IPK)[:, 1]
+    figure = Figure(figsize=(2.35 * _INCHES, 1.1 * _INCHES * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 2, squeeze=False)
+    highest = max(float(maps_IHW.max()), 1e-9)
+    for row, (index, picture_CHW) in enumerate(zip(shown, pictures_ICHW, strict=True)):
+        for axis in axes[row]:
+            axis.imshow(picture_CHW[0] if len(picture_CHW) == 1 else picture_CHW.transpose(1, 2, 0), cmap="gray")
+            axis.set_axis_off()
+        heat = axes[row, 1].imshow(maps_IHW[row], cmap=_COLOURS, alpha=_ALPHA, vmin=0, vmax=highest)
+        if images.masks_IHW is not None and images.masks_IHW[index].any():
+            _outline(axes[row, 1], images.masks_IHW[index].numpy(), picture_CHW.shape[1:])
+        axes[row, 0].set_title(f"picture {index}, class {labels_I[row]}", fontsize=8, loc="left")
+        named = int(scores_I[row] > threshold)
+        words = f"score {scores_I[row]:.3f}, above {threshold:.3f} is class 1: {named}"
+        axes[row, 1].set_title(words, fontsize=8, loc="left")
+    figure.colorbar(heat, ax=axes[:, 1], shrink=0.6, label="probability of class 1 in a patch, blurred")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _outline(axis: Any, mask_HW: NDArray[np.bool_], size: tuple[int, ...]) -> None:
+    height, width = size
+    rows, columns = (np.linspace(0, end - 1, count) for end, count in zip((height, width), mask_HW.shape, strict=True))
+    axis.contour(columns, rows, mask_HW, levels=[0.5], colors="cyan", linewidths=0.5)
