@@ -94,12 +94,14 @@ def _drawn(
     labels_I, scores_I = _picture_labels(images, grid)[list(shown)], rule.scores(probs_IPK)[:, 1]
     figure = Figure(figsize=(2.35 * _INCHES, 1.1 * _INCHES * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), 2, squeeze=False)
-    highest = max(float(maps_IHW.max()), 1e-9)
+    lowest, highest = float(maps_IHW.min()), float(maps_IHW.max())
     for row, (index, picture_CHW) in enumerate(zip(shown, pictures_ICHW, strict=True)):
+        grey_HW = picture_CHW.mean(0)  # below colours that mean something
+        axes[row, 0].imshow(grey_HW if len(picture_CHW) == 1 else picture_CHW.transpose(1, 2, 0), cmap="gray")
+        axes[row, 1].imshow(grey_HW, cmap="gray")
+        heat = axes[row, 1].imshow(maps_IHW[row], cmap=_COLOURS, alpha=_ALPHA, vmin=lowest, vmax=highest)
         for axis in axes[row]:
-            axis.imshow(picture_CHW[0] if len(picture_CHW) == 1 else picture_CHW.transpose(1, 2, 0), cmap="gray")
             axis.set_axis_off()
-        heat = axes[row, 1].imshow(maps_IHW[row], cmap=_COLOURS, alpha=_ALPHA, vmin=0, vmax=highest)
         if images.masks_IHW is not None and images.masks_IHW[index].any():
             _outline(axes[row, 1], images.masks_IHW[index].numpy(), picture_CHW.shape[1:])
         axes[row, 0].set_title(f"picture {index}, class {labels_I[row]}", fontsize=8, loc="left")
@@ -108,7 +110,7 @@ def _drawn(
         axes[row, 1].set_title(words, fontsize=8, loc="left")
     figure.colorbar(heat, ax=axes[:, 1], shrink=0.6, label="probability of class 1 in a patch, blurred")
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=80)
     return buffer.getvalue()
 
 
