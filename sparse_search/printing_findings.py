@@ -217,6 +217,8 @@ def print_datasets(root: "Path | None") -> None:
     for name, info in CATALOG.items():
         sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
         here = ", ".join(f"{side} px" for side in available_sides(name, root)) or "-"
+        if here != "-" and info.side_range:
+            here += ", or any from {} to {}".format(*info.side_range)
         table.add_row(name, str(info.num_classes), str(info.channels), sizes, info.licence, here)
     console().print(table)
 

@@ -3,8 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,6 +58,29 @@ def watch_status(look: Callable[[], Sequence[StudyStatus]], console: Console, se
                 return
             shown = statuses
             time.sleep(seconds)
+
+
+@contextmanager
+def preparation(console: Console, dataset: str) -> Iterator[Callable[[int, int], None]]:
+    """Tells how far the pictures of a dataset are prepared: on one live line on a terminal, now and then elsewhere."""
+    began = printed = time.monotonic()
+    live = console.status("")
+
+    def tell(done: int, total: int) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        line = f"{dataset}: {done}/{total} pictures prepared, {_span(now - began)}"
+        if console.is_terminal:
+            live.update(line)
+            live.start()
+        if done == total or (not console.is_terminal and now - printed > LINE_SECONDS):
+            printed = now
+            console.print(line, highlight=False, soft_wrap=True)
+
+    try:
+        yield tell
+    finally:
+        live.stop()
 
 
 class Display(tune.Callback):

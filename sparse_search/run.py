@@ -17,7 +17,7 @@ from sparse_search.journal import StudyJournal
 from sparse_search.journal_file import Journal, mend_journal
 from sparse_search.leaderboard import write_leaderboards
 from sparse_search.outcomes import StudyStatus
-from sparse_search.progress import Display
+from sparse_search.progress import Display, preparation
 from sparse_search.schedule import execute, num_workers, ray_session
 from sparse_search.searcher import JournalSearcher
 from sparse_search.store import Store
@@ -28,6 +28,7 @@ from sparse_search.warm_start import earlier_trials
 from trainables.core.checkpoint import Checkpoints
 from trainables.data.draw import draw_few_shot
 from trainables.data.source import data_root as resolve_root
+from trainables.data.source import prepare
 
 RESULTS = Path("results")
 
@@ -70,12 +71,16 @@ def run(
     sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
     root = resolve_root(Path(data_root) if data_root else None).resolve()
     store = Store(Path(results).resolve())
+    screen = console or Console(quiet=True)
+    for dataset in sweep.datasets:
+        with preparation(screen, dataset) as tell:
+            prepare(dataset, root, tell)
     studies = plan_studies(sweep, root)
     store.prepare()
     folder = sweep_folder(store.folder, sweep)
     with _lock(folder):
         clock = Clock(folder / "clock.json", sweep.max_hours)
-        driver = _Driver(sweep, store, root, folder, clock, console or Console(quiet=True))
+        driver = _Driver(sweep, store, root, folder, clock, screen)
         searches, confirmations = driver.open_journals(studies)
         if retry_failed:
             for journal in (*searches, *confirmations):
@@ -135,8 +140,9 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
         for shots in sweep.shots:
             for label_set in sweep.label_sets:
                 source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root)
-            patches = source.grid.num_patches if source.grid else 1
-            sizes = (patches * len(indices) for indices in (split.labelled_indices, split.unlabelled_indices))
+            sizes = (
+                len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
+            )
             draws[dataset, shots] = Draws(source.content_hash, *sizes)
     return sweep.studies(draws)
 

@@ -5,7 +5,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -133,9 +133,11 @@ def _train(options: argparse.Namespace) -> int:
     from trainables.core.evaluate import SELECTIONS
     from trainables.core.train import DivergedError
     from trainables.core.trial import Trial
+    from trainables.data.source import prepare
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
     print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.images:,} images, {trial.threads} threads")
+    prepare(trial.dataset, options.data_root, _preparation(trial.dataset))
     results = []
     for run in trial.runs():
         try:
@@ -147,6 +149,19 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _preparation(dataset: str) -> Callable[[int, int], None]:
+    """Prints now and then how many pictures of a dataset are prepared."""
+    printed = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal printed
+        if done == total or time.monotonic() - printed > QUIET_SECONDS:
+            printed = time.monotonic()
+            print(f"{dataset}: {done}/{total} pictures prepared", flush=True)
+
+    return tell
+
+
 def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
     from trainables.core.checkpoint import Checkpoints
 
@@ -154,6 +169,8 @@ def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
     folder = options.checkpoints / run.run_id(task.provenance.content_hash) if options.checkpoints else None
     checkpoints = Checkpoints(folder) if folder else None
     sizes = f"{len(task.labelled)} labelled, {len(task.unlabelled_NCHW)} unlabelled, {len(task.validation)} validation"
+    if task.labelled.grid:
+        sizes += f" patches of {task.labelled.grid} a picture"
     print(f"label set {run.label_set}" + (f" fold {run.fold}" if run.fold else "") + f": {sizes}", flush=True)
     printed = time.monotonic()
     hidden_labels_M = run.hidden_labels(options.data_root)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from trainables.data import source
+from trainables.data.cache import CACHE_VARIABLE
 
 PER_CLASS = {"train": 12, "val": 3, "test": 4}
 
@@ -21,6 +22,14 @@ def no_download(monkeypatch):
 
     monkeypatch.setattr(source, "download", refuse)
     monkeypatch.delenv(source.ROOT_VARIABLE, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    """An empty cache for every test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder
 
 
 def arrays(num_classes=3, channels=1, side=8, columns=1, seed=0):
@@ -79,3 +88,95 @@ def write_pictures(tmp_path):
         return tmp_path / name
 
     return write
+
+
+def save_picture(path: Path, pixels) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def one_spot(size, rng) -> np.ndarray:
+    """A mask (H, W) with a single marked pixel."""
+    mask = np.zeros(size[::-1], dtype=np.uint8)
+    mask[rng.integers(size[1]), rng.integers(size[0])] = 255
+    return mask
+
+
+@pytest.fixture
+def write_lesions(tmp_path):
+    """Writes an own folder of pictures, every third with one marked pixel in a mask of one of two kinds."""
+
+    def write(count=30, *, name="lesions", size=(40, 32)) -> Path:
+        rng = np.random.default_rng(0)
+        for index in range(count):
+            pixels = rng.integers(0, 200, (*size[::-1], 3), dtype=np.uint8)
+            save_picture(tmp_path / name / f"images/{index:02}.png", pixels)
+            if index % 3 == 0:
+                save_picture(tmp_path / name / f"masks/{'ab'[index % 2]}/{index:02}.png", one_spot(size, rng))
+        (tmp_path / name / "masks").mkdir(exist_ok=True)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def write_idrid(tmp_path):
+    """Writes a miniature of IDRiD's two parts below `idrid/`: 16 with lesions, 32 of grade 0, 6 of other grades.
+
+    One picture more of grade 0 is one of grade 3 as well.
+    """
+
+    def write(*, published=False) -> Path:
+        folder, rng = tmp_path / "idrid", np.random.default_rng(0)
+        for number in range(1, 17):
+            part, size = ("train" if number <= 10 else "test"), (60, 48)
+            image, masks = _marked_places(folder, part, f"IDRiD_{number:02}", published)
+            save_picture(image, rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+            for lesion, path in masks.items():
+                if lesion != "SE" or number % 2:
+                    save_picture(path, one_spot(size, rng) if lesion != "OD" else np.full(size[::-1], 255, np.uint8))
+        tables = {"train": [], "test": []}
+        shared = rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+        for number, grade in enumerate([0] * 33 + [1, 2, 2, 3, 4, 3]):
+            part, name = ("train" if number % 2 else "test"), f"IDRiD_{number:03}"
+            pixels = shared if number in (32, 38) else rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+            save_picture(_graded_place(folder, part, name, published), pixels)
+            tables[part].append((name, grade))
+        _write_tables(folder, tables, published)
+        return tmp_path
+
+    return write
+
+
+_PARTS = {"train": "a. Training Set", "test": "b. Testing Set"}
+_MASKS = {"MA": "1. Microaneurysms", "HE": "2. Haemorrhages", "EX": "3. Hard Exudates", "SE": "4. Soft Exudates",
+          "OD": "5. Optic Disc"}  # fmt: skip
+
+
+def _marked_places(folder, part, name, published):
+    if not published:
+        inside = folder / "segmentation" / part
+        return inside / f"images/{name}.png", {lesion: inside / f"masks/{lesion}/{name}.png" for lesion in _MASKS}
+    inside = folder / "A. Segmentation"
+    truths = inside / "2. All Segmentation Groundtruths" / _PARTS[part]
+    masks = {lesion: truths / place / f"{name}_{lesion}.tif" for lesion, place in _MASKS.items()}
+    return inside / "1. Original Images" / _PARTS[part] / f"{name}.png", masks
+
+
+def _graded_place(folder, part, name, published):
+    if published:  # its own suffix: these are JPEG
+        return folder / "B. Disease Grading/1. Original Images" / _PARTS[part] / f"{name}.jpg"
+    return folder / f"grading/images/{part}_{name}.png"
+
+
+def _write_tables(folder, tables, published):
+    if not published:
+        rows = [f"{part}_{name}.png,{part},{name},{grade},0" for part in tables for name, grade in tables[part]]
+        lines = ["file,split,image_id,retinopathy_grade,macular_edema_risk", *rows]
+        (folder / "grading/labels.csv").write_text("\n".join(lines))
+        return
+    truths = folder / "B. Disease Grading/2. Groundtruths"
+    truths.mkdir()
+    for part, kind in (("train", "a. IDRiD_Disease Grading_Training"), ("test", "b. IDRiD_Disease Grading_Testing")):
+        lines = ["Image name,Retinopathy grade,Risk of macular edema ,,", *(f"{n},{g},0,," for n, g in tables[part])]
+        (truths / f"{kind} Labels.csv").write_text("\n".join(lines) + "\n,,,,\n")

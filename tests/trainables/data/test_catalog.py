@@ -6,7 +6,7 @@ import pytest
 from search_spaces.core.errors import DataError
 from trainables.data.catalog import CATALOG
 
-MEDMNIST = sorted(set(CATALOG) - {"digits"})
+MEDMNIST = sorted(set(CATALOG) - {"digits", "idrid"})
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,13 @@ def test_side():
     assert CATALOG["pathmnist"].check_side(64) == 64
     with pytest.raises(DataError, match="pathmnist has no images of side 32; it comes in 28, 64, 128, 224"):
         CATALOG["pathmnist"].check_side(32)
+
+
+def test_any_side_of_a_range():
+    assert CATALOG["idrid"].check_side(None) == 1024
+    assert CATALOG["idrid"].check_side(32) == 32
+    with pytest.raises(DataError, match="idrid has no images of side 31; it comes in 32 to 2048"):
+        CATALOG["idrid"].check_side(31)
 
 
 @pytest.mark.parametrize(

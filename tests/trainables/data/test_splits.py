@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import get_args
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from search_spaces.core.errors import DataError
 from trainables.core.method import Validation
-from trainables.data.splits import VALIDATION_MODES, few_shot_split, num_folds
+from trainables.data.splits import VALIDATION_MODES, drawn_split, few_shot_split, num_folds
 
 COUNTS = [80, 30, 20]
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], COUNTS))
@@ -150,3 +151,114 @@ def test_messages(change, message):
     with pytest.raises(DataError) as caught:
         draw(**change)
     assert str(caught.value) == message
+
+
+POOL = np.random.default_rng(1).permutation(np.repeat([0, 1], [134, 65]))
+DRAWN_SHOTS = (10, 20, 40, 80, 149)
+
+
+def draw_in_all(**changes):
+    request = {
+        "shots": 10, "label_set": 0, "content_hash": "abc", "validation": "realistic", "val_share": 50 / 199,
+        "class_names": ("healthy", "lesion"),
+    }  # fmt: skip
+    return drawn_split(POOL, **(request | changes))
+
+
+def of_class(indices):
+    return np.bincount(POOL[indices], minlength=2).tolist()
+
+
+@pytest.mark.parametrize("label_set", range(5))
+def test_counted_in_all(label_set):
+    whole = draw_in_all(shots=149, label_set=label_set, validation="official")
+    assert of_class(whole.labelled_indices) == [100, 49]
+    assert of_class(whole.validation_indices) == [34, 16]
+    assert len(whole.unlabelled_indices) == 0
+    for shots in DRAWN_SHOTS:
+        split = draw_in_all(shots=shots, label_set=label_set)
+        num_validation = min(shots, 50)
+        assert (len(split.labelled_indices), len(split.validation_indices)) == (shots, num_validation)
+        assert split.label_budget == shots + num_validation
+        assert min(of_class(split.labelled_indices)) > 0
+        assert min(of_class(split.validation_indices)) > 0
+        assert sorted([*split.labelled_indices, *split.unlabelled_indices]) == whole.labelled_indices.tolist()
+        assert set(split.validation_indices) <= set(whole.validation_indices)
+        assert split.validation_from == "train"
+
+
+@pytest.mark.parametrize("label_set", range(10))
+def test_every_ten_drawn_lie_inside_twenty(label_set):
+    splits = [draw_in_all(shots=shots, label_set=label_set) for shots in DRAWN_SHOTS]
+    for fewer, more in pairwise(splits):
+        assert set(fewer.labelled_indices) < set(more.labelled_indices)
+        assert set(fewer.validation_indices) <= set(more.validation_indices)
+
+
+@pytest.mark.parametrize("shots", [2, 3, 5])
+def test_fewer_than_ten_hold_both_classes_too(shots):
+    for label_set in range(20):
+        split = draw_in_all(shots=shots, label_set=label_set)
+        assert min(of_class(split.labelled_indices)) > 0
+        assert min(of_class(split.validation_indices)) > 0
+
+
+def test_validation_is_mixed_as_the_whole():
+    assert of_class(draw_in_all(shots=25).validation_indices) == [17, 8]
+
+
+def test_folds_of_pictures_counted_in_all():
+    drawn = draw_in_all(shots=80).labelled_indices
+    folds = [draw_in_all(shots=80, validation="labelled-cv", fold=fold) for fold in range(5)]
+    assert sorted(np.concatenate([fold.validation_indices for fold in folds])) == drawn.tolist()
+    for fold in folds:
+        assert sorted([*fold.labelled_indices, *fold.validation_indices]) == drawn.tolist()
+        assert min(of_class(fold.validation_indices)) > 0
+        assert fold.label_budget == 80
+
+
+def test_draws_in_all_are_deterministic_and_differ():
+    one = draw_in_all().label_set_hash
+    assert one == draw_in_all().label_set_hash
+    others = [
+        draw_in_all(**change).label_set_hash for change in ({"label_set": 1}, {"content_hash": "b"}, {"shots": 11})
+    ]
+    assert len({one, *others}) == 4
+
+
+def test_a_draw_in_all_never_changes():
+    """Pinned: another draw would silently label other pictures than earlier results did."""
+    assert draw_in_all().labelled_indices.tolist() == [12, 32, 68, 114, 122, 132, 148, 164, 169, 173]
+    assert draw_in_all().label_set_hash == "4e575bb5e749"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"shots": 1},
+            "shots is 1; this dataset counts labelled pictures in all and has 149 to train on: expected 2..149",
+        ),
+        (
+            {"shots": 150},
+            "shots is 150; this dataset counts labelled pictures in all and has 149 to train on: expected 2",
+        ),
+        ({"class_names": ("a", "b", "c")}, "class 'c' has no picture left to train on: add pictures of it"),
+        ({"val_share": 0.001}, "class 'healthy' has no picture left to validate with: add pictures of it"),
+        (
+            {"shots": 2, "validation": "labelled-cv"},
+            "labelled-cv deals every class out to 2 folds, but 1 of the 2 labelled",
+        ),
+        (
+            {"validation": "labelled-cv"},
+            "labelled-cv deals every class out to 5 folds, but 3 of the 10 labelled pictures are of class 'lesion': "
+            "raise --shots or choose --validation realistic",
+        ),
+        ({"validation": "offical"}, "validation mode 'offical' is unknown"),
+        ({"fold": 1}, "fold is 1; expected 0..0"),
+    ],
+)
+def test_messages_of_draws_in_all(change, message):
+    with pytest.raises(DataError) as caught:
+        draw_in_all(**change)
+    assert str(caught.value).startswith(message)
