@@ -153,7 +153,9 @@ def _ranking_table(
         "many tries is optimistic",
         caption_justify="left",
     )
-    extra = [] if metric in ("balanced_accuracy", "accuracy", "auroc") else [metric]
+    shown = ("balanced_accuracy", "accuracy", "auroc")
+    extra = [metric] if metric not in shown else []
+    extra += ["localisation"] if metric != "localisation" and rows[0]["localisation"] is not None else []
     table.add_column("#", justify="right")
     table.add_column("method")
     table.add_column("configuration", ratio=1, overflow="fold")

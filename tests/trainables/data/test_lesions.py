@@ -77,7 +77,14 @@ def test_masks_of_all_kinds_are_joined(write_lesions):
     split, first = (
         ("train", 0) if row < source.reader.prepared.num_train else ("test", source.reader.prepared.num_train)
     )
-    assert np.argwhere(source.masks(split, np.array([row - first]))[0]).tolist() == [[0, 0], [0, 20], [0, 39], [1, 0], [1, 20], [1, 39]]
+    assert np.argwhere(source.masks(split, np.array([row - first]))[0]).tolist() == [
+        [0, 0],
+        [0, 20],
+        [0, 39],
+        [1, 0],
+        [1, 20],
+        [1, 39],
+    ]
 
 
 def test_messages(write_lesions):
