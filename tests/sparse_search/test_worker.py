@@ -24,7 +24,7 @@ def evaluation(epoch, stands_for, raw, selected=None, collapse=""):
     read = lambda confusion: {"constant": Scores.from_dict(scores(confusion))} if confusion else {}  # noqa: E731
     return SimpleNamespace(
         epoch=epoch, images=20 * epoch, stands_for=stands_for, log=({"epoch": epoch, "loss": 1.0},),
-        train_seconds=1.0 * epoch, collapse=collapse, scores=read(raw), selected=read(selected or raw),
+        train_seconds=1.0 * epoch, collapse=collapse, scores=read(raw), selected=read(selected or raw), predictions={},
     )  # fmt: skip
 
 
@@ -45,7 +45,8 @@ def reports(tmp_path, tiny, monkeypatch):
         job = Job(
             trial=study.trial(study.plan.settings, 0).as_dict(), sweep="tiny", study=study.name, number=0,
             start="default", label_sets="0, 1", objective=study.sweep.objective, rungs=[Rung(*rung) for rung in rungs],
-            known=known or {}, gpus=0.5, checkpoints=str(tmp_path / "checkpoints"), data_root=None,
+            known=known or {}, gpus=0.5, results=str(tmp_path / "results"),
+            checkpoints=str(tmp_path / "checkpoints"), data_root=None,
         )  # fmt: skip
         told, started = [], []
 
