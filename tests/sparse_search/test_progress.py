@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sparse_search.cost import Clock, OutOfTimeError
 from sparse_search.outcomes import StudyStatus
-from sparse_search.progress import Display, status_table, watch_status
+from sparse_search.progress import Display, preparation, status_table, watch_status
 
 
 class Journal:
@@ -80,3 +80,20 @@ def test_watching_shows_what_changes_until_all_is_over(console):
     text = console.file.getvalue()
     assert text.count("sparse · digits · 5 shots") == 1
     assert "0.61–0.78" in text
+
+
+@pytest.mark.parametrize(("terminal", "times"), [(False, 1), (True, None)])
+def test_preparation(terminal, times):
+    console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
+    with preparation(console, "idrid@256") as tell:
+        for done in range(1, 4):
+            tell(done, 3)
+    told = console.file.getvalue()
+    assert "idrid@256: 3/3 pictures prepared, 0:00 min" in told
+    assert times is None or told.count("prepared") == times
+
+
+def test_nothing_is_told_when_nothing_is_prepared(console):
+    with preparation(console, "digits"):
+        pass
+    assert console.file.getvalue() == ""

@@ -1,8 +1,9 @@
 """Pictures with lesion masks, brought to one size: done once, then kept.
 
-Every picture is first reduced to the smallest width and height in the cohort, else sharpness alone would tell those
-that come small from those that come large; then made square, and divided by its own maximum. A mask goes straight from
-its own size to the final one, a pixel being marked where any of those it stands for is, so no lesion is too small.
+Every picture is first reduced to the smallest width and height in the cohort, and then compressed once as the smallest
+one is, where that is a JPEG: else sharpness and the traces of compression would tell those that come small from those
+that come large. It is then made square and divided by its own maximum. A mask goes straight from its own size to the
+final one, a pixel being marked where any of those it stands for is, so no lesion is too small.
 
 Of pictures that are equal after the first step only one counts, so that none lies in two splits: the one with lesions,
 and none at all when it is equal to one that is known to be of another kind.
@@ -11,18 +12,20 @@ Shapes: N pictures, C channels, H W pixels of a picture, S of a side.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from search_spaces.core.errors import DataError
 from trainables.data.cache import Facts, kept
@@ -35,6 +38,7 @@ VERSION = 1
 
 _THREADS = 2
 _SPLIT_WORDS = 16  # hex digits of the digest that fix the test split
+_REDUCING_GAP = 2.0  # times the final size, to which neighbours are averaged first: faster, and as sharp
 _LOSSY = "JPEG"
 _HALF = 127
 
@@ -43,14 +47,16 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """What all pictures become."""
 
     channels: int
     smallest: tuple[int, int]
-    """Width and height."""
+    """Width and height in pixels, of any picture."""
 
     side: int
+    compression: Mapping[str, Any] | None = None
+    """How Pillow saves a JPEG like the smallest picture; None where that is no JPEG."""
 
 
 class _Done(NamedTuple):
@@ -93,27 +99,55 @@ def pooled(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 
 def brightened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Divided by the greatest value of all channels, in 0..255; black stays black."""
-    greatest = int(pixels.max())
-    return pixels if greatest in (0, 255) else np.rint(pixels * (255 / greatest)).astype(np.uint8)
+    greatest = max(int(pixels.max()), 1)
+    divided: NDArray[np.uint8] = np.rint(np.minimum(np.arange(256) * (255 / greatest), 255)).astype(np.uint8)
+    return np.take(divided, pixels)
 
 
-def squared(picture: Image.Image, smallest: tuple[int, int], side: int) -> tuple[NDArray[np.uint8], str]:
-    """Pixels (C, side, side) of a grey or RGB picture, and what is equal for pictures that are equal when reduced.
+def reduced(picture: Image.Image, form: Form) -> Image.Image:
+    """The picture at the smallest size, grey or RGB; as it is where it has this size."""
+    picture = picture.convert("L" if form.channels == 1 else "RGB")
+    if picture.size == form.smallest:
+        return picture
+    small = picture.resize(form.smallest, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
+    return _compressed(small, form.compression)
 
-    Args:
-        picture: At least as large as `smallest`.
-        smallest: Width and height in pixels to which it is reduced first.
-        side: Pixels.
-    """
-    reduced = picture if picture.size == smallest else picture.resize(smallest, Image.Resampling.BOX)
-    resized = np.asarray(reduced.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
-    pixels_CSS = resized.reshape(side, side, -1).transpose(2, 0, 1)
-    return brightened(pixels_CSS), sha256(reduced.tobytes()).hexdigest()
+
+def squared(picture: Image.Image, form: Form) -> NDArray[np.uint8]:
+    """Pixels (C, S, S) of a picture at the smallest size."""
+    resized = np.asarray(picture.resize((form.side, form.side), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return brightened(resized.reshape(form.side, form.side, form.channels).transpose(2, 0, 1))
+
+
+def _compressed(picture: Image.Image, compression: Mapping[str, Any] | None) -> Image.Image:
+    if compression is None:
+        return picture
+    stream = BytesIO()
+    picture.save(stream, "JPEG", **compression)
+    return Image.open(stream, formats=["JPEG"]).convert(picture.mode)
+
+
+def _form(paths: Sequence[Path], side: int) -> Form:
+    channels, sizes = channels_and_sizes(paths)
+    smallest = min(width for width, _ in sizes), min(height for _, height in sizes)
+    return Form(channels, smallest, side, _compression(paths) if len(sizes) > 1 else None)
+
+
+def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
+    """Of the picture with the fewest pixels."""
+
+    def num_pixels(path: Path) -> int:
+        with opened(path) as picture:
+            return picture.width * picture.height
+
+    with opened(min(paths, key=num_pixels)) as picture:
+        if not isinstance(picture, JpegImageFile):
+            return None
+        return {"qtables": picture.quantization, "subsampling": get_sampling(picture)}
 
 
 def _prepare(cohort: Cohort, side: int, tell: Tell | None, folder: Path) -> Facts:
-    channels, sizes = channels_and_sizes([cohort.folder / picture.place for picture in cohort.pictures])
-    form = _Form(channels, (min(w for w, _ in sizes), min(h for _, h in sizes)), side)
+    form = _form([cohort.folder / picture.place for picture in cohort.pictures], side)
     items = [*cohort.pictures, *cohort.others]
     read: list[_Done] = []
     with (folder / "all").open("wb") as stream:
@@ -137,17 +171,19 @@ def _prepare(cohort: Cohort, side: int, tell: Tell | None, folder: Path) -> Fact
     }
 
 
-def _read(folder: Path, form: _Form, item: Picture | str) -> _Done:
+def _read(folder: Path, form: Form, item: Picture | str) -> _Done:
     place = item if isinstance(item, str) else item.place
     with opened(folder / place) as picture:
         size = picture.size
-        pixels_CSS, identity = squared(picture.convert("L" if form.channels == 1 else "RGB"), form.smallest, form.side)
+        small = reduced(picture, form)
+    identity = sha256(small.tobytes()).hexdigest()
     if isinstance(item, str):
         return _Done(place, identity, -1)
-    mask_SS = np.zeros((form.side, form.side), dtype=np.bool_)
+    mask_HW = np.zeros(size[::-1], dtype=np.bool_)
     for mask in item.masks:
-        mask_SS |= pooled(_read_mask(folder / mask, folder / place, size), form.side)
-    content = pixels_CSS.tobytes() + np.packbits(mask_SS, axis=-1).tobytes()
+        mask_HW |= _read_mask(folder / mask, folder / place, size)
+    mask_SS = pooled(mask_HW, form.side)
+    content = squared(small, form).tobytes() + np.packbits(mask_SS, axis=-1).tobytes()
     return _Done(place, identity, int(mask_SS.any()), content)
 
 
@@ -197,7 +233,7 @@ def _check_classes(labels_N: NDArray[np.int64], folder: Path) -> None:
             raise DataError(f"{folder} holds no {name} picture, that is one {wanted}, among {len(labels_N)}: add some")
 
 
-def _write_in_order(folder: Path, rows: Sequence[int], form: _Form) -> None:
+def _write_in_order(folder: Path, rows: Sequence[int], form: Form) -> None:
     """Pictures and masks into a file each, from the one that has them in the order in which they were read."""
     image = (form.channels, form.side, form.side)
     mask = (form.side, -(-form.side // 8))

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.core.errors import DataError
+from trainables.__main__ import main
 from trainables.data import preparation
 from trainables.data.preparation import brightened, pooled
 from trainables.data.source import open_source, prepare
@@ -105,6 +106,30 @@ def test_sharpness_does_not_tell_where_a_picture_came_from(tmp_path):
             Image.fromarray(array).save(tmp_path / f"mixed/{place}/{index}.png")
     images = open_source(f"{tmp_path / 'mixed'}@64").images("train").astype(int)
     assert abs(np.diff(images[:, 0, 40:, 40:])).max() <= 10
+
+
+def test_what_was_reduced_is_compressed_as_the_smallest_is(tmp_path):
+    """A coarse JPEG keeps none of the faint noise of a PNG."""
+    rng = np.random.default_rng(0)
+    for place in ("images", "masks"):
+        (tmp_path / "mixed" / place).mkdir(parents=True)
+    for index in range(12):
+        size, suffix = (64, "png") if index < 6 else (32, "jpg")
+        noise = Image.fromarray(rng.integers(100, 140, (size, size), dtype=np.uint8))
+        noise.save(tmp_path / f"mixed/images/{index}.{suffix}", **({"quality": 5} if suffix == "jpg" else {}))
+        if index < 6:
+            Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(tmp_path / f"mixed/masks/{index}.png")
+    images = open_source(f"{tmp_path / 'mixed'}@32").images("train")[:, 0].astype(int)
+    blocks = images.reshape(-1, 4, 8, 4, 8)
+    assert np.ptp(blocks, axis=(2, 4)).mean() < 12
+
+
+def test_of_pictures_of_one_size_none_is_changed(write_lesions):
+    folder = write_lesions(size=(40, 40))
+    source = open_source(str(folder))
+    for picture, place in zip(source.images("train"), source.reader.prepared.places, strict=False):
+        with Image.open(folder / place) as original:
+            assert np.array_equal(picture, brightened(np.asarray(original).transpose(2, 0, 1)))
 
 
 def test_channels_follow_the_pictures(write_lesions):
@@ -212,3 +237,12 @@ def test_the_manifest_is_plain_json(write_lesions, cache):
     facts = json.loads(manifest.read_text())["facts"]
     assert facts["num_train"] == len(source.labels("train"))
     assert sorted(facts["places"]) == [f"images/{index:02}.png" for index in range(30)]
+
+
+def test_a_training_from_the_command_line_tells(write_lesions, capsys):
+    arguments = ["constant", "--dataset", f"{write_lesions()}@32:2x2", "--shots", "6", "--images", "24"]
+    for expected in (1, 0):
+        assert main([*arguments, "--device", "cpu", "--threads", "1"]) == 0
+        out = capsys.readouterr().out
+        assert out.count("30/30 pictures prepared") == expected
+        assert "label set 0: 24 labelled, 48 unlabelled, 24 validation patches of 2x2 a picture" in out
