@@ -8,7 +8,6 @@ Shapes: N pictures, C channels, S pixels of a side.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -101,10 +100,6 @@ class CohortReader:
 
     def digest(self) -> str:
         """MD5 over places and bytes of all files."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
         return self.cohort.digest
 
     def _part(self, split: Split) -> slice:

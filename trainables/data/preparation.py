@@ -5,8 +5,8 @@ one is, where that is a JPEG: else sharpness and the traces of compression would
 that come large. It is then made square and divided by its own maximum. A mask goes straight from its own size to the
 final one, a pixel being marked where any of those it stands for is, so no lesion is too small.
 
-Of pictures that are equal after the first step only one counts, so that none lies in two splits: the one with lesions,
-and none at all when it is equal to one that is known to be of another kind.
+Of pictures that are equal when reduced only one counts, so that none lies in two splits: one with lesions, where there
+is one. A healthy one does not count either when it is equal to one that is known to be of another kind.
 
 Shapes: N pictures, C channels, H W pixels of a picture, S of a side.
 """
@@ -213,17 +213,12 @@ def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]
 
 def _left_out(read: Sequence[_Done], num_pictures: int) -> dict[str, str]:
     """Places of pictures that do not count, and the place of the one each is equal to."""
-    kept_places: dict[str, str] = {}
-    left_out = {}
-    marked_first = sorted(
-        range(len(read)), key=lambda row: (-read[row].label, row) if row < num_pictures else (-0.5, row)
-    )
-    for row in marked_first:
-        done = read[row]
-        same = kept_places.setdefault(done.identity, done.place)
-        if same != done.place and row < num_pictures:
-            left_out[done.place] = same
-    return left_out
+    pictures, others = read[:num_pictures], read[num_pictures:]
+    marked, healthy = ([done for done in pictures if done.label == label] for label in (1, 0))
+    first: dict[str, str] = {}
+    for done in (*marked, *others, *healthy):
+        first.setdefault(done.identity, done.place)
+    return {done.place: first[done.identity] for done in pictures if first[done.identity] != done.place}
 
 
 def _check_classes(labels_N: NDArray[np.int64], folder: Path) -> None:
