@@ -13,7 +13,7 @@ from sparse_search.printing_findings import look_table, print_reproduction, prin
 
 def export_command(
     dataset: Annotated[str, typer.Option(help="The data set.")],
-    shots: Annotated[int, typer.Option(help="Labelled images per class.")],
+    shots: Annotated[int, typer.Option(help="Labelled images per class, or in all where the data set counts them so.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
     method: OnlyMethod = None,
     config_id: Annotated[

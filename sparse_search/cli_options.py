@@ -8,11 +8,13 @@ import typer
 Results = Annotated[Path, typer.Option(help="Folder that keeps records, tables, journals and leaderboards.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder of the .npz files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
+    typer.Option(help="Folder of the data files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
 ]
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
 OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
-OnlyShots = Annotated[int | None, typer.Option("--shots", help="Only this many labelled images per class.")]
+OnlyShots = Annotated[
+    int | None, typer.Option("--shots", help="Only this many labelled images, counted as in the sweep.")
+]
 OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
 Metric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
 Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]

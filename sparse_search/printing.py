@@ -1,5 +1,6 @@
 """What commands print on a terminal: tables for people, one line for what has no table."""
 
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,7 +97,7 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
     papers: dict[str, str] = {}
     for shared, rows in rankings(found.ranked):
         console().print(_ranking_table(shared, rows, found, metric))
-        papers |= _print_published(shared["dataset"], shared["shots"])
+        papers |= _print_published(rows[0])
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
                 f"test labels of these data: looked at {times} time{'s' * (times > 1)}, see `sparse-search ledger`"
@@ -217,15 +218,17 @@ def print_lines(lines: Iterable[str]) -> None:
         typer.echo(fill(line, console().width - 2, subsequent_indent="  ", break_long_words=False))
 
 
-def _print_published(dataset: str, shots: int) -> dict[str, str]:
+def _print_published(row: Mapping[str, Any]) -> dict[str, str]:
     """What papers print for the same data set and shots, beside the ranking, not in it; what to know of each paper."""
     from sparse_search.published import published
 
     tables: dict[tuple[str, str], list[str]] = {}
     notes: dict[str, str] = {}
-    for row in published(dataset.partition("@")[0], shots).to_pylist():
-        tables.setdefault((row["paper"], row["metric"]), []).append(f"{row['method']} {row['value']:.3f}")
-        notes[row["paper"]] = row["note"]
+    name = re.split("[@:]", row["dataset"])[0]
+    for found in published(name, row["shots"], in_all=row["shots_in_all"]).to_pylist():
+        if found["metric"].startswith("patch_") == (row["level"] == "patch"):
+            tables.setdefault((found["paper"], found["metric"]), []).append(f"{found['method']} {found['value']:.3f}")
+            notes[found["paper"]] = found["note"]
     print_lines(
         f"printed in the {paper} paper, {metric} on test images: {', '.join(values)}"
         for (paper, metric), values in tables.items()

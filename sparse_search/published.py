@@ -57,13 +57,15 @@ NOTES: Mapping[str, str] = {
 """Per paper, what a reader must know before setting its numbers beside others."""
 
 
-def published(dataset: str | None = None, shots: int | None = None) -> pa.Table:
+def published(dataset: str | None = None, shots: int | None = None, *, in_all: bool = False) -> pa.Table:
     """The printed numbers, all or those of a dataset or number of shots; columns as in `PUBLISHED_SCHEMA`.
+
+    Shots are labelled images per class, or `in_all`: papers count in one way or the other.
 
     They are test scores of the papers, ours are validation scores: never rank them together.
     """
     table = _everything()
-    for name, value in (("dataset", dataset), ("shots", shots)):
+    for name, value in (("dataset", dataset), ("labelled" if in_all else "shots", shots)):
         if value is not None:
             table = table.filter(pc.field(name) == value)
     return table

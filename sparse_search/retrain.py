@@ -21,6 +21,7 @@ from trainables.core.evaluate import METRICS, Scores
 from trainables.core.method import Labelled, Learner
 from trainables.core.train import DivergedError, Probabilities, predict, score_all
 from trainables.core.trial import Run, Trial
+from trainables.data.source import prepare
 from trainables.data.tasks import test_set
 
 Tell = Callable[[str, float], None]
@@ -60,6 +61,7 @@ def reproduce(exported: Path | str, *, data_root: Path | None = None, tell: Tell
         ResultsError: the file is no export, the data are not those it was made from, or training diverges.
     """
     trial, evidence = _read(Path(exported))
+    _prepare(trial, data_root, tell)
     trained = _train_all(trial, evidence, data_root, tell)
     predictor, metric = evidence["predictor"], evidence["interval_95"]["metric"]
     found = _means([run.validated[predictor] for run in trained])[metric]
@@ -102,6 +104,7 @@ def evaluate(
     if not why.strip():
         raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
     trial, evidence = _read(Path(exported))
+    _prepare(trial, data_root, tell)
     unseen = test_set(trial.dataset, data_root)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
@@ -145,6 +148,10 @@ class _Trained:
 def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
     values, evidence = read_export(path)
     return Trial.from_dict(values), evidence
+
+
+def _prepare(trial: Trial, root: Path | None, tell: Tell | None) -> None:
+    prepare(trial.dataset, root, lambda done, total: tell("preparing pictures", done / total) if tell else None)
 
 
 def _train_all(

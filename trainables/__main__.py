@@ -65,10 +65,14 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="sparse, ssl_gan, convnet, resnet, supervised, constant, or your own as module:ATTRIBUTE",
     )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
-    add("--dataset", help="a name from `sparse-search datasets`, or a path to your images (default: digits)")
-    root = "where .npz files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)"
+    add(
+        "--dataset",
+        help="a name from `sparse-search datasets`, or a path to your images, with @SIDE and "
+        ":ROWSxCOLUMNS if you like (default: digits)",
+    )
+    root = "where data files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)"
     add("--data-root", type=Path, metavar="DIR", help=root)
-    add("--shots", type=int, help="labelled images per class (default: 5)")
+    add("--shots", type=int, help="labelled images per class, or in all where pictures have lesion masks (default: 5)")
     draw = "which few-shot draw; repeatable"
     add("--label-set", type=int, action="append", dest="label_sets", metavar="N", help=draw)
     add("--validation", help="realistic (default), labelled-cv or official")
