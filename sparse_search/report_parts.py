@@ -212,5 +212,7 @@ def scale_of(rows: Sequence[Row], metric: str) -> tuple[float, float] | None:
     ends = [value for row in rows for value in (row.low, row.high, row.score) if value is not None]
     if not ends:
         return None
-    low, high = np.floor(min(ends) * 20) / 20, np.ceil(max(ends) * 20) / 20
-    return float(low), float(max(high, low + 0.05)) if metric in SMALLER_IS_BETTER else min(1.0, max(high, low + 0.05))
+    low, high = float(np.floor(min(ends) * 20) / 20), float(np.ceil(max(ends) * 20) / 20)
+    if metric not in SMALLER_IS_BETTER:
+        low, high = min(low, 0.95), min(high, 1.0)
+    return low, max(high, low + 0.05)
