@@ -45,7 +45,7 @@ _MOST_FIGURED = 12
 """Rankings with figures."""
 
 _VALIDATION = {
-    "realistic": "as many further labelled images per class as shots",
+    "realistic": "as many further labelled images as shots",
     "labelled-cv": "held-out folds of the few labelled images",
     "official": "the full validation split, which is more labels than a few-shot user has",
 }
@@ -82,6 +82,9 @@ class Cell:
 
     dataset: str
     shots: int
+    in_all: bool
+    """Whether shots are counted in all rather than per class."""
+
     key: str
     parts: Sequence[Part]
 
@@ -100,7 +103,7 @@ def write_report(
         results: The results folder.
         path: The HTML file to write; whole or not at all.
         dataset: Only this one.
-        shots: Only this number of labelled images per class.
+        shots: Only this number of labelled images.
         metric: What configurations are ranked by.
 
     Raises:
@@ -190,7 +193,8 @@ def _cells(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]],
             key, with_figures = f"part-{number}-{position}", num_figured < _MOST_FIGURED
             num_figured += with_figures
             parts.append(_part(question, ordered, key, unranked, most_rows, test_looks, with_figures=with_figures))
-        cells.append(Cell(dataset, shots, f"cell-{number}", parts))
+        in_all = own[0].rows[0]["shots_in_all"]
+        cells.append(Cell(dataset, shots, in_all, f"cell-{number}", parts))
     return cells
 
 
