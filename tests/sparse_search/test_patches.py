@@ -21,6 +21,8 @@ from sparse_search.run import plan_studies
 from sparse_search.worker import Job, run_trial
 from trainables.core.pictures import PictureRule
 
+from .test_cli import call
+
 CONVNET = {
     "convnet": {
         "trials": 1, "presets": [], "search": [],
@@ -125,6 +127,18 @@ def test_another_rule_is_what_is_trained_again_and_evaluated(trained, best, tmp_
     for path in maps:
         with Image.open(path) as drawn:
             assert min(drawn.size) > 200
+
+
+def test_rules_on_the_command_line(trained, best, tmp_path):
+    told = call("aggregate", best, "--results", trained.folder, "--metric", "auroc", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("youden") == 5
+    written = call("aggregate", best, "--results", trained.folder, "--use", "max,f1", "-o", "other.yaml", cwd=tmp_path)
+    assert "other.yaml: pictures are judged by max,f1" in written.stdout
+    assert "aggregate: max" in (tmp_path / "other.yaml").read_text()
+    wrong = call("aggregate", best, "--results", trained.folder, "--use", "sum", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "aggregate 'sum' is unknown" in wrong.stderr
 
 
 def test_the_report_shows_where_findings_are_seen(trained, tmp_path):
