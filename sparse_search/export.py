@@ -98,8 +98,8 @@ _EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "r
 """What is read of it."""
 
 _TRAINING = (
-    "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision", "accumulate", "compile",
-    "threads",
+    "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision", "processes",
+    "accumulate", "compile", "threads",
 )  # fmt: skip
 
 

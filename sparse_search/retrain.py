@@ -191,8 +191,10 @@ def _train(
 
     test: Mapping[str, Scores] = {}
     predictions: Mapping[str, Probabilities] = {}
+    if unseen:  # the networks are needed here; they are those of several processes, to rounding
+        run = replace(run, trial=replace(run.trial, processes=1))
     try:
-        for progress in run.train(task, method=replace(method, build=build)):
+        for progress in run.train(task, method=replace(method, build=build) if unseen else None):
             tell(progress.images / run.trial.images)
             if unseen and progress.stands_for == run.trial.images:
                 chosen = {name: scores.threshold for name, scores in progress.selected.items()}

@@ -100,6 +100,9 @@ class RunRow:
 
     seed: int
     precision: str
+    processes: int
+    """That shared each batch."""
+
     accumulate: int
     """Batches whose gradients are averaged before each step."""
 
@@ -134,6 +137,8 @@ class RunRow:
     """`wall_seconds` times the GPUs that the trial had."""
 
     peak_memory_bytes: int | None
+    """Of the worker; unknown where several processes shared the work."""
+
     device: str
     """Its name."""
 

@@ -84,6 +84,9 @@ class Sweep:
     pruner: PrunerChoice = DEFAULT_PRUNER
     seed: int = 0
     precision: str = "no"
+    processes: int = 1
+    """Processes that share each batch of a trial, on one node; with GPUs one on each."""
+
     accumulate: int = 1
     """Batches whose gradients are averaged before each step."""
 
@@ -202,6 +205,7 @@ class Study:
                 "objective",
                 "seed",
                 "precision",
+                "processes",
                 "accumulate",
                 "compile",
                 "cpus_per_trial",
@@ -270,9 +274,10 @@ class Study:
             threshold=sweep.threshold,
             seed=sweep.seed,
             precision=sweep.precision,
+            processes=sweep.processes,
             accumulate=sweep.accumulate,
             compile=sweep.compile,
-            threads=sweep.cpus_per_trial,
+            threads=max(1, sweep.cpus_per_trial // sweep.processes),
             device="gpu" if sweep.gpus_per_trial else "cpu",
         )
 

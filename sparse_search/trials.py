@@ -29,8 +29,8 @@ SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 
 _KEPT = (
     "source", "official", "config_id", "config_json", "inactive", "start", "label_budget", "shots_in_all",
-    "patch_labels", "aggregate", "threshold", "images", "evaluate_every", "seed", "precision", "accumulate", "compile",
-    "threads", "processor", "device", "versions_json", "num_runs",
+    "patch_labels", "aggregate", "threshold", "images", "evaluate_every", "seed", "precision", "processes",
+    "accumulate", "compile", "threads", "processor", "device", "versions_json", "num_runs",
 )  # fmt: skip
 _LISTS = ("label_set", "label_set_hash", "run_id", "confusion_json")
 _MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")

@@ -231,7 +231,7 @@ class _Training:
         predictors = predictor_names(trial.find_method(), task.validation)
         same = (
             "method", "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
-            "accumulate", "compile", "threads",
+            "processes", "accumulate", "compile", "threads",
         )  # fmt: skip
         return (
             asdict(task.provenance)
@@ -261,7 +261,7 @@ class _Training:
         return at_work.identity | {
             "wall_seconds": at_work.wall_seconds,
             "gpu_seconds": at_work.wall_seconds * self.job.gpus,
-            "peak_memory_bytes": _peak_memory_bytes(self.trial.device),
+            "peak_memory_bytes": _peak_memory_bytes(self.trial.device) if self.trial.processes == 1 else None,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "curve": [
                 {

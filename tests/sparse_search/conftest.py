@@ -80,6 +80,7 @@ def make_record():
             "selection": "last",
             "seed": 0,
             "precision": "no",
+            "processes": 1,
             "accumulate": 1,
             "compile": False,
             "threads": 1,

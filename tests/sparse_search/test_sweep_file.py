@@ -98,6 +98,11 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
         (TINY | {"precision": "fp8"}, "precision 'fp8'"),
         (TINY | {"selection": "mean"}, "selection 'mean' is unknown; did you mean 'mean3'"),
         (TINY | {"selection": 3}, "selection '3' is unknown"),
+        (TINY | {"processes": 2}, "processes: 2 need a CPU each; raise cpus_per_trial to 2"),
+        (
+            TINY | {"processes": 2, "cpus_per_trial": 2, "gpus_per_trial": 1},
+            "processes: 2 need a GPU each or none; set gpus_per_trial to 2 or 0",
+        ),
         (TINY | {"accumulate": 0}, "accumulate: 0 is impossible, expected a whole number from 1"),
         (TINY | {"accumulate": 2.5}, "accumulate: 2.5 is impossible"),
         (TINY | {"compile": "fast"}, "compile: 'fast' is impossible, expected true or false"),

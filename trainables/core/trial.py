@@ -19,6 +19,7 @@ from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.evaluate import SELECTIONS
+from trainables.core.group import is_member, train_together
 from trainables.core.method import Method, Task, Validation, find_method
 from trainables.core.pictures import PictureRule
 from trainables.core.train import Budget, Progress, train
@@ -74,8 +75,14 @@ class Run:
         checkpoints: Checkpoints | None = None,
         hidden_labels_M: Tensor | None = None,
     ) -> Generator[Progress]:
-        """Trains it; see `trainables.core.train.train`. `method`: its own, wrapped by someone who watches."""
+        """Trains it; see `trainables.core.train.train`. `method`: its own, wrapped by someone who watches.
+
+        In `processes` new processes if there should be several, unless this is one of several already.
+        """
         trial = self.trial
+        if trial.processes > 1 and not is_member():
+            options = {"task": task, "method": method, "checkpoints": checkpoints, "hidden_labels_M": hidden_labels_M}
+            return train_together(self, trial.processes, **options)
         torch.set_num_threads(trial.threads)
         accelerator = new_accelerator(
             precision=trial.precision, cpu=trial.device == "cpu", accumulate=trial.accumulate, compile=trial.compile
@@ -129,7 +136,10 @@ class Trial:
     """`cpu` or `gpu`."""
 
     threads: int = 1
-    """CPU threads; part of the identity, as sums in another order differ in their last digits."""
+    """CPU threads of each process; part of the identity, as sums in another order differ in their last digits."""
+
+    processes: int = 1
+    """Processes on one machine that share each batch; digits differ from those of a single one in rounding."""
 
     accumulate: int = 1
     """Batches whose gradients are averaged before each step."""
@@ -138,7 +148,7 @@ class Trial:
     """Whether networks are compiled where that is possible; digits differ from the uncompiled ones' in rounding."""
 
     def __post_init__(self) -> None:
-        for name in ("shots", "images", "evaluate_every", "threads", "accumulate"):
+        for name in ("shots", "images", "evaluate_every", "threads", "processes", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: {getattr(self, name)} is impossible, expected at least 1")
         if not self.label_sets or len(set(self.label_sets)) != len(self.label_sets) or min(self.label_sets) < 0:
