@@ -149,7 +149,7 @@ def compare_all(
 
     Args:
         results: folder of the results.
-        methods: predictors, methods or configurations as in `compare`; every predictor when not given.
+        methods: predictors, methods or configurations as in `compare`; every predictor of images when not given.
         metric: as in `leaderboard`.
         dataset: only this one.
         shots: only these.
@@ -160,7 +160,8 @@ def compare_all(
         ConfigError: an unknown name or metric.
     """
     runs = query(Store(Path(results)), dataset=dataset, shots=shots, method=None)
-    names = list(dict.fromkeys(methods or sorted(pc.unique(runs["predictor"]).to_pylist())))
+    of_images = runs.filter(pc.equal(runs["level"], "image"))
+    names = list(dict.fromkeys(methods or sorted(pc.unique(of_images["predictor"]).to_pylist())))
     if len(names) < 2:
         raise ConfigError(f"only {names[0]} is there to compare; name two methods or more, or run another")
     sides = sides_of(runs, names, metric)

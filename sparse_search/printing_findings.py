@@ -169,6 +169,8 @@ def print_overall(found: "OverallComparison") -> None:
 
 def print_importance(found: "Sequence[Importance]") -> None:
     """Settings by method and study, the most important first; where it cannot be told, why."""
+    if not found:
+        typer.echo("nothing to tell: no searched configuration was trained to its end yet, only defaults and presets")
     for each in found:
         where = f"{each.shared['dataset']}, {each.shared['shots']} shots" if each.shared else "all studies pooled"
         counted = f"{each.num_trials} trials in {each.num_studies} {'studies' if each.num_studies > 1 else 'study'}"

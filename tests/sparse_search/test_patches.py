@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search_spaces.core.errors import ResultsError
+from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search import worker
+from sparse_search.comparison import compare_all
 from sparse_search.export import export, write_export
 from sparse_search.leaderboard import board, rankings
 from sparse_search.ledger import looks
@@ -94,6 +95,11 @@ def test_pictures_and_patches_have_a_ranking_each(trained):
     intervals = {shared["level"]: rows[0]["low"] for shared, rows in rankings(board(trained).ranked)}
     assert intervals["image"] is not None
     assert intervals["patch"] is None, "patches of a picture are alike"
+
+
+def test_methods_are_compared_on_pictures(trained):
+    with pytest.raises(ConfigError, match="only convnet is there to compare"):
+        compare_all(trained.folder)
 
 
 def test_what_is_kept_of_a_run(trained):
