@@ -33,8 +33,8 @@ MOST_NODES_LOST = 3
 MOST_SIGNS_OF_LIFE = 20
 """In a second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
 
-_NODE_DIED = "node has died"
-"""How Ray tells that a worker did not die by itself."""
+_NODE_LOST = ("its node has died", "is temporarily unavailable")
+"""How Ray tells that a worker did not die by itself: the second, until it knows why a node no longer answers."""
 
 
 @dataclass(frozen=True)
@@ -327,5 +327,6 @@ class JournalPruner(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Called before the searcher's `on_trial_complete`."""
-        if _NODE_DIED in (trial.get_error() or ""):
+        error = trial.get_error() or ""
+        if any(text in error for text in _NODE_LOST):
             self._searcher.lost_node(trial.trial_id)

@@ -177,7 +177,11 @@ def test_no_more_trials_than_slots_and_as_many_as_come(begin, make_record):
     assert len(searcher._live) == 2
 
 
-def test_a_lost_node_is_no_failure_of_its_trials(begin):
+@pytest.mark.parametrize(
+    "error",
+    ["The actor died because its node has died. Node Id: 0123", "The actor is temporarily unavailable: RpcError"],
+)
+def test_a_lost_node_is_no_failure_of_its_trials(begin, error):
     searcher = begin(retries=0, methods={"supervised": TINY["methods"]["supervised"] | {"trials": 30}})
     pruner = JournalPruner(searcher)
 
@@ -185,7 +189,7 @@ def test_a_lost_node_is_no_failure_of_its_trials(begin):
         trial_id = "t0"
 
         def get_error(self):
-            return "The actor died because its node has died. Node Id: 0123"
+            return error
 
     def lose(trial_id):
         trial = Trial()
