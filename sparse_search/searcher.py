@@ -327,6 +327,6 @@ class JournalPruner(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Called before the searcher's `on_trial_complete`."""
-        error = trial.get_error() or ""
+        error = Path(trial.error_file).read_text() if trial.error_file else ""  # get_error finds it only later
         if any(text in error for text in _NODE_LOST):
             self._searcher.lost_node(trial.trial_id)

@@ -1,6 +1,7 @@
 """The searcher as Tune calls it, without a cluster."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
@@ -181,20 +182,14 @@ def test_no_more_trials_than_slots_and_as_many_as_come(begin, make_record):
     "error",
     ["The actor died because its node has died. Node Id: 0123", "The actor is temporarily unavailable: RpcError"],
 )
-def test_a_lost_node_is_no_failure_of_its_trials(begin, error):
+def test_a_lost_node_is_no_failure_of_its_trials(begin, tmp_path, error):
     searcher = begin(retries=0, methods={"supervised": TINY["methods"]["supervised"] | {"trials": 30}})
     pruner = JournalPruner(searcher)
 
-    class Trial:
-        trial_id = "t0"
-
-        def get_error(self):
-            return error
+    (tmp_path / "error.txt").write_text(f"Failure # 1\n{error}\n")
 
     def lose(trial_id):
-        trial = Trial()
-        trial.trial_id = trial_id
-        pruner.on_trial_error(None, trial)
+        pruner.on_trial_error(None, SimpleNamespace(trial_id=trial_id, error_file=str(tmp_path / "error.txt")))
         searcher.on_trial_complete(trial_id, error=True)
 
     jobs = [searcher.suggest(f"t{n}") for n in range(MOST_FAILURES_IN_A_ROW + 1)]
