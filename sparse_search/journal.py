@@ -11,12 +11,12 @@
 A failed trial without a retry has been given up; `retry_given_up` tries it again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from hashlib import sha256
 from statistics import fmean
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -76,14 +76,31 @@ R = TypeVar("R")
 def _in_one_step(
     method: Callable[Concatenate["StudyJournal", P], R],
 ) -> Callable[Concatenate["StudyJournal", P], R]:
-    """Waits for the disk once, when all that the method writes is written."""
+    """Waits for the disk once, when all that the method writes is written; what was counted before holds no more."""
 
     @wraps(method)
     def stepping(self: "StudyJournal", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._storage.step():
-            return method(self, *args, **kwargs)
+        try:
+            with self._storage.step():
+                return method(self, *args, **kwargs)
+        finally:
+            self._num_steps += 1
 
     return stepping
+
+
+def _until_next_step(method: Callable[["StudyJournal"], R]) -> Callable[["StudyJournal"], R]:
+    """Counts once until the study changes, which only its one driver does; who looks only, counts each time."""
+
+    @wraps(method)
+    def counting(self: "StudyJournal") -> R:
+        num_steps = self._num_steps  # first: what another thread counts during a step is not kept beyond it
+        known = self._counted.get(method.__name__)
+        if known is None or known[0] != num_steps or self._look_only:
+            known = self._counted[method.__name__] = (num_steps, method(self))
+        return cast(R, known[1])
+
+    return counting
 
 
 class StudyJournal:
@@ -92,6 +109,11 @@ class StudyJournal:
     def __init__(self, study: Study, storage: Journal, *, look_only: bool = False) -> None:
         self.study = study
         self._storage = storage
+        self._look_only = look_only
+        self._num_steps = 0
+        self._counted: dict[str, tuple[int, Any]] = {}
+        """By name of a method, what it found after how many steps."""
+
         self.shares: dict[int, float] = {}
         """By number of a running trial, how much of its full budget it has had, as far as this driver knows."""
 
@@ -163,6 +185,7 @@ class StudyJournal:
             )
         return len(new)
 
+    @_until_next_step
     def status(self) -> StudyStatus:
         """Counts and the best value."""
         trials = self._trials()
@@ -187,14 +210,12 @@ class StudyJournal:
         planned = self.study.plan.trials
         return min(planned, known) if "exhausted" in self._optuna.user_attrs else planned
 
-    def running(self) -> Iterator[tuple[optuna.Trial, Trial]]:
+    @_in_one_step
+    def running(self) -> list[tuple[optuna.Trial, Trial]]:
         """Trials that a driver left behind, with what they train."""
-        for frozen in self._trials():
-            if frozen.state == TrialState.RUNNING:
-                trial = optuna.Trial(self._optuna, frozen._trial_id)
-                planned = self._admit(trial)
-                if planned:
-                    yield trial, planned
+        left = [frozen._trial_id for frozen in self._trials() if frozen.state == TrialState.RUNNING]
+        trials = [optuna.Trial(self._optuna, trial_id) for trial_id in left]
+        return [(trial, planned) for trial in trials if (planned := self._admit(trial))]
 
     @_in_one_step
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
@@ -209,6 +230,7 @@ class StudyJournal:
         self._optuna.set_user_attr("exhausted", True)
         return None
 
+    @_until_next_step
     def awaits_start(self) -> bool:
         """Whether its random start-up trials are all being trained: another one would be as blind."""
         searched = [frozen.state for frozen in self._trials() if "start" not in frozen.user_attrs]
@@ -241,6 +263,7 @@ class StudyJournal:
         beyond = [name for name, limit in limits.items() if measures.get(name, 0) > limit]
         return "; ".join(f"{name} {measures[name]:.4g}, at most {limits[name]:.4g} allowed" for name in beyond)
 
+    @_in_one_step
     def prune(self, trial: optuna.Trial) -> None:
         """The trial was stopped early."""
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)

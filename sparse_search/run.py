@@ -205,7 +205,7 @@ class _Driver:
             self._print_plan(searches, workers)
             with suppress(OutOfTimeError), Display(journals, self.console, self.clock) as display:
                 execute(self.sweep, searcher, workers, self.folder, display, self.console.print)
-        self.clock.note(searcher.busy_seconds, searcher.span_seconds * workers)
+        self.clock.note(searcher.busy_seconds, searcher.slot_seconds)
         self._remove_old_checkpoints(journals)
 
     def _print_plan(self, searches: Sequence[StudyJournal], workers: int) -> None:

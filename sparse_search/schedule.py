@@ -1,8 +1,11 @@
 """Resources and concurrency become a Tuner; Ray is started here, quietly."""
 
 import logging
+import math
 import os
 import shutil
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +24,15 @@ from sparse_search.worker import run_trial
 
 MOST_BREAKDOWNS = 3
 """Times in a row that Tune may give up without a trial ending in between."""
+
+LOOK_SECONDS = 2.0
+"""Least time between two looks at the nodes of the cluster."""
+
+WAITING_SECONDS = 60.0
+"""Time between two words on a cluster without a node."""
+
+MOST_STARTING = 32
+"""Trials that may wait for their worker to start."""
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Little travels through it: every worker reads its images from disk."""
@@ -61,20 +73,60 @@ def ray_session() -> Iterator[None]:
 
 
 def num_workers(sweep: Sweep) -> int:
-    """Trials at the same time: what the resources allow, or fewer when the sweep says so.
+    """Trials at the same time as things stand: what the nodes allow, or fewer when the sweep says so.
+
+    0 where a cluster has no node yet of the kind that a trial asks for (with CPUs, with GPUs): one may still come.
 
     Raises:
-        ConfigError: not even one trial fits.
+        ConfigError: not even one trial fits on any node.
     """
-    total = ray.cluster_resources()
-    wanted = {name: count for name, count in _resources(sweep).items() if count}
-    fit = min(int(total.get(name, 0) / count + 1e-9) for name, count in wanted.items())
-    if fit < 1:
-        want, have = (_resources_text({name: r.get(name, 0) for name in wanted}) for r in (wanted, total))
+    wanted = _wanted(sweep)
+    nodes = _nodes()
+    fit = sum(_fit_on(node, wanted) for node in nodes)
+    may_come = "RAY_ADDRESS" in os.environ and not any(all(node.get(name) for name in wanted) for node in nodes)
+    if fit < 1 and not may_come:
+        there = dict.fromkeys(_resources_text({name: node.get(name, 0) for name in wanted}) for node in nodes)
+        have = f"there are {'; '.join(there)}" if len(there) == 1 else f"no node has them: {'; '.join(there)}"
         raise ConfigError(
-            f"a trial asks for {want}, but there are {have}; lower cpus_per_trial, gpus_per_trial or memory_per_trial"
+            f"a trial asks for {_resources_text(wanted)}, but {have}; "
+            "lower cpus_per_trial, gpus_per_trial or memory_per_trial"
         )
     return min(fit, sweep.workers or fit)
+
+
+class Slots:
+    """How many trials can be trained at the same time, as nodes come and go; says so when it changes."""
+
+    def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None]) -> None:
+        self._sweep, self._say = sweep, say
+        self._now, self._most = workers, sys.maxsize
+        self._looked = self._said = -math.inf
+
+    def __call__(self) -> int:
+        """At least 1: where no node is left Tune waits with a trial at hand, so that an autoscaler sees it."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._note(min(sum(_fit_on(node, _wanted(self._sweep)) for node in _nodes()), self._limit))
+        return max(1, self._now)
+
+    def lower(self) -> int:
+        """One less than now, and never more again; returns how many."""
+        self._most = max(1, self() - 1)
+        self._now = min(self._now, self._most)
+        return self()
+
+    @property
+    def _limit(self) -> int:
+        return min(self._most, self._sweep.workers or sys.maxsize)
+
+    def _note(self, count: int) -> None:
+        before, self._now = self._now, count
+        if not count and time.monotonic() - self._said > WAITING_SECONDS:
+            self._said = time.monotonic()
+            self._say(f"no node can train a trial ({_resources_text(_wanted(self._sweep))}); waiting for one")
+        elif count and count != before:
+            self._said = -math.inf
+            self._say(f"{'more' if count > before else 'fewer'} nodes: {count} trials at a time from now on")
 
 
 def execute(
@@ -95,10 +147,11 @@ def execute(
     """
     for left in folder.glob("tune-*"):
         shutil.rmtree(left, ignore_errors=True)
+    searcher.slots = slots = Slots(sweep, workers, say)
     broken = 0
     while True:
         before = searcher.num_ended
-        problem = _fit(sweep, searcher, workers, folder, callback)
+        problem = _fit(sweep, searcher, folder, callback)
         if searcher.problem:
             raise ResultsError(f"{searcher.problem}; mend this, and the same command goes on")
         if not problem:
@@ -106,12 +159,11 @@ def execute(
         broken = broken + 1 if searcher.num_ended == before else 1
         if broken == MOST_BREAKDOWNS:  # what was in training stays so in the journal, and the next start adopts it
             raise ResultsError(f"{problem}; {MOST_BREAKDOWNS} times in a row. Mend this, and the same command goes on")
-        workers = max(1, workers - 1)
-        say(f"{problem}; what was in training is tried again, {workers} at a time")
+        say(f"{problem}; what was in training is tried again, {slots.lower()} at a time")
         searcher.lost(problem)
 
 
-def _fit(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path, callback: tune.Callback) -> str:
+def _fit(sweep: Sweep, searcher: JournalSearcher, folder: Path, callback: tune.Callback) -> str:
     """Runs one Tuner; why it broke down, or nothing."""
     scratch = folder / f"tune-{uuid4().hex[:8]}"
     resources = {name.lower(): count for name, count in _resources(sweep).items()}
@@ -121,7 +173,7 @@ def _fit(sweep: Sweep, searcher: JournalSearcher, workers: int, folder: Path, ca
             search_alg=searcher,
             scheduler=JournalPruner(searcher),
             num_samples=-1,
-            max_concurrent_trials=workers,
+            max_concurrent_trials=MOST_STARTING,  # that many wait at most; the searcher's slots say how many there are
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -159,6 +211,26 @@ def _resources(sweep: Sweep) -> dict[str, float]:
     """Of one trial, by Ray's names."""
     memory = int(sweep.memory_per_trial * 1e9)
     return {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpus_per_trial, "memory": memory}
+
+
+def _wanted(sweep: Sweep) -> dict[str, float]:
+    return {name: count for name, count in _resources(sweep).items() if count}
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """The resources of every node that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _fit_on(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    """Trials that a node can train at the same time; parts of a GPU are all of the same one."""
+    return min(_times(name, node.get(name, 0), count) for name, count in wanted.items())
+
+
+def _times(name: str, there: float, count: float) -> int:
+    if name == "GPU" and count < 1:
+        return int(there) * int(1 / count + 1e-9)
+    return int(there / count + 1e-9)
 
 
 def _resources_text(resources: Mapping[str, float]) -> str:

@@ -4,8 +4,10 @@ Tune executes; it remembers nothing that matters. Every start is a fresh Tuner.
 """
 
 import json
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,20 @@ from sparse_search.journal import StudyJournal, original_number
 from sparse_search.outcomes import Result, StudyStatus
 from sparse_search.statistics import score_interval
 from sparse_search.store import Store
-from sparse_search.worker import VALUE, Job, record_id
+from sparse_search.worker import QUIET_SECONDS, VALUE, Job, record_id
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.trial import Trial
 
 MOST_FAILURES_IN_A_ROW = 10
+
+MOST_NODES_LOST = 3
+"""Nodes that a trial may lose before it counts as their end, and so as failed."""
+
+MOST_SIGNS_OF_LIFE = 20
+"""In a second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
+
+_NODE_LOST = ("its node has died", "is temporarily unavailable")
+"""How Ray tells that a worker did not die by itself: the second, until it knows why a node no longer answers."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +82,28 @@ class JournalSearcher(Searcher):
         self.busy_seconds = 0.0
         """Time that workers have spent on trials which ended."""
 
-        self.span_seconds = 0.0
-        """Time from the start of the first trial to the end of the last."""
+        self.slot_seconds = 0.0
+        """Time from the start of the first trial to the end of the last, counted for each slot that there was."""
 
         self.num_ended = 0
         """Trials that ended, in whatever way."""
 
-        self._began = time.monotonic()
+        self.slots: Callable[[], int] = lambda: sys.maxsize
+        """How many trials may be in training now: at least one."""
+
+        self._counted = time.monotonic()
         self._failures_in_a_row = 0
+        self._nodes_lost: Counter[tuple[str, int]] = Counter()
         self._live: dict[str, _Live] = {}
         self._left = [(journal, *left) for journal in self.journals for left in journal.running()]
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """True: it is `slots` that says how many, and another number as nodes come and go."""
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's configuration; None while only running trials are left; FINISHED at the end."""
-        if not self.problem:
+        """The next trial's configuration; None while only running trials are left, or no slot; FINISHED at the end."""
+        if not self.problem and len(self._live) < self.slots():
             try:
                 next_one = self._next()
             except (UserError, OSError) as problem:
@@ -122,12 +141,23 @@ class JournalSearcher(Searcher):
         live.journal.shares.pop(live.trial.number, None)
         now = time.monotonic()
         self.busy_seconds += now - live.started
-        self.span_seconds = now - self._began
+        self.slot_seconds += (now - self._counted) * self.slots()
+        self._counted = now
         try:
             status = self._tell(live, None if error else result)
             self._watch_failures(status, live)
         except (UserError, OSError) as problem:
             self.problem = str(problem)
+
+    def lost_node(self, trial_id: str) -> None:
+        """The trial's node is gone, which is no fault of its own: it goes on elsewhere, from its last checkpoint."""
+        live = self._live[trial_id]
+        name = live.job.study, live.job.number
+        self._nodes_lost[name] += 1
+        if self._nodes_lost[name] <= MOST_NODES_LOST:
+            self._left.append((live.journal, live.trial, live.planned))
+            live.journal.shares.pop(live.trial.number, None)
+            del self._live[trial_id]
 
     def lost(self, reason: str) -> None:
         """Tune broke down: what was in training goes on under the next one. A trial that was alone is at fault."""
@@ -241,6 +271,7 @@ class JournalSearcher(Searcher):
             rungs=study.rungs,
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,
+            quiet_seconds=max(QUIET_SECONDS, len(self._live) / MOST_SIGNS_OF_LIFE),
             results=str(self._store.folder),
             checkpoints=str(self._checkpoints / study.folder / str(original_number(trial))),
             data_root=str(self._data_root) if self._data_root else None,
@@ -293,3 +324,9 @@ class JournalPruner(FIFOScheduler):
         stop = self._searcher.should_stop(trial.trial_id, result)
         decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
         return decision
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Called before the searcher's `on_trial_complete`."""
+        error = Path(trial.error_file).read_text() if trial.error_file else ""  # get_error finds it only later
+        if any(text in error for text in _NODE_LOST):
+            self._searcher.lost_node(trial.trial_id)

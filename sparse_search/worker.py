@@ -6,6 +6,7 @@ inside is an outcome that is reported; only the death of the process reaches Tun
 
 import gc
 import json
+import os
 import platform
 import resource
 import time
@@ -43,7 +44,7 @@ TIE_BREAK = 1e-6
 image in a million changes nothing else."""
 
 QUIET_SECONDS = 5.0
-"""Least time between two signs of life."""
+"""Least time between two signs of life, unless the driver has too many trials to listen to that often."""
 
 OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1")
 """Objectives that say nothing of a predictor which names one class for every image."""
@@ -67,6 +68,9 @@ class Job:
     """Scores by predictor of the runs that need no training, by name."""
 
     gpus: float
+    quiet_seconds: float = QUIET_SECONDS
+    """Least time between two signs of life."""
+
     results: str
     checkpoints: str
     data_root: str | None
@@ -88,7 +92,9 @@ def run_trial(config: dict[str, str]) -> None:
     outcome: dict[str, Any] = {}
     _freeze_imports()
     try:
-        trained = _Training(Job.from_json(config["job"]))
+        job = Job.from_json(config["job"])
+        _confine(job.gpus)
+        trained = _Training(job)
         for report in trained.reports():
             tune.report(report)
         if collapse := trained.collapse():
@@ -201,7 +207,7 @@ class _Training:
             resumed = time.perf_counter()
             if progress.stands_for >= images:
                 break
-            if time.monotonic() - self._told > QUIET_SECONDS:
+            if time.monotonic() - self._told > self.job.quiet_seconds:
                 yield self._sign_of_life()
 
     def _keep(self, at_work: _AtWork, predictions: Mapping[str, Probabilities]) -> None:
@@ -289,6 +295,14 @@ def _images(
     """A run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials of a study."""
     asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold)
     return few_shot_task(*asked), hidden_labels(*asked)
+
+
+def _confine(gpus: float) -> None:
+    """Keeps the process to what its trial asked for: it sees no GPU, or takes no more of one's memory than its part."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif gpus < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def _reset_peak_memory(device: str) -> None:

@@ -113,3 +113,25 @@ def test_the_table_of_leaderboards_is_printed():
     assert header.split() == ["question", "seconds", "target"]
     assert len(rows) == 7
     assert all(float(row[70:79]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_table_of_one_drivers_work_is_printed():
+    command = [sys.executable, "bench/scale.py", "--trials", "20", "--slots", "6"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, header, _, *rows, blank, boards, _, sentence = done.stdout.splitlines()
+    assert first.startswith("20 trials in 20 studies over 6 slots")
+    assert blank == ""
+    lines = [[float(cell.replace(",", "")) for cell in row.split("|")[1:-1]] for row in rows]
+    names = [name.strip() for name in header.split("|")[1:-1]]
+    found = [dict(zip(names, line, strict=True)) for line in lines]
+    assert [line["ended"] for line in found] == list(range(2, 21, 2))
+    assert all(line["end ms"] > 0 and line["decisions/s"] > 0 and line["memory MB"] > 0 for line in found)
+    for growing in ("journal MB", "records MB"):
+        sizes = [line[growing] for line in found]
+        assert sizes == sorted(sizes)
+        assert sizes[-1] > 0
+    assert boards.startswith("leaderboard: ")
+    assert float(found[-1]["trials/h"]) == pytest.approx(float(sentence.split(" at ")[1].split()[0].replace(",", "")))
+    assert "6 slots stay busy while their trials take" in sentence

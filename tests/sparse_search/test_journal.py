@@ -356,3 +356,30 @@ def test_random_starts_wait_behind_other_studies(begin):
     for trial in waiting:
         journal.complete(trial, 0.5)
     assert not journal.awaits_start()
+
+
+def test_where_a_study_stands_is_counted_once_between_two_steps(begin, tmp_path, monkeypatch):
+    journal = begin()
+    looking = StudyJournal(journal.study, Journal(tmp_path / "journal.log"), look_only=True)
+    looks = []
+    all_trials = StudyJournal._trials
+    monkeypatch.setattr(StudyJournal, "_trials", lambda self: looks.append(self) or all_trials(self))
+    first = journal.status()
+    before = len(looks)
+    assert journal.status() is first
+    assert len(looks) == before
+    steps = [
+        lambda trial: journal.complete(trial, 0.5),
+        journal.prune,
+        lambda trial: journal.reject(trial, "diverged", "nan"),
+        lambda trial: journal.fail(trial, "fire", retry=False),
+    ]
+    for number, end in enumerate(steps, start=1):
+        trial, _ = journal.ask()
+        assert (journal.status().running, looking.status().running) == (1, 1)
+        end(trial)
+        assert (journal.status().finished, journal.status().running) == (number, 0)
+        assert looking.status() == journal.status()  # whose driver is another one, and who looks each time
+    assert (journal.status().complete, journal.status().pruned, journal.status().diverged) == (1, 1, 1)
+    journal.retry_given_up()
+    assert journal.status().failed == 0

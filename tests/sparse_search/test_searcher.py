@@ -1,6 +1,7 @@
 """The searcher as Tune calls it, without a cluster."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
@@ -9,7 +10,14 @@ from ray.tune.search import Searcher
 from search_spaces.core.errors import ResultsError
 from sparse_search.journal import StudyJournal
 from sparse_search.journal_file import Journal
-from sparse_search.searcher import MOST_FAILURES_IN_A_ROW, JournalPruner, JournalSearcher
+from sparse_search.searcher import (
+    MOST_FAILURES_IN_A_ROW,
+    MOST_NODES_LOST,
+    MOST_SIGNS_OF_LIFE,
+    JournalPruner,
+    JournalSearcher,
+)
+from sparse_search.worker import QUIET_SECONDS
 
 from .conftest import TINY, studies_of
 
@@ -154,3 +162,63 @@ def test_after_a_breakdown_the_trials_go_on_and_one_alone_is_at_fault(begin):
     searcher.lost("low on memory")
     assert len(searcher.journals[0]._trials()) + len(searcher.journals[1]._trials()) == before + 1  # a retry
     assert searcher.num_ended == 3
+
+
+def test_no_more_trials_than_slots_and_as_many_as_come(begin, make_record):
+    searcher = begin()
+    count = 1
+    searcher.slots = lambda: count
+    assert searcher.suggest("t0") is not None
+    assert searcher.suggest("t1") is None
+    count = 3
+    assert None not in (searcher.suggest("t1"), searcher.suggest("t2"))
+    count = 1
+    searcher.on_trial_complete("t0", report(make_record))
+    assert searcher.suggest("t3") is None
+    assert len(searcher._live) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["The actor died because its node has died. Node Id: 0123", "The actor is temporarily unavailable: RpcError"],
+)
+def test_a_lost_node_is_no_failure_of_its_trials(begin, tmp_path, error):
+    searcher = begin(retries=0, methods={"supervised": TINY["methods"]["supervised"] | {"trials": 30}})
+    pruner = JournalPruner(searcher)
+
+    (tmp_path / "error.txt").write_text(f"Failure # 1\n{error}\n")
+
+    def lose(trial_id):
+        pruner.on_trial_error(None, SimpleNamespace(trial_id=trial_id, error_file=str(tmp_path / "error.txt")))
+        searcher.on_trial_complete(trial_id, error=True)
+
+    jobs = [searcher.suggest(f"t{n}") for n in range(MOST_FAILURES_IN_A_ROW + 1)]
+    for number in range(len(jobs)):
+        lose(f"t{number}")
+    assert not searcher.problem
+    assert searcher.journals[0].status().running == len(jobs)
+    again = [searcher.suggest(f"u{n}") for n in range(len(jobs))]
+    plain = [json.loads(each["job"]) | {"quiet_seconds": 0} for each in jobs]
+    assert [json.loads(each["job"]) | {"quiet_seconds": 0} for each in again] == plain  # in order, from checkpoints
+    for name in ("u0", *(f"v{n}" for n in range(MOST_NODES_LOST - 1))):
+        assert searcher.journals[0].status().failed == 0
+        lose(name)
+        searcher.suggest(f"v{0 if name == 'u0' else int(name[1:]) + 1}")
+    assert searcher.journals[0].status().failed == 1  # whoever loses one after the other may be why
+
+
+def test_a_thousand_trials_are_not_heard_all_the_time(begin):
+    searcher = begin(methods={"supervised": TINY["methods"]["supervised"] | {"trials": 200}})
+    seconds = [json.loads(searcher.suggest(f"t{n}")["job"])["quiet_seconds"] for n in range(200)]
+    assert seconds[:100] == [QUIET_SECONDS] * 100
+    assert seconds[-1] == pytest.approx(199 / MOST_SIGNS_OF_LIFE)
+
+
+def test_an_ask_counts_the_trials_of_one_study_not_of_all(begin, monkeypatch):
+    searcher = begin(shots=[1, 2, 3, 4])
+    searcher.suggest("t0")
+    counted = []
+    all_trials = StudyJournal._trials
+    monkeypatch.setattr(StudyJournal, "_trials", lambda self: counted.append(self.study.name) or all_trials(self))
+    searcher.suggest("t1")
+    assert len(set(counted)) == 2  # the one that was asked before, and the one that is asked now

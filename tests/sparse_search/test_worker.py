@@ -1,6 +1,7 @@
 """The worker as Tune calls it, without a cluster: what it reports of runs that end as they are told to."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -40,12 +41,12 @@ def climb(*confusions, collapse=""):
 def reports(tmp_path, tiny, monkeypatch):
     """A maker of what Tune is told by a trial of two label sets whose runs yield these, and of what was trained."""
 
-    def make(*runs, rungs=((1, 40, 1), (3, 80, 2)), known=None, **changes):
+    def make(*runs, rungs=((1, 40, 1), (3, 80, 2)), known=None, gpus=0.5, **changes):
         study = studies_of(tiny(methods={"constant": {}}, label_sets=[0, 1], **changes))[0]
         job = Job(
             trial=study.trial(study.plan.settings, 0).as_dict(), sweep="tiny", study=study.name, number=0,
             start="default", label_sets="0, 1", objective=study.sweep.objective, rungs=[Rung(*rung) for rung in rungs],
-            known=known or {}, gpus=0.5, results=str(tmp_path / "results"),
+            known=known or {}, gpus=gpus, results=str(tmp_path / "results"),
             checkpoints=str(tmp_path / "checkpoints"), data_root=None,
         )  # fmt: skip
         told, started = [], []
@@ -157,3 +158,25 @@ def test_equal_scores_are_told_apart_by_the_auroc(reports):
 
     same, better = (reports(run, run, rungs=[(1, 80, 2)])[-1]["value"] for run in (always(FAIR), ranks_better))
     assert same < better < same + 1e-6
+
+
+@pytest.fixture
+def confined(reports, monkeypatch):
+    """A maker: what a trial with so much of a GPU sees of GPUs, and the share of memory it may take."""
+
+    def make(gpus, available=True):
+        shares = []
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        monkeypatch.setattr(worker.torch.cuda, "is_available", lambda: available)
+        monkeypatch.setattr(worker.torch.cuda, "set_per_process_memory_fraction", shares.append)
+        reports(always(GOOD), always(GOOD), gpus=gpus)
+        return os.environ["CUDA_VISIBLE_DEVICES"], shares
+
+    return make
+
+
+def test_a_trial_takes_no_more_of_gpus_than_it_asked_for(confined):
+    assert confined(0) == ("", [])
+    assert confined(0.25) == ("0,1", [0.25])
+    assert confined(0.25, available=False) == ("0,1", [])
+    assert confined(1) == ("0,1", [])
