@@ -44,8 +44,8 @@ from sparse_search.sweep import Study, Sweep
 from sparse_search.sweep_file import load_sweep
 from trainables.data.source import data_root as resolve_root
 
-ANSWER_SECONDS = 120.0
-"""How long a node may take to look at itself: a first import of PyTorch over a network takes a minute."""
+ANSWER_SECONDS = 300.0
+"""How long a node may take to look at itself: where pictures are prepared for the first time it takes minutes."""
 
 TRIAL_SECONDS = 180.0
 """How long a first trial may take, imports and data included."""
@@ -199,7 +199,7 @@ def _broken(node: str, told: str) -> Finding:
     last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "no reason given")
     missing = next((line.strip() for line in told.splitlines() if "ModuleNotFoundError" in line), "")
     if missing:
-        remedy = "install sparse-search on that node, in the Python that starts Ray there"
+        remedy = "install the driver's version of sparse-search on that node, in the Python that starts Ray there"
         return Finding("versions", node, False, missing, remedy)
     return Finding("answer", node, False, last, "see the message, and Ray's logs on that node")
 

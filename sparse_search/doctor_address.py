@@ -4,6 +4,7 @@ Ray itself tries a dead address again for more than ten minutes, so each step he
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,6 +22,8 @@ _GIVE_TOKEN = (
     "export RAY_AUTH_MODE=token, and put the cluster's token into ~/.ray/auth_token (or the file that "
     "RAY_AUTH_TOKEN_PATH names) here and on every node; `ray get-auth-token` prints it on the head"
 )
+_VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+_LOG_PREFIX = re.compile(r"^\[[^]]*\] (\S+:\d+: )?")
 _OF_TOKENS = ("InvalidAuthToken", "AuthenticationError", "Unauthenticated", "authentication token")
 
 
@@ -70,29 +73,38 @@ def _unreachable(address: str) -> Finding | None:
 
 def _join(address: str) -> list[Finding]:
     """Joins in a process of its own, which can be ended when Ray does not come back."""
+    command = [sys.executable, "-c", _JOIN]
+    limit = {"RAY_gcs_server_request_timeout_seconds": str(int(JOIN_SECONDS / 2))}  # it says more than we can
     try:
-        done = subprocess.run([sys.executable, "-c", _JOIN], capture_output=True, text=True, timeout=JOIN_SECONDS)
-        failed, told = done.returncode != 0, done.stderr
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=JOIN_SECONDS, env=os.environ | limit
+        )
     except subprocess.TimeoutExpired as late:
-        failed, told = True, (late.stderr or b"").decode(errors="replace")
-    if not failed:
-        uses_token = os.environ.get("RAY_AUTH_MODE") == "token"
-        token = f"accepted, from {token_place()}" if uses_token else "the cluster wants none"
-        return [Finding("address", DRIVER, True, f"joined {address}"), Finding("token", DRIVER, True, token)]
-    return [_failed(address, told)]
+        return [_not_joined(address, (late.stderr or b"").decode(errors="replace"))]
+    if done.returncode:
+        return [_not_joined(address, done.stderr)]
+    uses_token = os.environ.get("RAY_AUTH_MODE") == "token"
+    token = f"accepted, from {token_place()}" if uses_token else "the cluster wants none"
+    return [Finding("address", DRIVER, True, f"joined {address}"), Finding("token", DRIVER, True, token)]
 
 
-def _failed(address: str, told: str) -> Finding:
+def _not_joined(address: str, told: str) -> Finding:
     """What Ray's own words on the way to a failure come to."""
-    last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "")
     if any(word in told for word in _OF_TOKENS):
-        place = token_place()
-        said = f"the cluster at {address} wants another token than that in {place}" if place else ""
-        said = said or f"the cluster at {address} wants a token, and there is none here"
+        place = token_place() if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+        said = f"the cluster at {address} wants a token, and none was sent"
+        if place:
+            said = f"the cluster at {address} does not accept the token of {place}"
         return Finding("token", DRIVER, False, said, _GIVE_TOKEN)
     if "Version mismatch" in told:
-        remedy = "install the cluster's versions of Ray and Python here, or yours on every node"
-        return Finding("versions", DRIVER, False, last, remedy)
-    said = f"{address} is open, but Ray did not join within {JOIN_SECONDS:.0f} s"
-    remedy = f"is it the head's port (6379 unless told otherwise), and of the same Ray? Else {_START_HEAD}"
-    return Finding("address", DRIVER, False, f"{said}: {last}" if last else said, remedy)
+        cluster, here = (f"Ray {ray} and Python {python}" for ray, python in _VERSIONS.findall(told)[:2])
+        remedy = "install the cluster's versions of Ray and Python here, or these on every node"
+        return Finding("versions", DRIVER, False, f"the cluster has {cluster}; here it is {here}", remedy)
+    if "No node info found" in told:
+        said = f"the cluster at {address} is alive, but this machine is none of its nodes"
+        remedy = f"`ray start --address={address}` here, or run this on a node; from elsewhere `sparse-search submit`"
+        return Finding("address", DRIVER, False, said, remedy)
+    last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "no reason given")
+    said = f"{address} is open, but Ray cannot join it: {_LOG_PREFIX.sub('', last)}"
+    remedy = f"is it the head's port (6379 unless told otherwise), and Ray alive there? If not, {_START_HEAD}"
+    return Finding("address", DRIVER, False, said, remedy)

@@ -165,7 +165,8 @@ def check_trial(method: str, node: str, facts: Facts, sweep: Sweep) -> Iterator[
     else:
         yield Finding(name, node, True, f"{measured}; memory_per_trial is {reserved:g} GB")
     if facts.get("touched"):
-        yield Finding(name, node, True, "a trial on CPUs woke a GPU", "start Ray there with CUDA_VISIBLE_DEVICES=''")
+        remedy = "a method must take its device from the accelerator it is given"
+        yield Finding(name, node, True, "a trial on CPUs woke a GPU", remedy)
     if "gpu_bytes" in facts:
         yield _gpu_share(name, node, facts, sweep.gpus_per_trial)
 

@@ -1,6 +1,6 @@
 """What the doctor does on a node: looks at it, and tries what a trial will do there.
 
-Arguments and answers are plain values, so that a node with another version of this package is understood as well.
+Arguments and answers are plain values: what unpacks them may be another version of this package.
 """
 
 import math
@@ -64,7 +64,7 @@ def software() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "missing" if name != "sparse-search" else "not installed"
+            found[name] = "missing"
     here = Path(__file__).resolve().parents[1]
     content = sha256()
     for path in sorted(path for folder in FOLDERS for path in (here / folder).rglob("*.py")):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from filelock import FileLock
+from ray._private.utils import check_version_info
 
 from sparse_search import doctor_address, doctor_node
 from sparse_search.cli_doctor import finding_table, remedy_lines
@@ -368,7 +369,15 @@ def test_a_port_behind_which_there_is_no_ray_is_found_in_time(monkeypatch):
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
         (found,) = check_address(address)
-    assert f"{address} is open, but Ray did not join within 6 s" in found.said
+    assert f"{address} is open, but Ray cannot join it: Failed to connect to GCS" in found.said
+
+
+def test_other_versions_of_the_cluster_are_told_in_one_line():
+    with pytest.raises(RuntimeError) as mismatch:
+        check_version_info({"ray_version": "2.1.0", "python_version": "3.9.1"}, "node")
+    found = doctor_address._not_joined("head:6379", f"Traceback …\nRuntimeError: {mismatch.value}\n")
+    assert found.name == "versions"
+    assert found.said.startswith("the cluster has Ray 2.1.0 and Python 3.9.1; here it is Ray ")
 
 
 def test_a_token_is_found_where_ray_looks_but_never_told(tmp_path, monkeypatch):
