@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def doctor_command(
     sweep: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP.yaml]", help="The sweep that is to run; without it, machines only.")
+        Path | None, typer.Argument(metavar="SWEEP.yaml", help="The sweep that is to run; without it, machines only.")
     ] = None,
     results: Results = DEFAULT_RESULTS,
     data_root: DataRoot = None,

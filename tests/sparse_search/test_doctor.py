@@ -1,21 +1,16 @@
-"""What the doctor finds: each check on facts, and on real folders, files and sockets."""
+"""What the doctor finds: each check on facts, and on real folders and files."""
 
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from filelock import FileLock
-from ray._private.utils import check_version_info
 
-from sparse_search import doctor_address, doctor_node
+from sparse_search import doctor_node
 from sparse_search.cli_doctor import finding_table, remedy_lines
 from sparse_search.doctor import _common_folder, _prepared, _read, _studies, nodes_of
-from sparse_search.doctor_address import check_address, token_place
 from sparse_search.doctor_checks import (
     Finding,
     check_clock,
@@ -32,15 +27,6 @@ from sparse_search.doctor_node import NOTE, examine, look_for, software, try_gpu
 from sparse_search.printing import console
 
 from .conftest import TINY, studies_of
-
-CALL = "from sparse_search.cli import main; main()"
-
-
-def call(*arguments, cwd, **environment):
-    command = [sys.executable, "-c", CALL, "doctor", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=cwd, timeout=200, env=os.environ | environment
-    )
 
 
 def write_sweep(folder, **changes):
@@ -323,73 +309,6 @@ def test_a_gpu_that_pytorch_does_not_see_is_found():
     found = check_gpu("a", try_gpu())
     assert not found.ok
     assert "sees no GPU where Ray has one" in found.said
-
-
-# Addresses and tokens
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("http://head:8265", "expected HOST:PORT of the head"),
-        ("ray://head:10001", "expected HOST:PORT of the head"),
-        ("head", "expected HOST:PORT of the head"),
-        ("no-such-host.invalid:6379", "nothing answers at no-such-host.invalid:6379"),
-    ],
-)
-def test_an_address_that_is_none_is_named(address, said):
-    (found,) = check_address(address)
-    assert not found.ok
-    assert said in found.said
-
-
-def test_a_dead_address_is_found_at_once():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    (found,) = check_address(f"127.0.0.1:{port}")
-    assert found.said == f"nothing answers at 127.0.0.1:{port} (Connection refused)"
-    assert "ray start --head" in found.remedy
-
-
-def test_a_host_that_keeps_silent_is_found_in_time(monkeypatch):
-    def silent(address, timeout):
-        assert timeout == doctor_address.CONNECT_SECONDS
-        raise TimeoutError
-
-    monkeypatch.setattr(socket, "create_connection", silent)
-    (found,) = check_address("10.255.255.1:6379")
-    assert found.said == "10.255.255.1:6379 did not answer within 5 s"
-
-
-@pytest.mark.slow
-def test_a_port_behind_which_there_is_no_ray_is_found_in_time(monkeypatch):
-    monkeypatch.setattr(doctor_address, "JOIN_SECONDS", 6.0)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", address)
-        (found,) = check_address(address)
-    assert f"{address} is open, but Ray cannot join it: Failed to connect to GCS" in found.said
-
-
-def test_other_versions_of_the_cluster_are_told_in_one_line():
-    with pytest.raises(RuntimeError) as mismatch:
-        check_version_info({"ray_version": "2.1.0", "python_version": "3.9.1"}, "node")
-    found = doctor_address._not_joined("head:6379", f"Traceback …\nRuntimeError: {mismatch.value}\n")
-    assert found.name == "versions"
-    assert found.said.startswith("the cluster has Ray 2.1.0 and Python 3.9.1; here it is Ray ")
-
-
-def test_a_token_is_found_where_ray_looks_but_never_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert token_place({}) == ""
-    assert token_place({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == ""
-    (tmp_path / "token").write_text("secret")
-    assert token_place({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == str(tmp_path / "token")
-    assert token_place({"RAY_AUTH_TOKEN": "secret"}) == "RAY_AUTH_TOKEN"
-    (tmp_path / ".ray").mkdir()
-    (tmp_path / ".ray" / "auth_token").write_text("secret")
-    assert token_place({}) == "~/.ray/auth_token"
 
 
 # Together
