@@ -34,7 +34,7 @@ def check_address(address: str) -> list[Finding]:
         address: As in RAY_ADDRESS; empty for this machine.
     """
     if not address:
-        return [Finding("address", DRIVER, True, "this machine; RAY_ADDRESS names a cluster")]
+        return [Finding("address", DRIVER, True, "this machine, as RAY_ADDRESS is not set")]
     problem = _unreachable(address)
     if problem:
         return [problem]
