@@ -44,8 +44,9 @@ def start_node():
 
     def start(*, setup="", **changes):
         nonlocal address
-        options = ["--address", address] if address else ["--head", "--port=0", "--temp-dir", str(temp / "ray")]
-        command = [sys.executable, "-c", RAY, "start", "--block", "--num-cpus=1", "--include-dashboard=false"]
+        head = ["--head", "--port=0", "--include-dashboard=false", "--temp-dir", str(temp / "ray")]
+        options = ["--address", address] if address else head
+        command = [sys.executable, "-c", RAY, "start", "--block", "--num-cpus=1"]
         command = [*command, *options, "--object-store-memory=100000000"]
         if setup:
             command = ["unshare", "--mount", "sh", "-c", f'set -e; {setup}; exec "$@"', "sh", *command]
