@@ -51,6 +51,7 @@ def test_a_port_behind_which_there_is_no_ray_is_found_in_time(monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", address)
         (found,) = check_address(address)
     assert f"{address} is open, but Ray cannot join it: Failed to connect to GCS" in found.said
+    assert "export RAY_AUTH_MODE=token" in found.remedy
 
 
 def test_other_versions_of_the_cluster_are_told_in_one_line():
