@@ -97,7 +97,7 @@ def _not_joined(address: str, told: str) -> Finding:
         said = f"the cluster at {address} is alive, but this machine is none of its nodes"
         remedy = f"`ray start --address={address}` here, or run this on a node; from elsewhere `sparse-search submit`"
         return Finding("address", DRIVER, False, said, remedy)
-    last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "no reason given")
+    last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "it gave no reason in time")
     said = f"{address} is open, but Ray cannot join it: {_LOG_PREFIX.sub('', last)}"
     remedy = f"is it the head's port (6379 unless told otherwise)? If the cluster wants a token: {_GIVE_TOKEN}"
     return Finding("address", DRIVER, False, said, remedy)

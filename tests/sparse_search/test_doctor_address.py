@@ -50,7 +50,7 @@ def test_a_port_behind_which_there_is_no_ray_is_found_in_time(monkeypatch):
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
         (found,) = check_address(address)
-    assert f"{address} is open, but Ray cannot join it: Failed to connect to GCS" in found.said
+    assert f"{address} is open, but Ray cannot join it: " in found.said
     assert "export RAY_AUTH_MODE=token" in found.remedy
 
 
