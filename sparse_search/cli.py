@@ -14,6 +14,7 @@ import typer
 
 from search_spaces.core.errors import ConfigError, UserError
 from sparse_search.cli_best import BEST_COMMANDS
+from sparse_search.cli_cluster import CLUSTER_COMMANDS
 from sparse_search.cli_options import (
     DEFAULT_RESULTS,
     DataRoot,
@@ -240,6 +241,10 @@ def report_command(
 
 
 for _name, _command in BEST_COMMANDS.items():
+    app.command(_name)(_command)
+
+
+for _name, _command in CLUSTER_COMMANDS.items():
     app.command(_name)(_command)
 
 
