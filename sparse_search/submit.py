@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -152,9 +153,7 @@ class Cluster:
 
     def last(self, submission: Submission) -> "JobDetails | None":
         """The latest job of a sweep, running or not."""
-        with self._asking():
-            jobs = [job for job in self._client.list_jobs() if job.submission_id]
-        own = (job for job in jobs if submission.key.items() <= (job.metadata or {}).items())
+        own = (job for job in self._jobs() if submission.key.items() <= (job.metadata or {}).items())
         return max(own, key=lambda job: (not job.status.is_terminal(), job.start_time or 0), default=None)
 
     def submit(self, submission: Submission, say: Say) -> str:
@@ -168,21 +167,20 @@ class Cluster:
         last = self.last(submission)
         if last and not last.status.is_terminal():
             return self._running(last, submission, say)
-        with self._asking():
-            taken = {job.submission_id for job in self._client.list_jobs()}
-        count = next(n for n in range(1, len(taken) + 2) if f"{submission.stem}-{n}" not in taken)
-        name = f"{submission.stem}-{count}"
-        with TemporaryDirectory() as folder, self._asking():
+        taken = {job.submission_id for job in self._jobs()}
+        name = next(name for n in count(1) if (name := f"{submission.stem}-{n}") not in taken)
+        with TemporaryDirectory() as folder:
             say(f"sending {pack(submission, Path(folder)) / 2**20:.1f} MB to {self.address}\n")
-            self._client.submit_job(
-                entrypoint=submission.entrypoint,
-                submission_id=name,
-                metadata=submission.key,
-                runtime_env={
-                    "working_dir": folder,
-                    "env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
-                },
-            )
+            with self._asking():
+                self._client.submit_job(
+                    entrypoint=submission.entrypoint,
+                    submission_id=name,
+                    metadata=submission.key,
+                    runtime_env={
+                        "working_dir": folder,
+                        "env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+                    },
+                )
         say(f"submitted as {name}; results go to {submission.results} there\n")
         return name
 
@@ -196,14 +194,15 @@ class Cluster:
         while True:
             shown = asyncio.run(self._tail(name, shown, say))
             try:
-                job = self.job(name)
-                if job.status.is_terminal():
-                    say(self.log(name)[shown:])
-                    return _exit_code(job)
+                job, log = self.job(name), self.log(name)
                 heard = time.monotonic()
             except ClusterError:
                 if time.monotonic() - heard > LOST_SECONDS:
                     raise
+            else:
+                if job.status.is_terminal():
+                    say(log[shown:])
+                    return _exit_code(job)
             time.sleep(1)
 
     def stop(self, name: str) -> None:
@@ -229,6 +228,10 @@ class Cluster:
         """All that a job has printed."""
         with self._asking():
             return str(self._client.get_job_logs(name))
+
+    def _jobs(self) -> "list[JobDetails]":
+        with self._asking():
+            return [job for job in self._client.list_jobs() if job.submission_id]
 
     def _running(self, job: "JobDetails", submission: Submission, say: Say) -> str:
         name = str(job.submission_id)
@@ -327,6 +330,7 @@ def _exit_code(job: "JobDetails") -> int:
     if job.status == "STOPPED":
         return _STOPPED
     if job.driver_exit_code is None:
-        raise ClusterError(f"{job.submission_id} failed outside the sweep: {(job.message or '').strip()}")
+        said = (job.message or "no reason was given").strip().splitlines()
+        raise ClusterError(f"{job.submission_id} failed outside the sweep: {said[-1]}; submit it again to go on")
     code = int(job.driver_exit_code)
     return code if code >= 0 else 128 - code

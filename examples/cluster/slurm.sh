@@ -26,22 +26,23 @@ srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
     ray start --head --node-ip-address="$head_ip" --port="$port" --include-dashboard=false "${sizes[@]}" &
 workers=$((SLURM_JOB_NUM_NODES - 1))
 if [ "$workers" -gt 0 ]; then
-    srun --overlap --nodes="$workers" --ntasks="$workers" --exclude="$head" \
-        bash -c 'until timeout 10 ray health-check --address "$0"; do sleep 2; done; exec ray start --address "$0" "$@"' \
+    # Ray that joins nobody tries for ten minutes and more: first the head's port must answer.
+    srun --overlap --nodes="$workers" --ntasks="$workers" --exclude="$head" bash -c \
+        'until (exec 3<>"/dev/tcp/${0/://}") 2>/dev/null; do sleep 2; done; exec ray start --address="$0" "$@"' \
         "$address" "${sizes[@]}" &
 fi
+until (exec 3<>"/dev/tcp/$head_ip/$port") 2>/dev/null; do sleep 2; done
 
 # A sweep counts its places when it starts: wait for all nodes.
-RAY_ADDRESS="$address" timeout 600 python - "$SLURM_JOB_NUM_NODES" <<'PYTHON'
-import subprocess, sys, time
+export RAY_ADDRESS="$address"
+timeout 600 python - "$SLURM_JOB_NUM_NODES" <<'PYTHON'
+import sys, time
 
 import ray
 
-while subprocess.run(["timeout", "10", "ray", "health-check"], capture_output=True).returncode:
-    time.sleep(2)
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
 while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
     time.sleep(1)
 PYTHON
 
-RAY_ADDRESS="$address" sparse-search run "$@" # the end of the batch ends Ray
+sparse-search run "$@" # the end of the batch ends Ray

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 from optuna.trial import TrialState
+from ray.job_submission import JobDetails, JobStatus
 
 from search_spaces.core.errors import ClusterError, ConfigError
 from sparse_search import submit
@@ -24,6 +25,8 @@ from sparse_search.submit import Cluster, Submission, pack
 from sparse_search.versions import versions
 
 from .conftest import TINY
+
+needs_dashboard = pytest.mark.skipif(find_spec("aiohttp") is None, reason="needs ray[default]")
 
 ROOT = Path(__file__).parents[2]
 CALL = "from sparse_search.cli import main; main()"
@@ -144,7 +147,7 @@ def test_without_ray_default_the_error_says_what_to_install(monkeypatch):
         Cluster("http://127.0.0.1:8265")
 
 
-@pytest.mark.skipif(find_spec("aiohttp") is None, reason="needs ray[default]")
+@needs_dashboard
 @pytest.mark.parametrize(
     ("address", "words"),
     [("127.0.0.1:8265", "expected the dashboard's, http://HOST:8265"), ("http://127.0.0.1:9", "nothing answers at")],
@@ -157,9 +160,55 @@ def test_an_address_where_nobody_is_does_not_hang(address, words):
     assert time.monotonic() - began < 10
 
 
-# ---- whole sweeps on a head of its own
+class Breaking:
+    """Jobs whose log breaks off twice while it grows, as over a bad connection."""
 
-needs_dashboard = pytest.mark.skipif(find_spec("aiohttp") is None, reason="needs ray[default] for a dashboard")
+    def __init__(self, exit_code):
+        self.exit_code = exit_code
+        self.logs = ["1/3\n2", "1/3\n2/3\n", "1/3\n2/3\n3/3\n"]
+
+    async def tail_job_logs(self, name):
+        text = self.logs.pop(0)
+        for start in range(0, len(text), 3):
+            yield text[start : start + 3]
+        if self.logs:
+            raise RuntimeError("WebSocket connection closed unexpectedly")
+
+    def get_job_info(self, name):
+        if len(self.logs) == 1:
+            raise ConnectionError("connection refused")
+        status = JobStatus.RUNNING if self.logs else JobStatus.FAILED
+        return JobDetails(
+            type="SUBMISSION", submission_id=name, status=status, entrypoint="", driver_exit_code=self.exit_code,
+            message="The actor died.\nIts node is gone.",
+        )  # fmt: skip
+
+    def get_job_logs(self, name):
+        return "1/3\n2/3\n3/3\nfailed\n"
+
+
+def following(exit_code):
+    cluster, said = object.__new__(Cluster), []
+    cluster.address, cluster._client = "http://there", Breaking(exit_code)
+    return lambda: cluster.follow("tiny-1", said.append), said
+
+
+@needs_dashboard
+def test_a_log_is_shown_once_over_a_connection_that_breaks():
+    follow, said = following(exit_code=1)
+    assert follow() == 1
+    assert "".join(said) == "1/3\n2/3\n3/3\nfailed\n"
+
+
+@needs_dashboard
+def test_a_job_that_fails_outside_the_sweep_says_why():
+    follow, said = following(exit_code=None)
+    with pytest.raises(ClusterError, match=r"tiny-1 failed outside the sweep: Its node is gone\.; submit it again"):
+        follow()
+    assert "".join(said).endswith("failed\n")
+
+
+# ---- whole sweeps on a head of its own
 
 
 def free_ports(count):
@@ -232,7 +281,7 @@ def test_a_sweep_is_followed_left_stopped_and_finished_by_the_same_command(head,
     address, known = head
     (tmp_path / "own_method.py").write_text("from trainables.constant import METHOD\n")
     path = write_sweep(
-        tmp_path, images=2400, evaluate_every=400, methods=TINY["methods"] | {"own_method:METHOD": {}}, workers=1
+        tmp_path, images=8000, evaluate_every=1000, methods=TINY["methods"] | {"own_method:METHOD": {}}, workers=1
     )
     line = ("submit", path, "--address", address, "--results", tmp_path / "results")
 
