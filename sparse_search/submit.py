@@ -145,8 +145,8 @@ class Cluster:
         _use_token()
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
-        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
+        for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
         self.address = address
         with self._asking(), _variable("RAY_API_SERVER_ADDRESS", address):  # Ray prefers it to what it is given
             self._client = JobSubmissionClient(address)

@@ -59,7 +59,7 @@ def environ(**changes):
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | changes
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=240):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
@@ -236,7 +236,7 @@ def head():
             "--object-store-memory=100000000", "--disable-usage-stats",
         ]  # fmt: skip
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        environment = environ(RAY_AUTH_MODE="token", PATH=path, **known)
+        environment = environ(RAY_AUTH_MODE="token", RAY_raylet_start_wait_time_s="240", PATH=path, **known)
         environment.pop("PYTHONPATH", None)  # it has the code that is sent, and no other
         log = (folder / "log").open("w")
         process = psutil.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
@@ -281,7 +281,7 @@ def test_a_sweep_is_followed_left_stopped_and_finished_by_the_same_command(head,
     address, known = head
     (tmp_path / "own_method.py").write_text("from trainables.constant import METHOD\n")
     path = write_sweep(
-        tmp_path, images=8000, evaluate_every=1000, methods=TINY["methods"] | {"own_method:METHOD": {}}, workers=1
+        tmp_path, images=4000, evaluate_every=500, methods=TINY["methods"] | {"own_method:METHOD": {}}, workers=1
     )
     line = ("submit", path, "--address", address, "--results", tmp_path / "results")
 
