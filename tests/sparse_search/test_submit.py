@@ -327,29 +327,6 @@ def test_a_sweep_is_followed_left_stopped_and_finished_by_the_same_command(head,
 @pytest.mark.ray
 @pytest.mark.slow
 @needs_dashboard
-def test_the_exit_code_is_the_sweeps_and_another_version_is_refused(head, tmp_path):
-    address, known = head
-    line = ("--address", address, "--results", tmp_path / "results")
-    impossible = write_sweep(tmp_path, shots=[5000])
-    code, out, error = call(tmp_path, "submit", impossible, *line, **known)
-    assert code == 2, error
-    assert "error: " in out
-    assert "5000" in out
-    path = write_sweep(tmp_path, images=80_000, evaluate_every=4000)
-    code, out, error = call(tmp_path, "submit", path, *line, "--no-wait", **known)
-    assert code == 0, error
-    write_sweep(tmp_path, images=160_000, evaluate_every=4000)
-    code, _, error = call(tmp_path, "submit", path, *line, **known)
-    assert code == 2
-    assert "another version of this sweep is running there as tiny-" in error
-    code, out, error = call(tmp_path, "submit", path, *line, "--stop", **known)
-    assert code == 0, error
-    assert ": stopped" in out
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@needs_dashboard
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
