@@ -14,6 +14,7 @@ import typer
 
 from search_spaces.core.errors import ConfigError, UserError
 from sparse_search.cli_best import BEST_COMMANDS
+from sparse_search.cli_cluster import CLUSTER_COMMANDS
 from sparse_search.cli_doctor import DOCTOR_COMMANDS
 from sparse_search.cli_options import (
     DEFAULT_RESULTS,
@@ -240,7 +241,7 @@ def report_command(
     typer.echo(f"{output}: open it in a browser")
 
 
-for _name, _command in {**BEST_COMMANDS, **DOCTOR_COMMANDS}.items():
+for _name, _command in {**BEST_COMMANDS, **CLUSTER_COMMANDS, **DOCTOR_COMMANDS}.items():
     app.command(_name)(_command)
 
 

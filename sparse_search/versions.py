@@ -6,6 +6,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+COMMIT_FILE = "COMMIT"
+"""Beside the packages where they were sent without their repository."""
+
 PACKAGES = ("sparse-search", "torch", "timm", "accelerate", "ray", "optuna")
 
 
@@ -17,6 +20,8 @@ def versions() -> dict[str, str]:
 
 def _commit() -> str:
     folder = Path(__file__).resolve().parents[1]
+    if (sent := folder / COMMIT_FILE).is_file():
+        return sent.read_text()
     if not (folder / ".git").exists():
         return ""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)

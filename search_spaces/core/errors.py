@@ -4,7 +4,8 @@
     ├── ConfigError      a configuration or sweep file: unknown key, wrong type, impossible value
     ├── DataError        a data set: missing, damaged, too small, unknown
     ├── ResultsError     the results folder: unwritable, nothing in it, damaged
-    └── LockedError      another driver works on the same sweep
+    ├── LockedError      another driver works on the same sweep
+    └── ClusterError     a cluster: no answer, no token, refused
 
 They live in the lowest layer because every layer raises them.
 """
@@ -31,6 +32,10 @@ class ResultsError(UserError):
 
 class LockedError(UserError):
     """Another process holds what was asked for."""
+
+
+class ClusterError(UserError):
+    """A cluster cannot be reached or does not do what it was asked."""
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
