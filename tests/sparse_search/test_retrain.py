@@ -40,7 +40,7 @@ def exported(tmp_path, validated):
     def write(**changes):
         score = sum(validated) / 2
         evidence = {
-            "predictor": "supervised", "dataset": "digits", "content_hash": task.provenance.content_hash,
+            "predictor": "supervised", "run_ids": [], "dataset": "digits", "content_hash": task.provenance.content_hash,
             "scores": {"balanced_accuracy": score}, "versions": {"torch": "1.0"},
             "interval_95": {"metric": "balanced_accuracy", "low": score - 0.1, "high": score + 0.1},
         }  # fmt: skip
