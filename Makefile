@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fast-test format bench bench-sparse bench-search clean
+.PHONY: demo test test-cluster check fast-test format bench bench-sparse bench-search clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
@@ -13,6 +13,10 @@ demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuratio
 test: $(STAMP)  ## the whole suite; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
 	@echo "== test: the whole suite on two processes (10 to 15 minutes on two cores)"
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-cluster: $(STAMP)  ## real clusters of several nodes on this machine, one after the other (ten minutes on idle cores)
+	@echo "== test-cluster: nodes killed, sick nodes, sweeps sent as jobs"
+	$(BIN)/python -m pytest -m cluster
 
 check: $(STAMP)  ## format, lint, import contract, types, fast tests
 	@echo "== check: format"

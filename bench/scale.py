@@ -140,7 +140,8 @@ def record_of(job: Job, run: Run, images: int, content_hash: str, random_: rando
     found = {name: scores(random_, quality) for name in predictors}
     run_id = run.run_id(content_hash)
     losses = {f"loss{number}": random_.random() for number in range(6)}
-    same = ("images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision", "processes", "accumulate",
+    same = ("images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
+            "processes", "accumulate",
             "compile", "threads", "method", "shots", "validation", "dataset")  # fmt: skip
     return {name: getattr(trial, name) for name in same} | {
         "record_id": record_id(run_id, job.study, job.number, job.sweep), "run_id": run_id, "trial_id": trial.trial_id,

@@ -26,6 +26,7 @@ from sparse_search.store import Store
 from .conftest import TINY
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own processes and files
