@@ -33,11 +33,10 @@ from sparse_search.doctor_checks import (
     check_trial,
     check_versions,
     grouped,
-    num_trials,
-    resources_of,
 )
 from sparse_search.doctor_node import NOTE, Facts, examine, is_seen, look_for, try_gpu, try_trial
 from sparse_search.progress import preparation
+from sparse_search.resources import num_trials, resources_of
 from sparse_search.run import RESULTS, plan_studies
 from sparse_search.schedule import ray_session
 from sparse_search.sweep import Study, Sweep

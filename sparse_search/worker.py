@@ -217,7 +217,8 @@ class _Training:
         if images.grid:
             from sparse_search.heat_maps import write_sheet  # matplotlib takes its time
 
-            write_sheet(results, at_work.identity, images, predictions, self.trial.picture_rule)
+            threshold = at_work.evaluations[-1].scores[self._main].threshold
+            write_sheet(results, at_work.identity, images, predictions[self._main], self.trial.picture_rule, threshold)
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
         """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""

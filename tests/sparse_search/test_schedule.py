@@ -84,9 +84,9 @@ def test_as_many_trials_as_the_nodes_allow(tiny, monkeypatch, changes, expected)
 
 def test_a_trial_that_fits_nowhere_is_a_clear_mistake(tiny, monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=2.0, memory=4e9)])
-    with pytest.raises(ConfigError, match=r"asks for 1 CPUs and 5.0 GB, but there are 2 CPUs and 4.0 GB; lower cpus"):
+    with pytest.raises(ConfigError, match=r"asks for 1 CPU and 5.0 GB, but there are 2 CPUs and 4.0 GB; lower cpus"):
         num_workers(tiny(memory_per_trial=5))
-    with pytest.raises(ConfigError, match=r"1 CPUs and 1 GPUs and 2.0 GB, but there are 2 CPUs and 0 GPUs"):
+    with pytest.raises(ConfigError, match=r"1 CPU, 1 GPU and 2.0 GB, but there are 2 CPUs, 0 GPUs and 4.0 GB"):
         num_workers(tiny(gpus_per_trial=1))
 
 
