@@ -18,6 +18,7 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune.error import TuneError
 
 from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.draining import draining_nodes
 from sparse_search.resources import num_trials, resources_of, resources_text
 from sparse_search.searcher import JournalPruner, JournalSearcher
 from sparse_search.sweep import Sweep
@@ -210,5 +211,6 @@ def _reason(text: str) -> str:
 
 
 def _nodes() -> list[Mapping[str, float]]:
-    """The resources of every node that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """The resources of every node that is alive and stays."""
+    leaving = draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]

@@ -80,6 +80,13 @@ class Scene:
         for process in (raylet.process.pid, *children_of(raylet.process.pid)):
             os.kill(process, signal.SIGKILL)
 
+    def drain(self, node):
+        """As a cloud does some time before it takes a machine back."""
+        reason = ("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=test", "--deadline-remaining-seconds=300")
+        ray = Path(sys.executable).with_name("ray")
+        command = [ray, "drain-node", f"--address={self._cluster.address}", f"--node-id={node.node_id}", *reason]
+        subprocess.run(command, check=True, capture_output=True)
+
     def start(self):
         environment = os.environ | {"RAY_ADDRESS": self._cluster.address}
         with self._out.open("w") as out, self._error.open("w") as error:
@@ -217,6 +224,20 @@ def test_a_sweep_waits_for_a_node_and_says_so(scene):
     check_complete(scene)
     (moved,) = taken_up(scene)
     assert moved.before - 2 * INTERVAL <= moved.after <= moved.before + 1
+
+
+def test_a_node_that_is_recalled_is_left_at_a_checkpoint(scene):
+    scene.add_node()
+    recalled = scene.add_node()
+    scene.start()
+    scene.wait_for(lambda: len(scene.processes()) == 2)
+    scene.drain(recalled)
+    scene.finish()
+    check_complete(scene)
+    assert "fewer nodes: 1 trials at a time" in scene.said
+    assert all(moved.after == moved.before + 1 for moved in taken_up(scene))
+    assert len(taken_up(scene)) == 1
+    assert len(scene.epochs()) == 5 * EPOCHS  # nothing was trained twice
 
 
 class TwoMachines:

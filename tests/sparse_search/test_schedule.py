@@ -13,7 +13,7 @@ OUT_OF_MEMORY = "RuntimeError: Caught unexpected exception: Task was killed due 
 
 
 def node(alive=True, **resources):
-    return {"Alive": alive, "Resources": resources}
+    return {"NodeID": "a", "Alive": alive, "Resources": resources}
 
 
 @pytest.fixture
@@ -80,6 +80,14 @@ def test_as_many_trials_as_the_nodes_allow(tiny, monkeypatch, changes, expected)
     nodes = [node(CPU=8.0, GPU=2.0, memory=16e9), node(CPU=4.0, memory=8e9), node(alive=False, CPU=64.0, memory=64e9)]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     assert num_workers(tiny(**changes)) == expected
+
+
+def test_a_node_that_is_about_to_leave_takes_no_trials(tiny, monkeypatch):
+    nodes = [node(CPU=4.0, memory=8e9), node(CPU=2.0, memory=8e9) | {"NodeID": "leaves"}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert num_workers(tiny()) == 6
+    monkeypatch.setattr("sparse_search.schedule.draining_nodes", lambda: {"leaves"})
+    assert num_workers(tiny()) == 4
 
 
 def test_a_trial_that_fits_nowhere_is_a_clear_mistake(tiny, monkeypatch):
