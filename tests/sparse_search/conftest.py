@@ -173,8 +173,11 @@ class ObjectStorage:
     def make_bucket(self, name):
         urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")).close()
 
+    def log(self):
+        return self._log.read_text()
+
     def num_requests(self):
-        return len(self._log.read_text().splitlines())
+        return len(self.log().splitlines())
 
     def stop(self):
         self._process.kill()
