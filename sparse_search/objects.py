@@ -167,9 +167,12 @@ def objects_at(place: Path | str) -> Objects:
 
 
 def at_once(act: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
-    """What an act gives for each item, several at a time, in their order."""
+    """What an act gives for each item, several at a time, in their order; the first that fails ends it."""
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="storage") as pool:
-        return list(pool.map(act, items))
+        try:
+            return [answer.result() for answer in [pool.submit(act, item) for item in items]]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def endpoint() -> str:

@@ -154,6 +154,13 @@ def _pull_records(store: MirroredStore, name: str) -> bool:
     return content is not None
 
 
+def pull_anew(store: MirroredStore) -> None:
+    """Makes the mirror what the storage holds, and nothing else; raises as `pull`."""
+    store.clear()
+    (store.folder / _PULLED).unlink(missing_ok=True)
+    pull(store)
+
+
 def fetched(results: Path | str, folder: str, file: str = "") -> Path:
     """A folder below the results, on this machine, with all that the storage has of it, or with files of one name.
 

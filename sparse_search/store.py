@@ -13,6 +13,7 @@ it costs does not depend on how much is compacted already. One program at a time
 """
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -210,6 +211,12 @@ class Store:
     def rebuild(self) -> None:
         """Builds the tables again from the records; a query does so by itself where a part is damaged."""
         self._alone(lambda: compaction.rebuild(self.folder))
+
+    def clear(self) -> None:
+        """Removes all records and tables."""
+        with self._lock():
+            for name in ("records", "tables"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _rows(self, table: str, columns: Collection[str] | None, filters: Mapping[str, Any]) -> pa.Table:
         schema = TABLES[table][0]

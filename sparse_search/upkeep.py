@@ -23,7 +23,7 @@ from uuid import uuid4
 from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.objects import Objects, StorageError, at_once
 from sparse_search.parts import write_atomically
-from sparse_search.storage import MirroredStore, pack_records, pull, send, send_records
+from sparse_search.storage import MirroredStore, pack_records, pull, pull_anew, send, send_records
 from sparse_search.store import Store
 
 SEND_SECONDS = 3.0
@@ -71,6 +71,9 @@ def driving(store: Store, sweep: str, folder: Path, say: Callable[[str], None]) 
     finally:
         try:
             upkeep.end()
+        except LockedError:
+            if is_well:
+                raise
         except StorageError as problem:
             said = f"{problem}; what was not sent waits in {store.folder}, and the same command sends it"
             if is_well:
@@ -115,8 +118,10 @@ class _Upkeep:
             came = self._journal.restore()
             if came:
                 self._clock.bring()
-            if came == "another":
-                self._forget()
+            if came == "another":  # what this mirror holds beyond the storage was done again elsewhere
+                for old in (self.store.outbox(self.sweep), self.folder / "checkpoints"):
+                    shutil.rmtree(old, ignore_errors=True)
+                pull_anew(self.store)
             send_records(self.store, self.sweep)
             pull(self.store)
         except BaseException:
@@ -131,6 +136,7 @@ class _Upkeep:
         self._thread.join()
         if self.store.lost.is_set():
             return
+        self._lock.beat()
         patient = replace(self.store, objects=replace(self.store.objects, patience_seconds=END_SECONDS))
         self._journal.objects = self._clock.objects = patient.objects
         self._send(patient)
@@ -146,12 +152,12 @@ class _Upkeep:
 
     def _go_on(self) -> None:
         """In a thread of its own, until the end."""
-        silent, beaten = False, time.monotonic()
+        silent, beaten = False, time.time()  # also of a machine that slept meanwhile
         while not self._is_over.wait(SEND_SECONDS):
             try:
-                if time.monotonic() - beaten > BEAT_SECONDS:
+                if abs(time.time() - beaten) > BEAT_SECONDS:
                     self._lock.beat()
-                    beaten = time.monotonic()
+                    beaten = time.time()
                 self._send(self.store)
                 silent = False
             except LockedError:
@@ -161,11 +167,6 @@ class _Upkeep:
                 if not silent:
                     self.say(f"{problem}; trying again, and going on meanwhile")
                 silent = True
-
-    def _forget(self) -> None:
-        """What the mirror holds of a history that another driver did not go on from: it was never sent."""
-        for name in ("records", "tables", self.store.outbox(self.sweep), self.folder / "checkpoints"):
-            shutil.rmtree(self.store.folder / name, ignore_errors=True)
 
 
 @dataclass
