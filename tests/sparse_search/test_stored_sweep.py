@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -170,3 +171,50 @@ def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(s
     assert runs_of(read_store(scene.place)) == runs_of(plain)
     scene.call("export", "--dataset", "digits", "--shots", "3", "--results", scene.place, machine="five")
     assert (scene.folder / "best.yaml").exists()
+
+
+@pytest.fixture
+def cluster(scene, monkeypatch):
+    """A cluster whose head trains nothing."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(scene.folder))))
+    monkeypatch.setenv("CHAOS_LOG", str(scene.folder / "log"))
+    monkeypatch.setenv("RAY_health_check_period_ms", "1000")  # a dead node is noticed after 5 s instead of 15
+    short = tempfile.mkdtemp(prefix="ray-")  # a socket's path has 107 letters at most
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": short})
+    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    yield made
+    made.shutdown()
+    shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's own processes and files
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_nodes_share_nothing_but_the_storage(scene, cluster):
+    def add_node(machine):
+        return cluster.add_node(num_cpus=1, env_vars={"SPARSE_SEARCH_CACHE": str(scene.folder / machine)})
+
+    doomed = add_node("a")
+    driver = scene.start("run", "sweep.yaml", "--results", scene.place, machine="head")
+    wait_for(lambda: len(scene.recorded()) >= 1 and scene.epochs()[-1].number == EPOCHS * 3 // 4, driver)
+    (raylet,) = doomed.all_processes["raylet"]
+    for process in descendants(raylet.process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    before = scene.epochs()
+    add_node("b")
+    out, error = driver.communicate(timeout=240)
+    assert driver.returncode == 0, error
+    assert "5/5" in out
+    after = scene.epochs()[len(before) :]
+    assert before[-1].number - 3 * INTERVAL <= after[0].number <= before[-1].number + 1
+    assert after[0].run == before[-1].run
+    assert len(runs_of(read_store(scene.place))) == 5
+    assert list((scene.folder / "a").rglob("*.pt"))
+    assert not [*(scene.folder / "b").rglob("*.pt"), *(scene.folder / "head").rglob("*.pt")]
+    assert not list((scene.folder / "head").rglob("predictions.parquet"))
+    names = store_at(scene.place).objects.sizes("")
+    assert len([name for name in names if name.endswith("predictions.parquet")]) == 5
+    assert not [name for name in names if name.endswith(".pt")]
