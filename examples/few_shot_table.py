@@ -17,7 +17,7 @@ from scipy.stats import t
 
 from sparse_search.leaderboard import leaderboard
 from sparse_search.run import run
-from sparse_search.store import Store
+from sparse_search.storage import read_store
 
 SWEEP = Path(__file__).parent / "sweeps" / "few_shot_table.yaml"
 NAMES = {"default": "", "reference": ", settings of the published code"}
@@ -28,10 +28,10 @@ def main() -> None:
     """Runs the sweep and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $SPARSE_SEARCH_DATA, else ~/.medmnist")
-    parser.add_argument("--results", type=Path, default=Path("results/few-shot-table"), metavar="DIR")
+    parser.add_argument("--results", default="results/few-shot-table", metavar="PLACE")
     options = parser.parse_args()
     run(SWEEP, options.results, data_root=options.data_root, console=Console(stderr=True))
-    runs = Store(options.results).runs().to_pandas()
+    runs = read_store(options.results).runs().to_pandas()
     ranked = leaderboard(options.results, every=True).set_index(["trial_id", "predictor"])
     print("| data | shots | method | label sets 0, 1, 2 | mean | over label sets | over images | seconds |")
     print("|---|---|---|---|---|---|---|---|")

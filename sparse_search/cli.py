@@ -154,10 +154,11 @@ def leaderboard_command(
         return
     from sparse_search.leaderboard import board
     from sparse_search.ledger import num_looks
-    from sparse_search.store import Store
+    from sparse_search.storage import read_store
 
-    found = board(Store(results), dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci)
-    print_leaderboard(found, metric, format, num_looks(results))
+    store = read_store(results)
+    found = board(store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci)
+    print_leaderboard(found, metric, format, num_looks(store.folder))
 
 
 @app.command("compare")
@@ -249,8 +250,9 @@ for _name, _command in {**BEST_COMMANDS, **CLUSTER_COMMANDS, **DOCTOR_COMMANDS}.
 def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
     """List every look at test labels: who, when, why, and what was seen."""
     from sparse_search.ledger import looks
+    from sparse_search.storage import read_store
 
-    seen = list(looks(results))
+    seen = list(looks(read_store(results).folder))
     console().print(look_table(seen) if seen else "nobody has looked at a test set")
 
 
@@ -291,12 +293,13 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
     and the best configuration.
     """
     from sparse_search.export import export, write_export
+    from sparse_search.storage import store_at
 
     sweep = Path(__file__).parent / "sweeps" / "demo.yaml"
     typer.echo("Searching settings of SPARSE and of a supervised classifier on 8 px digits, 5 labelled images a class.")
     code = _run(sweep, results, None)
     leaderboard_command(dataset="digits", shots=5, results=results)
-    best = results / "sweeps" / "demo" / "best.yaml"
+    best = store_at(results).folder / "sweeps" / "demo" / "best.yaml"
     write_export(export(results, dataset="digits", shots=5), best)
     typer.echo(f"best configuration: {best}\ntrain it again:     python -m trainables --config {best}")
     raise typer.Exit(code)
@@ -313,7 +316,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def _run(sweep: Path, results: Path, data_root: Path | None, retry_failed: bool = False) -> int:
+def _run(sweep: Path, results: str, data_root: Path | None, retry_failed: bool = False) -> int:
     from sparse_search.progress import status_table
     from sparse_search.run import run
 

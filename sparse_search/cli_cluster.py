@@ -19,7 +19,8 @@ def submit_command(
         typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, http://HOST:8265."),
     ],
     results: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder on the cluster that all its nodes share.")
+        str,
+        typer.Option(metavar="PLACE", help="Folder on the cluster that all its nodes share; or s3://BUCKET/PREFIX."),
     ] = "~/results",
     data_root: Annotated[
         str | None,

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-Results = Annotated[Path, typer.Option(help="Folder that keeps records, tables, journals and leaderboards.")]
+Results = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help="Folder that keeps records, tables, journals and leaderboards; or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.",
+    ),
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of the data files [default: $SPARSE_SEARCH_DATA, else ~/.medmnist]"),
@@ -18,4 +24,4 @@ OnlyShots = Annotated[
 OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
 Metric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
 Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]
-DEFAULT_RESULTS = Path("results")
+DEFAULT_RESULTS = "results"

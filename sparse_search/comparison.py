@@ -24,7 +24,7 @@ from sparse_search.significance import (
     win_tie_loss,
 )
 from sparse_search.statistics import Cell, bootstrap_interval, probability_of_improvement
-from sparse_search.store import Store
+from sparse_search.storage import read_store
 from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
 
@@ -119,7 +119,7 @@ def compare(
     """
     if a == b:
         raise ConfigError(f"'{a}' was given twice; name two methods, predictors or configurations to compare")
-    runs = query(Store(Path(results)), dataset=dataset, shots=shots, method=None)
+    runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
     sides = sides_of(runs, (a, b), metric)
     scores = scores_of(runs, metric)
     paired: list[tuple[PairedCell, Cell]] = []
@@ -159,7 +159,7 @@ def compare_all(
         ResultsError: no finished run answers the question, or the methods share no ranking.
         ConfigError: an unknown name or metric.
     """
-    runs = query(Store(Path(results)), dataset=dataset, shots=shots, method=None)
+    runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
     of_images = runs.filter(pc.equal(runs["level"], "image"))
     names = list(dict.fromkeys(methods or sorted(pc.unique(of_images["predictor"]).to_pylist())))
     if len(names) < 2:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.leaderboard import query, rank
 from sparse_search.rows import METRIC_COLUMNS
-from sparse_search.store import Store
+from sparse_search.storage import read_store
 from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def best_so_far(
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric.
     """
-    return best_so_far_of(query(Store(Path(results)), dataset=dataset, shots=shots, method=method), metric)
+    return best_so_far_of(query(read_store(results), dataset=dataset, shots=shots, method=method), metric)
 
 
 def best_so_far_of(runs: pa.Table, metric: str = "balanced_accuracy") -> "pd.DataFrame":
@@ -72,7 +72,7 @@ def learning_curves(
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric.
     """
-    store = Store(Path(results))
+    store = read_store(results)
     runs = query(store, dataset=dataset, shots=shots, method=method)
     return learning_curves_of(runs, store.curves(dataset=dataset, shots=shots, method=method), trial_ids, metric)
 

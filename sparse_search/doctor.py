@@ -34,11 +34,14 @@ from sparse_search.doctor_checks import (
     check_versions,
     grouped,
 )
-from sparse_search.doctor_node import NOTE, Facts, examine, is_seen, look_for, try_gpu, try_trial
+from sparse_search.doctor_node import NOTE, Facts, examine, is_seen, look_for, try_gpu, try_trial, use_objects
+from sparse_search.objects import Objects, StorageError, is_uri, objects_at
 from sparse_search.progress import preparation
 from sparse_search.resources import num_trials, resources_of
 from sparse_search.run import RESULTS, plan_studies
 from sparse_search.schedule import ray_session
+from sparse_search.storage import MirroredStore, store_at
+from sparse_search.store import Store
 from sparse_search.sweep import Study, Sweep
 from sparse_search.sweep_file import load_sweep
 from trainables.data.source import data_root as resolve_root
@@ -63,11 +66,11 @@ def diagnose(
     """
     screen = console or Console(quiet=True)
     root = resolve_root(Path(data_root) if data_root else None).resolve()
-    folder = Path(results).resolve()
+    store = store_at(results if is_uri(results) else Path(results).resolve())
     findings: list[Finding] = []
     plan = _read(sweep, findings)
-    with _common_folder(folder, findings) as common:
-        driver = examine(results=str(folder)) | {"data": _prepared(plan, root, screen)}
+    with _common_place(store, findings) as common:
+        driver = examine(results=store.address) | {"data": _prepared(plan, root, screen)}
         findings += [check_versions(DRIVER, driver, driver), *check_disk(DRIVER, driver)]
         findings += check_data(DRIVER, driver, driver)
         studies = _studies(plan, root, driver, findings)
@@ -77,7 +80,7 @@ def diagnose(
             return grouped(findings, ())
         screen.print("starting Ray …", highlight=False)
         with ray_session():
-            visit = _Visit(nodes_of(ray.nodes()), driver, str(folder), str(root), common, screen)
+            visit = _Visit(nodes_of(ray.nodes()), driver, store.address, str(root), common, screen)
             findings += visit.look_at_all(plan)
             if plan and studies and all(finding.ok for finding in findings):
                 findings += visit.train_first_trials(plan, studies)
@@ -119,8 +122,8 @@ class _Visit:
     driver: Facts
     results: str
     data_root: str
-    common: Path | None
-    """Folder that driver and nodes write to; None where the driver cannot write."""
+    common: str
+    """Folder that driver and nodes write to, of results at a URI its name there; empty where there is none."""
 
     console: Console
 
@@ -142,17 +145,25 @@ class _Visit:
 
     def _examination(self, node: Node, plan: Sweep | None) -> Callable[[], Any]:
         known = [name for name in (plan.datasets if plan else ()) if "hash" in self.driver["data"].get(name, {})]
-        return partial(_task(examine, node), node.id, str(self.common or ""), self.results, self.data_root, known)
+        return partial(_task(examine, node), node.id, self.common, self.results, self.data_root, known)
 
     def _findings(self, name: str, facts: Facts) -> Iterator[Finding]:
         yield check_versions(name, facts, self.driver)
         if self.common:
             node = next(node for node in self.nodes if node.name == name)
-            seen = bool(facts["storage"]["problem"]) or is_seen(self.common / node.id)
+            seen = bool(facts["storage"]["problem"]) or self._sees(node)
             yield check_storage(name, facts, self.results, is_seen=seen)
         yield from check_disk(name, facts)
         yield from check_data(name, facts, self.driver)
         yield check_clock(name, facts["ahead"])
+
+    def _sees(self, node: Node) -> bool:
+        """Whether what a node wrote is there."""
+        if not is_uri(self.results):
+            return is_seen(Path(self.common) / node.id)
+        with suppress(StorageError):
+            return objects_at(self.results).get(f"{self.common}/{node.id}") is not None
+        return False
 
     def train_first_trials(self, plan: Sweep, studies: Sequence[Study]) -> Iterator[Finding]:
         """The memory that each method takes with its default, on its largest data."""
@@ -241,6 +252,36 @@ def _studies(plan: Sweep | None, root: Path, driver: Facts, findings: list[Findi
     except DataError as problem:
         findings.append(Finding("data", DRIVER, False, str(problem), "change the sweep file"))
         return ()
+
+
+@contextmanager
+def _common_place(store: Store, findings: list[Finding]) -> Iterator[str]:
+    """Where driver and nodes meet; empty where the driver cannot write."""
+    if isinstance(store, MirroredStore):
+        with _common_objects(store.objects, findings) as name:
+            yield name
+    else:
+        with _common_folder(store.folder, findings) as folder:
+            yield str(folder or "")
+
+
+@contextmanager
+def _common_objects(objects: Objects, findings: list[Finding]) -> Iterator[str]:
+    """A folder's name below the URI, with a note of the driver's; removed at the end."""
+    name = f"doctor/{platform.node()}-{uuid4().hex[:8]}"
+    try:
+        objects.put(f"{name}/{NOTE}", DRIVER.encode())
+    except StorageError as problem:
+        findings.append(Finding("storage", DRIVER, False, str(problem), "mend this, or choose another --results"))
+        yield ""
+        return
+    tried = use_objects(objects.uri, name, f"{DRIVER}-too")
+    findings.append(check_storage(DRIVER, {"storage": tried}, objects.uri, is_seen=True))
+    try:
+        yield name
+    finally:
+        with suppress(StorageError):
+            objects.delete_folder(name)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 
 from sparse_search.doctor_node import Facts
+from sparse_search.objects import is_uri
 from sparse_search.resources import num_trials, resources_of, resources_text
 from sparse_search.sweep import Sweep
 
@@ -54,10 +55,12 @@ def check_storage(node: str, facts: Facts, results: str, *, is_seen: bool) -> Fi
     """Whether a node and the driver see each other's files, and locks.
 
     Args:
-        results: The folder.
+        results: The folder, or URI.
         is_seen: Whether the driver found what the node wrote.
     """
     tried = facts["storage"]
+    if is_uri(results):
+        return _check_objects(node, tried["problem"], results, is_seen=is_seen)
     remedy = f"put {results} on storage that every node mounts at the same path and may write to, or name such a one"
     if tried["problem"]:
         return Finding("storage", node, False, f"{results}: {tried['problem']}", f"{remedy} with --results")
@@ -70,6 +73,14 @@ def check_storage(node: str, facts: Facts, results: str, *, is_seen: bool) -> Fi
             "mount it with locks (NFS: version 4, or 3 without `nolock`), else two drivers can run the same sweep",
         )  # fmt: skip
     return Finding("storage", node, True, f"{results}: read, written, renamed, locked")
+
+
+def _check_objects(node: str, problem: str, results: str, *, is_seen: bool) -> Finding:
+    if problem or not is_seen:
+        remedy = "give that node credentials (AWS_…, a role, ~/.aws) and AWS_ENDPOINT_URL before Ray starts there"
+        said = problem or "the driver does not see what it wrote"
+        return Finding("storage", node, False, f"{results}: {said}", remedy)
+    return Finding("storage", node, True, f"{results}: read, written, listed")
 
 
 def check_disk(node: str, facts: Facts) -> Iterator[Finding]:

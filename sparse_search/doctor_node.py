@@ -20,6 +20,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from search_spaces.core.errors import UserError
+from sparse_search.objects import is_uri, objects_at
+from sparse_search.storage import store_at
 
 Facts = dict[str, Any]
 
@@ -43,15 +45,16 @@ def examine(
 
     Args:
         node: Its name, to sign with.
-        common: Folder in which the driver left its note, and whose lock it holds; empty: storage is not tried.
-        results: The results folder.
+        common: Folder in which the driver left its note, and whose lock it holds; of results at a URI its name there;
+            empty: storage is not tried.
+        results: The results folder, or URI.
         data_root: Folder of the data files.
         datasets: Names to look for.
     """
     return {
         "versions": software(),
-        "storage": use_storage(Path(common), node) if common else {},
-        "free": {"results": free_bytes(Path(results)), "temp": free_bytes(Path(tempfile.gettempdir()))},
+        "storage": _tried(results, common, node),
+        "free": {"results": free_bytes(store_at(results).folder), "temp": free_bytes(Path(tempfile.gettempdir()))},
         "data": look_for(datasets, Path(data_root)),
         "time": time.time(),  # last: it is compared with the clock of the driver on arrival
     }
@@ -70,6 +73,25 @@ def software() -> dict[str, str]:
     for path in sorted(path for folder in FOLDERS for path in (here / folder).rglob("*.py")):
         content.update(str(path.relative_to(here)).encode() + path.read_bytes())
     return found | {"code": content.hexdigest()[:8]}
+
+
+def _tried(results: str, common: str, node: str) -> Facts:
+    if not common:
+        return {}
+    return use_objects(results, common, node) if is_uri(results) else use_storage(Path(common), node)
+
+
+def use_objects(results: str, common: str, node: str) -> Facts:
+    """Reads what the driver wrote below a URI, writes an object and lists both."""
+    try:
+        objects = objects_at(results)
+        if objects.get(f"{common}/{NOTE}") is None:
+            return {"problem": "it does not see what the driver wrote", "lock": ""}
+        objects.put(f"{common}/{node}", node.encode())
+        listed = f"{common}/{node}" in objects.sizes(common)
+    except OSError as problem:
+        return {"problem": str(problem).removeprefix(f"{results}: "), "lock": ""}
+    return {"problem": "" if listed else "it does not see what it wrote", "lock": ""}
 
 
 def use_storage(common: Path, node: str) -> Facts:

@@ -10,7 +10,7 @@ from sparse_search.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.parts import write_atomically
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.statistics import CONFUSION_METRICS, summarise
-from sparse_search.store import Store
+from sparse_search.storage import read_store
 from sparse_search.trials import RANKING
 
 
@@ -29,7 +29,7 @@ def export(
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric.
     """
-    ranked = rank(query(Store(Path(results)), dataset=dataset, shots=shots, method=method), metric).to_pylist()
+    ranked = rank(query(read_store(results), dataset=dataset, shots=shots, method=method), metric).to_pylist()
     rows = [
         row
         for row in ranked

@@ -29,7 +29,7 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.ranges import Choice, Float, Int, Range, Scalar, Space, space_of
 from sparse_search.leaderboard import query, rank
 from sparse_search.rows import CONFIRMATION
-from sparse_search.store import Store
+from sparse_search.storage import read_store
 from sparse_search.trials import RANKING, searched_settings
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def importance(
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric.
     """
-    return importance_of(query(Store(Path(results)), dataset=dataset, shots=shots, method=method), metric)
+    return importance_of(query(read_store(results), dataset=dataset, shots=shots, method=method), metric)
 
 
 def importance_of(runs: pa.Table, metric: str = "balanced_accuracy") -> list[Importance]:

@@ -17,6 +17,7 @@ from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.parts import plain_array, write_table
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.statistics import CONFUSION_METRICS, Cell, bootstrap_interval, score_interval, score_of
+from sparse_search.storage import read_store
 from sparse_search.store import Store
 from sparse_search.trials import RANKING, nullable, ranks_of, trials_of
 
@@ -67,7 +68,7 @@ def leaderboard(
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric.
     """
-    found = board(Store(Path(results)), dataset=dataset, shots=shots, method=method, metric=metric, every=every)
+    found = board(read_store(results), dataset=dataset, shots=shots, method=method, metric=metric, every=every)
     frame: pd.DataFrame = found.ranked.to_pandas()
     return frame
 
@@ -118,7 +119,7 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
         asked = {"dataset": dataset, "shots": shots, "method": method}
         words = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
         raise ResultsError(
-            f"no finished run{' with ' + words if words else ''} in {store.folder}; "
+            f"no finished run{' with ' + words if words else ''} in {store.address}; "
             "run a sweep first, or name its folder with --results"
         )
     if "complete" not in pc.unique(runs["status"]).to_pylist():

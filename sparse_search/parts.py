@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from sparse_search.records import DamagedError
 
 
-def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
-    """Writes a file so that readers see the old content or the new one, never a part; on disk when it returns."""
+def write_atomically(path: Path, content: bytes | pa.Buffer, *, on_disk: bool = True) -> None:
+    """Writes a file so that readers see the old content or the new one, never a part; on disk at its end, if asked."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
         with partial.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if on_disk:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

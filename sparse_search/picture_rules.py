@@ -47,7 +47,7 @@ def compare_rules(
         ResultsError: the file is no export, its images are no patches, or their predictions are not there.
     """
     values, evidence = read_export(Path(exported))
-    runs = list(_runs(values, evidence, Path(results)))
+    runs = list(_runs(values, evidence, results))
     same_images = values["validation"] == "official"
     rules = [PictureRule(*names) for names in product(AGGREGATES, THRESHOLDS)]
     judged = [_judged(rule, runs, same_images=same_images) for rule in rules]
@@ -61,7 +61,7 @@ def with_rule(exported: Path | str, rule: PictureRule, results: Path | str = "re
         ResultsError: as `compare_rules`.
     """
     values, evidence = read_export(Path(exported))
-    runs = list(_runs(values, evidence, Path(results)))
+    runs = list(_runs(values, evidence, results))
     judged = _judged(rule, runs, same_images=values["validation"] == "official")
     located = {name: evidence["scores"].get(name) for name in _NOT_OF_PICTURES}
     kept = {name: value for name, value in evidence.items() if name != "over_label_sets"}
@@ -82,7 +82,7 @@ class _Run:
     labels_N: np.ndarray[Any, np.dtype[np.int64]]
 
 
-def _runs(values: Mapping[str, Any], evidence: Mapping[str, Any], results: Path) -> Iterator[_Run]:
+def _runs(values: Mapping[str, Any], evidence: Mapping[str, Any], results: Path | str) -> Iterator[_Run]:
     about = {"dataset": evidence["dataset"], "shots": values["shots"], "method": values["method"]}
     for run_id in evidence["run_ids"]:
         table = read_predictions(results, [{**about, "run_id": run_id}])

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from search_spaces.core.errors import ResultsError
 from sparse_search.catalog import KEYS, partition_of
 from sparse_search.parts import write_table
+from sparse_search.storage import fetched
 from trainables.core.method import Labelled
+
+_FILE = "predictions.parquet"
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -38,6 +41,15 @@ PREDICTION_SCHEMA = pa.schema(
 def artefact_folder(results: Path, run: Mapping[str, Any]) -> Path:
     """Where the artefacts of a run lie, given its `run_id`, `dataset`, `shots` and `method`."""
     return results / "artefacts" / partition_of(run) / str(run["run_id"])
+
+
+def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") -> Path:
+    """The same folder on this machine, with what the storage has of it, or with one file only.
+
+    Raises:
+        ResultsError: the storage does not answer, or refuses.
+    """
+    return fetched(results, artefact_folder(Path(), run).as_posix(), file)
 
 
 def write_predictions(
@@ -61,16 +73,16 @@ def write_predictions(
         ).cast(PREDICTION_SCHEMA)
         for predictor, probs_NK in predictions.items()
     ]
-    write_table(artefact_folder(results, run) / "predictions.parquet", pa.concat_tables(tables))
+    write_table(artefact_folder(results, run) / _FILE, pa.concat_tables(tables))
 
 
-def all_predictions(results: Path) -> pa.Table:
+def all_predictions(results: Path | str) -> pa.Table:
     """Those of every run.
 
     Raises:
-        ResultsError: some are damaged.
+        ResultsError: some are damaged, or the storage does not answer.
     """
-    paths = sorted((results / "artefacts").glob("*/*/*/*/predictions.parquet"))
+    paths = sorted(fetched(results, "artefacts", _FILE).glob(f"*/*/*/*/{_FILE}"))
     return pa.concat_tables([PREDICTION_SCHEMA.empty_table(), *map(_read, paths)])
 
 
@@ -80,7 +92,7 @@ def read_predictions(results: Path | str, runs: Iterable[Mapping[str, Any]]) -> 
     Raises:
         ResultsError: there are none of a run, or they are damaged.
     """
-    return pa.concat_tables(_read(artefact_folder(Path(results), run) / "predictions.parquet") for run in runs)
+    return pa.concat_tables(_read(artefacts_of(results, run, _FILE) / _FILE) for run in runs)
 
 
 def _read(path: Path) -> pa.Table:

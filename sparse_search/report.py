@@ -37,6 +37,7 @@ from sparse_search.report_parts import (
 )
 from sparse_search.rows import METRIC_COLUMNS
 from sparse_search.significance import CriticalDifference
+from sparse_search.storage import read_store
 from sparse_search.store import Store
 from sparse_search.trials import RANKING, searched_settings, trials_of
 
@@ -110,12 +111,12 @@ def write_report(
         ResultsError: no finished run answers the question, or the file cannot be written.
         ConfigError: an unknown metric.
     """
-    store = Store(Path(results))
+    store = read_store(results)
     runs = query(store, dataset=dataset, shots=shots, method=None).combine_chunks()
     curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
     asked = {"dataset": dataset, "shots": shots, "metric": METRIC_WORDS.get(metric, metric)}
     differences = _differences(store, metric, dataset, shots)
-    page = _page(store.folder, runs, curves, metric, asked, count_looks(store.folder, dataset), differences)
+    page = _page(store.address, runs, curves, metric, asked, count_looks(store.folder, dataset), differences)
     try:
         write_atomically(Path(path), page.encode())
     except OSError as problem:
@@ -132,7 +133,7 @@ def _differences(store: Store, metric: str, dataset: str | None, shots: int | No
 
 
 def _page(
-    results: Path,
+    results: str,
     runs: pa.Table,
     curves: pa.Table,
     metric: str,

@@ -24,7 +24,7 @@ from sparse_search.figures import (
     parallel_coordinates_figure,
 )
 from sparse_search.importance import Importance
-from sparse_search.predictions import artefact_folder
+from sparse_search.predictions import artefacts_of
 from sparse_search.report_parts import METRIC_WORDS, Question, active_settings, short
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _heat_maps(question: Question) -> Panel | None:
         return None
     run = {**question.shared, "method": best["method"], "run_id": best["run_id_list"][0]}
     try:
-        content = (artefact_folder(question.results, run) / "heat_maps.png").read_bytes()
+        content = (artefacts_of(question.results, run, "heat_maps.png") / "heat_maps.png").read_bytes()
     except OSError:
         return None
     source = base64.b64encode(content).decode()

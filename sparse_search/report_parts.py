@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +84,7 @@ class Question:
 
     searched: Mapping[str, Sequence[str]]
     importances: Sequence[Importance]
-    results: Path
+    results: str
     """The folder in which the artefacts of the runs lie."""
 
     def is_confirmation(self) -> bool:

@@ -16,6 +16,7 @@ from sparse_search.ledger import Look, look_now, write_look
 from sparse_search.parts import write_atomically
 from sparse_search.rows import config_id
 from sparse_search.statistics import score_interval
+from sparse_search.storage import read_store, send
 from sparse_search.versions import versions
 from trainables.core.evaluate import METRICS, Scores
 from trainables.core.method import Labelled, Learner
@@ -108,6 +109,7 @@ def evaluate(
     unseen = test_set(trial.dataset, data_root)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
+    store = read_store(results)  # which cannot be reached is said before the training
     trained = _train_all(trial, evidence, data_root, tell, unseen)
     predictors = list(trained[0].test)
     look = look_now(
@@ -124,7 +126,11 @@ def evaluate(
         validated=_summaries([run.validated for run in trained], trial, same_images=trial.validation == "official"),
         versions=versions(),
     )
-    write_look(Path(results), look)
+    write_look(store.folder, look)
+    try:
+        send(results, "ledger")
+    except OSError as problem:
+        raise ResultsError(f"cannot write the test ledger: {problem}; nothing was shown") from problem
     threshold = trained[0].test[predictors[0]].threshold
     if heat_maps and threshold is not None:
         from sparse_search.heat_maps import overlays  # matplotlib takes its time

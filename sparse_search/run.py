@@ -5,6 +5,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,16 +17,19 @@ from sparse_search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.journal import StudyJournal
 from sparse_search.journal_file import Journal, mend_journal
 from sparse_search.leaderboard import write_leaderboards
+from sparse_search.objects import is_uri
 from sparse_search.outcomes import StudyStatus
 from sparse_search.progress import Display, preparation
 from sparse_search.schedule import execute, num_workers, ray_session
 from sparse_search.searcher import JournalSearcher
+from sparse_search.storage import store_at
 from sparse_search.store import Store
+from sparse_search.stored_checkpoints import checkpoint_folders, checkpoints_at
 from sparse_search.sweep import Draws, Study, Sweep
 from sparse_search.sweep_file import load_sweep
 from sparse_search.transfer import portfolio_for
+from sparse_search.upkeep import driving, watched_journal
 from sparse_search.warm_start import earlier_trials
-from trainables.core.checkpoint import Checkpoints
 from trainables.data.draw import draw_few_shot
 from trainables.data.source import data_root as resolve_root
 from trainables.data.source import prepare
@@ -70,7 +74,7 @@ def run(
     """
     sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
     root = resolve_root(Path(data_root) if data_root else None).resolve()
-    store = Store(Path(results).resolve())
+    store = store_at(results if is_uri(results) else Path(results).resolve())
     screen = console or Console(quiet=True)
     for dataset in sweep.datasets:
         with preparation(screen, dataset) as tell:
@@ -78,7 +82,7 @@ def run(
     studies = plan_studies(sweep, root)
     store.prepare()
     folder = sweep_folder(store.folder, sweep)
-    with _lock(folder):
+    with _lock(folder), driving(store, sweep.name, folder, partial(screen.print, highlight=False)):
         clock = Clock(folder / "clock.json", sweep.max_hours)
         driver = _Driver(sweep, store, root, folder, clock, screen)
         searches, confirmations = driver.open_journals(studies)
@@ -109,10 +113,11 @@ def status_of(
     """A look at where every study of a sweep stands, to be taken again and again: sweep and data are read once."""
     sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
     studies = plan_studies(sweep, Path(data_root) if data_root else None)
-    path = sweep_folder(Path(results).resolve(), sweep) / "journal.log"
+    store = store_at(results)
     journals: dict[str, StudyJournal] = {}
 
     def look() -> list[StudyStatus]:
+        path = watched_journal(store, sweep.name, sweep_folder(store.folder, sweep))
         if path.exists() and len(journals) < 2 * len(studies):
             storage = Journal(path)
             begun = {known.study_name for known in storage.get_all_studies()}
@@ -197,9 +202,8 @@ class _Driver:
             return
         self.console.print("starting Ray …", highlight=False)
         with ray_session():
-            checkpoints = self.folder / "checkpoints"
             searcher = JournalSearcher(
-                searches, confirmations, self.store, checkpoints=checkpoints, data_root=self.data_root
+                searches, confirmations, self.store, checkpoints=self._checkpoints, data_root=self.data_root
             )
             workers = num_workers(self.sweep)
             self._print_plan(searches, workers)
@@ -218,9 +222,14 @@ class _Driver:
         """What was left: by a driver killed just after a trial's end, or by a worker writing as it was stopped."""
         for journal in journals:
             in_use = {str(number) for number in journal.checkpoints_in_use()}
-            for old in (self.folder / "checkpoints" / journal.study.folder).glob("*"):
-                if old.name not in in_use:
-                    Checkpoints(old).remove()
+            folder = f"{self._checkpoints.as_posix()}/{journal.study.folder}"
+            for old in checkpoint_folders(self.store.address, folder) - in_use:
+                checkpoints_at(self.store.address, f"{folder}/{old}").remove()
+
+    @property
+    def _checkpoints(self) -> Path:
+        """In the results."""
+        return self.folder.relative_to(self.store.folder) / "checkpoints"
 
 
 def _has_work(searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> bool:

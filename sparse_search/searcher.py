@@ -22,8 +22,8 @@ from sparse_search.journal import StudyJournal, original_number
 from sparse_search.outcomes import Result, StudyStatus
 from sparse_search.statistics import score_interval
 from sparse_search.store import Store
+from sparse_search.stored_checkpoints import checkpoints_at
 from sparse_search.worker import QUIET_SECONDS, VALUE, Job, record_id
-from trainables.core.checkpoint import Checkpoints
 from trainables.core.trial import Trial
 
 MOST_FAILURES_IN_A_ROW = 10
@@ -211,7 +211,7 @@ class JournalSearcher(Searcher):
             case _:
                 live.journal.fail(live.trial, reason, retry=result["retry"])
         if status != "failed":
-            Checkpoints(Path(live.job.checkpoints)).remove()
+            checkpoints_at(live.job.results, live.job.checkpoints).remove()
         return status
 
     def _facts(self, live: _Live) -> Result:
@@ -273,8 +273,8 @@ class JournalSearcher(Searcher):
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,
             quiet_seconds=max(QUIET_SECONDS, len(self._live) / MOST_SIGNS_OF_LIFE),
-            results=str(self._store.folder),
-            checkpoints=str(self._checkpoints / study.folder / str(original_number(trial))),
+            results=self._store.address,
+            checkpoints=(self._checkpoints / study.folder / str(original_number(trial))).as_posix(),
             data_root=str(self._data_root) if self._data_root else None,
         )
         live = _Live(journal, trial, planned, job, time.monotonic())

@@ -9,12 +9,13 @@ from search_spaces.core.errors import ConfigError
 from sparse_search.ledger import LEDGER_SCHEMA, look_rows
 from sparse_search.predictions import PREDICTION_SCHEMA, all_predictions
 from sparse_search.rows import CURVE_SCHEMA, RUN_SCHEMA, SEARCHED
+from sparse_search.storage import read_store
 from sparse_search.store import Store
 
 _TABLES: Mapping[str, tuple[pa.Schema, Callable[[Store], pa.Table]]] = {
     "runs": (RUN_SCHEMA, lambda store: store.runs()),
     "curves": (CURVE_SCHEMA, lambda store: store.curves()),
-    "predictions": (PREDICTION_SCHEMA, lambda store: all_predictions(store.folder)),
+    "predictions": (PREDICTION_SCHEMA, lambda store: all_predictions(store.address)),
     "ledger": (LEDGER_SCHEMA, lambda store: look_rows(store.folder)),
 }
 
@@ -33,7 +34,7 @@ def sql(results: Path | str, query: str) -> pa.Table:
         import duckdb
     except ImportError:
         raise ConfigError("SQL needs DuckDB; install it with: pip install 'sparse-search[sql]'") from None
-    store = Store(Path(results))
+    store = read_store(results)
     with duckdb.connect(":memory:") as database:
         try:
             words = {token.lower() for token in _words(query)}

@@ -13,6 +13,7 @@ it costs does not depend on how much is compacted already. One program at a time
 """
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -77,6 +78,11 @@ class Store:
 
     folder: Path
 
+    @property
+    def address(self) -> str:
+        """What finds these results again, on another machine too."""
+        return str(self.folder)
+
     def prepare(self) -> None:
         """Makes the folder and checks that it can be written and that what is in it can be read.
 
@@ -100,11 +106,15 @@ class Store:
         Raises:
             ResultsError: the disk refuses it.
         """
-        path = self._path(record["record_id"])
+        path = self.path_of(record["record_id"])
         try:
             write_atomically(path, encode(record))
         except OSError as problem:
             raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
+
+    def path_of(self, record_id: str) -> Path:
+        """Where a record is written, before it is in the tables."""
+        return self.folder / "records" / record_id[:2] / f"{record_id}.json"
 
     def find(self, record_id: str) -> dict[str, Any] | None:
         """The record of that name, if there is one; a damaged one is set aside.
@@ -112,7 +122,7 @@ class Store:
         Raises:
             ResultsError: it was written by another version.
         """
-        path = self._path(record_id)
+        path = self.path_of(record_id)
         try:
             return decode(path.read_bytes(), path)
         except FileNotFoundError:
@@ -190,9 +200,19 @@ class Store:
             return 0
         return self._alone(lambda: compaction.compact(self.folder)[0])
 
+    def num_records(self) -> int:
+        """How many there are, those that were not in the tables yet among them."""
+        return self._ask(lambda catalog: sum(p.num_records for each in catalog.partitions.values() for p in each.parts))
+
     def rebuild(self) -> None:
         """Builds the tables again from the records; a query does so by itself where a part is damaged."""
         self._alone(lambda: compaction.rebuild(self.folder))
+
+    def clear(self) -> None:
+        """Removes all records and tables."""
+        with self._lock():
+            for name in ("records", "tables"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _rows(self, table: str, columns: Collection[str] | None, filters: Mapping[str, Any]) -> pa.Table:
         schema = TABLES[table][0]
@@ -246,9 +266,6 @@ class Store:
         for name, each in catalog.partitions.items():
             for part in each.parts:
                 yield bundle_path(self.folder, name, part)
-
-    def _path(self, record_id: str) -> Path:
-        return self.folder / "records" / record_id[:2] / f"{record_id}.json"
 
 
 def _matching(catalog: Catalog, filters: Mapping[str, Any]) -> dict[str, Partition]:

@@ -27,6 +27,7 @@ import search_spaces
 import sparse_search
 import trainables
 from search_spaces.core.errors import ClusterError, ConfigError, LockedError
+from sparse_search.objects import is_uri, objects_at
 from sparse_search.sweep import Sweep
 from sparse_search.sweep_file import load_sweep
 from sparse_search.versions import COMMIT_FILE, versions
@@ -67,7 +68,9 @@ class Submission:
 
     def __post_init__(self) -> None:
         for option, path in (("results", self.results), ("data-root", self.data_root or "/")):
-            if not path.startswith(("/", "~/")):
+            if is_uri(path) and option == "results":
+                objects_at(path)
+            elif not path.startswith(("/", "~/")):
                 raise ConfigError(
                     f"--{option} {path}: it names a folder on the cluster; write it from / or, in quotes, from '~/'"
                 )

@@ -22,6 +22,7 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import Choice, Range, Space, inactive_fields, space_of
 from sparse_search.leaderboard import query, rank
+from sparse_search.storage import read_store
 from sparse_search.store import Store
 from sparse_search.sweep import Study
 from sparse_search.trials import SMALLER_IS_BETTER
@@ -93,7 +94,7 @@ def transfer(
     Raises:
         ResultsError: no place has enough complete trials.
     """
-    found = [p for p in places(Store(Path(results)), method, metric) if (p.content_hash, p.shots) != apart_from]
+    found = [p for p in places(read_store(results), method, metric) if (p.content_hash, p.shots) != apart_from]
     if not found:
         raise ResultsError(
             f"no other data set or number of shots in {results} has {LEAST_TRIALS} complete trials of {method} to "

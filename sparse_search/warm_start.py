@@ -37,7 +37,7 @@ def earlier_trials(study: Study, store: Store) -> list[Earlier]:
         if not len(own):
             known = sorted(pc.unique(runs["sweep"]).to_pylist())
             raise ResultsError(
-                f"warm_start: no results of '{sweep}' in {store.folder}; there are: {', '.join(known) or 'none'}"
+                f"warm_start: no results of '{sweep}' in {store.address}; there are: {', '.join(known) or 'none'}"
             )
         rows = rank(own, study.sweep.objective).to_pylist()
         found += [earlier for row in rows if (earlier := _earlier(study, sweep, row))]

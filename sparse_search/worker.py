@@ -30,10 +30,11 @@ from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
 from search_spaces.core.ranges import inactive_fields
 from sparse_search.draining import NodeLeavesError, is_leaving
-from sparse_search.predictions import write_predictions
+from sparse_search.predictions import artefact_folder, write_predictions
+from sparse_search.storage import send, store_at
+from sparse_search.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
 from sparse_search.sweep import Rung
 from sparse_search.versions import versions
-from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Labelled, Task, Validation, predictor_names
 from trainables.core.train import DivergedError, Probabilities, Progress
 from trainables.core.trial import PROTOCOL, Run, Trial
@@ -78,7 +79,11 @@ class Job:
     """Least time between two signs of life."""
 
     results: str
+    """Folder or URI."""
+
     checkpoints: str
+    """Folder in the results."""
+
     data_root: str | None
 
     def to_json(self) -> str:
@@ -116,6 +121,8 @@ def run_trial(config: dict[str, str]) -> None:
     finally:
         if trained:
             trained.close()
+            if outcome.get("outcome") != "failed":
+                forget_here(trained.job.results, trained.job.checkpoints)
     tune.report((trained.report(final=True) if trained else _NOTHING) | outcome)
 
 
@@ -229,13 +236,15 @@ class _Training:
 
     def _keep(self, at_work: _AtWork, predictions: Mapping[str, Probabilities]) -> None:
         """Writes what a finished run says of its validation images."""
-        results, images = Path(self.job.results), at_work.validation
+        results, images = store_at(self.job.results).folder, at_work.validation
         write_predictions(results, at_work.identity, images, predictions)
         if images.grid:
             from sparse_search.heat_maps import write_sheet  # matplotlib takes its time
 
             threshold = at_work.evaluations[-1].scores[self._main].threshold
             write_sheet(results, at_work.identity, images, predictions[self._main], self.trial.picture_rule, threshold)
+        kept = artefact_folder(results, at_work.identity).relative_to(results).as_posix()
+        send(self.job.results, kept, patience_seconds=PATIENCE_SECONDS)
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
         """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""
@@ -244,7 +253,7 @@ class _Training:
     def _begin(self, run: Run) -> _AtWork:
         trial, root = self.trial, self.job.data_root
         task, hidden_labels_M = _images(trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
-        checkpoints = Checkpoints(Path(self.job.checkpoints, run.name))
+        checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
         progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M)
         return _AtWork(run, self._identity(run, task), task.validation, progress)
 

@@ -1,4 +1,13 @@
-"""Fixtures: records as a worker writes them, a store with some, a tiny sweep."""
+"""Fixtures: records as a worker writes them, a store with some, a tiny sweep, an object storage on this machine."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from importlib.util import find_spec
+from uuid import uuid4
 
 import pytest
 
@@ -139,3 +148,65 @@ def studies_of(sweep, content_hash="a", num_unlabelled=400):
 def tiny():
     """A maker of tiny sweeps."""
     return lambda **changes: parse_sweep(TINY | changes)
+
+
+class ObjectStorage:
+    """A server that speaks S3, in a process of its own; what it was asked stands in its log."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.endpoint, self._log = f"http://127.0.0.1:{port}", folder / "log"
+        with self._log.open("w") as log:
+            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + 60
+        while True:
+            with suppress(OSError):
+                urllib.request.urlopen(f"{self.endpoint}/moto-api/").close()
+                return
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < until, "the server does not start"
+            time.sleep(0.1)
+
+    def make_bucket(self, name):
+        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")).close()
+
+    def log(self):
+        return self._log.read_text()
+
+    def num_requests(self):
+        return len(self.log().splitlines())
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def object_storage(tmp_path_factory):
+    if find_spec("moto") is None or find_spec("flask") is None:
+        pytest.skip("needs moto[server], which the dev extra installs")
+    server = ObjectStorage(tmp_path_factory.mktemp("moto"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_storage, monkeypatch, tmp_path):
+    """The URI of a place in an empty bucket; mirrors lie in tmp_path / "here"."""
+    name = f"bucket-{uuid4().hex[:8]}"
+    object_storage.make_bucket(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_storage.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(tmp_path / "here"))
+    return f"s3://{name}/some/results"
+
+
+@pytest.fixture
+def move_to(monkeypatch, tmp_path):
+    """Goes on on another machine: one with other mirrors."""
+    return lambda machine: monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(tmp_path / machine))

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from sparse_search import doctor_node
 from sparse_search.cli_doctor import finding_table, remedy_lines
-from sparse_search.doctor import _common_folder, _prepared, _read, _studies, nodes_of
+from sparse_search.doctor import _common_folder, _common_place, _prepared, _read, _studies, nodes_of
 from sparse_search.doctor_checks import (
     Finding,
     check_clock,
@@ -23,8 +23,10 @@ from sparse_search.doctor_checks import (
     check_versions,
     grouped,
 )
-from sparse_search.doctor_node import NOTE, examine, look_for, software, try_gpu, try_trial, use_storage
+from sparse_search.doctor_node import NOTE, examine, look_for, software, try_gpu, try_trial, use_objects, use_storage
+from sparse_search.objects import objects_at
 from sparse_search.printing import console
+from sparse_search.storage import store_at
 
 from .conftest import TINY, studies_of
 
@@ -78,6 +80,32 @@ def common(tmp_path):
     with _common_folder(tmp_path / "results", found) as made:
         assert found[0].ok
         yield made
+
+
+def test_an_object_storage_is_read_written_and_listed(bucket, monkeypatch):
+    found = []
+    with _common_place(store_at(bucket), found) as common:
+        facts = examine("node", common, bucket)
+        assert facts["storage"]["problem"] == ""
+        assert facts["free"]["results"] > 0
+        assert objects_at(bucket).get(f"{common}/node") == b"node"
+        found.append(check_storage("a", facts, bucket, is_seen=True))
+        with monkeypatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+            lost = check_storage("b", {"storage": use_objects(bucket, common, "b")}, bucket, is_seen=False)
+        assert use_objects(bucket, "another", "c")["problem"] == "it does not see what the driver wrote"
+    assert [finding.said for finding in found] == [f"{bucket}: read, written, listed"] * 2
+    assert not lost.ok
+    assert lost.said.startswith(f"{bucket}: 127.0.0.1:1 cannot be reached")
+    assert "AWS_ENDPOINT_URL before Ray starts" in lost.remedy
+    assert not objects_at(bucket).sizes("doctor")
+
+
+def test_an_object_storage_that_the_driver_cannot_write(bucket):
+    found = []
+    with _common_place(store_at("s3://none-of-that-name/results"), found) as common:
+        assert common == ""
+    assert [(finding.ok, "there is no bucket" in finding.said) for finding in found] == [(False, True)]
 
 
 def test_shared_storage_is_read_written_renamed_and_locked(common):
