@@ -24,7 +24,7 @@ from sparse_search.schedule import execute, num_workers, ray_session
 from sparse_search.searcher import JournalSearcher
 from sparse_search.storage import store_at
 from sparse_search.store import Store
-from sparse_search.stored_checkpoints import checkpoint_folders, checkpoints_at
+from sparse_search.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
 from sparse_search.sweep import Draws, Study, Sweep
 from sparse_search.sweep_file import load_sweep
 from sparse_search.transfer import portfolio_for
@@ -225,6 +225,7 @@ class _Driver:
             folder = f"{self._checkpoints.as_posix()}/{journal.study.folder}"
             for old in checkpoint_folders(self.store.address, folder) - in_use:
                 checkpoints_at(self.store.address, f"{folder}/{old}").remove()
+        finish_removing()
 
     @property
     def _checkpoints(self) -> Path:

@@ -13,7 +13,7 @@ storage is the truth, and the mirror can be deleted at any moment but for what w
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -119,7 +119,8 @@ def pull(store: MirroredStore) -> None:
         for _ in range(MOST_TRIES):
             known, listed = _known(store), store.objects.sizes("records").keys()
             new = sorted(listed - known)
-            were_there = at_once(partial(_pull_records, store), new)
+            here = set(store.runs(columns=["record_id"])["record_id"].to_pylist()) if new else set()
+            were_there = at_once(partial(_pull_records, store, here), new)
             names = (known & listed) | {name for name, was_there in zip(new, were_there, strict=True) if was_there}
             if names != known:
                 note = json.dumps([store.num_records(), sorted(names)])  # counted when on disk in the tables
@@ -141,16 +142,21 @@ def _known(store: Store) -> set[str]:
     return set(names) if store.num_records() >= num_records else set()
 
 
-def _pull_records(store: MirroredStore, name: str) -> bool:
-    """Brings the records of an object into the mirror, not yet into its tables; whether the object was there."""
+def _pull_records(store: MirroredStore, here: Collection[str], name: str) -> bool:
+    """Brings those records of an object into the mirror, not yet into its tables, that are not here.
+
+    Returns:
+        Whether the object was there.
+    """
     content = store.objects.get(name)
     for line in (content or b"").splitlines():
         try:
-            path = store.path_of(decode(line, name)["record_id"])
+            record_id = decode(line, name)["record_id"]
         except DamagedError as problem:
             warnings.warn(f"{store.address}/{name}: {problem}; left out", SetAsideWarning, stacklevel=2)
         else:
-            write_atomically(path, line, on_disk=False)
+            if record_id not in here:
+                write_atomically(store.path_of(record_id), line, on_disk=False)
     return content is not None
 
 

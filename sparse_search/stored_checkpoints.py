@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _LATER = ThreadPoolExecutor(max_workers=2, thread_name_prefix="delete")
 """Deletes while the driver goes on; the interpreter's exit waits for it."""
+
+_deleting: set[Future[None]] = set()
 
 
 def checkpoints_at(results: Path | str, folder: str) -> Checkpoints:
@@ -50,6 +52,11 @@ def forget_here(results: Path | str, folder: str) -> None:
         shutil.rmtree(store.folder / folder, ignore_errors=True)
 
 
+def finish_removing() -> None:
+    """Returns when what was removed is gone, before a new trial may take its place."""
+    wait(list(_deleting))
+
+
 class StoredCheckpoints(Checkpoints):
     """As `Checkpoints`, each sent when it is written; a storage that stays silent costs no more than what it missed."""
 
@@ -58,13 +65,19 @@ class StoredCheckpoints(Checkpoints):
         self._results, self._name = results, name
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """As `Checkpoints.load`, with what the storage has; one that is damaged here is fetched again.
+        """As `Checkpoints.load`, of what the storage has: others may be left of another history of the sweep.
+
+        One that is damaged here is fetched again.
 
         Raises:
             StorageError: the storage does not answer, or refuses.
         """
         self.wait()
         damaged = self._num_damaged()
+        there = self._store.objects.sizes(self._name)
+        for path in self._files():
+            if f"{self._name}/{path.name}" not in there:
+                path.unlink(missing_ok=True)
         fetch_missing(self._store, self._name)
         found = super().load()
         if self._num_damaged() > damaged:
@@ -75,7 +88,9 @@ class StoredCheckpoints(Checkpoints):
     def remove(self) -> None:
         """Deletes all of them here, and soon in the storage."""
         super().remove()
-        _LATER.submit(self._delete)
+        deleting = _LATER.submit(self._delete)
+        _deleting.add(deleting)
+        deleting.add_done_callback(_deleting.discard)
 
     def _write(self, epoch: int, state: dict[str, Any]) -> None:
         super()._write(epoch, state)

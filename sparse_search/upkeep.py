@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
-from search_spaces.core.errors import LockedError, ResultsError
+from search_spaces.core.errors import LockedError, ResultsError, UserError
 from sparse_search.objects import Objects, StorageError, at_once
 from sparse_search.parts import write_atomically
 from sparse_search.storage import MirroredStore, pack_records, pull, pull_anew, send, send_records
@@ -41,7 +41,8 @@ SETTLE_SECONDS = 1.0
 END_SECONDS = 60.0
 """How long the end of a sweep waits for a storage that does not answer."""
 
-PIECE_BYTES = 4 * 2**20
+PIECE_BYTES = 2**20
+"""Of a journal; what is sent each time is the last piece."""
 
 
 @contextmanager
@@ -163,7 +164,7 @@ class _Upkeep:
             except LockedError:
                 self.store.lost.set()
                 return
-            except OSError as problem:
+            except (OSError, UserError) as problem:
                 if not silent:
                     self.say(f"{problem}; trying again, and going on meanwhile")
                 silent = True
@@ -218,6 +219,8 @@ class _JournalBackup:
 
     def unsent(self) -> bytes:
         """From the beginning of the last piece that was sent, if there is more now."""
+        if not self.path.exists() or self.path.stat().st_size <= self._sent:
+            return b""
         start = self._sent // PIECE_BYTES * PIECE_BYTES
         content = self._here(start)
         content = content[: content.rfind(b"\n") + 1]

@@ -1,5 +1,6 @@
 """The command line as a person meets it: whole processes, real files."""
 
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from sparse_search.ledger import look_now, write_look
+from sparse_search.storage import send_records, store_at
 
 from .conftest import TINY
 
@@ -233,3 +235,19 @@ def test_status_before_anything_ran(tmp_path):
     done = call("status", write_sweep(tmp_path), "--results", tmp_path / "results", cwd=tmp_path)
     assert "0/5" in done.stdout
     assert not (tmp_path / "results").exists()
+
+
+def test_results_at_a_uri(bucket, make_record, tmp_path):
+    store = store_at(bucket)
+    store.write(make_record(0))
+    send_records(store, "test")
+    shutil.rmtree(store.folder)
+    done = call("leaderboard", "--results", bucket, "--format", "csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "supervised" in done.stdout
+    done = call("leaderboard", "--results", "s3://none-of-that-name/results", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: s3://none-of-that-name/results: there is no bucket none-of-that-name (or none that may be seen); "
+        "make it first"
+    ]
