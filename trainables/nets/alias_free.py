@@ -1,7 +1,7 @@
 """Signals that stay band-limited: the schedule of StyleGAN3-T's layers, its low-pass filters, its nonlinearity.
 
-A leaky ReLU makes frequencies that a map's pixels cannot hold, and they come back as false ones. Here it is applied at a
-higher rate, between two filters:
+A leaky ReLU makes frequencies that a map's pixels cannot hold, and they come back as false ones. Here it is applied
+at a higher rate, between two filters:
 
     map ─ enlarge: zeros between the pixels, low pass ─ leaky ReLU ─ reduce: low pass, every n-th pixel ─ map
 
@@ -187,6 +187,8 @@ class FilteredLeakyReLU(nn.Module):
         super().__init__()
         enlarge, reduce = Resampling(source, target, enlarged).matrices()
         gain = sqrt(sqrt(2))  # of each axis; the leaky ReLU lets a positive factor through
+        self.enlarge_mn: Tensor
+        self.reduce_nm: Tensor
         self.register_buffer("enlarge_mn", (gain * enlarge).to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("reduce_nm", reduce.to(torch.get_default_dtype()), persistent=False)
 

@@ -35,7 +35,9 @@ class EqualisedLinear(nn.Module):
         spread: standard deviation of the weights at the start, before they are scaled by 1 / √I.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, bias: float = 0.0, speed: float = 1.0, spread: float = 1.0):
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: float = 0.0, speed: float = 1.0, spread: float = 1.0
+    ) -> None:
         super().__init__()
         self.weight_OI = nn.Parameter(torch.randn(outputs, inputs) * (spread / speed))
         self.bias_O = nn.Parameter(torch.full((outputs,), bias / speed))

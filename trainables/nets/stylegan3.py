@@ -76,6 +76,7 @@ class Mapping(nn.Module):
     def __init__(self, z_dim: int, num_layers: int = 2) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EqualisedLinear(z_dim, z_dim, speed=self._SPEED) for _ in range(num_layers))
+        self.mean_Z: Tensor
         self.register_buffer("mean_Z", torch.zeros(z_dim))
 
     def forward(self, numbers_BZ: Tensor, *, psi: float = 1.0, following: Following | None = None) -> Tensor:
@@ -103,6 +104,8 @@ class FourierInput(nn.Module):
         radius_O1 = direction_O2.norm(dim=1, keepdim=True)
         # |direction| is Rayleigh: exp(-r² / 4) is the root of a uniform number, so the disc is filled evenly.
         frequencies_O2 = direction_O2 / radius_O1 * (-radius_O1.square() / 4).exp() * band.cutoff
+        self.frequencies_O2: Tensor
+        self.phases_O: Tensor
         self.register_buffer("frequencies_O2", frequencies_O2)
         self.register_buffer("phases_O", torch.rand(band.channels) - 0.5)
         self.place = EqualisedLinear(z_dim, 4, spread=0.0)
@@ -130,7 +133,7 @@ class FourierInput(nn.Module):
         """The rotation of frequencies (B, 2, 2), and what moves their phases (B, 2, 1)."""
         placed_B4 = self.place(styles_BZ)
         cosine_B, sine_B, x_B, y_B = (placed_B4 / placed_B4[:, :2].norm(dim=1, keepdim=True)).unbind(1)
-        turn_B22 = torch.stack([cosine_B, -sine_B, sine_B, cosine_B], 1).unflatten(1, (2, 2))
+        turn_B22 = torch.stack([cosine_B, -sine_B, sine_B, cosine_B], 1).view(-1, 2, 2)
         offset_B2 = -torch.stack([x_B, y_B], 1)
         if shift_2 is not None:
             offset_B2 = offset_B2 + shift_2
@@ -156,6 +159,7 @@ class SynthesisLayer(nn.Module):
         self.weight_OIkk = nn.Parameter(torch.randn(target.channels, source.channels, kernel, kernel))
         self.bias_O = nn.Parameter(torch.zeros(target.channels))
         self.bend = None if to_image else FilteredLeakyReLU(source, target, enlarged=kernel - 1)
+        self.square: Tensor
         self.register_buffer("square", torch.ones(1))
 
     def forward(
@@ -174,16 +178,17 @@ class SynthesisLayer(nn.Module):
         modulated_BIhw = (maps_BIhw * scales_BI[:, :, None, None]).to(kind)
         convolved_BOhw = F.conv2d(modulated_BIhw, weight_OIkk.to(kind), padding=self._padding).to(maps_BIhw.dtype)
         biased_BOhw = torch.addcmul(self.bias_O[:, None, None], convolved_BOhw, undo_BO[:, :, None, None])
-        return self.bend(biased_BOhw) if self.bend else biased_BOhw.clamp(-LIMIT, LIMIT)
+        bent_BOhw: Tensor = self.bend(biased_BOhw) if self.bend else biased_BOhw.clamp(-LIMIT, LIMIT)
+        return bent_BOhw
 
     def _modulation(self, styles_BZ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scales of the inputs (B, I), weights, and factors (B, O) that bring unit inputs to unit outputs."""
-        scales_BI, weight_OIkk, gain = self.style(styles_BZ), self.weight_OIkk, self.square.rsqrt()
+        scales_BI, gain = self.style(styles_BZ), self.square.rsqrt()
         if self._to_image:
-            scales_BI = scales_BI / sqrt(weight_OIkk[0].numel())
-            return scales_BI, weight_OIkk, gain.expand(len(scales_BI), len(weight_OIkk))
+            scales_BI = scales_BI / sqrt(self.weight_OIkk[0].numel())
+            return scales_BI, self.weight_OIkk, gain.expand(len(scales_BI), len(self.bias_O))
         scales_BI = normalised(scales_BI)
-        weight_OIkk = weight_OIkk * weight_OIkk.square().mean((1, 2, 3), keepdim=True).rsqrt()
+        weight_OIkk = self.weight_OIkk * self.weight_OIkk.square().mean((1, 2, 3), keepdim=True).rsqrt()
         power_BO = scales_BI.square() @ weight_OIkk.square().sum((2, 3)).T
         return scales_BI, weight_OIkk, gain * (power_BO + 1e-8).rsqrt()
 
@@ -255,7 +260,7 @@ class Generator(nn.Module):
         reduced = reduced_type(numbers_BZ.device)
         with torch.autocast(numbers_BZ.device.type, enabled=False):
             styles_BZ = self.mapping(numbers_BZ, psi=psi, following=following)
-            maps_BIhw = self.waves(styles_BZ, shift_2)
+            maps_BIhw: Tensor = self.waves(styles_BZ, shift_2)
             for layer in self.layers:
                 maps_BIhw = layer(maps_BIhw, styles_BZ, following, reduced)
             return maps_BIhw * IMAGE_SCALE

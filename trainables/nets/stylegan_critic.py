@@ -52,7 +52,7 @@ class StyleganCritic(nn.Module):
         super().__init__()
         if resolution < 8 or not log2(resolution).is_integer():
             raise ValueError(f"a discriminator of {resolution} px: its resolution must be a power of two from 8 up")
-        self.group = group
+        self.group, self._may_reduce = group, resolution > 64
 
         def width(side: int) -> int:
             return min(channel_base // side, channel_max)
@@ -61,7 +61,7 @@ class StyleganCritic(nn.Module):
         last = width(_LAST_SIDE)
         self.from_image = EqualisedConv2d(channels, width(resolution), 1)
         self.blocks = nn.ModuleList(
-            _Block(width(side), width(side // 2), may_reduce=resolution > 64 and side * 16 > resolution)
+            _Block(width(side), width(side // 2), may_reduce=self._may_reduce and side * 16 > resolution)
             for side in sides
         )
         self.joint = EqualisedConv2d(last + 1, last, 3, padding=1)
@@ -76,21 +76,18 @@ class StyleganCritic(nn.Module):
         """
         reduced = reduced_type(images_BCHW.device)
         with torch.autocast(images_BCHW.device.type, enabled=False):
-            features_BCHW = leaky_relu(self.from_image(images_BCHW, reduced if self._all_reduce else None))
+            features_BCHW = leaky_relu(self.from_image(images_BCHW, reduced if self._may_reduce else None))
             for block in self.blocks:
                 features_BCHW = block(features_BCHW, reduced)
             with_spread_BCHW = torch.cat([features_BCHW, group_spread(features_BCHW, self.group)], 1)
             features_BC = leaky_relu(self.dense(leaky_relu(self.joint(with_spread_BCHW)).flatten(1)))
-            return self.output(features_BC)[:, 0]
+            logits_B1: Tensor = self.output(features_BC)
+            return logits_B1[:, 0]
 
     def convolutions(self) -> list[nn.Module]:
         """Its convolutions from the image on: those that a transfer may keep as they are."""
-        inner = [part for block in self.blocks for part in (block.first, block.second, block.beside)]
+        inner = [part for block in self.blocks for part in block.children()]
         return [self.from_image, *inner, self.joint]
-
-    @property
-    def _all_reduce(self) -> bool:
-        return self.blocks[0].may_reduce
 
 
 def group_spread(features_BCHW: Tensor, group: int) -> Tensor:
@@ -103,9 +100,9 @@ def group_spread(features_BCHW: Tensor, group: int) -> Tensor:
     group = min(group, batch)
     if batch % group:
         raise ValueError(f"a batch of {batch} images is no multiple of {group}, the group of the discriminator")
-    grouped = features_BCHW.unflatten(0, (-1, group))
-    spread = (grouped.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
-    return spread.repeat_interleave(group)[:, None, None, None].expand(-1, 1, height, width)
+    grouped = features_BCHW.view(batch // group, group, *features_BCHW.shape[1:])
+    spread = (grouped.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
+    return spread.repeat_interleave(group).view(batch, 1, 1, 1).expand(-1, -1, height, width)
 
 
 def blurred(features_BCHW: Tensor, *, padding: int, stride: int = 1) -> Tensor:
@@ -121,13 +118,14 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, may_reduce: bool) -> None:
         super().__init__()
-        self.may_reduce = may_reduce
+        self._may_reduce = may_reduce
         self.first = EqualisedConv2d(inputs, inputs, 3, padding=1)
         self.second = EqualisedConv2d(inputs, outputs, 3, stride=2)
         self.beside = EqualisedConv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, features_BCHW: Tensor, reduced: torch.dtype | None = None) -> Tensor:
-        reduced = reduced if self.may_reduce else None
+        reduced = reduced if self._may_reduce else None
         beside_BCHW = self.beside(blurred(features_BCHW, padding=1, stride=2), reduced)
         main_BCHW = blurred(leaky_relu(self.first(features_BCHW, reduced)), padding=2)
-        return (beside_BCHW + leaky_relu(self.second(main_BCHW, reduced))) * sqrt(0.5)
+        halved_BCHW: Tensor = beside_BCHW + leaky_relu(self.second(main_BCHW, reduced))
+        return halved_BCHW * sqrt(0.5)

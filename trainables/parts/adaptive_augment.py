@@ -89,13 +89,13 @@ def _scaled(x_B: Tensor, y_B: Tensor) -> Tensor:
 
 def _moved(x_B: Tensor, y_B: Tensor) -> Tensor:
     one, zero = torch.ones_like(x_B), torch.zeros_like(x_B)
-    return torch.stack([one, zero, x_B, zero, one, y_B, zero, zero, one], 1).unflatten(1, (3, 3))
+    return torch.stack([one, zero, x_B, zero, one, y_B, zero, zero, one], 1).view(-1, 3, 3)
 
 
 def _turned(angle_B: Tensor) -> Tensor:
     sine, cosine, zero = angle_B.sin(), angle_B.cos(), torch.zeros_like(angle_B)
     rows = [cosine, -sine, zero, sine, cosine, zero, zero, zero, torch.ones_like(angle_B)]
-    return torch.stack(rows, 1).unflatten(1, (3, 3))
+    return torch.stack(rows, 1).view(-1, 3, 3)
 
 
 def _x_flip(dice: Dice, side: int) -> Tensor:
@@ -250,17 +250,16 @@ def margin_of(geometry_B33: Tensor, side: int) -> int:
     return min(max(ceil(needed / step) * step, 0), side - 1)
 
 
-def disturbed(images_BCHW: Tensor, geometry_B33: Tensor, colour_B44: Tensor, margin: int | None) -> Tensor:
+def disturbed(images_BCHW: Tensor, what: Disturbance) -> Tensor:
     """The images as they look afterwards, differentiable twice."""
-    if margin is not None:
-        images_BCHW = _resampled(images_BCHW, geometry_B33.to(images_BCHW), margin)
-    return _coloured(images_BCHW, colour_B44.to(images_BCHW))
+    if what.margin is not None:
+        images_BCHW = _resampled(images_BCHW, what.geometry_B33.to(images_BCHW), what.margin)
+    return _coloured(images_BCHW, what.colour_B44.to(images_BCHW))
 
 
 def _resampled(images_BCHW: Tensor, geometry_B33: Tensor, margin: int) -> Tensor:
     batch, channels, side, _ = images_BCHW.shape
-    places = {"device": images_BCHW.device, "dtype": images_BCHW.dtype}
-    enlarge_mn, reduce_nm = doubling(side, margin).to(**places), doubling(side, 0).to(**places).T / 2
+    enlarge_mn, reduce_nm = doubling(side, margin).to(images_BCHW), doubling(side, 0).to(images_BCHW).T / 2
     wide_BCmm = enlarge_mn @ F.linear(images_BCHW, enlarge_mn)
     before, after = wide_BCmm.shape[-1], reduce_nm.shape[-1]
     # Torch counts places from -1 to 1 over all samples, of which there are two a pixel, and from their middle; the
@@ -270,12 +269,12 @@ def _resampled(images_BCHW: Tensor, geometry_B33: Tensor, margin: int) -> Tensor
     places_B23 = torch.cat([turn_B22 * after, aside_B21 + 4 * shift_B21], 2) / before
     grid_Bmm2 = F.affine_grid(places_B23, [batch, channels, after, after], align_corners=False)
     moved_BCmm = F.grid_sample(wide_BCmm, grid_Bmm2, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return reduce_nm @ F.linear(moved_BCmm, reduce_nm)
+    return reduce_nm.matmul(F.linear(moved_BCmm, reduce_nm))
 
 
 @lru_cache(maxsize=32)
 def doubling(side: int, margin: int) -> Tensor:
-    """Matrix (m, n) that reflects a side at both ends and doubles its rate; of margin 0, its transpose / 2 undoes it."""
+    """Matrix (m, n) that reflects a side at its ends and doubles its rate; without margin its transpose / 2 undoes it."""
     place = torch.arange(-margin, side + margin).abs()
     reflected = side - 1 - (side - 1 - place).abs()
     wide = side + 2 * margin
