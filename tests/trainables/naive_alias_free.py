@@ -2,7 +2,6 @@
 
 from math import sqrt
 
-import torch
 import torch.nn.functional as F
 
 from trainables.nets.alias_free import LIMIT
