@@ -64,7 +64,7 @@ class Dice:
 
     def options(self, number: int) -> Tensor:
         """Of 0, 1, ..., each as likely."""
-        return torch.randint(number, (self.batch,), generator=self._random).float()
+        return torch.randint(number, (self.batch,), generator=self._random).to(torch.get_default_dtype())
 
     def uniform(self, bound: float) -> Tensor:
         """In [-bound, bound)."""
