@@ -66,8 +66,8 @@ class _Player(Generic[N]):
         self._accelerator = accelerator
 
     def learn(self, loss: Tensor) -> None:
-        """One step down the gradient of the loss."""
-        self._accelerator.backward(loss)
+        """One step down the gradient of the loss, whether or not the accelerator gathers those of several."""
+        self._accelerator.backward(self._accelerator.gradient_accumulation_steps * loss)
         average_gradients(self.plain.parameters(), self._accelerator)
         for parameter in self.plain.parameters():
             if parameter.grad is not None:

@@ -143,6 +143,16 @@ def test_optimisers_know_of_the_penalty():
     assert d_group["betas"] == (0.0, pytest.approx(0.990585, abs=1e-6))
 
 
+def test_every_batch_is_a_step_whatever_is_accumulated():
+    ends = []
+    for accumulate in (1, 4):
+        accelerator = new_accelerator(precision="no", cpu=True, accumulate=accumulate)
+        training = GeneratorTraining(SMALL, accelerator, seed=1)
+        train(training, 1)
+        ends.append(training.sample(2))
+    assert ends[0].equal(ends[1])
+
+
 def test_gradients_that_are_no_numbers_are_replaced():
     training = new_training()
     weight = training._critic.plain.output.bias_O
