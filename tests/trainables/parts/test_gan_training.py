@@ -198,6 +198,17 @@ def test_the_average_has_its_half_life_and_the_statistics_of_the_network():
         assert ours.equal(theirs)
 
 
+def test_after_a_step_the_average_has_the_statistics_of_the_network():
+    training = new_training()
+    training.images_seen = 10_000
+    train(training, 2)
+    network = training._generator.plain
+    for (name, ours), theirs in zip(training.average.named_buffers(), network.buffers(), strict=True):
+        assert ours.equal(theirs), name
+    assert network.layers[1].square != 1.0
+    assert not training.average.waves.weight_OI.equal(network.waves.weight_OI)
+
+
 def test_the_average_is_the_network_first_and_slower_later(monkeypatch):
     decays = []
     training = new_training(replace(SMALL, average_kimg=1.0))
