@@ -65,7 +65,7 @@ class SS2D(nn.Module):
         return left_BhwD
 
     def _scan(self, x_BGLI: Tensor) -> Tensor:
-        rank_BGLR, B_BGLN, C_BGLN = (x_BGLI @ self.select_GXI.mT).split(self.splits, -1)
+        rank_BGLR, B_BGLN, C_BGLN = torch.split(x_BGLI @ self.select_GXI.mT, self.splits, -1)
         step_BGLI = (rank_BGLR @ self.step_GIR.mT).float() + self.step_bias_GI[:, None]
         decay_GIN = -self.log_decay_GIN.float().exp()
         return selective_scan(x_BGLI, F.softplus(step_BGLI), decay_GIN, B_BGLN, C_BGLN, self.through_GI)
@@ -81,7 +81,8 @@ def in_one_picture(sequences_BGLI: Tensor, height: int, width: int) -> Tensor:
     """The sum (B, h, w, I) of what four directions give, each put back to its place."""
     forwards_B2LI, backwards_B2LI = sequences_BGLI.chunk(2, 1)
     rows_BLI, columns_BLI = (forwards_B2LI + backwards_B2LI.flip(2)).unbind(1)
-    return rows_BLI.unflatten(1, (height, width)) + columns_BLI.unflatten(1, (width, height)).transpose(1, 2)
+    rows_BhwI = rows_BLI.reshape(len(rows_BLI), height, width, -1)
+    return rows_BhwI + columns_BLI.reshape(len(columns_BLI), width, height, -1).transpose(1, 2)
 
 
 class VSSBlock(nn.Module):

@@ -187,7 +187,7 @@ def test_autocast_leaves_the_scan_in_float32(monkeypatch):
     assert set(seen) == {(torch.float32,) * 3}
     assert all(p.grad.dtype == torch.float32 for p in network.parameters())
     assert not logits.float().equal(exact)
-    torch.testing.assert_close(logits.float(), exact, rtol=0.1, atol=0.1)
+    assert (logits - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
 def test_what_no_decay_should_touch():
