@@ -54,7 +54,7 @@ def build_trans_unet(
         ConfigError: a model that is no such hybrid, a side it cannot take, weights that cannot be had or do not fit.
     """
     hybrid: Any = build_classifier(encoder, channels=channels, num_classes=0, pretrained=pretrained)
-    embed = getattr(hybrid, "patch_embed", None)
+    embed: Any = getattr(hybrid, "patch_embed", None)
     if not isinstance(getattr(embed, "backbone", None), ResNetV2) or embed.patch_size != (1, 1):
         raise ConfigError(f"encoder '{encoder}' is no transformer on a ResNetV2; use one such as vit_base_r50_s16_224")
     if image_size % 2 ** len(decoder_widths):
@@ -130,7 +130,8 @@ class TransUNet(nn.Module):
         """Features (B, D, h, w) that have seen one another."""
         tokens_BPD = self.project(deep_BDhw).flatten(2).transpose(1, 2)
         tokens_BPD = self.norm(self.blocks(self.dropout(tokens_BPD + self.positions_1PD)))
-        return tokens_BPD.transpose(1, 2).unflatten(2, self.grid_size)
+        seen_BDhw: Tensor = tokens_BPD.transpose(1, 2).unflatten(2, self.grid_size)
+        return seen_BDhw
 
 
 class _Up(nn.Module):
