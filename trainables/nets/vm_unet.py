@@ -65,7 +65,7 @@ class SS2D(nn.Module):
         return left_BhwD
 
     def _scan(self, x_BGLI: Tensor) -> Tensor:
-        rank_BGLR, B_BGLN, C_BGLN = torch.split(x_BGLI @ self.select_GXI.mT, self.splits, -1)
+        rank_BGLR, B_BGLN, C_BGLN = torch.split(x_BGLI @ self.select_GXI.mT, list(self.splits), -1)
         step_BGLI = (rank_BGLR @ self.step_GIR.mT).float() + self.step_bias_GI[:, None]
         decay_GIN = -self.log_decay_GIN.float().exp()
         return selective_scan(x_BGLI, F.softplus(step_BGLI), decay_GIN, B_BGLN, C_BGLN, self.through_GI)
