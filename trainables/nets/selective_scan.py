@@ -29,6 +29,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+_LEAST_STEPS, _MOST_STEPS = 32, 256
+_CACHED_NUMBERS = 2**18  # 1 MB in float32; three such tensors are at work at once
+
 
 def selective_scan(
     u_BGLD: Tensor,
@@ -38,7 +41,7 @@ def selective_scan(
     C_BGLN: Tensor,
     D_GD: Tensor,
     *,
-    chunk: int = 128,
+    chunk: int | None = None,
     inner: int = 8,
 ) -> Tensor:
     """The scan's output y (B, G, L, D), in float32, or float64 where an input is, whatever the autocast.
@@ -52,13 +55,15 @@ def selective_scan(
         B_BGLN: how the input enters the states.
         C_BGLN: how the states are read.
         D_GD: how much of the input is added to the output.
-        chunk: steps whose states are in memory at once.
+        chunk: steps whose states are in memory at once. By default 256, and on a CPU as many as its cache holds.
         inner: steps of a run, from 2 up; √(chunk / 2) makes the fewest steps one after the other.
 
     Raises:
         ValueError: shapes that do not belong together, a chunk or a run without steps.
     """
     _check_shapes(u_BGLD, delta_BGLD, A_GDN, B_BGLN, C_BGLN, D_GD)
+    if chunk is None:
+        chunk = _default_chunk(u_BGLD, A_GDN.shape[2])
     if chunk < 1 or inner < 2:
         raise ValueError(f"chunk {chunk} must be at least 1 and inner {inner} at least 2")
     with torch.autocast(u_BGLD.device.type, enabled=False):
@@ -74,6 +79,13 @@ def selective_scan(
         y_LBGD = _Scan.apply(x_LBGD, delta_LBGD, A_GND, B_LBGN, C_LBGN, run, chunk // run * run)
         scanned_BGLD: Tensor = y_LBGD[:steps].permute(1, 2, 0, 3)
         return scanned_BGLD + D_GD[:, None] * u_BGLD
+
+
+def _default_chunk(u_BGLD: Tensor, num_states: int) -> int:
+    if u_BGLD.device.type != "cpu":
+        return _MOST_STEPS
+    numbers = u_BGLD[:, :, 0].numel() * num_states
+    return min(max(_CACHED_NUMBERS // numbers, _LEAST_STEPS), _MOST_STEPS)
 
 
 def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> None:

@@ -25,7 +25,7 @@ def output_and_gradients(scan, inputs):
 
 
 @pytest.mark.parametrize("steps", [1, 7, 8, 37, 130])
-@pytest.mark.parametrize(("chunk", "inner"), [(128, 8), (12, 4), (13, 4), (1, 2), (6, 16), (5, 2)])
+@pytest.mark.parametrize(("chunk", "inner"), [(None, 8), (128, 8), (12, 4), (13, 4), (1, 2), (6, 16), (5, 2)])
 def test_is_the_step_loop(steps, chunk, inner):
     inputs = new_inputs(steps=steps)
     ours = output_and_gradients(lambda *all: selective_scan(*all, chunk=chunk, inner=inner), inputs)
@@ -93,6 +93,13 @@ def test_memory_of_states_is_that_of_a_chunk(monkeypatch):
     monkeypatch.setattr(module, "_run_chunk", lambda *all: seen.append(len((made := run_chunk(*all))[1])) or made)
     selective_scan(*new_inputs(steps=200), chunk=64, inner=8).sum().backward()
     assert seen == [65, 65, 65, 9, 9, 65, 65, 65]
+
+
+@pytest.mark.parametrize(
+    ("channels", "device", "expected"), [(2, "cpu", 256), (32, "cpu", 128), (192, "cpu", 32), (192, "meta", 256)]
+)
+def test_a_chunk_fits_into_the_cache(channels, device, expected):
+    assert module._default_chunk(torch.empty(1, 4, 4096, channels, device=device), 16) == expected
 
 
 @pytest.mark.parametrize(
