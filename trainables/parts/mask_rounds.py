@@ -141,7 +141,7 @@ def flip_averaged(predict: Callable[[Tensor], Tensor], images_BCHW: Tensor) -> T
     return torch.stack([predict(images_BCHW.flip(flip)).flip(flip) for flip in flips]).mean(0)
 
 
-def rounds_to_go_on(validation_dice: Sequence[float], *, min_gain: float = 0.001, patience: int = 2) -> bool:
+def another_round_may_help(validation_dice: Sequence[float], *, min_gain: float = 0.001, patience: int = 2) -> bool:
     """Whether another round may help: not after `patience` of them without a gain of `min_gain` over the best before.
 
     Args:

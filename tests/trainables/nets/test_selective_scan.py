@@ -1,3 +1,7 @@
+import sys
+from pathlib import Path
+from runpy import run_path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,6 +10,8 @@ from torch.autograd import gradcheck
 from tests.trainables.naive_scan import naive_scan
 from trainables.nets import selective_scan as module
 from trainables.nets.selective_scan import selective_scan
+
+ROOT = Path(__file__).parents[3]
 
 
 def new_inputs(batch=2, groups=3, steps=37, channels=5, states=4, dtype=torch.float64):
@@ -125,3 +131,12 @@ def test_shapes_are_checked(place, shape, message):
 def test_sizes_are_checked(sizes):
     with pytest.raises(ValueError, match=r"chunk .* must be at least 1 and inner .* at least 2"):
         selective_scan(*new_inputs(), **sizes)
+
+
+def test_its_bench_prints_a_table(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["selective_scan.py", "--quick", "--device", "cpu"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run_path(str(ROOT / "bench/selective_scan.py"))["main"]()
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row[0].strip() for row in rows[2:]] == ["forward", "forward and backward"] * 2
+    assert all(float(row[6]) > 0 for row in rows[2:])

@@ -5,7 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from tests.trainables.naive_scan import naive_scan
+from trainables.core.masks import count_pixels, score_masks
+from trainables.data.shapes import shapes
 from trainables.nets.vm_unet import SS2D, PatchExpanding, PatchMerging, VMUNet, VSSBlock, in_four_directions
+from trainables.parts.mask_losses import AdaptiveKappa, bce_dice, one_hot_masks, tvmf_dice
+from trainables.parts.mask_rounds import foreground, hard_masks
 
 SMALL = {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 1), "decoder_depths": (1, 1, 1, 1), "d_state": 4}
 
@@ -205,3 +209,34 @@ def test_messages():
         small(depths=(1, 1))
     with pytest.raises(ValueError, match="must double from stage to stage"):
         small(dims=(8, 16, 32, 48))
+
+
+@pytest.mark.parametrize("loss", ["bce_dice", "tvmf"])
+def test_learns_to_find_ellipses(loss):
+    images_NHW3, masks_NHW = shapes(48, 32, seed=0)
+    images = torch.from_numpy(images_NHW3).permute(0, 3, 1, 2).float()
+    images = (images - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True)
+    masks = torch.from_numpy(masks_NHW)
+    torch.manual_seed(0)
+    sizes = {"dims": (16, 32), "depths": (1, 1), "decoder_depths": (1, 1), "d_state": 2}
+    network = VMUNet(num_classes=1 if loss == "bce_dice" else 2, drop_path=0.0, **sizes)
+    optimiser, kappa = torch.optim.AdamW(network.parameters(), lr=1e-2), AdaptiveKappa(2, source="train_ema", decay=0.9)
+
+    def value(index):
+        logits = network(images[index])
+        if loss == "bce_dice":
+            return bce_dice(logits[:, 0], masks[index])
+        targets = one_hot_masks(masks[index], 2)
+        kappa.see(logits, targets)
+        return tvmf_dice(logits, targets, kappa.kappa_K)
+
+    for step in range(40):
+        optimiser.zero_grad()
+        value(torch.arange(8) + 8 * (step % 5)).backward()
+        optimiser.step()
+        if step % 5 == 4:
+            kappa.end_epoch()
+    with torch.no_grad():
+        found = hard_masks(foreground(network.eval()(images[40:])))
+    assert score_masks(count_pixels(found, masks[40:]).numpy()).dice_fg > 0.8
+    assert (kappa.kappa_K[1] > 15) == (loss == "tvmf")

@@ -6,6 +6,7 @@ from trainables.parts.mask_losses import bce_dice
 from trainables.parts.mask_rounds import (
     MaskRules,
     agreement,
+    another_round_may_help,
     confidences,
     flip_averaged,
     foreground,
@@ -13,7 +14,6 @@ from trainables.parts.mask_rounds import (
     image_scores,
     kept,
     pseudo_masks,
-    rounds_to_go_on,
 )
 
 
@@ -100,7 +100,7 @@ def test_mean_over_flips():
      ([0.5, 0.6, 0.6, 0.6005], False)],
 )  # fmt: skip
 def test_when_to_stop(dice, expected):
-    assert rounds_to_go_on(dice) == expected
+    assert another_round_may_help(dice) == expected
 
 
 def fit(images, targets, weights, steps=60):
