@@ -1,0 +1,168 @@
+"""From masks to metrics: pixels are counted on the device, image by image, and read once.
+
+Two conventions are in use, and papers compare numbers of one with numbers of the other: those of the foreground alone
+(`iou_fg`, `dice_fg`) and means over foreground and background (`miou_2`, `mdice_2`). Both are here, pooled over all
+pixels of a set of images, and as means over its images (`…_img`).
+
+Shapes: B batch, N images, H W pixels, 4 the counts of true positives, false positives, false negatives, true negatives.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MASK_METRICS = (
+    "dice_fg", "iou_fg", "mdice_2", "miou_2", "accuracy", "sensitivity", "specificity",
+    "dice_fg_img", "iou_fg_img", "mdice_2_img", "miou_2_img", "accuracy_img", "sensitivity_img", "specificity_img",
+)  # fmt: skip
+"""Metrics of a segmentation into foreground and background, the default objective first. Greater is better."""
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """Metrics of masks on one set of images, in [0, 1]. One that is not defined there is None, never NaN.
+
+    Of a class that is neither marked nor predicted IoU and Dice are 1. Sensitivity needs a foreground pixel and
+    specificity a background one; their means are over the images that have some.
+    """
+
+    num_images: int
+    dice_fg: float
+    iou_fg: float
+    mdice_2: float
+    miou_2: float
+    accuracy: float
+    sensitivity: float | None
+    specificity: float | None
+    dice_fg_img: float
+    iou_fg_img: float
+    mdice_2_img: float
+    miou_2_img: float
+    accuracy_img: float
+    sensitivity_img: float | None
+    specificity_img: float | None
+    confusion: tuple[tuple[int, int], tuple[int, int]]
+    """Pixels: rows are true classes, columns predicted ones, the background first."""
+
+    def metric(self, name: str) -> float | None:
+        """The metric of that name, one of `MASK_METRICS`."""
+        value: float | None = asdict(self)[name]
+        return value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The scores that `as_dict` wrote."""
+        return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
+
+
+class MaskCounts:
+    """The pixels of predicted masks against true ones, on the device until they are read."""
+
+    def __init__(self) -> None:
+        self._counts: list[Tensor] = []
+
+    def add(self, predicted_BHW: Tensor, true_BHW: Tensor) -> None:
+        """Takes in hard masks, bool or 0 and 1; never waits for the device."""
+        self._counts.append(count_pixels(predicted_BHW, true_BHW))
+
+    def read(self) -> NDArray[np.int64]:
+        """Counts (N, 4), in the order in which images came; the only step that waits for the device."""
+        if not self._counts:
+            return np.zeros((0, 4), dtype=np.int64)
+        counts_N4: NDArray[np.int64] = torch.cat(self._counts).cpu().numpy()
+        return counts_N4
+
+
+def count_pixels(predicted_BHW: Tensor, true_BHW: Tensor) -> Tensor:
+    """True positives, false positives, false negatives, true negatives of each image: (B, 4), int64.
+
+    Raises:
+        ValueError: masks of different shapes.
+    """
+    if predicted_BHW.shape != true_BHW.shape:
+        raise ValueError(f"predicted masks have shape {(*predicted_BHW.shape,)}, true ones {(*true_BHW.shape,)}")
+    named_BP, true_BP = predicted_BHW.bool().flatten(1), true_BHW.bool().flatten(1)
+    both_B, named_B, true_B = (named_BP & true_BP).sum(1), named_BP.sum(1), true_BP.sum(1)
+    either_B = named_B + true_B - both_B
+    return torch.stack([both_B, named_B - both_B, true_B - both_B, true_BP.shape[1] - either_B], 1)
+
+
+def class_dice(counts_B4: Tensor) -> Tensor:
+    """Dice (2,) of background and foreground, pooled over images, where the counts are; 1 where neither has a pixel."""
+    tp, fp, fn, tn = counts_B4.sum(0)
+    both_2, wrong = torch.stack([tn, tp]), fp + fn
+    sizes_2 = 2 * both_2 + wrong
+    return torch.where(sizes_2 > 0, 2 * both_2 / sizes_2.clamp(min=1), 1.0)
+
+
+def score_masks(counts_N4: NDArray[np.int64]) -> MaskScores:
+    """All metrics of the counts of a set of images.
+
+    Raises:
+        ValueError: no image.
+    """
+    if len(counts_N4) == 0:
+        raise ValueError("no masks to score")
+    pooled_4, each_4N = counts_N4.sum(0), counts_N4.T
+    tp, fp, fn, tn = (int(count) for count in pooled_4)
+    pooled = {name: _mean(metric(*pooled_4[:, None])) for name, metric in _METRICS.items()}
+    means = {f"{name}_img": _mean(metric(*each_4N)) for name, metric in _METRICS.items()}
+    return MaskScores.from_dict({"num_images": len(counts_N4), "confusion": [[tn, fp], [fn, tp]]} | pooled | means)
+
+
+Counts = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+
+def _iou_fg(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Values:
+    return _ratio(tp, tp + fp + fn, empty=1.0)
+
+
+def _dice_fg(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Values:
+    return _ratio(2 * tp, 2 * tp + fp + fn, empty=1.0)
+
+
+def _sensitivity(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Values:
+    return _ratio(tp, tp + fn)
+
+
+def _accuracy(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Values:
+    return _ratio(tp + tn, tp + fp + fn + tn)
+
+
+def _of_background(metric: Callable[..., Values]) -> Callable[..., Values]:
+    return lambda tp, fp, fn, tn: metric(tn, fn, fp, tp)
+
+
+def _of_both(metric: Callable[..., Values]) -> Callable[..., Values]:
+    return lambda *counts: (metric(*counts) + _of_background(metric)(*counts)) / 2
+
+
+_METRICS: dict[str, Callable[..., Values]] = {
+    "dice_fg": _dice_fg,
+    "iou_fg": _iou_fg,
+    "mdice_2": _of_both(_dice_fg),
+    "miou_2": _of_both(_iou_fg),
+    "accuracy": _accuracy,
+    "sensitivity": _sensitivity,
+    "specificity": _of_background(_sensitivity),
+}
+
+
+def _ratio(part: Counts, whole: Counts, empty: float = np.nan) -> Values:
+    return np.where(whole > 0, part / np.maximum(whole, 1), empty)
+
+
+def _mean(values: Values) -> float | None:
+    """Of those that are defined."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
