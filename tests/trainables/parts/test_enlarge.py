@@ -43,5 +43,5 @@ def test_a_prefix_of_each_bank_with_its_label():
 
 @pytest.mark.parametrize("banks", [[bank(1, 3), bank(2, 1)], [bank(1, 3), None]])
 def test_a_bank_that_is_too_small_is_an_error(banks):
-    with pytest.raises(ValueError, match="2 synthetic images of class 1 are needed, but its bank holds [01]"):
+    with pytest.raises(ValueError, match=r"2 synthetic images of class 1 are needed, but its bank holds [01]"):
         enlarging(banks, [3, 2])
