@@ -64,6 +64,10 @@ class SsgnetConfig(MethodConfig):
     ] = 16_000
     """Images that the common generator sees before, beside `generator_images`. Ours."""
 
+    freeze_critic: Annotated[int, Int(0, 10), When("generator_init", equals="unlabelled_pretrain")] = 0
+    """Convolutions of the common critic, from the image on, that keep their weights. Source: arXiv:2002.10964, as in
+    StyleGAN3's code."""
+
     generator_batch: Annotated[int, Choice(8, 16, 32, 64), When("synthetic", equals=True)] = 16
     """Images per step of generator and critic. Source: code 32."""
 
@@ -199,7 +203,7 @@ class SsgnetConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "image_size", 9, 1024)
-        for name in ("generator_images", "pretrain_images", "generator_layers", "class_target"):
+        for name in ("generator_images", "pretrain_images", "generator_layers", "class_target", "freeze_critic"):
             require(self, name, 0)
         for name in ("steps_per_epoch", "patience", "score_images"):
             require(self, name, 1)

@@ -10,10 +10,14 @@ which of its epochs. A trial that ends in the middle leaves the networks in the 
 """
 
 import logging
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
@@ -170,8 +174,8 @@ class SharedStage:
         assert work is not None
         self._work = None  # nothing half trained is ever saved
         started = time.monotonic()
-        seed_everything(self._seed, len(self._losses))
-        losses = {name: float(loss) for name, loss in work.train_epoch().items()}
+        with self._own_randomness(len(self._losses)):
+            losses = {name: float(loss) for name, loss in work.train_epoch().items()}
         self._seconds += time.monotonic() - started
         self._losses, self._work = [*self._losses, losses], work
         due = time.monotonic() - self._saved_at > SAVE_SECONDS and len(self._losses) < self.num_epochs
@@ -182,8 +186,8 @@ class SharedStage:
     def _finish(self) -> None:
         work = self._work
         assert work is not None
-        seed_everything(self._seed, self.num_epochs)
-        result = work.result()
+        with self._own_randomness(self.num_epochs):
+            result = work.result()
         if self._accelerator.is_main_process:
             self.entry.write({"losses": self._losses, "seconds": self._seconds, "result": result})
             self.entry.begun.remove()
@@ -192,6 +196,19 @@ class SharedStage:
         if self.entry.is_taken:
             self.entry.release()
         self._say(f"{self.name}: made in {self._seconds:.1f} s")
+
+    @contextmanager
+    def _own_randomness(self, epoch: int) -> Iterator[None]:
+        """Seeds all global generators for that epoch of the stage; afterwards they are where they were."""
+        gpus = [self._accelerator.device] if self._accelerator.device.type == "cuda" else []
+        python, numpy = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(gpus):
+                seed_everything(self._seed, epoch)
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
     def _agreed(self, decide: Callable[[], str]) -> str:
         """What the main process decides, told to all."""

@@ -3,6 +3,8 @@
 Shapes: B batch, C channels, H W pixels, D features.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -46,12 +48,13 @@ class _RandomFeatures(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         widths = [channels, _WIDTH, _WIDTH, 2 * _WIDTH, 2 * _WIDTH]
-        self.layers = nn.ModuleList(
+        layers = [
             nn.Conv2d(before, after, 3, stride=1 if index == 0 else 2, padding=1)
-            for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
-        )
-        for layer in self.layers:
+            for index, (before, after) in enumerate(pairwise(widths))
+        ]
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, a=0.2)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         features = []

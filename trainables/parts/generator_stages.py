@@ -24,8 +24,9 @@ from trainables.core.stage_cache import StageEntry
 from trainables.core.stages import SharedStage
 from trainables.data import augment
 from trainables.nets import alias_free, equalised, features, stylegan3, stylegan_critic
-from trainables.parts import adaptive_augment, gan_training, generator_scores, orders, parallel
-from trainables.parts.gan_training import GeneratorConfig, GeneratorTraining
+from trainables.parts import adaptive_augment, gan_training, generator_config, generator_scores, orders, parallel
+from trainables.parts.gan_training import GeneratorTraining
+from trainables.parts.generator_config import GeneratorConfig
 from trainables.parts.meters import Means
 from trainables.parts.orders import EndlessOrder
 
@@ -37,8 +38,8 @@ _MOST_REAL = 1000
 """Real images of such a distance."""
 
 _CODE = (
-    adaptive_augment, alias_free, augment, equalised, features, gan_training, generator_scores, orders, parallel,
-    stylegan3, stylegan_critic,
+    adaptive_augment, alias_free, augment, equalised, features, gan_training, generator_config, generator_scores,
+    orders, parallel, stylegan3, stylegan_critic,
 )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ class GeneratorStage:
         plan = self._plan
         return {
             "name": self._name,
-            "images": sha256(self._images_NCHW.contiguous().numpy()).hexdigest(),
+            "images": sha256(self._images_NCHW.numpy().tobytes()).hexdigest(),
             "start": self._start.stage.entry.key if self._start else "",
             "seed": self._seed,
             "plan": asdict(plan),
@@ -149,7 +150,8 @@ class _GeneratorWork:
     def result(self) -> dict[str, Any]:
         """What sampling and another training's start need."""
         state = self._training.state_dict()
-        return {"average": state["average"], "critic": {"network": state["critic"]["network"]}}
+        networks = {name: {"network": state[name]["network"]} for name in ("generator", "critic")}
+        return {"average": state["average"], **networks}
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self._epoch, "training": self._training.state_dict(), "order": self._order.state_dict()}
@@ -235,5 +237,3 @@ def _code() -> str:
     """Hash of all source code that makes a generator what it is; this module's included."""
     modules: list[ModuleType] = [*_CODE, inspect.getmodule(_code)]  # type: ignore[list-item]
     return sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()
-
-

@@ -68,6 +68,15 @@ def test_who_comes_later_is_told_the_same():
     assert (first.origin, second.origin) == ("made", "found")
 
 
+def test_it_leaves_the_random_numbers_of_the_trial_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    for _ in ("made", "found"):
+        torch.manual_seed(5)
+        walked(stage())
+        assert torch.equal(torch.rand(3), expected)
+
+
 def test_what_determines_it_tells_stages_apart():
     walked(stage(gamma=1.0))
     walked(stage(gamma=2.0))
