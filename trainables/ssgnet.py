@@ -61,7 +61,7 @@ class SsgnetLearner:
     """Generators as stages, what they made, and a classifier with its optimiser and plateau."""
 
     def __init__(self, config: SsgnetConfig, task: Task, accelerator: Accelerator) -> None:
-        self._config, self._device, self._accelerator = config, accelerator.device, accelerator
+        self._config, self._device = config, accelerator.device
         seed = int(torch.randint(2**31, ()))  # of the run's seed: generators are shared by runs that have the same
         self._classifier = Trainee(
             _new_classifier(config, task), accelerator, lr=config.lr, beta1=0.9, weight_decay=config.weight_decay
@@ -141,7 +141,6 @@ class SsgnetLearner:
         """The synthetic images (M, C, H, W) and their classes (M,), on the device."""
         banks = [self._bank(label, wanted) for label, wanted in enumerate(self._wanted_K)]
         images_MCHW, labels_M = enlarging(banks, self._wanted_K)
-        self._accelerator.free_memory()  # it would hold on to networks of generators
         return images_MCHW.to(self._device), labels_M.to(self._device)
 
     def _bank(self, label: int, wanted: int) -> Tensor | None:

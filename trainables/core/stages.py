@@ -192,6 +192,7 @@ class SharedStage:
             self.entry.write({"losses": self._losses, "seconds": self._seconds, "result": result})
             self.entry.begun.remove()
         self._accelerator.wait_for_everyone()
+        self._accelerator.free_memory()  # it would hold on to the networks
         self._work, self._made = None, True
         if self.entry.is_taken:
             self.entry.release()
