@@ -192,8 +192,9 @@ class SharedStage:
             self.entry.write({"losses": self._losses, "seconds": self._seconds, "result": result})
             self.entry.begun.remove()
         self._accelerator.wait_for_everyone()
-        self._accelerator.free_memory()  # it would hold on to the networks
         self._work, self._made = None, True
+        if self._accelerator.device.type == "cuda":  # where memory is short; to collect garbage takes half a second
+            self._accelerator.free_memory()  # it holds on to the networks
         if self.entry.is_taken:
             self.entry.release()
         self._say(f"{self.name}: made in {self._seconds:.1f} s")
