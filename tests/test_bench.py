@@ -105,6 +105,17 @@ def test_the_table_of_ssl_gans_steps_is_printed():
 
 
 @pytest.mark.slow
+def test_the_table_of_stylegan3_is_printed():
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "bench/stylegan3.py", "--quick", "--device", "cpu"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len({row.count("|") for row in rows}) == 1
+    assert [row.split("|")[1].split()[0] for row in rows[2:]] == ["32", "32", "1"]
+
+
+@pytest.mark.slow
 def test_the_table_of_leaderboards_is_printed():
     command = [sys.executable, "bench/leaderboard.py", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -15,6 +15,7 @@ Shapes: B batch, C channels, T taps, n m pixels of a map's side before and after
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, log2, sqrt
 
 import torch
@@ -152,6 +153,7 @@ class Resampling:
         return enlarge, _banded(filter_down, self.target.size, rows, step=self.down)
 
 
+@cache
 def low_pass(band: Band, factor: int, rate: int) -> Tensor:
     """A sinc in a Kaiser window (T,), float64, symmetric, at the given rate, `factor` times that of the band.
 

@@ -64,7 +64,7 @@ class Dice:
 
     def options(self, number: int) -> Tensor:
         """Of 0, 1, ..., each as likely."""
-        return torch.randint(number, (self.batch,), generator=self._random).float()
+        return torch.randint(number, (self.batch,), generator=self._random).to(torch.get_default_dtype())
 
     def uniform(self, bound: float) -> Tensor:
         """In [-bound, bound)."""
@@ -274,7 +274,7 @@ def _resampled(images_BCHW: Tensor, geometry_B33: Tensor, margin: int) -> Tensor
 
 @lru_cache(maxsize=32)
 def doubling(side: int, margin: int) -> Tensor:
-    """Matrix (m, n) that reflects a side at its ends and doubles its rate; without margin its transpose / 2 undoes it."""
+    """Matrix (m, n) that reflects a side and doubles its rate; without a margin, its transpose / 2 undoes it."""
     place = torch.arange(-margin, side + margin).abs()
     reflected = side - 1 - (side - 1 - place).abs()
     wide = side + 2 * margin

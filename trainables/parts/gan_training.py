@@ -302,5 +302,7 @@ def new_networks(config: GeneratorConfig) -> tuple[Generator, StyleganCritic]:
 def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Moves the average's weights by the share 1 - decay towards the network's, and copies the running statistics."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-    for ours, theirs in zip(average.buffers(), network.buffers(), strict=True):
-        ours.copy_(theirs)
+    learned, ours = dict(network.named_parameters()), average.state_dict()
+    for name, statistic in network.state_dict().items():
+        if name not in learned:
+            ours[name].copy_(statistic)

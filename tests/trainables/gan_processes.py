@@ -1,0 +1,42 @@
+"""Trains a generator in as many processes as launch this, in double precision, and saves what each ends with.
+
+torchrun --standalone --nproc-per-node 2 -m tests.trainables.gan_processes FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from trainables.core.accelerator import new_accelerator
+from trainables.parts.gan_training import GeneratorTraining
+from trainables.parts.generator_config import GeneratorConfig
+
+CONFIG = GeneratorConfig(
+    resolution=16, channels=1, num_layers=4, channel_base=64, channel_max=4, z_dim=8, margin=4,
+    batch=8, penalty_interval=2, augment="fixed", augment_p=0.5, average_kimg=0.01, magnitude_kimg=0.02,
+)  # fmt: skip
+STEPS = 3
+
+
+def result():
+    """Weights, running statistics and images after some steps."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        training = GeneratorTraining(CONFIG, new_accelerator(precision="no", cpu=True), seed=1)
+        random = torch.Generator().manual_seed(0)
+        for _ in range(STEPS):
+            training.step(torch.rand(CONFIG.batch, 1, 16, 16, generator=random) - 0.5)
+        state = training.state_dict()
+        networks = {name: state[name]["network"] for name in ("generator", "critic")} | {"average": state["average"]}
+        trained = {f"{name}.{key}": value for name, each in networks.items() for key, value in each.items()}
+        return trained | {"images": training.sample(5, batch=3), "random": state["random"]}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+if __name__ == "__main__":
+    found = result()
+    torch.save(found, Path(sys.argv[1]) / f"{torch.distributed.get_rank()}.pt")
+    torch.distributed.destroy_process_group()
