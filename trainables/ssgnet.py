@@ -28,6 +28,7 @@ Source: arXiv:2510.06123 (BMVC 2025).
 Shapes: B batch, N labelled, M synthetic, U unlabelled, C channels, H W pixels, K classes.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from math import ceil
@@ -42,10 +43,11 @@ from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
 from trainables.core.method import Learner, Method, Task
 from trainables.core.stages import SharedStage
-from trainables.data.augment import random_flip, to_unit
+from trainables.data.augment import random_flip, to_signed, to_unit
 from trainables.nets.backbone import LastLayerOnly, build_classifier
 from trainables.parts.enlarge import enlarging, num_synthetic
 from trainables.parts.generator_config import GeneratorConfig
+from trainables.parts.generator_scores import grid_png
 from trainables.parts.generator_stages import GeneratorPlan, GeneratorStage
 from trainables.parts.meters import Means
 from trainables.parts.orders import EndlessOrder
@@ -54,6 +56,8 @@ from trainables.parts.schedules import Plateau
 from trainables.parts.trainee import Trainee
 
 log = logging.getLogger(__name__)
+
+_COLUMNS, _ROWS = 8, 7
 
 
 @final
@@ -102,6 +106,19 @@ class SsgnetLearner:
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the classifier."""
         return predict_by_classifier(self._classifier, images_BCHW, name="ssgnet", side=self._config.image_size)
+
+    def artefacts(self) -> dict[str, bytes]:
+        """A sheet for each class, its labelled images in the first row and synthetic ones below; and of its stages
+        where they come from, and kernel distances while they were trained, if it was told them."""
+        stages = {stage.name: _facts(stage) for stage in self._stages()}
+        files = {"stages.json": json.dumps(stages, indent=1).encode()} if stages else {}
+        if self._synthetic is None:
+            return files
+        made_MCHW, classes_M = self._synthetic
+        for label in self._generators:
+            real_NCHW = self._images_NCHW[self._labels_N == label]
+            files[f"class-{label}.png"] = _sheet(real_NCHW, made_MCHW[classes_M == label], self._config.image_size)
+        return files
 
     def state_dict(self) -> dict[str, Any]:
         """Classifier, optimiser, plateau, orders, the generator at work; not what is in the cache."""
@@ -264,6 +281,19 @@ def _plan(config: SsgnetConfig, task: Task, num_epochs: int) -> GeneratorPlan:
     return GeneratorPlan(
         shape, config.image_size, num_epochs, config.steps_per_epoch, config.feature_network, config.score_images
     )
+
+
+def _facts(stage: SharedStage) -> dict[str, Any]:
+    kid = [value for losses in stage.losses for name, value in losses.items() if name.startswith("kid_")]
+    return {"origin": stage.origin, "key": stage.entry.key, "epochs": stage.num_epochs, "kid": kid}
+
+
+def _sheet(real_NCHW: Tensor, made_MCHW: Tensor, side: int) -> bytes:
+    """A PNG file of eight columns: up to eight real images, then synthetic ones."""
+    real_NCHW = to_unit(real_NCHW[:_COLUMNS], side)
+    gap_NCHW = real_NCHW.new_zeros(_COLUMNS - len(real_NCHW), *real_NCHW.shape[1:])
+    images_NCHW = torch.cat([real_NCHW, gap_NCHW, to_unit(made_MCHW[: _COLUMNS * _ROWS], side)])
+    return grid_png(to_signed(images_NCHW), columns=_COLUMNS)
 
 
 def _class_epochs(config: SsgnetConfig) -> int:

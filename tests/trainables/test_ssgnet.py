@@ -1,11 +1,14 @@
 """SSGNet: generators that trials share, what they make, and a classifier of real and made images."""
 
+import json
 import logging
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
 import torch
+from PIL import Image
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
@@ -215,10 +218,6 @@ def test_batches_keep_the_share_of_synthetic_images(make_task):
 
 
 def test_the_loss_weighs_synthetic_images(make_task):
-    def losses(weight):
-        return advance(build(make_task(), synthetic_weight=weight), STAGES + 1)[-1]
-
-    full, half = losses(1.0), losses(0.5)
     first_step = {"steps_per_epoch": 1, "generator_images": 6 * 8}
     full, half = (
         advance(build(make_task(), synthetic_weight=weight, **first_step), STAGES + 1)[-1] for weight in (1.0, 0.5)
@@ -249,6 +248,32 @@ def test_generators_start_at_the_common_one(make_task, cache, caplog):
     other = curve(run(task, epochs=2 + STAGES + 1, **changes, freeze_critic=2))
     assert other[:2] == losses[:2]
     assert other[2:] != losses[2:]
+
+
+# To look at
+
+
+def test_a_run_ends_with_a_sheet_of_each_class(make_task):
+    progress = list(run(make_task(channels=3), score_images=16))
+    assert not any(each.artefacts for each in progress[:-1])
+    files = dict(progress[-1].artefacts)
+    stages = json.loads(files.pop("stages.json"))
+    assert sorted(files) == ["class-0.png", "class-1.png", "class-2.png"]
+    for content in files.values():
+        with Image.open(BytesIO(content)) as sheet:
+            assert sheet.size == (8 * 16, 2 * 16)  # 3 real ones, 6 synthetic ones
+            assert sheet.mode == "RGB"
+            assert max(sheet.crop((3 * 16, 0, 8 * 16, 16)).convert("L").getextrema()) == 0
+    assert list(stages) == ["generator 0", "generator 1", "generator 2"]
+    assert [len(stage["kid"]) for stage in stages.values()] == [2, 2, 2]
+    assert {stage["origin"] for stage in stages.values()} == {"made"}
+    again = json.loads(list(run(make_task(channels=3), score_images=16))[-1].artefacts["stages.json"])
+    assert {stage["origin"] for stage in again.values()} == {"found"}
+    assert [stage["kid"] for stage in again.values()] == [stage["kid"] for stage in stages.values()]
+
+
+def test_the_control_has_nothing_to_show(make_task):
+    assert list(run(make_task(), epochs=1, synthetic=False))[-1].artefacts == {}
 
 
 # Budgets and mistakes

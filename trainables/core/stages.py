@@ -81,6 +81,11 @@ class SharedStage:
         self.origin = ""
         """`found` in the cache, `made` by this trial, `continued` from where another left it; empty before that."""
 
+    @property
+    def losses(self) -> list[dict[str, float]]:
+        """Of the epochs that are known so far."""
+        return [dict(losses) for losses in self._losses]
+
     def epoch(self, number: int) -> dict[str, float]:
         """The mean losses of its epoch of that number, from 0."""
         self._advance(number + 1)
