@@ -60,8 +60,13 @@ class LastLayerOnly(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
-        self._last: nn.Module = network.get_classifier()  # type: ignore[operator]
         self._last.requires_grad_(True)
+        self.train()
+
+    @property
+    def _last(self) -> nn.Module:
+        last: nn.Module = self.network.get_classifier()  # type: ignore[operator]
+        return last
 
     def train(self, mode: bool = True) -> "LastLayerOnly":
         """Only the last layer is ever in training mode."""
