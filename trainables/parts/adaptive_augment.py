@@ -259,7 +259,8 @@ def disturbed(images_BCHW: Tensor, what: Disturbance) -> Tensor:
 
 def _resampled(images_BCHW: Tensor, geometry_B33: Tensor, margin: int) -> Tensor:
     batch, channels, side, _ = images_BCHW.shape
-    enlarge_mn, reduce_nm = doubling(side, margin).to(images_BCHW), doubling(side, 0).to(images_BCHW).T / 2
+    place = images_BCHW.device, images_BCHW.dtype
+    enlarge_mn, reduce_nm = _doubling_at(side, margin, *place), _doubling_at(side, 0, *place).T / 2
     wide_BCmm = enlarge_mn @ F.linear(images_BCHW, enlarge_mn)
     before, after = wide_BCmm.shape[-1], reduce_nm.shape[-1]
     # Torch counts places from -1 to 1 over all samples, of which there are two a pixel, and from their middle; the
@@ -273,6 +274,10 @@ def _resampled(images_BCHW: Tensor, geometry_B33: Tensor, margin: int) -> Tensor
 
 
 @lru_cache(maxsize=32)
+def _doubling_at(side: int, margin: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return doubling(side, margin).to(device, dtype)
+
+
 def doubling(side: int, margin: int) -> Tensor:
     """Matrix (m, n) that reflects a side and doubles its rate; without a margin, its transpose / 2 undoes it."""
     place = torch.arange(-margin, side + margin).abs()

@@ -2,9 +2,9 @@
 
     for each batch of real images x, with normal numbers z, z' and disturbances T (`adaptive_augment`):
         G: softplus(-D(T(G(z))))
-        Ḡ: moving average of G, which is what images are sampled from
         D: softplus(D(T(G(z')))) + softplus(-D(T(x)))
         D, every 16th time: 16 · γ/2 · |∇ₓ D(T(x))|²
+        Ḡ: moving average of G, which is what images are sampled from
     p of T follows the signs of D(T(x))
 
 The pass that makes G(z') also updates G's running statistics. D sees the two kinds of images in one pass, as groups of
@@ -66,8 +66,8 @@ class _Player(Generic[N]):
         self._accelerator = accelerator
 
     def learn(self, loss: Tensor) -> None:
-        """One step down the gradient of the loss."""
-        self._accelerator.backward(loss)
+        """One step down the gradient of the loss, whether or not the accelerator gathers those of several."""
+        self._accelerator.backward(self._accelerator.gradient_accumulation_steps * loss)
         average_gradients(self.plain.parameters(), self._accelerator)
         for parameter in self.plain.parameters():
             if parameter.grad is not None:
@@ -137,6 +137,7 @@ class GeneratorTraining:
         numbers = self._generator_step(batch) | self._critic_step(real_BCHW)
         if self._steps % self.config.penalty_interval == 0:
             numbers |= self._penalty_step(real_BCHW)
+        self._follow(batch)
         self._steps += 1
         self.images_seen += batch
         return numbers | {"augment_p": used_p}
@@ -206,7 +207,6 @@ class GeneratorTraining:
             logits_B = self._judge(self._logits, self._generate(batch))
             loss = F.softplus(-logits_B).mean()
             self._generator.learn(loss)
-        self._follow(batch)
         return {"g_loss": loss.detach()}
 
     def _critic_step(self, real_BCHW: Tensor) -> dict[str, Tensor]:

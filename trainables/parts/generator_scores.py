@@ -14,6 +14,7 @@ Shapes: N M images, C channels, H W pixels, D features.
 
 import hashlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +32,7 @@ NUM_SUBSETS = 100
 """Over which the kernel distance is averaged."""
 
 LARGEST_SUBSET = 1000
+_AT_A_TIME = 1024
 NEIGHBOURS = 3
 """How many a manifold's balls reach to."""
 
@@ -160,16 +162,20 @@ def precision_and_recall(real_ND: Tensor, fake_MD: Tensor) -> tuple[float, float
 
 
 def _share_within(images_ND: Tensor, others_MD: Tensor) -> float:
-    own_MM = torch.cdist(others_MD, others_MD)
-    rank = min(NEIGHBOURS, len(others_MD) - 1)
-    radius_M = own_MM.kthvalue(rank + 1, dim=1).values  # the nearest is the image itself
-    return float((torch.cdist(images_ND, others_MD) <= radius_M).any(1).float().mean())
+    rank = 1 + min(NEIGHBOURS, len(others_MD) - 1)  # the first is the image itself
+    radius_M = torch.cat([near.kthvalue(rank, dim=1).values for near in _distances(others_MD, others_MD)])
+    return float(torch.cat([(near <= radius_M).any(1) for near in _distances(images_ND, others_MD)]).double().mean())
 
 
-def nearest_distances(images_ND: Tensor, others_MD: Tensor, *, batch: int = 1024) -> Tensor:
+def _distances(images_ND: Tensor, others_MD: Tensor) -> Iterator[Tensor]:
+    """Euclidean distances (n, M) of some images after the other, as all of them may be too many."""
+    for start in range(0, len(images_ND), _AT_A_TIME):
+        yield torch.cdist(images_ND[start : start + _AT_A_TIME], others_MD, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def nearest_distances(images_ND: Tensor, others_MD: Tensor) -> Tensor:
     """Euclidean distance (N,) of each image to the nearest other."""
-    parts = [torch.cdist(images_ND[i : i + batch], others_MD).amin(1) for i in range(0, len(images_ND), batch)]
-    return torch.cat(parts)
+    return torch.cat([near.amin(1) for near in _distances(images_ND, others_MD)])
 
 
 def memorisation(fake_ND: Tensor, held_out_MD: Tensor, trained_TD: Tensor) -> Memorisation:

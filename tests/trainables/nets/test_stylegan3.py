@@ -228,6 +228,25 @@ def equivariance(generator, numbers, shifts):
     return 20 * log10(2) - 10 * log10(torch.stack(errors).mean())
 
 
+def lanczos(shift):
+    """Weights of the pixels from three before to two after that move a signal right by a part of a pixel."""
+    distance = torch.arange(-3, 3) + shift
+    weights = torch.sinc(distance) * torch.sinc(distance / 3)
+    return weights / weights.sum()
+
+
+@torch.no_grad()
+def test_images_move_by_parts_of_a_pixel():
+    torch.manual_seed(0)
+    generator = settled(Generator(resolution=32, num_layers=4, channels=1, channel_base=256, channel_max=16, z_dim=32))
+    numbers, (x, y) = torch.randn(4, 32), (0.4, 0.7)
+    moved = generator(numbers, shift_2=torch.tensor([-x, -y]) / 32)
+    kernel = torch.outer(lanczos(y), lanczos(x))
+    expected = F.conv2d(generator(numbers), kernel[None, None])
+    error = (moved[:, :, 3:-2, 3:-2] - expected).square().mean()
+    assert 20 * log10(2) - 10 * log10(error) > 60
+
+
 @pytest.mark.parametrize(("resolution", "num_layers", "at_least"), [(32, 4, 100), (32, 6, 90), (64, 8, 80)])
 def test_images_move_in_one_piece_and_aliased_ones_less_so(resolution, num_layers, at_least):
     torch.manual_seed(0)

@@ -143,6 +143,16 @@ def test_optimisers_know_of_the_penalty():
     assert d_group["betas"] == (0.0, pytest.approx(0.990585, abs=1e-6))
 
 
+def test_every_batch_is_a_step_whatever_is_accumulated():
+    ends = []
+    for accumulate in (1, 4):
+        accelerator = new_accelerator(precision="no", cpu=True, accumulate=accumulate)
+        training = GeneratorTraining(SMALL, accelerator, seed=1)
+        train(training, 1)
+        ends.append(training.sample(2))
+    assert ends[0].equal(ends[1])
+
+
 def test_gradients_that_are_no_numbers_are_replaced():
     training = new_training()
     weight = training._critic.plain.output.bias_O
@@ -186,6 +196,17 @@ def test_the_average_has_its_half_life_and_the_statistics_of_the_network():
         torch.testing.assert_close(ours, (before + theirs).detach() / 2)
     for ours, theirs in zip(average.buffers(), network.buffers(), strict=True):
         assert ours.equal(theirs)
+
+
+def test_after_a_step_the_average_has_the_statistics_of_the_network():
+    training = new_training()
+    training.images_seen = 10_000
+    train(training, 2)
+    network = training._generator.plain
+    for (name, ours), theirs in zip(training.average.named_buffers(), network.buffers(), strict=True):
+        assert ours.equal(theirs), name
+    assert network.layers[1].square != 1.0
+    assert not training.average.waves.weight_OI.equal(network.waves.weight_OI)
 
 
 def test_the_average_is_the_network_first_and_slower_later(monkeypatch):
