@@ -47,9 +47,9 @@ class SsgnetConfig(MethodConfig):
     """Largest share of synthetic images in a batch; where there are fewer, their share of the training set. Ours."""
 
     # Generators
-    generator_images: Annotated[int, Int(10_000, 1_000_000, log=True), When("synthetic", equals=True)] = 16_000
-    """Real images that the generators see, those of all classes together; they are part of the budget. Source: the
-    paper is silent; StyleGAN3 calls five million of each class reasonable."""
+    generator_images: Annotated[int, Int(2_000, 16_000, log=True), When("synthetic", equals=True)] = 8_000
+    """Real images that the generators see, those of all classes together; they are part of the budget, with which this
+    range should grow. Source: the paper is silent; StyleGAN3 calls five million of each class reasonable."""
 
     generator_init: Annotated[
         Literal["scratch", "unlabelled_pretrain"],
@@ -60,8 +60,8 @@ class SsgnetConfig(MethodConfig):
     the unlabelled ones included. The second is our extension: of five images a generator remembers five images."""
 
     pretrain_images: Annotated[
-        int, Int(10_000, 1_000_000, log=True), When("generator_init", equals="unlabelled_pretrain")
-    ] = 16_000
+        int, Int(2_000, 8_000, log=True), When("generator_init", equals="unlabelled_pretrain")
+    ] = 8_000
     """Images that the common generator sees before, beside `generator_images`. Ours."""
 
     freeze_critic: Annotated[int, Int(0, 10), When("generator_init", equals="unlabelled_pretrain")] = 0
