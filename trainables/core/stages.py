@@ -107,69 +107,6 @@ class SharedStage:
         raise OSError(f"{self.name}: what was just written to {self.entry.folder} cannot be read")
 
     def state_dict(self) -> dict[str, Any]:
-        """All state between two epochs."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
-
-
-class SharedStage:
-    """One stage of one trial, found in the cache or made for it.
-
-    Args:
-        name: In messages.
-        entry: Its place in the cache.
-        num_epochs: How many it has; none where there is nothing but a result.
-        seed: Of its random numbers; part of what determines the entry.
-        begin: Builds what makes it; not called where it is found.
-        accelerator: Of the run, whose processes all take part.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        entry: StageEntry,
-        *,
-        num_epochs: int,
-        seed: int,
-        begin: Callable[[], StageWork],
-        accelerator: Accelerator,
-    ) -> None:
-        self.name, self.num_epochs, self.entry = name, num_epochs, entry
-        self._seed, self._new_work, self._accelerator = seed, begin, accelerator
-        self._work: StageWork | None = None
-        self._own: dict[str, Any] = {}
-        self._losses: list[dict[str, float]] = []
-        self._made = False
-        self._seconds, self._saved_at = 0.0, 0.0
-        self.origin = ""
-        """`found` in the cache, `made` by this trial, `continued` from where another left it; empty before that."""
-
-    @property
-    def losses(self) -> list[dict[str, float]]:
-        """Of the epochs that are known so far."""
-        return [dict(losses) for losses in self._losses]
-
-    def epoch(self, number: int) -> dict[str, float]:
-        """The mean losses of its epoch of that number, from 0."""
-        self._advance(number + 1)
-        return dict(self._losses[number])
-
-    def result(self) -> dict[str, Any]:
-        """What its work gave, on the CPU; what is missing of it is made first, and so is a damaged one again.
-
-        Raises:
-            OSError: what was made twice cannot be read.
-        """
-        while True:
-            self._advance(self.num_epochs)
-            value = self.entry.read()
-            if value is not None:
-                result: dict[str, Any] = value["result"]
-                return result
-            self._made, self._losses = False, []
-
-    def state_dict(self) -> dict[str, Any]:
         """Where its work stands; nothing of a stage that is made or not begun. The tensors are the live ones."""
         return self._state() if self._work else self._own
 
