@@ -47,7 +47,7 @@ class SsgnetConfig(MethodConfig):
     """Largest share of synthetic images in a batch; where there are fewer, their share of the training set. Ours."""
 
     # Generators
-    generator_images: Annotated[int, Int(2_000, 16_000, log=True), When("synthetic", equals=True)] = 8_000
+    generator_images: Annotated[int, Int(8_000, 16_000, log=True), When("synthetic", equals=True)] = 8_000
     """Real images that the generators see, those of all classes together; they are part of the budget, with which this
     range should grow. Source: the paper is silent; StyleGAN3 calls five million of each class reasonable."""
 

@@ -19,7 +19,7 @@ SMALL = {"image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_re
          "generator_init": "unlabelled_pretrain", "pretrain_images": 32}  # fmt: skip
 """Sizes for tests, where a method has such a field."""
 
-STAGES = {"generator_images": 3 * 16, "pretrain_images": 5 * 16, "ada_target": 0.2}
+STAGES = {"generator_images": 5 * 16, "pretrain_images": 5 * 16, "ada_target": 0.2}
 """Enough of what comes before the classifier's first epoch for each of its settings to matter."""
 
 methods = pytest.mark.parametrize("name", method_names())
