@@ -142,7 +142,7 @@ class SsgnetConfig(MethodConfig):
 
     feature_network: str = "random"
     """Whose features kernel and Fréchet distances are those of, for the log alone: `random`, a small network with fixed
-    weights; `timm:MODEL` or `timm:MODEL:FILE`; `inception:FILE`. Distances by different networks do not compare."""
+    weights, `timm:MODEL`, or `timm:MODEL:WEIGHTS` with a file or tag. Distances by other networks do not compare."""
 
     score_images: int = 256
     """Synthetic images of a class for such a distance. Ours."""

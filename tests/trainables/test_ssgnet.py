@@ -288,6 +288,19 @@ def test_generators_count_alike_whatever_the_number_of_classes(make_task):
         assert sum(stage.num_epochs for stage in stages) == STAGES
 
 
+def test_steps_take_as_many_images_as_a_budget_counts(make_task, monkeypatch):
+    counted, step = [], GeneratorTraining.step
+    monkeypatch.setattr(
+        GeneratorTraining, "step", lambda self, real_BCHW: counted.append(len(real_BCHW)) or step(self, real_BCHW)
+    )
+    learner = build(make_task(), steps_per_epoch=2, generator_images=6 * 16)
+    batch = learner._batch
+    monkeypatch.setattr(learner, "_batch", lambda count: counted.append(len(batch(count)[1])) or batch(count))
+    expected = [find_method("ssgnet").epoch_images(learner._config, 9, 24, epoch) for epoch in range(STAGES + 2)]
+    advance(learner, STAGES + 2)
+    assert [sum(pair) for pair in zip(counted[::2], counted[1::2], strict=True)] == expected
+
+
 def test_too_few_images_for_all_generators(make_task):
     with pytest.raises(ConfigError, match=r"generator_images: 48 are 6 epochs of 8 for 9 generators; .* at least 72"):
         build(make_task(num_classes=9))
