@@ -115,7 +115,7 @@ def test_a_task_never_touches_the_test_split(monkeypatch, validation):
 @pytest.mark.parametrize(
     ("dataset", "kind", "words"),
     [
-        (digits, KIND, "digits has no masks of pictures, which segmentation needs; use one of idrid-disc, shapes"),
+        ("digits", KIND, "'digits' has no masks of pictures, which segmentation needs; use one of idrid-disc, shapes"),
         ("shapes", "classification", "'shapes' has no classes of images, which classification needs; use one of path"),
         ("shapes:2x2", KIND, "segmentation takes whole pictures; leave out :2x2"),
         (".", KIND, "has no masks, which segmentation needs: expected images/NAME.png with masks/NAME.png in it"),
