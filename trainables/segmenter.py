@@ -11,7 +11,7 @@ Departures from the sources, and why:
 - κ follows the training batches, not the validation pictures: these would flatter the scores by which it is judged.
 - The step size falls to 0 once; the published cosine rises again, back to its start at the end of training.
 - Every picture turns by its own random angle; in the published code all turn by one, drawn once.
-- The network gives logits, and pictures are scaled to [0, 1]; the published normalisation cancels out.
+- The network gives logits. Every picture gets mean 0 and deviation 1; the published normalisation cancels out.
 
 Published Dice of the foreground, VM-UNet on all labels: ISIC 2017 0.881, ISIC 2018 0.890, Kvasir-SEG 0.854. Mean Dice
 of both classes, t-vMF: 0.914, 0.914, 0.924. The two must not be compared with each other.

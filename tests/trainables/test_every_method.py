@@ -147,7 +147,10 @@ def test_a_prediction_does_not_depend_on_its_company(name, make_task):
 def test_two_epochs_and_two_more_are_four(name, make_task, tmp_path):
     task = make_task()
     straight = list(start(name, task, epochs=4))
-    list(start(name, task, epochs=2, checkpoints=Checkpoints(tmp_path)))
+    killed = start(name, task, epochs=4, checkpoints=Checkpoints(tmp_path))
+    for _ in range(2):
+        next(killed)
+    killed.close()
     resumed = list(start(name, task, epochs=4, checkpoints=Checkpoints(tmp_path)))
     assert [p.replayed for p in resumed] == [True, True, False, False]
     assert [(dict(p.losses), p.scores) for p in resumed] == [(dict(p.losses), p.scores) for p in straight]

@@ -21,6 +21,7 @@ from trainables.parts.schedules import cosine_decay, poly_decay
 from trainables.parts.trainee import Trainee
 
 _MOMENTUM, _BETA1 = 0.9, 0.9
+_LEAST_DEVIATION = 1e-3
 _DECAYS = {"cosine": cosine_decay, "poly": poly_decay}
 
 
@@ -57,7 +58,7 @@ class MaskTrainee:
             masks_BHW: float, shares of the foreground.
             weights_BHW: how much each pixel counts; None for all alike.
         """
-        logits_BKHW = self._network(images_BCHW)
+        logits_BKHW = self._network(_standardised(images_BCHW))
         if self._config.loss == "bce_dice":
             loss = bce_dice(
                 logits_BKHW[:, 0], masks_BHW, dice_weight=self._config.dice_weight, pixel_weights_BHW=weights_BHW
@@ -79,7 +80,7 @@ class MaskTrainee:
         size = images_BCHW.shape[2:]
 
         def foreground_of(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            probs_BHW = foreground(self._network(unit_BCHW))
+            probs_BHW = foreground(self._network(_standardised(unit_BCHW)))
             if probs_BHW.shape[1:] != size:
                 probs_BHW = F.interpolate(probs_BHW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
             return {"foreground": probs_BHW}
@@ -126,6 +127,13 @@ def moved_together(images_BCHW: Tensor, masks_BHW: Tensor, config: SegmenterConf
         together, degrees=config.rotation, shift=0.0, flip=config.flip, flip_vertical=config.flip_vertical
     )
     return together[:, :-1], (together[:, -1] >= 0.5).float()
+
+
+def _standardised(images_BCHW: Tensor) -> Tensor:
+    """Each image with mean 0 and deviation 1, an even one with 0."""
+    means_B111 = images_BCHW.mean((1, 2, 3), keepdim=True)
+    deviations_B111 = images_BCHW.std((1, 2, 3), keepdim=True, correction=0)
+    return (images_BCHW - means_B111) / deviations_B111.clamp(min=_LEAST_DEVIATION)
 
 
 def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
