@@ -17,6 +17,7 @@ Departures from the source, and why:
 - A classifier's epoch is some steps, not a pass: with ρ = 50 a pass would be 51 times as long.
 - AdamW instead of Adam; the plateau is one of the training loss, and there is no early stopping, as a learner sees no
   validation data: the search's pruner and the budget do that.
+- A generator steps at every batch and is not compiled: `accumulate` and `compile` are the classifier's.
 - One linear layer ends the classifier, not the 128 million parameters of the published code.
 - `unlabelled_pretrain` is our extension: one generator learns from all training images, each class's starts there.
 - The segmentation branch is another method.

@@ -61,7 +61,6 @@ class StageEntry:
         """
         with writing("a stage", self.folder):
             save_hashed(self.folder, "made", value, _digest)
-            (self.folder / "about.json").write_text(self._about)
 
     def take(self, seconds: float) -> bool:
         """Whether this is now the one that makes it; waits so long for another one to end.
@@ -74,6 +73,8 @@ class StageEntry:
                 self._lock.acquire(timeout=seconds)
             except Timeout:
                 return False
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / "about.json").write_text(self._about)
             return True
 
     @property

@@ -111,9 +111,12 @@ class SharedStage:
         return self._state() if self._work else self._own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave, for when it is needed: the cache may know more."""
+        """Puts back what `state_dict` gave, for when it is needed: the cache may know more.
+
+        The state of another stage, as of one that was begun by other code, is not used: this one begins anew.
+        """
         self.close()
-        self._own = state
+        self._own = state if state.get("key") == self.entry.key else {}
 
     def close(self) -> None:
         """Leaves what is trained in the cache, and lets others go on from there."""
@@ -130,7 +133,8 @@ class SharedStage:
 
     def _state(self) -> dict[str, Any]:
         assert self._work is not None
-        return {"losses": self._losses, "seconds": self._seconds, "work": self._work.state_dict()}
+        known = {"key": self.entry.key, "losses": self._losses, "seconds": self._seconds}
+        return known | {"work": self._work.state_dict()}
 
     def _advance(self, num_epochs: int) -> None:
         """Goes on until so many epochs are done; ends the stage with its last one."""

@@ -139,6 +139,15 @@ def test_a_trial_goes_on_from_its_own_checkpoint(cache_survives, monkeypatch, tm
     assert Walk.steps == 2
 
 
+def test_a_checkpoint_of_another_stage_is_not_used():
+    other = stage(code="old")
+    other.epoch(0)
+    now = stage(code="new")
+    now.load_state_dict(other.state_dict())
+    now.epoch(0)
+    assert (now.origin, Walk.steps) == ("made", 2)
+
+
 def test_closed_in_the_middle_its_state_is_still_there():
     one = stage()
     one.epoch(0)
