@@ -153,16 +153,20 @@ class Resampling:
         return enlarge, _banded(filter_down, self.target.size, rows, step=self.down)
 
 
-@cache
 def low_pass(band: Band, factor: int, rate: int) -> Tensor:
     """A sinc in a Kaiser window (T,), float64, symmetric, at the given rate, `factor` times that of the band.
 
     Source: Kaiser's rule for the window, as in `scipy.signal.firwin`.
     """
+    return torch.tensor(_taps(TAPS * factor, band.cutoff, 2 * band.half_width, rate), dtype=torch.float64)
+
+
+@cache
+def _taps(number: int, cutoff: float, width: float, rate: int) -> list[float]:
     from scipy.signal import firwin  # a quarter of a second
 
-    taps = firwin(TAPS * factor, band.cutoff, width=2 * band.half_width, fs=rate)
-    return torch.as_tensor(taps, dtype=torch.float64)
+    taps: list[float] = firwin(number, cutoff, width=width, fs=rate).tolist()
+    return taps
 
 
 def _banded(filter_T: Tensor, rows: int, columns: int, *, step: int, offset: int = 0) -> Tensor:
