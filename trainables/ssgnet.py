@@ -109,9 +109,10 @@ class SsgnetLearner:
         return predict_by_classifier(self._classifier, images_BCHW, name="ssgnet", side=self._config.image_size)
 
     def artefacts(self) -> dict[str, bytes]:
-        """A sheet for each class, its labelled images in the first row and synthetic ones below; and of its stages
-        where they come from, and kernel distances while they were trained, if it was told them."""
-        stages = {stage.name: _facts(stage) for stage in self._stages()}
+        """A sheet for each class, its labelled images in the first row and synthetic ones below; and of each generator
+        where it comes from, and its scores, if it was told them."""
+        generators = (*self._common, *self._generators.values())
+        stages = {each.stage.name: _facts(each) for each in generators}
         files = {"stages.json": json.dumps(stages, indent=1).encode()} if stages else {}
         if self._synthetic is None:
             return files
@@ -284,9 +285,13 @@ def _plan(config: SsgnetConfig, task: Task, num_epochs: int) -> GeneratorPlan:
     )
 
 
-def _facts(stage: SharedStage) -> dict[str, Any]:
-    kid = [value for losses in stage.losses for name, value in losses.items() if name.startswith("kid_")]
-    return {"origin": stage.origin, "key": stage.entry.key, "epochs": stage.num_epochs, "kid": kid}
+def _facts(generator: GeneratorStage) -> dict[str, Any]:
+    """Where it comes from and, of the scores in its losses, all that were told."""
+    stage, scores = generator.stage, {}
+    for name in ("kid", "fid", "nearness"):
+        scores[name] = [value for losses in stage.losses for key, value in losses.items() if key.startswith(f"{name}_")]
+    facts = {"origin": stage.origin, "key": stage.entry.key, "epochs": stage.num_epochs}
+    return facts | {"features": generator.feature_hash} | scores
 
 
 def _sheet(real_NCHW: Tensor, made_MCHW: Tensor, side: int) -> bytes:
