@@ -85,6 +85,8 @@ class SsgnetLearner:
         self._common, self._generators = (
             _new_generators(config, task, accelerator, seed) if config.synthetic else ([], {})
         )
+        for generator in self._generators.values():
+            generator.stage.meanwhile = self._make_another
         self._epoch = 0
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -155,6 +157,11 @@ class SsgnetLearner:
                 return stage, epoch
             epoch -= stage.num_epochs
         return None
+
+    def _make_another(self) -> bool:
+        """Works on the generator of some class while another trial is at the one that is needed now."""
+        others = (each.stage for each in self._generators.values() if each.stage.origin != "waits")
+        return any(stage.help() for stage in others)
 
     def _training_set(self) -> tuple[Tensor, Tensor]:
         """The synthetic images (M, C, H, W) and their classes (M,), on the device."""

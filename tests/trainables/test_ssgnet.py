@@ -2,7 +2,9 @@
 
 import json
 import logging
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 
@@ -139,6 +141,23 @@ def test_a_damaged_generator_and_a_damaged_bank_are_made_again(make_task, cache,
         path.write_bytes(content)
     assert curve(run(task)) == made
     assert caplog.text.count("set aside damaged") == 6
+
+
+def test_a_trial_that_waits_for_one_generator_makes_the_others(make_task, steps, cache):
+    task = make_task()
+    first = run(task)
+    next(first)  # and holds the first generator
+    second = run(task, lr=1e-2)
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(lambda: curve(second))
+        deadline = time.monotonic() + 60
+        while len(list((cache / "stages").glob("generator-*/made-*.pt"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        first.close()
+        told = rest.result(timeout=60)
+    assert steps["steps"] == STAGES
+    assert told == curve(run(task, lr=1e-2))
+    assert steps["steps"] == STAGES
 
 
 # Going on

@@ -45,6 +45,11 @@ class StageEntry:
         """What is made of it so far. To be saved by whoever has taken it."""
         self._lock = FileLock(f"{self.folder}.lock", thread_local=False)
 
+    @property
+    def is_made(self) -> bool:
+        """Whether something was made; only `read` tells whether it is whole."""
+        return any(self.folder.glob("made-*.pt"))
+
     def read(self) -> Any | None:
         """What was made, on the CPU; None where nothing is, or it is damaged, and then it is set aside and logged."""
         for path in self.folder.glob("made-*.pt"):
