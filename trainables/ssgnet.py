@@ -17,6 +17,7 @@ Departures from the source, and why:
 - A classifier's epoch is some steps, not a pass: with ρ = 50 a pass would be 51 times as long.
 - AdamW instead of Adam; the plateau is one of the training loss, and there is no early stopping, as a learner sees no
   validation data: the search's pruner and the budget do that.
+- A generator steps at every batch and is not compiled: `accumulate` and `compile` are the classifier's.
 - One linear layer ends the classifier, not the 128 million parameters of the published code.
 - `unlabelled_pretrain` is our extension: one generator learns from all training images, each class's starts there.
 - The segmentation branch is another method.
@@ -84,6 +85,8 @@ class SsgnetLearner:
         self._common, self._generators = (
             _new_generators(config, task, accelerator, seed) if config.synthetic else ([], {})
         )
+        for generator in self._generators.values():
+            generator.stage.meanwhile = self._make_another
         self._epoch = 0
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -108,9 +111,10 @@ class SsgnetLearner:
         return predict_by_classifier(self._classifier, images_BCHW, name="ssgnet", side=self._config.image_size)
 
     def artefacts(self) -> dict[str, bytes]:
-        """A sheet for each class, its labelled images in the first row and synthetic ones below; and of its stages
-        where they come from, and kernel distances while they were trained, if it was told them."""
-        stages = {stage.name: _facts(stage) for stage in self._stages()}
+        """A sheet for each class, its labelled images in the first row and synthetic ones below; and of each generator
+        where it comes from, and its scores, if it was told them."""
+        generators = (*self._common, *self._generators.values())
+        stages = {each.stage.name: _facts(each) for each in generators}
         files = {"stages.json": json.dumps(stages, indent=1).encode()} if stages else {}
         if self._synthetic is None:
             return files
@@ -153,6 +157,11 @@ class SsgnetLearner:
                 return stage, epoch
             epoch -= stage.num_epochs
         return None
+
+    def _make_another(self) -> bool:
+        """Works on the generator of some class while another trial is at the one that is needed now."""
+        others = (each.stage for each in self._generators.values() if each.stage.origin != "waits")
+        return any(stage.help() for stage in others)
 
     def _training_set(self) -> tuple[Tensor, Tensor]:
         """The synthetic images (M, C, H, W) and their classes (M,), on the device."""
@@ -283,9 +292,13 @@ def _plan(config: SsgnetConfig, task: Task, num_epochs: int) -> GeneratorPlan:
     )
 
 
-def _facts(stage: SharedStage) -> dict[str, Any]:
-    kid = [value for losses in stage.losses for name, value in losses.items() if name.startswith("kid_")]
-    return {"origin": stage.origin, "key": stage.entry.key, "epochs": stage.num_epochs, "kid": kid}
+def _facts(generator: GeneratorStage) -> dict[str, Any]:
+    """Where it comes from and, of the scores in its losses, all that were told."""
+    stage, scores = generator.stage, {}
+    for name in ("kid", "fid", "nearness"):
+        scores[name] = [value for losses in stage.losses for key, value in losses.items() if key.startswith(f"{name}_")]
+    facts = {"origin": stage.origin, "key": stage.entry.key, "epochs": stage.num_epochs}
+    return facts | {"features": generator.feature_hash} | scores
 
 
 def _sheet(real_NCHW: Tensor, made_MCHW: Tensor, side: int) -> bytes:

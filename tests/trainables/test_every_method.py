@@ -276,7 +276,7 @@ def test_no_dead_knob(name, field, make_task, baselines):
     task, config = make_task(num_unlabelled=40), small(name, **STAGES)
     method = find_method(name)
     before = next((epoch for epoch in range(16) if method.cycle_ends(config, epoch + 1)), 0)
-    for epochs in (before + 4, 16):  # a decay shows after a few updates
+    for epochs in (before + 4, before + 16):  # a decay shows after a few updates
         if (name, epochs) not in baselines:
             baselines[name, epochs] = trained_predictions(name, task, config, epochs)
         for value in other_values(config, field):

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 
@@ -141,6 +143,23 @@ def test_a_damaged_generator_and_a_damaged_bank_are_made_again(make_task, cache,
     assert caplog.text.count("set aside damaged") == 6
 
 
+def test_a_trial_that_waits_for_one_generator_makes_the_others(make_task, steps, cache):
+    task = make_task()
+    first = run(task)
+    next(first)  # and holds the first generator
+    second = run(task, lr=1e-2)
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(lambda: curve(second))
+        deadline = time.monotonic() + 60
+        while len(list((cache / "stages").glob("generator-*/made-*.pt"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        first.close()
+        told = rest.result(timeout=60)
+    assert steps["steps"] == STAGES
+    assert told == curve(run(task, lr=1e-2))
+    assert steps["steps"] == STAGES
+
+
 # Going on
 
 
@@ -263,7 +282,9 @@ def test_a_run_ends_with_a_sheet_of_each_class(make_task):
             assert sheet.mode == "RGB"
             assert max(sheet.crop((3 * 16, 0, 8 * 16, 16)).convert("L").getextrema()) == 0
     assert list(stages) == ["generator 0", "generator 1", "generator 2"]
-    assert [len(stage["kid"]) for stage in stages.values()] == [2, 2, 2]
+    for stage in stages.values():
+        assert [len(stage[name]) for name in ("kid", "fid", "nearness")] == [2, 1, 1]
+        assert len(stage["features"]) == 16
     assert {stage["origin"] for stage in stages.values()} == {"made"}
     again = json.loads(list(run(make_task(channels=3), score_images=16))[-1].artefacts["stages.json"])
     assert {stage["origin"] for stage in again.values()} == {"found"}
@@ -336,6 +357,20 @@ def test_images_are_mirrored_to_the_generators_side_and_cropped_back(side, large
 def test_images_of_28_px_end_to_end(make_task):
     progress = list(run(make_task(side=28), image_size=28, epochs=STAGES + 1))
     assert progress[-1].scores
+
+
+def test_copies_are_near():
+    real = torch.rand(20, 8)
+    assert generator_stages.nearness(real[:5], real) == 0
+    assert generator_stages.nearness(real[:5] + 1e-3, real) < 0.05
+    assert generator_stages.nearness(torch.rand(200, 8), real) == pytest.approx(1, abs=0.3)
+    assert generator_stages.nearness(real, real[:1].repeat(4, 1)) == 0
+
+
+def test_scores_by_other_features_are_other_entries(make_task):
+    keys = {build(make_task(), score_images=2, feature_network=name)._stages()[0].entry.key
+            for name in ("random", "timm:test_resnet", "timm:test_vit")}  # fmt: skip
+    assert len(keys) == 3
 
 
 def test_an_entry_says_what_determines_it(make_task):

@@ -45,6 +45,11 @@ class StageEntry:
         """What is made of it so far. To be saved by whoever has taken it."""
         self._lock = FileLock(f"{self.folder}.lock", thread_local=False)
 
+    @property
+    def is_made(self) -> bool:
+        """Whether something was made; only `read` tells whether it is whole."""
+        return any(self.folder.glob("made-*.pt"))
+
     def read(self) -> Any | None:
         """What was made, on the CPU; None where nothing is, or it is damaged, and then it is set aside and logged."""
         for path in self.folder.glob("made-*.pt"):
@@ -61,7 +66,6 @@ class StageEntry:
         """
         with writing("a stage", self.folder):
             save_hashed(self.folder, "made", value, _digest)
-            (self.folder / "about.json").write_text(self._about)
 
     def take(self, seconds: float) -> bool:
         """Whether this is now the one that makes it; waits so long for another one to end.
@@ -74,6 +78,8 @@ class StageEntry:
                 self._lock.acquire(timeout=seconds)
             except Timeout:
                 return False
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / "about.json").write_text(self._about)
             return True
 
     @property

@@ -5,6 +5,8 @@ losses of each, so that both report the same curve and count the same images. Co
 those that the method needs, whoever trained on them, and seconds are those that passed in this trial, waiting included.
 What was found rather than made is logged and told by `origin`.
 
+Where another trial is at a stage, this one waits, and may meanwhile do something of what it needs later.
+
 An epoch draws its random numbers from a seed of its own, so the stage is the same, bit for bit on CPU, whoever trains
 which of its epochs. A trial that ends in the middle leaves the networks in the cache, where another goes on.
 """
@@ -14,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +31,9 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 120.0
 """Time after which a stage at work is saved, for whoever goes on after a kill."""
+
+HELP_SECONDS = 60.0
+"""Time for which a trial that waits for one stage works on another before it looks again."""
 
 _POLL_SECONDS = 5.0
 """Several processes of a run wait for each other: none may wait for another trial so long that it seems dead."""
@@ -78,6 +84,8 @@ class SharedStage:
         self._losses: list[dict[str, float]] = []
         self._made = False
         self._seconds, self._saved_at = 0.0, 0.0
+        self.meanwhile: Callable[[], bool] = lambda: False
+        """What to do while another trial is at it; whether there was anything to do."""
         self.origin = ""
         """`found` in the cache, `made` by this trial, `continued` from where another left it; empty before that."""
 
@@ -111,9 +119,12 @@ class SharedStage:
         return self._state() if self._work else self._own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave, for when it is needed: the cache may know more."""
+        """Puts back what `state_dict` gave, for when it is needed: the cache may know more.
+
+        The state of another stage, as of one that was begun by other code, is not used: this one begins anew.
+        """
         self.close()
-        self._own = state
+        self._own = state if state.get("key") == self.entry.key else {}
 
     def close(self) -> None:
         """Leaves what is trained in the cache, and lets others go on from there."""
@@ -130,7 +141,8 @@ class SharedStage:
 
     def _state(self) -> dict[str, Any]:
         assert self._work is not None
-        return {"losses": self._losses, "seconds": self._seconds, "work": self._work.state_dict()}
+        known = {"key": self.entry.key, "losses": self._losses, "seconds": self._seconds}
+        return known | {"work": self._work.state_dict()}
 
     def _advance(self, num_epochs: int) -> None:
         """Goes on until so many epochs are done; ends the stage with its last one."""
@@ -141,12 +153,36 @@ class SharedStage:
         if not self._made and len(self._losses) == self.num_epochs:
             self._finish()
 
+    def help(self) -> bool:
+        """Makes it for some seconds if nobody else is at it, then lets go of it; whether it did."""
+        if self._made or self._work or self._agreed(partial(self._look, 0.0)) != "make":
+            return False
+        self._start()
+        until = time.monotonic() + HELP_SECONDS
+        while len(self._losses) < self.num_epochs:
+            if self._agreed(lambda: "enough" if time.monotonic() > until else "") == "enough":
+                self.close()
+                self._own = {}  # it is in the cache
+                return True
+            self._train_epoch()
+        self._finish()
+        return True
+
     def _begin(self) -> None:
         """Finds the stage, or starts to make it where whoever was at it left it."""
-        while (word := self._agreed(self._look)) != "make":
+        patience = 0.0
+        while (word := self._agreed(partial(self._look, patience))) != "make":
             if word == "found" and (value := self.entry.read()) is not None:
                 self._take_over(value)
                 return
+            if word == "taken":
+                if self.origin != "waits":
+                    self._say(f"{self.name}: another trial is at it; this one waits")
+                self.origin = "waits"
+                patience = 0.0 if self.meanwhile() else _POLL_SECONDS
+        self._start()
+
+    def _start(self) -> None:
         work = self._new_work()
         begun = self.entry.begun.load()
         states = [state for state in (begun[1] if begun else {}, self._own) if state]
@@ -161,16 +197,13 @@ class SharedStage:
         if newest:
             self._say(f"{self.name}: goes on after {len(self._losses)} of {self.num_epochs} epochs")
 
-    def _look(self) -> str:
-        """What is to be done, decided by the main process: it is `found`, or to `make`, or another trial is at it."""
-        if self.entry.read() is not None:
+    def _look(self, patience: float) -> str:
+        """What is to be done, decided by the main process: it is `found`, or to `make`, or `taken` by another trial."""
+        if self.entry.is_made:
             return "found"
-        if not self.entry.take(0 if self.origin != "waits" else _POLL_SECONDS):
-            if self.origin != "waits":
-                self._say(f"{self.name}: another trial is at it; this one waits")
-            self.origin = "waits"
-            return "wait"
-        if self.entry.read() is not None:  # by the other one, in the meantime
+        if not self.entry.take(patience):
+            return "taken"
+        if self.entry.is_made:  # by the other one, in the meantime
             self.entry.release()
             return "found"
         return "make"

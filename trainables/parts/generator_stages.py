@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from hashlib import sha256
+from math import inf
 from types import ModuleType
 from typing import Any, final
 
@@ -55,6 +56,12 @@ class GeneratorPlan:
     steps_per_epoch: int
     feature_network: str
     score_images: int
+    """Synthetic images of which scores are made; there are none of fewer than two."""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether anybody looks how good its images are."""
+        return self.score_images > 1
 
 
 @final
@@ -109,6 +116,15 @@ class GeneratorStage:
         return training
 
     @cached_property
+    def feature_hash(self) -> str:
+        """Of the network behind its scores: those of another one do not compare. Empty where there are none."""
+        plan = self._plan
+        if not plan.is_scored:
+            return ""
+        network = features.feature_network(plan.feature_network, self._images_NCHW.shape[1])
+        return generator_scores.feature_network_hash(network)
+
+    @cached_property
     def _determined_by(self) -> Mapping[str, Any]:
         plan = self._plan
         return {
@@ -117,6 +133,7 @@ class GeneratorStage:
             "start": self._start.stage.entry.key if self._start else "",
             "seed": self._seed,
             "plan": asdict(plan),
+            "features": self.feature_hash,
             "execution": execution(self._accelerator),
             "code": _code(),
         }
@@ -162,18 +179,35 @@ class _GeneratorWork:
         self._order.load_state_dict(state["order"])
 
     def _scores(self) -> dict[str, float]:
-        """Kernel distance to the images it learns from, now and then; nothing where there is just one."""
+        """Distances to the images it learns from, now and then; nothing where there is just one.
+
+        At its end also how near its images come to those, relative to how near these are to each other: near 0 they
+        are copies.
+        """
         plan, real_NCHW = self._plan, self._images_NCHW[:_MOST_REAL]
-        looks = [done * LOOKS // plan.num_epochs for done in (self._epoch - 1, self._epoch)]
-        if looks[0] == looks[1] or len(real_NCHW) < 2 or plan.score_images < 2:
+        before, now = (done * LOOKS // plan.num_epochs for done in (self._epoch - 1, self._epoch))
+        if before == now or len(real_NCHW) < 2 or not plan.is_scored:
             return {}
         network = features.feature_network(plan.feature_network, real_NCHW.shape[1]).to(real_NCHW.device)
+        signed_NCHW = augment.to_signed(augment.to_unit(real_NCHW, plan.side))
         fake_NCHW = cropped(self._training.sample(plan.score_images), plan.side)
-        real_ND, fake_ND = (
-            generator_scores.features_of(each, network)
-            for each in (augment.to_signed(augment.to_unit(real_NCHW, plan.side)), fake_NCHW)
-        )
-        return {f"kid_{self._name}": generator_scores.kernel_distance(real_ND, fake_ND)[0]}
+        real_ND, fake_MD = (generator_scores.features_of(each, network) for each in (signed_NCHW, fake_NCHW))
+        scores = {"kid": generator_scores.kernel_distance(real_ND, fake_MD)[0]}
+        if now == LOOKS:
+            scores["fid"] = generator_scores.frechet_distance(real_ND, fake_MD)
+            scores["nearness"] = nearness(fake_MD, real_ND)
+        return {f"{score}_{self._name}": value for score, value in scores.items()}
+
+
+def nearness(fake_MD: Tensor, real_ND: Tensor) -> float:
+    """Median distance of synthetic images to the nearest real one, relative to that of real ones to the nearest other.
+
+    Two images at least are real. Where these are all the same it is 0.
+    """
+    others_NN = torch.cdist(real_ND, real_ND).fill_diagonal_(inf)
+    among_real = others_NN.amin(1).median().item()
+    to_real = generator_scores.nearest_distances(fake_MD, real_ND).median().item()
+    return to_real / among_real if among_real else 0.0
 
 
 class _BankWork:

@@ -139,6 +139,15 @@ def test_a_trial_goes_on_from_its_own_checkpoint(cache_survives, monkeypatch, tm
     assert Walk.steps == 2
 
 
+def test_a_checkpoint_of_another_stage_is_not_used():
+    other = stage(code="old")
+    other.epoch(0)
+    now = stage(code="new")
+    now.load_state_dict(other.state_dict())
+    now.epoch(0)
+    assert (now.origin, Walk.steps) == ("made", 2)
+
+
 def test_closed_in_the_middle_its_state_is_still_there():
     one = stage()
     one.epoch(0)
@@ -248,6 +257,50 @@ def test_who_waits_says_so_and_takes_over(caplog, monkeypatch):
         waiting.result(timeout=60)
     assert second.origin == "continued"
     assert caplog.text.count("walk: another trial is at it; this one waits") == 1
+
+
+def test_who_waits_does_something_else_meanwhile():
+    straight = walked(stage(other=1))
+    Walk.steps = 0
+    first, second, later = stage(), stage(), stage(seed=1)
+    expected = walked(stage(seed=1, other=1))[0]
+    first.epoch(0)
+    done = []
+
+    def help_and_let_go():
+        done.append(later.help())
+        first.close()
+        return True
+
+    second.meanwhile = help_and_let_go
+    assert walked(second)[0] == straight[0]
+    assert (done, later.origin) == ([True], "made")
+    assert [later.epoch(number) for number in range(EPOCHS)] == expected
+    assert Walk.steps == 3 * EPOCHS
+
+
+def test_help_ends_in_time_and_leaves_what_it_did(monkeypatch):
+    monkeypatch.setattr(stages, "HELP_SECONDS", -1.0)
+    one = stage()
+    one.epoch(0)
+    one.close()
+    other = stage()
+    assert other.help()
+    assert not other.entry.is_taken
+    assert other.state_dict() == {}
+    assert walked(stage())[0] == walked(stage(again=1))[0]
+    assert Walk.steps == 2 * EPOCHS
+
+
+@pytest.mark.parametrize("case", ["made", "taken", "at work"])
+def test_there_is_nothing_to_help(case):
+    one, other = stage(), stage()
+    if case == "made":
+        walked(one)
+    else:
+        one.epoch(0)
+    assert not (one if case == "at work" else other).help()
+    one.close()
 
 
 def test_a_place_that_cannot_be_written_names_the_variable(monkeypatch, tmp_path):
