@@ -24,12 +24,14 @@ from trainables.core.masks import MASK_METRICS, score_masks
 
 SEGMENTER = {
     "segmenter": {
-        "trials": 3, "presets": [], "search": ["lr", "dice_weight"],
-        "settings": {"width": 4, "d_state": 2, "stages": 2, "batch_size": 4, "steps_per_epoch": 4},
+        "trials": 3, "presets": [], "search": ["dice_weight"],
+        "settings": {
+            "width": 8, "d_state": 2, "stages": 2, "batch_size": 4, "steps_per_epoch": 4, "lr": 1e-2, "rotation": 0.0,
+        },
     }
 }  # fmt: skip
 SWEEP = {
-    "name": "masks", "datasets": ["shapes@16"], "shots": [4], "image_size": 16, "images": 64, "evaluate_every": 32,
+    "name": "masks", "datasets": ["shapes@16"], "shots": [4], "image_size": 16, "images": 160, "evaluate_every": 80,
     "label_sets": [0, 1], "confirm": 0, "pruner": "none", "methods": SEGMENTER,
 }  # fmt: skip
 

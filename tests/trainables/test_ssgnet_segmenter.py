@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
+from trainables import ssgnet_segmenter
+from trainables.core.accelerator import new_accelerator
+from trainables.core.checkpoint import Checkpoints
+from trainables.core.train import Budget, train
+
+from .test_segmenter import task
+
+TINY = SsgnetSegmenterConfig(
+    image_size=16, width=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=2, lr=1e-2, rotation=0.0,
+    generator_images=16, generator_init="scratch", generator_batch=8, generator_width=4, generator_channel_base=32,
+    z_dim=8, synthetic_images=12, round_images=16, rounds=2,
+)  # fmt: skip
+GENERATOR, ROUND = 1, 2
+"""Epochs."""
+
+
+def build(**changes):
+    torch.manual_seed(1)
+    return ssgnet_segmenter.build(replace(TINY, **changes), task(), new_accelerator(precision="no", cpu=True))
+
+
+def advance(one, epochs):
+    found = one.epochs()
+    for epoch in range(epochs):
+        torch.manual_seed(epoch)
+        losses = next(found)
+    found.close()
+    return losses
+
+
+def test_rounds_follow_one_another():
+    one = build()
+    found = one.epochs()
+    rounds = [dict(next(found)).get("round") for _ in range(GENERATOR + 3 * ROUND + 2)]
+    assert rounds == [None, 0, 0, 1, 1, 2, 2, 2, 2]
+    ends = [ssgnet_segmenter.METHOD.cycle_ends(TINY, epoch) for epoch in range(1, 10)]
+    assert ends == [False, False, True, False, True, True, True, True, True]
+    found.close()
+
+
+def test_masks_are_replaced_and_real_ones_stay():
+    one = build()
+    real = one._masks_NHW.clone()
+    advance(one, GENERATOR + ROUND + 1)
+    first = one._pseudo_MHW.clone()
+    advance(one, ROUND)
+    assert first.shape == one._pseudo_MHW.shape == (12, 16, 16), "of all rounds together no more than the bank"
+    assert not torch.equal(first, one._pseudo_MHW)
+    assert torch.equal(one._masks_NHW, real)
+
+
+def test_masks_are_those_of_the_round_before():
+    one = build()
+    advance(one, GENERATOR + ROUND)
+    expected = (one._segmenter.predict(one._bank()) * 255).round().to(torch.uint8)
+    advance(one, 1)
+    assert torch.equal(one._pseudo_MHW, expected)
+
+
+def test_only_plausible_and_sure_pictures_take_part():
+    one = build(keep_fraction=0.25)
+    advance(one, GENERATOR + ROUND + 1)
+    assert len(one._kept) == 3
+    none = build(min_foreground=1.0)
+    assert advance(none, GENERATOR + ROUND + 1)["kept"] == 0.0, "then it learns from the labelled pictures alone"
+    assert none._num_synthetic_until(100) == 0
+
+
+def test_a_batch_holds_the_share_that_is_asked_for():
+    one = build(max_synthetic=0.3)
+    advance(one, GENERATOR + ROUND + 1)
+    counts = [one._num_synthetic_until(step + 1) - one._num_synthetic_until(step) for step in range(50)]
+    assert sum(counts) == pytest.approx(0.3 * 4 * 50, abs=1)
+
+
+def test_unsure_pixels_do_not_count():
+    one = build(pixel_confidence=0.9)
+    advance(one, GENERATOR + ROUND + 1)
+    _, _, weights = one._synthetic(8)
+    sure = (one._pseudo_MHW[one._kept] / 255 - 0.5).abs() >= 0.4
+    assert 0 <= weights.mean() <= 1
+    assert bool(weights.any()) == bool(sure.any())
+
+
+@pytest.mark.parametrize("stop", [GENERATOR, GENERATOR + ROUND, GENERATOR + ROUND + 1, GENERATOR + 2 * ROUND + 1])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(stop, tmp_path):
+    sizes = [16, *[8] * 7]
+    budget = Budget(images=sum(sizes), evaluate_every=1)
+
+    def run(**options):
+        accelerator = new_accelerator(precision="no", cpu=True)
+        return train(ssgnet_segmenter.METHOD, TINY, task(), budget, seed=0, accelerator=accelerator, **options)
+
+    straight = list(run())
+    assert len(straight) == len(sizes)
+    killed = run(checkpoints=Checkpoints(tmp_path))
+    for _ in range(stop):
+        next(killed)
+    killed.close()
+    resumed = list(run(checkpoints=Checkpoints(tmp_path)))
+    assert [p.replayed for p in resumed] == [True] * stop + [False] * (len(sizes) - stop)
+    assert [(dict(p.losses), p.scores) for p in resumed] == [(dict(p.losses), p.scores) for p in straight]
+    assert set(resumed[-1].artefacts) == {"stages.json", "bank.png"}
+
+
+def test_the_last_round_falls_to_a_step_size_of_zero():
+    one = build()
+    found = one.epochs()
+    for epoch in range(9):
+        one.begin_epoch(epoch / 10)
+        next(found)
+    one.begin_epoch(0.9)
+    assert one._last_round_from == 0.5
+    assert one._share_of_rest() == pytest.approx(0.8)
+    found.close()
