@@ -30,8 +30,8 @@ class SegmenterConfig(MethodConfig):
     network: Literal["vm_unet", "trans_unet"] = "vm_unet"
     """A U of selective scans, or a residual network with a transformer and a decoder."""
 
-    width: Annotated[int, Choice(16, 32, 64, 96), When("network", equals="vm_unet")] = 16
-    """Features of VM-UNet's first stage, each twice those before. Source: VM-UNet 96."""
+    features: Annotated[int, Choice(16, 32, 64, 96), When("network", equals="vm_unet")] = 16
+    """Of VM-UNet's first stage; each has twice those before. Source: VM-UNet 96."""
 
     stages: int = 3
     """Of VM-UNet, each with half the side of the one before. Source: VM-UNet 4."""
@@ -98,7 +98,7 @@ class SegmenterConfig(MethodConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vm_unet": {
             "image_size": 256,
-            "width": 96,
+            "features": 96,
             "stages": 4,
             "depth": 2,
             "d_state": 16,
@@ -122,7 +122,7 @@ class SegmenterConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "width", 4, 1024)
+        require(self, "features", 8, 1024)
         require(self, "stages", 1, 6)
         for name in ("depth", "steps_per_epoch"):
             require(self, name, 1, 10_000)
@@ -134,8 +134,10 @@ class SegmenterConfig(MethodConfig):
             require(self, name, 0.0, 0.95)
         for name in ("weight_decay", "dice_weight", "kappa_scale"):
             require(self, name, 0.0, 1e4)
-        if self.width % 4:
-            raise ConfigError(f"{type(self).__name__}.width: {self.width} is impossible, expected a multiple of 4")
+        if self.features % 4:
+            raise ConfigError(
+                f"{type(self).__name__}.features: {self.features} is impossible, expected a multiple of 4"
+            )
         if self.image_size % self.side_multiple:
             advice = f"or stages below {self.stages}" if self.network == "vm_unet" else "or network vm_unet"
             raise ConfigError(

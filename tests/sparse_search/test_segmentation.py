@@ -26,7 +26,8 @@ SEGMENTER = {
     "segmenter": {
         "trials": 3, "presets": [], "search": ["dice_weight"],
         "settings": {
-            "width": 8, "d_state": 2, "stages": 2, "batch_size": 4, "steps_per_epoch": 4, "lr": 1e-2, "rotation": 0.0,
+            "features": 8, "d_state": 2, "stages": 2, "batch_size": 4, "steps_per_epoch": 4, "lr": 1e-2,
+            "rotation": 0.0,
         },
     }
 }  # fmt: skip

@@ -17,7 +17,7 @@ SMALL = {"image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_re
          "generator_width": 8, "batch_unlabelled": 8, "steps_per_epoch": 2, "tail": "conv_large",
          "generator_channel_base": 64, "generator_batch": 8, "generator_images": 9 * 16, "score_images": 1,
          "generator_init": "unlabelled_pretrain", "pretrain_images": 32,
-         "synthetic_images": 16, "round_images": 16}  # fmt: skip
+         "features": 8, "synthetic_images": 16, "round_images": 16}  # fmt: skip
 """Sizes for tests, where a method has such a field."""
 
 STAGES = {"generator_images": 5 * 16, "pretrain_images": 5 * 16, "ada_target": 0.2}

@@ -62,7 +62,7 @@ def test_pseudo_label_accuracy_is_on_the_line_of_its_epoch():
 
 
 def test_masks_are_told_in_both_conventions(capsys, tmp_path):
-    settings = {"image_size": 16, "width": 4, "stages": 2, "d_state": 2, "batch_size": 4, "steps_per_epoch": 2}
+    settings = {"image_size": 16, "features": 8, "stages": 2, "d_state": 2, "batch_size": 4, "steps_per_epoch": 2}
     changes = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
     arguments = ["segmenter", "--dataset", "shapes@16", "--shots", "3", "--images", "16", "--evaluate-every", "8"]
     outputs = []

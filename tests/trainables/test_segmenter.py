@@ -14,7 +14,15 @@ from trainables.parts import mask_trainee
 from trainables.parts.mask_trainee import moved_together, pixels_and_masks
 
 SMALL = SegmenterConfig(
-    image_size=16, width=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=4, lr=1e-2, rotation=0.0
+    image_size=16,
+    features=8,
+    stages=2,
+    d_state=2,
+    drop_path=0.0,
+    batch_size=4,
+    steps_per_epoch=4,
+    lr=1e-2,
+    rotation=0.0,
 )
 
 
@@ -124,7 +132,7 @@ def test_sizes():
             "image_size: 40 is impossible with this network, expected a multiple of 16, or stages below 3",
         ),
         ({"network": "trans_unet", "image_size": 40}, "expected a multiple of 16, or network vm_unet"),
-        ({"width": 10}, "width: 10 is impossible, expected a multiple of 4"),
+        ({"features": 10}, "features: 10 is impossible, expected a multiple of 4"),
     ],
 )
 def test_impossible_sizes(changes, words):

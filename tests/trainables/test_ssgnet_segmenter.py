@@ -12,7 +12,8 @@ from trainables.core.train import Budget, train
 from .test_segmenter import task
 
 TINY = SsgnetSegmenterConfig(
-    image_size=16, width=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=2, lr=1e-2, rotation=0.0,
+    image_size=16, features=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=2, lr=1e-2,
+    rotation=0.0,
     generator_images=16, generator_init="scratch", generator_batch=8, generator_width=4, generator_channel_base=32,
     z_dim=8, synthetic_images=12, round_images=16, rounds=2,
 )  # fmt: skip

@@ -151,7 +151,7 @@ def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
     return VMUNet(
         num_classes=num_logits,
         channels=channels,
-        dims=[config.width * 2**stage for stage in range(config.stages)],
+        dims=[config.features * 2**stage for stage in range(config.stages)],
         depths=depths,
         decoder_depths=(*depths[:-1], max(1, config.depth - 1)),
         d_state=config.d_state,
