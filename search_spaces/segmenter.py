@@ -69,7 +69,7 @@ class SegmenterConfig(MethodConfig):
     optimiser: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with a momentum of 0.9. Source: VM-UNet; t-vMF."""
 
-    lr: Annotated[float, Float(3e-4, 3e-2, log=True)] = 3e-3
+    lr: Annotated[float, Float(3e-4, 3e-2, log=True)] = 1e-2
     """Step size at the start. Source: code, 1e-3 of AdamW, 1e-2 of SGD."""
 
     decay: Literal["cosine", "poly"] = "cosine"

@@ -1,4 +1,4 @@
-"""Pictures with what their patches say laid over them, as PNG.
+"""Pictures with what their patches say laid over them, or with the masks that were found, as PNG.
 
 Source of the overlay: Lecouat et al., arXiv:1812.07832 (2018), Figure 3; it gives neither colours nor blending.
 Shapes: I pictures, P patches of each, N = I·P, K classes, C channels, H W pixels.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sparse_search.parts import write_atomically
 from sparse_search.predictions import artefact_folder
+from trainables.core.evaluate import FOREGROUND
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled
 from trainables.core.pictures import PictureRule, heat_maps
@@ -24,6 +25,9 @@ _ALPHA = 0.4
 _COLOURS = "inferno"
 _SHOWN = (3, 1)
 """Pictures on the sheet of a run: with findings, and without."""
+
+_MASKS = 4
+"""Pictures with masks."""
 
 _INCHES = 3.0
 
@@ -47,6 +51,22 @@ def write_sheet(
     shown = [index for label, count in zip((1, 0), _SHOWN, strict=True) for index in _first(labels_I, label, count)]
     path = artefact_folder(results, run) / "heat_maps.png"
     write_atomically(path, _drawn(images, images.grid, probs_NK, rule, threshold, shown))
+
+
+def write_mask_sheet(results: Path, run: Mapping[str, Any], images: Labelled, probs_IHW: NDArray[np.float64]) -> None:
+    """Draws the first validation pictures of a run with the outlines of true and found masks; OSError if it cannot."""
+    assert images.masks_IHW is not None
+    count = min(_MASKS, len(images))
+    figure = Figure(figsize=(_INCHES * count, 1.1 * _INCHES), layout="constrained")
+    for index, axis in enumerate(figure.subplots(1, count, squeeze=False)[0]):
+        picture_CHW, true_HW = images.images_NCHW[index].numpy(), images.masks_IHW[index].numpy()
+        axis.imshow(picture_CHW[0] if len(picture_CHW) == 1 else picture_CHW.transpose(1, 2, 0), cmap="gray")
+        for mask_HW, colour in ((true_HW, "cyan"), (probs_IHW[index] >= FOREGROUND, "yellow")):
+            if mask_HW.any():
+                _outline(axis, mask_HW, picture_CHW.shape[1:], colour)
+        axis.set_axis_off()
+        axis.set_title(f"picture {index}", fontsize=8, loc="left")
+    write_atomically(artefact_folder(results, run) / "masks.png", _png(figure))
 
 
 def overlays(
@@ -100,12 +120,16 @@ def _drawn(
         words = f"score {scores_I[row]:.3f}, above {threshold:.3f} is class 1: {named}"
         axes[row, 1].set_title(words, fontsize=8, loc="left")
     figure.colorbar(heat, ax=axes[:, 1], shrink=0.6, label="probability of class 1 in a patch, blurred")
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     return buffer.getvalue()
 
 
-def _outline(axis: Any, mask_HW: NDArray[np.bool_], size: tuple[int, ...]) -> None:
+def _outline(axis: Any, mask_HW: NDArray[np.bool_], size: tuple[int, ...], colour: str = "cyan") -> None:
     height, width = size
     rows, columns = (np.linspace(0, end - 1, count) for end, count in zip((height, width), mask_HW.shape, strict=True))
-    axis.contour(columns, rows, mask_HW, levels=[0.5], colors="cyan", linewidths=0.5)
+    axis.contour(columns, rows, mask_HW, levels=[0.5], colors=colour, linewidths=0.5)

@@ -36,6 +36,12 @@ _HEALTH = {
 }  # fmt: skip
 """Diagnoses of pseudo-labels in the order of their colours, and what the figure calls them."""
 
+_SHEETS = {
+    "image": ("heat_maps.png", "Where findings are seen", "what their patches say"),
+    "mask": ("masks.png", "What was marked", "the masks that were found, outlined in yellow"),
+}
+"""By level: the file of a run's sheet, its title, and what it shows."""
+
 _MOST_LINES, _MOST_DOTS, _MOST_METHODS, _MOST_AXES = 200, 400, 3, 14
 _FEWEST_LINES = 4
 
@@ -198,20 +204,23 @@ def _health(question: Question) -> Panel | None:
 
 def _heat_maps(question: Question) -> Panel | None:
     """What was drawn of the best configuration, on its first label set."""
-    best = question.rows[0]
-    if question.shared["level"] != "image":
+    best, level = question.rows[0], question.shared["level"]
+    if level not in _SHEETS:
         return None
+    name, title, words = _SHEETS[level]
     run = {**question.shared, "method": best["method"], "run_id": best["run_id_list"][0]}
     try:
-        content = (artefacts_of(question.results, run, "heat_maps.png") / "heat_maps.png").read_bytes()
+        content = (artefacts_of(question.results, run, name) / name).read_bytes()
     except OSError:
         return None
     source = base64.b64encode(content).decode()
     return Panel(
-        "Where findings are seen",
-        Markup('<img alt="Validation pictures beside their heat maps" src="data:image/png;base64,{}">').format(source),
-        f"Validation pictures and what their patches say, by {best['predictor']} {best['config_id'][:6]} on label set "
-        f"{best['label_set_list'][0]}; outlined: what was marked by hand, which training did not see.",
+        title,
+        Markup('<img alt="Validation pictures and what was found in them" src="data:image/png;base64,{}">').format(
+            source
+        ),
+        f"Validation pictures and {words}, by {best['predictor']} {best['config_id'][:6]} on label set "
+        f"{best['label_set_list'][0]}; outlined in cyan: what was marked by hand, which training did not see.",
         wide=True,
     )
 

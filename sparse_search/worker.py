@@ -238,11 +238,14 @@ class _Training:
                 raise NodeLeavesError
 
     def _keep(self, at_work: _AtWork, predictions: Mapping[str, Probabilities]) -> None:
-        """Writes what a finished run says of its validation images."""
+        """Writes what a finished run says of its validation images; of masks a picture, as they are large."""
         results, images = store_at(self.job.results).folder, at_work.validation
         if self._kind == "segmentation":
-            return
-        write_predictions(results, at_work.identity, images, predictions)
+            from sparse_search.heat_maps import write_mask_sheet  # matplotlib takes its time
+
+            write_mask_sheet(results, at_work.identity, images, predictions[self._main])
+        else:
+            write_predictions(results, at_work.identity, images, predictions)
         if images.grid:
             from sparse_search.heat_maps import write_sheet  # matplotlib takes its time
 

@@ -168,6 +168,7 @@ def test_a_real_sweep(tmp_path):
     assert best_so_far(results)["score"].notna().any()
     page = write_report(results, tmp_path / "report.html").read_text()
     assert "Dice of the foreground" in page
+    assert "outlined in yellow" in page
     assert "AUROC" not in page
     best = tmp_path / "best.yaml"
     write_export(export(results, dataset="shapes@16", shots=4), best)
