@@ -1,17 +1,21 @@
-"""Trains SPARSE and SSL-GAN in as many processes as launch this, in double precision, and saves what each ends with.
+"""Trains SPARSE, SSL-GAN and a segmenter in as many processes as launch this, in double precision, and saves their ends.
 
 torchrun --standalone --nproc-per-node 2 -m tests.trainables.some_processes FOLDER
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from search_spaces.segmenter import SegmenterConfig
 from search_spaces.ssl_gan import SslGanConfig
-from trainables import ssl_gan
+from trainables import segmenter, ssl_gan
 from trainables.core.accelerator import new_accelerator
 
+from .test_segmenter import SMALL
+from .test_segmenter import task as masks_task
 from .test_sparse import build, make_task, networks, train
 
 CASES = {
@@ -25,6 +29,10 @@ GAN_CASES = {
     "gan": {"pull_away_weight": 0.1, "entropy_weight": 0.1},
     "gan, accumulated": {"accumulate": 2, "batch_size": 7, "batch_unlabelled": 5},
 }
+MASK_CASES: dict[str, dict[str, Any]] = {
+    "masks": {},
+    "masks, t-vMF, accumulated": {"loss": "adaptive_tvmf_dice", "accumulate": 2},
+}
 EPOCHS = 2
 
 
@@ -33,6 +41,8 @@ def result(case):
     torch.set_num_threads(1)
     if case in GAN_CASES:
         return gan_result(**GAN_CASES[case])
+    if case in MASK_CASES:
+        return mask_result(**MASK_CASES[case])
     learner = build(dropout=0.0, lr=2e-4, **CASES[case])
     for network in networks(learner):
         network.double()
@@ -70,7 +80,25 @@ def gan_result(accumulate=1, **changes):
     return trained | learner.predict(make_task().unlabelled_NCHW)
 
 
+def mask_result(accumulate=1, **changes):
+    """The same of a segmenter."""
+    torch.manual_seed(1)
+    config, own = SegmenterConfig(**{**vars(SMALL), "rotation": 20.0, **changes}), masks_task()
+    learner = segmenter.build(config, own, new_accelerator(precision="no", cpu=True, accumulate=accumulate))
+    learner._segmenter._network.plain.double()
+    pair = segmenter.pixels_and_masks
+    segmenter.pixels_and_masks = lambda *given: tuple(each.double() for each in pair(*given))
+    try:
+        train(learner, 0, EPOCHS)
+    finally:
+        segmenter.pixels_and_masks = pair
+    network = learner._segmenter._network.plain
+    trained = {name: value.clone() for name, value in network.state_dict().items()}
+    network.float()
+    return trained | learner.predict(own.labelled.images_NCHW)
+
+
 if __name__ == "__main__":
-    results = {case: result(case) for case in (*CASES, *GAN_CASES)}
+    results = {case: result(case) for case in (*CASES, *GAN_CASES, *MASK_CASES)}
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     torch.save(results, Path(sys.argv[1]) / f"{rank}.pt")

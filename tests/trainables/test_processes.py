@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .some_processes import CASES, GAN_CASES, result
+from .some_processes import CASES, GAN_CASES, MASK_CASES, result
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2
@@ -31,7 +31,7 @@ def joint(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [*CASES, *GAN_CASES])
+@pytest.mark.parametrize("case", [*CASES, *GAN_CASES, *MASK_CASES])
 def test_processes_end_where_one_process_ends(case, joint):
     alone = result(case)
     for one in joint:
