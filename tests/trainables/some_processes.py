@@ -1,4 +1,4 @@
-"""Trains SPARSE, SSL-GAN and a segmenter in as many processes as launch this, in double precision, and saves their ends.
+"""Trains SPARSE, SSL-GAN and a segmenter in as many processes as launch this, in double precision; saves their ends.
 
 torchrun --standalone --nproc-per-node 2 -m tests.trainables.some_processes FOLDER
 """
