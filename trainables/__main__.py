@@ -78,7 +78,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add(
         "method",
         nargs="?",
-        help="sparse, ssgnet, ssl_gan, convnet, resnet, supervised, constant, segmenter (of masks), or your own as "
+        help="sparse, ssgnet, ssl_gan, convnet, resnet, supervised, constant, (ssgnet_)segmenter, or your own as "
         "module:ATTRIBUTE",
     )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
