@@ -203,7 +203,7 @@ def print_methods() -> None:
             table.add_column(column)
         for field, range_ in space_of(config).items():
             when = " and ".join(map(str, conditions.get(field, ())))
-            table.add_row(field, f"{vars(config)[field]}", f"{range_}", when)
+            table.add_row(field, f"{getattr(config, field)}", f"{range_}", when)
         console().print(table)
 
 
