@@ -14,8 +14,8 @@ test: $(STAMP)  ## the whole suite; tests that need real data say that they are 
 	@echo "== test: the whole suite on two processes (10 to 15 minutes on two cores)"
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-cluster: $(STAMP)  ## real clusters of several nodes on this machine, one after the other (ten minutes on idle cores)
-	@echo "== test-cluster: nodes killed, sick nodes, sweeps sent as jobs"
+test-cluster: $(STAMP)  ## real clusters of several nodes on this machine, one after the other (ten to fifteen minutes)
+	@echo "== test-cluster: nodes killed and recalled, a link cut, sick nodes, sweeps sent as jobs and over SSH"
 	$(BIN)/python -m pytest -m cluster
 
 check: $(STAMP)  ## format, lint, import contract, types, fast tests
