@@ -89,8 +89,8 @@ def part_rows(
         raise BrokenError(path, str(problem), partition, part) from problem
 
 
-def summary(folder: Path, catalog: Catalog, name: str) -> list[pa.RecordBatch]:
-    """One of `SUMMARIES`: a batch for each partition.
+def summary(folder: Path, catalog: Catalog, name: str, partitions: Collection[str]) -> list[pa.RecordBatch]:
+    """One of `SUMMARIES`: a batch for each of some partitions, in the order of the catalog.
 
     Raises:
         BrokenError: it cannot be read.
@@ -100,7 +100,8 @@ def summary(folder: Path, catalog: Catalog, name: str) -> list[pa.RecordBatch]:
     file, checksum = catalog.summaries.get(name, ("missing", 0))
     path = folder / "tables" / file
     try:
-        return read_batches(path, checksum)
+        wanted = (number for number, each in enumerate(catalog.partitions) if each in partitions)
+        return read_batches(path, checksum, wanted)
     except DamagedError as problem:
         raise BrokenError(path, str(problem)) from problem
 

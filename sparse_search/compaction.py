@@ -173,7 +173,9 @@ def commit(
         BrokenError: like `compact`.
     """
     old = {
-        name: dict(zip(catalog.partitions, summary(folder, catalog, name), strict=True)) if catalog.summaries else {}
+        name: dict(zip(catalog.partitions, summary(folder, catalog, name, catalog.partitions), strict=True))
+        if catalog.summaries
+        else {}
         for name in SUMMARIES
     }
 

@@ -33,12 +33,11 @@ from sparse_search.doctor_checks import (
     check_trial,
     check_versions,
     grouped,
-    num_trials,
-    resources_of,
 )
 from sparse_search.doctor_node import NOTE, Facts, examine, is_seen, look_for, try_gpu, try_trial, use_objects
 from sparse_search.objects import Objects, StorageError, is_uri, objects_at
 from sparse_search.progress import preparation
+from sparse_search.resources import num_trials, resources_of
 from sparse_search.run import RESULTS, plan_studies
 from sparse_search.schedule import ray_session
 from sparse_search.storage import MirroredStore, store_at

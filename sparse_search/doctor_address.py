@@ -82,9 +82,13 @@ def _join(address: str) -> list[Finding]:
         return [_not_joined(address, (late.stderr or b"").decode(errors="replace"))]
     if done.returncode:
         return [_not_joined(address, done.stderr)]
-    uses_token = os.environ.get("RAY_AUTH_MODE") == "token"
-    token = f"sent, from {token_place()}" if uses_token else "none was sent, and none was asked for"
+    token = f"sent, from {token_place()}" if _sends_token() else "none was sent, and none was asked for"
     return [Finding("address", DRIVER, True, f"joined {address}"), Finding("token", DRIVER, True, token)]
+
+
+def _sends_token() -> bool:
+    """Whether Ray sends a token: to an explicit address not by itself, even where it finds one."""
+    return os.environ.get("RAY_AUTH_MODE") == "token"
 
 
 def _not_joined(address: str, told: str) -> Finding:
@@ -93,11 +97,14 @@ def _not_joined(address: str, told: str) -> Finding:
         cluster, here = (f"Ray {ray} and Python {python}" for ray, python in _VERSIONS.findall(told)[:2])
         remedy = "install the cluster's versions of Ray and Python here, or these on every node"
         return Finding("versions", DRIVER, False, f"the cluster has {cluster}; here it is {here}", remedy)
+    if "InvalidAuthToken" in told:
+        sent = f"the one from {token_place()} is another" if _sends_token() else "none was sent"
+        return Finding("token", DRIVER, False, f"the cluster at {address} wants its token, but {sent}", _GIVE_TOKEN)
     if "No node info found" in told:
         said = f"the cluster at {address} is alive, but this machine is none of its nodes"
         remedy = f"`ray start --address={address}` here, or run this on a node; from elsewhere `sparse-search submit`"
         return Finding("address", DRIVER, False, said, remedy)
     last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "it gave no reason in time")
     said = f"{address} is open, but Ray cannot join it: {_LOG_PREFIX.sub('', last)}"
-    remedy = f"is it the head's port (6379 unless told otherwise)? If the cluster wants a token: {_GIVE_TOKEN}"
+    remedy = "is it the head's port (6379 unless told otherwise)? Look at the logs below /tmp/ray/session_latest there"
     return Finding("address", DRIVER, False, said, remedy)

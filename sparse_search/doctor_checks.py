@@ -6,6 +6,7 @@ from math import ceil, floor
 
 from sparse_search.doctor_node import Facts
 from sparse_search.objects import is_uri
+from sparse_search.resources import num_trials, resources_of, resources_text
 from sparse_search.sweep import Sweep
 
 DRIVER = "driver"
@@ -127,17 +128,6 @@ def check_gpu(node: str, facts: Facts) -> Finding:
     return Finding("GPU", node, True, f"{facts['name']}: a step in bf16 done")
 
 
-def resources_of(sweep: Sweep) -> dict[str, float]:
-    """What one trial asks for, by Ray's names."""
-    asked = {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpus_per_trial, "memory": sweep.memory_per_trial * 1e9}
-    return {name: count for name, count in asked.items() if count}
-
-
-def num_trials(asked: Mapping[str, float], node: Mapping[str, float]) -> int:
-    """Trials that fit on a node at the same time, going by its resources."""
-    return min(floor(node.get(name, 0) / count + 1e-9) for name, count in asked.items())
-
-
 def check_request(sweep: Sweep, nodes: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
     """Whether a trial fits on a node, and how many do at a time.
 
@@ -150,14 +140,15 @@ def check_request(sweep: Sweep, nodes: Mapping[str, Mapping[str, float]]) -> Ite
     if not any(fit.values()):
         largest = {name: max((node.get(name, 0) for node in nodes.values()), default=0) for name in asked}
         joint = " together" if all(largest[name] >= count for name, count in asked.items()) else ""
-        said = f"a trial asks for {_text(asked)}, but no single node has that{joint}: the most are {_text(largest)}"
+        most = resources_text(largest)
+        said = f"a trial asks for {resources_text(asked)}, but no single node has that{joint}: the most are {most}"
         yield Finding(
             "request", CLUSTER, False, said,
             "lower cpus_per_trial, gpus_per_trial or memory_per_trial, or add a larger node: a trial runs on one node",
         )  # fmt: skip
         return
     count = min(sum(fit.values()), sweep.workers or sum(fit.values()))
-    yield Finding("request", CLUSTER, True, f"a trial asks for {_text(asked)}: {count} at a time")
+    yield Finding("request", CLUSTER, True, f"a trial asks for {resources_text(asked)}: {count} at a time")
     for name in (name for name, trials in fit.items() if not trials):
         yield Finding("request", name, True, "no trial fits on it", "fine for a head that only drives; else see above")
 
@@ -215,12 +206,3 @@ def _together(places: Sequence[str], nodes: Sequence[str]) -> str:
         return ", ".join(places)
     others = [place for place in places if place not in nodes]
     return ", ".join([*others, f"all {len(nodes)} nodes"])
-
-
-def _text(resources: Mapping[str, float]) -> str:
-    """`2 CPUs, 0.5 GPUs and 2.0 GB`."""
-    texts = [
-        f"{count / 1e9:.1f} GB" if name == "memory" else f"{count:g} {name}{'s' * (count != 1)}"
-        for name, count in resources.items()
-    ]
-    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from sparse_search.parts import write_atomically
 from sparse_search.predictions import artefact_folder
-from trainables.core.evaluate import score_patches
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled
 from trainables.core.pictures import PictureRule, heat_maps
@@ -33,22 +32,21 @@ def write_sheet(
     results: Path,
     run: Mapping[str, Any],
     images: Labelled,
-    predictions: Mapping[str, NDArray[np.float64]],
+    probs_NK: NDArray[np.float64],
     rule: PictureRule,
+    threshold: float | None,
 ) -> None:
-    """Draws a few validation pictures of a run beside its predictions, by its main predictor.
+    """Draws a few validation pictures of a run beside its predictions.
 
-    Does nothing where images are whole or of more than two classes. OSError if it cannot be written.
+    Does nothing where images are whole or of more than two classes, which have no threshold. OSError if it cannot be
+    written.
     """
-    probs_NK = next(iter(predictions.values()))
-    if images.grid is None or probs_NK.shape[1] != 2:
+    if images.grid is None or threshold is None:
         return
     labels_I = _picture_labels(images, images.grid)
     shown = [index for label, count in zip((1, 0), _SHOWN, strict=True) for index in _first(labels_I, label, count)]
     path = artefact_folder(results, run) / "heat_maps.png"
-    write_atomically(
-        path, _drawn(images, images.grid, probs_NK, _threshold(images, images.grid, probs_NK, rule), shown)
-    )
+    write_atomically(path, _drawn(images, images.grid, probs_NK, rule, threshold, shown))
 
 
 def overlays(
@@ -59,7 +57,7 @@ def overlays(
         return
     labels_I = _picture_labels(images, images.grid)
     for index, label in enumerate(labels_I):
-        yield f"{index:04d}-class{label}.png", _drawn(images, images.grid, probs_NK, (rule, threshold), [index])
+        yield f"{index:04d}-class{label}.png", _drawn(images, images.grid, probs_NK, rule, threshold, [index])
 
 
 def _first(labels_I: NDArray[np.int64], label: int, count: int) -> Sequence[int]:
@@ -71,22 +69,15 @@ def _picture_labels(images: Labelled, grid: Grid) -> NDArray[np.int64]:
     return labels_I
 
 
-def _threshold(
-    images: Labelled, grid: Grid, probs_NK: NDArray[np.float64], rule: PictureRule
-) -> tuple[PictureRule, float]:
-    chosen = score_patches(probs_NK, images.labels_N.numpy(), grid, rule).threshold
-    return rule, 0.5 if chosen is None else chosen
-
-
 def _drawn(
     images: Labelled,
     grid: Grid,
     probs_NK: NDArray[np.float64],
-    rule_and_threshold: tuple[PictureRule, float],
+    rule: PictureRule,
+    threshold: float,
     shown: Sequence[int],
 ) -> bytes:
     """The pictures below each other; on the right with the heat map, and with the masks' outlines where there are."""
-    rule, threshold = rule_and_threshold
     probs_IPK = probs_NK.reshape(-1, grid.num_patches, probs_NK.shape[1])[list(shown)]
     patches = images.images_NCHW.numpy().reshape(-1, grid.num_patches, *images.images_NCHW.shape[1:])[list(shown)]
     pictures_ICHW = reassemble(patches.reshape(-1, *patches.shape[2:]), grid)

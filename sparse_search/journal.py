@@ -120,12 +120,11 @@ class StudyJournal:
         if look_only:
             self._optuna = optuna.load_study(study_name=study.name, storage=storage)
             return
+        sampler = self._new_sampler(study.sweep.sampler, 0)  # a dead driver's trial may end before one is asked for
         self._optuna = optuna.create_study(
             study_name=study.name,
             storage=storage,
-            sampler=self._new_sampler(
-                study.sweep.sampler, 0
-            ),  # a trial adopted from a dead driver may be told before one is asked for
+            sampler=sampler,
             directions=DIRECTIONS[: num_objectives(study.sweep.sampler)],
             pruner=new_pruner(study.sweep.pruner, num_rungs=len(study.rungs)),
             load_if_exists=True,

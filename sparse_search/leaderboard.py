@@ -178,7 +178,7 @@ def label_set_scores(row: Mapping[str, Any], metric: str) -> dict[int, tuple[flo
 def unranked_starts(trials: pa.Table) -> list[dict[str, Any]]:
     """The defaults and presets that no ranking holds, as their trials have no score that counts."""
     columns = (*RANKING, "method", "trial_id", "config_id", "start", "status", "reason", "finished_at")
-    rows = trials.filter(pc.field("status") != "complete").select(columns)
+    rows = trials.select(columns).filter(pc.not_equal(trials["status"], "complete"))
     listed: list[dict[str, Any]] = rows.sort_by(
         [(name, "ascending") for name in ("method", "start", "finished_at")]
     ).to_pylist()

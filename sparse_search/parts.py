@@ -39,7 +39,7 @@ def write_table(path: Path, table: pa.Table) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True, write_statistics=False)
+        pq.write_table(table, partial, compression="snappy", write_page_checksum=True, write_statistics=False)
         checksum = _footer_checksum(partial)
         partial.replace(path)
     finally:
@@ -74,8 +74,8 @@ def write_batches(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatc
     return crc32(content)
 
 
-def read_batches(path: Path, checksum: int) -> list[pa.RecordBatch]:
-    """The batches of an Arrow file.
+def read_batches(path: Path, checksum: int, numbers: Iterable[int]) -> list[pa.RecordBatch]:
+    """Some batches of an Arrow file.
 
     Raises:
         DamagedError: it is not as it was written, or gone.
@@ -86,7 +86,7 @@ def read_batches(path: Path, checksum: int) -> list[pa.RecordBatch]:
         if crc32(content) != checksum:
             raise DamagedError("its checksum differs")
         reader = pa.ipc.open_file(content)
-        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        return [reader.get_batch(number) for number in numbers]
     except (OSError, ValueError, pa.ArrowException) as problem:
         raise DamagedError((str(problem).splitlines() or ["unreadable"])[0]) from problem
 

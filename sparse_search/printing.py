@@ -113,6 +113,7 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
 
 def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
     """The best of each ranking: more rankings than a person reads one by one."""
+    import pyarrow.compute as pc
     from rich.table import Table
 
     from sparse_search.leaderboard import rankings
@@ -126,8 +127,7 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
         table.add_column(name)
     for name in ("method", "configuration", metric.replace("_", " "), "95 %", "tried"):
         table.add_column(name, justify="left" if name in ("method", "configuration") else "right")
-    for shared, rows in rankings(ranked):
-        best = rows[0]
+    for shared, (best, *_) in rankings(ranked.filter(pc.equal(ranked["rank"], 1))):
         interval = "" if best["low"] is None else f"{best['low']:.2f}–{best['high']:.2f}"
         place = tuple(str(shared[name]) for name in ("dataset", "shots", "level", "validation", "label_sets"))
         found = (best["predictor"], best["config_id"][:6], score_text(best[metric]), interval, str(best["num_tried"]))

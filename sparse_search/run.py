@@ -143,7 +143,7 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     draws = {}
     for dataset in sweep.datasets:
         for shots in sweep.shots:
-            for label_set in sweep.label_sets:
+            for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
                 source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root)
             sizes = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)

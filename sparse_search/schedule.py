@@ -18,6 +18,8 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune.error import TuneError
 
 from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.draining import draining_nodes
+from sparse_search.resources import num_trials, resources_of, resources_text
 from sparse_search.searcher import JournalPruner, JournalSearcher
 from sparse_search.sweep import Sweep
 from sparse_search.worker import run_trial
@@ -55,7 +57,7 @@ def ray_session() -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is told by us, without a traceback
     started = not ray.is_initialized()
-    if started and "RAY_ADDRESS" in os.environ:
+    if started and os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
     elif started:
         ray.init(
@@ -80,15 +82,15 @@ def num_workers(sweep: Sweep) -> int:
     Raises:
         ConfigError: not even one trial fits on any node.
     """
-    wanted = _wanted(sweep)
+    wanted = resources_of(sweep)
     nodes = _nodes()
-    fit = sum(_fit_on(node, wanted) for node in nodes)
-    may_come = "RAY_ADDRESS" in os.environ and not any(all(node.get(name) for name in wanted) for node in nodes)
+    fit = sum(num_trials(wanted, node) for node in nodes)
+    may_come = bool(os.environ.get("RAY_ADDRESS")) and not any(all(node.get(name) for name in wanted) for node in nodes)
     if fit < 1 and not may_come:
-        there = dict.fromkeys(_resources_text({name: node.get(name, 0) for name in wanted}) for node in nodes)
+        there = dict.fromkeys(resources_text({name: node.get(name, 0) for name in wanted}) for node in nodes)
         have = f"there are {'; '.join(there)}" if len(there) == 1 else f"no node has them: {'; '.join(there)}"
         raise ConfigError(
-            f"a trial asks for {_resources_text(wanted)}, but {have}; "
+            f"a trial asks for {resources_text(wanted)}, but {have}; "
             "lower cpus_per_trial, gpus_per_trial or memory_per_trial"
         )
     return min(fit, sweep.workers or fit)
@@ -99,6 +101,7 @@ class Slots:
 
     def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None]) -> None:
         self._sweep, self._say = sweep, say
+        self._wanted = resources_of(sweep)
         self._now, self._most = workers, sys.maxsize
         self._looked = self._said = -math.inf
 
@@ -106,7 +109,7 @@ class Slots:
         """At least 1: where no node is left Tune waits with a trial at hand, so that an autoscaler sees it."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._note(min(sum(_fit_on(node, _wanted(self._sweep)) for node in _nodes()), self._limit))
+            self._note(min(sum(num_trials(self._wanted, node) for node in _nodes()), self._limit))
         return max(1, self._now)
 
     def lower(self) -> int:
@@ -123,7 +126,7 @@ class Slots:
         before, self._now = self._now, count
         if not count and time.monotonic() - self._said > WAITING_SECONDS:
             self._said = time.monotonic()
-            self._say(f"no node can train a trial ({_resources_text(_wanted(self._sweep))}); waiting for one")
+            self._say(f"no node can train a trial ({resources_text(self._wanted)}); waiting for one")
         elif count and count != before:
             self._said = -math.inf
             self._say(f"{'more' if count > before else 'fewer'} nodes: {count} trials at a time from now on")
@@ -166,7 +169,7 @@ def execute(
 def _fit(sweep: Sweep, searcher: JournalSearcher, folder: Path, callback: tune.Callback) -> str:
     """Runs one Tuner; why it broke down, or nothing."""
     scratch = folder / f"tune-{uuid4().hex[:8]}"
-    resources = {name.lower(): count for name, count in _resources(sweep).items()}
+    resources = {name.lower(): count for name, count in resources_of(sweep).items()}
     tuner = tune.Tuner(
         tune.with_resources(run_trial, resources),
         tune_config=tune.TuneConfig(
@@ -207,34 +210,7 @@ def _reason(text: str) -> str:
     return f"Ray Tune gave up: {text.strip().splitlines()[-1]}"
 
 
-def _resources(sweep: Sweep) -> dict[str, float]:
-    """Of one trial, by Ray's names."""
-    memory = int(sweep.memory_per_trial * 1e9)
-    return {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpus_per_trial, "memory": memory}
-
-
-def _wanted(sweep: Sweep) -> dict[str, float]:
-    return {name: count for name, count in _resources(sweep).items() if count}
-
-
 def _nodes() -> list[Mapping[str, float]]:
-    """The resources of every node that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _fit_on(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    """Trials that a node can train at the same time; parts of a GPU are all of the same one."""
-    return min(_times(name, node.get(name, 0), count) for name, count in wanted.items())
-
-
-def _times(name: str, there: float, count: float) -> int:
-    if name == "GPU" and count < 1:
-        return int(there) * int(1 / count + 1e-9)
-    return int(there / count + 1e-9)
-
-
-def _resources_text(resources: Mapping[str, float]) -> str:
-    texts = {
-        name: f"{count / 1e9:.1f} GB" if name == "memory" else f"{count:g} {name}s" for name, count in resources.items()
-    }
-    return " and ".join(texts.values())
+    """The resources of every node that is alive and stays."""
+    leaving = draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]

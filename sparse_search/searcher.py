@@ -17,6 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.core.errors import UserError
+from sparse_search.draining import NodeLeavesError
 from sparse_search.journal import StudyJournal, original_number
 from sparse_search.outcomes import Result, StudyStatus
 from sparse_search.statistics import score_interval
@@ -33,8 +34,8 @@ MOST_NODES_LOST = 3
 MOST_SIGNS_OF_LIFE = 20
 """In a second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
 
-_NODE_LOST = ("its node has died", "is temporarily unavailable")
-"""How Ray tells that a worker did not die by itself: the second, until it knows why a node no longer answers."""
+_NODE_LOST = ("its node has died", "is temporarily unavailable", NodeLeavesError.__name__)
+"""How Ray tells that a worker did not end by itself: the second, until it knows why a node no longer answers."""
 
 
 @dataclass(frozen=True)

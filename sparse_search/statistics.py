@@ -31,7 +31,7 @@ def score_interval(
     """
     if metric not in ("balanced_accuracy", "accuracy"):
         return None
-    scores, sizes = zip(*(_score_and_size(confusion, metric) for confusion in confusions), strict=True)
+    scores, sizes = _scores_and_sizes(np.asarray(confusions, np.float64), metric)
     return wilson_interval(float(np.mean(scores)), float(np.mean(sizes) if same_images else np.sum(sizes)), level)
 
 
@@ -43,14 +43,17 @@ def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[fl
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _score_and_size(confusion: Confusion, metric: str) -> tuple[float, float]:
-    counts_KK = np.asarray(confusion, dtype=np.float64)
-    true_K, hits_K = counts_KK.sum(1), np.diag(counts_KK)
+def _scores_and_sizes(counts_RKK: Floats, metric: str) -> tuple[Floats, Floats]:
+    """Score and effective number of images (R,) of each table; classes without an image do not count."""
+    true_RK, hits_RK = counts_RKK.sum(2), np.diagonal(counts_RKK, axis1=1, axis2=2)
     if metric == "accuracy":
-        return float(hits_K.sum() / true_K.sum()), float(true_K.sum())
-    present = true_K > 0
-    recalls_K = hits_K[present] / true_K[present]
-    return float(recalls_K.mean()), float(present.sum() ** 2 / (1 / true_K[present]).sum())
+        return hits_RK.sum(1) / true_RK.sum(1), true_RK.sum(1)
+    present_RK = true_RK > 0
+    some_RK = np.where(present_RK, true_RK, 1.0)
+    num_present_R = present_RK.sum(1)
+    scores_R = (hits_RK / some_RK).sum(1, where=present_RK) / num_present_R
+    sizes_R = num_present_R**2 / (1 / some_RK).sum(1, where=present_RK)
+    return scores_R, sizes_R
 
 
 @dataclass(frozen=True)

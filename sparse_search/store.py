@@ -175,18 +175,14 @@ class Store:
 
         def look(catalog: Catalog) -> Summary:
             here = _matching(catalog, filters)
-            wanted = [name in here for name in catalog.partitions]
-            shown, order = (
-                [batch for batch, want in zip(summary(self.folder, catalog, name), wanted, strict=True) if want]
-                for name in SUMMARIES
-            )
+            shown, order = (summary(self.folder, catalog, name, here) for name in SUMMARIES)
             starts = np.cumsum([0, *(len(batch) for batch in order)])[:-1]
             places = [start + np.arange(len(batch)) for start, batch in zip(starts, shown, strict=True)]
             searched: dict[str, set[str]] = {}
             for name, each in here.items():
                 searched.setdefault(unquote(name.rpartition("method=")[2]), set()).update(each.searched)
             return Summary(
-                pa.Table.from_batches(shown, TRIAL_SCHEMA),
+                pa.Table.from_batches(shown, TRIAL_SCHEMA).combine_chunks(),
                 pa.Table.from_batches(order, ORDER_SCHEMA),
                 np.concatenate([np.zeros(0, np.int64), *places]),
                 {method: sorted(settings) for method, settings in searched.items()},

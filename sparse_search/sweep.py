@@ -133,6 +133,12 @@ class Sweep:
         return tuple(_shared_out(studies, self.max_trials))
 
     @property
+    def further_label_sets(self) -> range:
+        """Draws that a confirmation adds."""
+        first = max(self.label_sets) + 1
+        return range(first, first + self.confirm_label_sets)
+
+    @property
     def limits(self) -> dict[str, float]:
         """What a configuration may need at most, by the name of the measure."""
         memory = None if self.max_memory is None else self.max_memory * 1e9
@@ -245,8 +251,7 @@ class Study:
     def label_sets(self, number: int) -> tuple[int, ...]:
         """The label sets of a trial, by its number; a confirmation has those of the search first."""
         sweep = self.sweep
-        further = range(max(sweep.label_sets) + 1, max(sweep.label_sets) + 1 + sweep.confirm_label_sets)
-        label_sets = (*sweep.label_sets, *further) if self.confirmation else sweep.label_sets
+        label_sets = (*sweep.label_sets, *sweep.further_label_sets) if self.confirmation else sweep.label_sets
         first = 0 if sweep.split_policy == "shared" else FRESH_BLOCK * (number + 1)
         return tuple(first + label_set for label_set in label_sets)
 

@@ -72,7 +72,7 @@ def trials_of(runs: pa.Table) -> pa.Table:
     table = _with_means(table.filter(pc.equal(table["run_id_count"], table["num_runs"])))
     unranked = pa.Table.from_pylist(_unranked_starts(runs), schema=pa.schema(_UNRANKED))
     table = pa.concat_tables([table, unranked], promote_options="default")
-    table = table.append_column("ranking", pa.array(map(ranking_id, table.select(RANKING).to_pylist()), pa.string()))
+    table = table.append_column("ranking", _ranking_ids(table))
     return _with_num_tried(table, runs).select(TRIAL_SCHEMA.names).cast(TRIAL_SCHEMA)
 
 
@@ -119,7 +119,7 @@ def shown_and_order(trials: pa.Table) -> tuple[pa.Table, pa.Table]:
     shown = np.array(pc.not_equal(counted["start"], "").to_numpy(zero_copy_only=False), dtype=bool)
     names = pc.binary_join_element_wise(counted["ranking"], counted["predictor"], " ").combine_chunks()
     group = pc.dictionary_encode(names).indices.to_numpy(zero_copy_only=False)
-    for metric in METRIC_COLUMNS:
+    for metric in (name for name in METRIC_COLUMNS if counted[name].null_count < len(counted)):
         order = np.lexsort([ranks_of(counted, metric), group])
         shown[order[np.flatnonzero(np.diff(group[order], prepend=-1))]] = True
     first, rest = counted.filter(pa.array(shown)), counted.filter(pa.array(~shown))
@@ -144,6 +144,15 @@ def nullable(values: NDArray[np.float64]) -> pa.Array:
     """Numbers with null for NaN."""
     array = plain_array(values)
     return pc.if_else(pc.is_nan(array), None, array)
+
+
+def _ranking_ids(table: pa.Table) -> pa.Array:
+    known: dict[tuple[Any, ...], str] = {}
+    rows = list(zip(*(table[name].to_pylist() for name in RANKING), strict=True))
+    for row in rows:
+        if row not in known:
+            known[row] = ranking_id(dict(zip(RANKING, row, strict=True)))
+    return pa.array([known[row] for row in rows], pa.string())
 
 
 _UNRANKED = [

@@ -1,7 +1,8 @@
 """What runs inside a Ray trial, and the only module that does.
 
 A trial climbs its rungs: at each it trains as many of its runs as far as the rung says, and reports. Whatever happens
-inside is an outcome that is reported; only the death of the process reaches Tune as an error.
+inside is an outcome that is reported; only the death of the process, and that its node is about to leave, reach Tune as
+an error.
 """
 
 import gc
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
+from math import inf
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
@@ -27,6 +29,7 @@ from torch import Tensor
 from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
 from search_spaces.core.ranges import inactive_fields
+from sparse_search.draining import NodeLeavesError, is_leaving
 from sparse_search.predictions import artefact_folder, write_predictions
 from sparse_search.storage import send, store_at
 from sparse_search.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
@@ -46,6 +49,9 @@ image in a million changes nothing else."""
 
 QUIET_SECONDS = 5.0
 """Least time between two signs of life, unless the driver has too many trials to listen to that often."""
+
+LOOK_SECONDS = 5.0
+"""Least time between two looks at whether the node is about to leave."""
 
 OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1")
 """Objectives that say nothing of a predictor which names one class for every image."""
@@ -104,6 +110,8 @@ def run_trial(config: dict[str, str]) -> None:
             tune.report(report)
         if collapse := trained.collapse():
             outcome = {"outcome": "collapsed", "reason": collapse, VALUE: 0.0}
+    except NodeLeavesError:
+        raise
     except (DivergedError, torch.OutOfMemoryError) as why:
         outcome = {"outcome": "diverged", "reason": str(why).splitlines()[0], VALUE: 0.0}
     except UserError as why:
@@ -151,7 +159,7 @@ class _Training:
         self._at_work: _AtWork | None = None
         self._changed: dict[str, _AtWork] = {}
         self._images = dict.fromkeys(job.known, self.trial.images)
-        self._told = time.monotonic()
+        self._told, self._looked = time.monotonic(), -inf
         _reset_peak_memory(self.trial.device)
 
     def reports(self) -> Iterator[dict[str, Any]]:
@@ -214,8 +222,17 @@ class _Training:
             resumed = time.perf_counter()
             if progress.stands_for >= images:
                 break
+            if progress.scores:
+                self._leave_in_time()
             if time.monotonic() - self._told > self.job.quiet_seconds:
                 yield self._sign_of_life()
+
+    def _leave_in_time(self) -> None:
+        """Ends the trial, whose checkpoint is being written, when its node is about to leave."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            if is_leaving():
+                raise NodeLeavesError
 
     def _keep(self, at_work: _AtWork, predictions: Mapping[str, Probabilities]) -> None:
         """Writes what a finished run says of its validation images."""
@@ -224,7 +241,8 @@ class _Training:
         if images.grid:
             from sparse_search.heat_maps import write_sheet  # matplotlib takes its time
 
-            write_sheet(results, at_work.identity, images, predictions, self.trial.picture_rule)
+            threshold = at_work.evaluations[-1].scores[self._main].threshold
+            write_sheet(results, at_work.identity, images, predictions[self._main], self.trial.picture_rule, threshold)
         kept = artefact_folder(results, at_work.identity).relative_to(results).as_posix()
         send(self.job.results, kept, patience_seconds=PATIENCE_SECONDS)
 

@@ -116,6 +116,16 @@ def test_the_table_of_leaderboards_is_printed():
 
 
 @pytest.mark.slow
+def test_the_table_of_starts_is_printed():
+    command = [sys.executable, "bench/startup.py", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    header, *rows = done.stdout.splitlines()
+    assert header.split() == ["command", "fastest", "median", "target"]
+    assert len(rows) == 4
+
+
+@pytest.mark.slow
 def test_the_table_of_one_drivers_work_is_printed():
     command = [sys.executable, "bench/scale.py", "--trials", "20", "--slots", "6"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

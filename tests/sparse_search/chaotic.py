@@ -1,7 +1,7 @@
 """A method that leaves a line in a log for every epoch it trains: a user's own, named as `chaotic:METHOD`.
 
 It moves towards the mean image of every class, with some noise, and takes its time, so that a moment can be hit.
-`CHAOS_LOG` names the log; a line is `configuration label-set epoch process`.
+`CHAOS_LOG` names the log; a line is `configuration label-set epoch process`. `CHAOS_SECONDS` is what an epoch takes.
 """
 
 import os
@@ -21,7 +21,7 @@ from search_spaces.core.ranges import Float
 from trainables.core.method import Method
 from trainables.data.augment import to_unit
 
-EPOCH_SECONDS = 0.06
+EPOCH_SECONDS = float(os.environ.get("CHAOS_SECONDS", "0.06"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def test_a_port_behind_which_there_is_no_ray_is_found_in_time(monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", address)
         (found,) = check_address(address)
     assert f"{address} is open, but Ray cannot join it: " in found.said
-    assert "export RAY_AUTH_MODE=token" in found.remedy
+    assert "is it the head's port" in found.remedy
 
 
 def test_other_versions_of_the_cluster_are_told_in_one_line():
@@ -60,6 +60,33 @@ def test_other_versions_of_the_cluster_are_told_in_one_line():
     found = doctor_address._not_joined("head:6379", f"Traceback …\nRuntimeError: {mismatch.value}\n")
     assert found.name == "versions"
     assert found.said.startswith("the cluster has Ray 2.1.0 and Python 3.9.1; here it is Ray ")
+
+
+REFUSED = (
+    "[2026-11-21 22:58:16,656 W 22 22] gcs_client.cc:210: Failed to get cluster ID from GCS server: Unauthenticated: "
+    "RPC error: InvalidAuthToken: Authentication token is missing or incorrect\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({}, "none was sent"),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "mine"}, "none was sent"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "mine"}, "the one from RAY_AUTH_TOKEN is another"),
+    ],
+)
+def test_a_missing_token_is_named(monkeypatch, variables, why):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    told = REFUSED * 3 + "ConnectionError: Failed to connect to Ray cluster at head:6379\n"
+    found = doctor_address._not_joined("head:6379", told)
+    assert (found.name, found.ok) == ("token", False)
+    assert found.said == f"the cluster at head:6379 wants its token, but {why}"
+    assert "mine" not in found.said + found.remedy
+    assert "export RAY_AUTH_MODE=token" in found.remedy
 
 
 def test_a_token_is_found_where_ray_looks_but_never_told(tmp_path, monkeypatch):

@@ -66,8 +66,8 @@ def children_of(parent):
 class Scene:
     """A cluster whose head trains nothing, a sweep, and what became of it."""
 
-    def __init__(self, cluster, folder):
-        self._cluster, self.folder = cluster, folder
+    def __init__(self, cluster, folder, inside=()):
+        self._cluster, self.folder, self._inside = cluster, folder, inside
         self._log, self._out, self._error = (folder / name for name in ("log", "out", "error"))
         self._driver = None
 
@@ -80,10 +80,17 @@ class Scene:
         for process in (raylet.process.pid, *children_of(raylet.process.pid)):
             os.kill(process, signal.SIGKILL)
 
+    def drain(self, node):
+        """As a cloud does some time before it takes a machine back."""
+        reason = ("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=test", "--deadline-remaining-seconds=300")
+        ray = Path(sys.executable).with_name("ray")
+        command = [ray, "drain-node", f"--address={self._cluster.address}", f"--node-id={node.node_id}", *reason]
+        subprocess.run(command, check=True, capture_output=True)
+
     def start(self):
         environment = os.environ | {"RAY_ADDRESS": self._cluster.address}
         with self._out.open("w") as out, self._error.open("w") as error:
-            command = [sys.executable, "-c", CALL, "run", "sweep.yaml"]
+            command = [*self._inside, sys.executable, "-c", CALL, "run", "sweep.yaml"]
             self._driver = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=error, env=environment)
 
     def wait_for(self, condition, seconds=120):
@@ -120,19 +127,26 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path, monkeypatch):
-    from ray.cluster_utils import Cluster
-
+def folder(tmp_path, monkeypatch):
+    """Where a sweep runs, with the variables of its driver and its nodes."""
     shutil.copy(Path(__file__).with_name("chaotic.py"), tmp_path)
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(tmp_path))))
     monkeypatch.setenv("CHAOS_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("CHAOS_SECONDS", "0.15")  # so that a node which comes late finds trials left
     monkeypatch.setenv("RAY_health_check_period_ms", "1000")  # a dead node is noticed after 5 s instead of 15
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def scene(folder):
+    from ray.cluster_utils import Cluster
+
     short = tempfile.mkdtemp(prefix="ray-")  # a socket's path has 107 letters at most
     head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": short}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    made = Scene(cluster, tmp_path)
+    made = Scene(cluster, folder)
     try:
         yield made
     finally:
@@ -179,3 +193,145 @@ def test_the_trials_of_a_killed_node_go_on_elsewhere_from_their_checkpoints(scen
     (moved,) = taken_up(scene)
     assert moved.before - 2 * INTERVAL <= moved.after <= moved.before + 1
     assert len(scene.epochs()) <= 5 * EPOCHS + 2 * INTERVAL
+
+
+def test_a_node_that_is_added_later_takes_trials(scene):
+    scene.add_node()
+    scene.start()
+    scene.wait_for(lambda: sum(scene.processes().values()) > 0)
+    scene.add_node()
+    scene.finish()
+    check_complete(scene)
+    assert "1 trials at a time" in scene.said.splitlines()[1]
+    assert "more nodes: 2 trials at a time" in scene.said
+    assert len(scene.processes()) == 2
+    assert min(scene.processes().values()) >= EPOCHS
+    assert not taken_up(scene)
+
+
+def test_a_sweep_waits_for_a_node_and_says_so(scene):
+    scene.start()
+    waiting = "no node can train a trial (1 CPU and 0.3 GB); waiting for one"
+    scene.wait_for(lambda: waiting in scene.said)
+    time.sleep(3)
+    only = scene.add_node()
+    scene.wait_for(lambda: sum(scene.processes().values()) > EPOCHS + 3 * INTERVAL)
+    scene.kill(only)
+    scene.wait_for(lambda: scene.said.count(waiting) == 2)
+    time.sleep(3)
+    scene.add_node()
+    scene.finish()
+    check_complete(scene)
+    (moved,) = taken_up(scene)
+    assert moved.before - 2 * INTERVAL <= moved.after <= moved.before + 1
+
+
+def test_a_node_that_is_recalled_is_left_at_a_checkpoint(scene):
+    scene.add_node()
+    recalled = scene.add_node()
+    scene.start()
+    scene.wait_for(lambda: len(scene.processes()) == 2)
+    scene.drain(recalled)
+    scene.finish()
+    check_complete(scene)
+    assert "fewer nodes: 1 trials at a time" in scene.said
+    assert all(moved.after == moved.before + 1 for moved in taken_up(scene))
+    assert len(taken_up(scene)) == 1
+    assert len(scene.epochs()) == 5 * EPOCHS  # nothing was trained twice
+
+
+class TwoMachines:
+    """Two network namespaces with a link between them: a head that trains in one, a node in the other."""
+
+    HEAD, NODE = "10.201.77.1", "10.201.77.2"
+    address = f"{HEAD}:6379"
+
+    def __init__(self, folder):
+        self._names = [f"sparse-{side}-{os.getpid()}" for side in ("head", "node")]
+        self._folder, self._rays = folder, []
+        head, node = self._names
+        for name in self._names:
+            ip("netns", "add", name)
+        ip("link", "add", "link0", "netns", head, "type", "veth", "peer", "name", "link0", "netns", node)
+        for name, place in zip(self._names, (self.HEAD, self.NODE), strict=True):
+            ip("-n", name, "address", "add", f"{place}/24", "dev", "link0")
+            for device in ("lo", "link0"):
+                ip("-n", name, "link", "set", device, "up")
+        self._start(head, self.HEAD, "--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={folder}")
+
+    @property
+    def inside(self):
+        """What a command on the head's machine begins with."""
+        return ["ip", "netns", "exec", self._names[0]]
+
+    def add_node(self):
+        self._start(self._names[1], self.NODE, f"--address={self.address}")
+
+    def cut(self):
+        ip("-n", self._names[0], "link", "set", "link0", "down")
+
+    def shutdown(self):
+        for process in self._rays:
+            process.terminate()
+        for process in self._rays:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+        for name in self._names:
+            for process in ip("netns", "pids", name).split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
+            ip("netns", "delete", name)
+
+    def _start(self, name, place, *options):
+        command = [
+            "ip", "netns", "exec", name, Path(sys.executable).with_name("ray"), "start", "--block", *options,
+            f"--node-ip-address={place}", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats",
+        ]  # fmt: skip
+        environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+        log = (self._folder / f"{place}.log").open("w")
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self._rays.append(process)
+        until = time.monotonic() + 90
+        while "Ray runtime started" not in (said := (self._folder / f"{place}.log").read_text()):
+            assert process.poll() is None, said
+            assert time.monotonic() < until, said
+            time.sleep(0.2)
+
+
+def ip(*arguments):
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def can_make_namespaces():
+    name = f"sparse-try-{os.getpid()}"
+    try:
+        ip("netns", "add", name)
+        ip("netns", "delete", name)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def test_a_cut_link_ends_in_resumed_trials(folder, monkeypatch):
+    if not can_make_namespaces():
+        pytest.skip("needs iproute2 and the right to make network namespaces")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    short = Path(tempfile.mkdtemp(prefix="ray-"))
+    machines = TwoMachines(short)
+    scene = Scene(machines, folder, machines.inside)
+    try:
+        machines.add_node()
+        scene.start()
+        scene.wait_for(lambda: len(scene.processes()) == 2 and min(scene.processes().values()) > EPOCHS // 2)
+        before = {epoch.run: epoch for epoch in scene.epochs()}
+        machines.cut()
+        scene.finish()
+    finally:
+        scene.end()
+        machines.shutdown()
+        shutil.rmtree(short, ignore_errors=True)
+    check_complete(scene)
+    assert "fewer nodes: 1 trials at a time" in scene.said
+    moved = [e for e in scene.epochs() if e.run in before and e.process != before[e.run].process]
+    assert len({epoch.run for epoch in moved}) == 1  # beyond the cut, its old process may have gone on for a while
+    assert moved[0].number >= before[moved[0].run].number - 2 * INTERVAL

@@ -211,3 +211,25 @@ def test_the_example_runs(tmp_path):
     best = Path(done.stdout.strip().splitlines()[-1].split()[0])
     assert read_yaml(best)["method"] == "supervised"
     shutil.rmtree(best.parent)
+
+
+def test_a_trial_of_two_processes_finds_what_one_finds(tmp_path):
+    curves = {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        settings = {"classifier": "test_resnet", "dropout": 0.0, "drop_path": 0.0}  # whose masks differ
+        methods = {"supervised": {"trials": 1, "presets": [], "search": ["lr"], "settings": settings}}
+        write_sweep(folder, processes=processes, cpus_per_trial=2, methods=methods)
+        code, out, error = call(folder, "run", "sweep.yaml")
+        assert code == 0, out + error
+        (record,) = records(folder).values()
+        assert record["processes"] == processes
+        curves[processes] = record["curve"]
+    for one, two in zip(curves[1], curves[2], strict=True):
+        assert one["images"] == two["images"]
+        for losses in zip(one["losses"], two["losses"], strict=True):
+            assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+        log_losses = [each["scores"]["supervised"]["log_loss"] for each in (one, two)]
+        assert log_losses[1] == pytest.approx(log_losses[0], rel=1e-4)
+        assert one["scores"]["supervised"]["confusion"] == two["scores"]["supervised"]["confusion"]

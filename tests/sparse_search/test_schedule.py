@@ -13,7 +13,7 @@ OUT_OF_MEMORY = "RuntimeError: Caught unexpected exception: Task was killed due 
 
 
 def node(alive=True, **resources):
-    return {"Alive": alive, "Resources": resources}
+    return {"NodeID": "a", "Alive": alive, "Resources": resources}
 
 
 @pytest.fixture
@@ -82,11 +82,19 @@ def test_as_many_trials_as_the_nodes_allow(tiny, monkeypatch, changes, expected)
     assert num_workers(tiny(**changes)) == expected
 
 
+def test_a_node_that_is_about_to_leave_takes_no_trials(tiny, monkeypatch):
+    nodes = [node(CPU=4.0, memory=8e9), node(CPU=2.0, memory=8e9) | {"NodeID": "leaves"}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert num_workers(tiny()) == 6
+    monkeypatch.setattr("sparse_search.schedule.draining_nodes", lambda: {"leaves"})
+    assert num_workers(tiny()) == 4
+
+
 def test_a_trial_that_fits_nowhere_is_a_clear_mistake(tiny, monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=2.0, memory=4e9)])
-    with pytest.raises(ConfigError, match=r"asks for 1 CPUs and 5.0 GB, but there are 2 CPUs and 4.0 GB; lower cpus"):
+    with pytest.raises(ConfigError, match=r"asks for 1 CPU and 5.0 GB, but there are 2 CPUs and 4.0 GB; lower cpus"):
         num_workers(tiny(memory_per_trial=5))
-    with pytest.raises(ConfigError, match=r"1 CPUs and 1 GPUs and 2.0 GB, but there are 2 CPUs and 0 GPUs"):
+    with pytest.raises(ConfigError, match=r"1 CPU, 1 GPU and 2.0 GB, but there are 2 CPUs, 0 GPUs and 4.0 GB"):
         num_workers(tiny(gpus_per_trial=1))
 
 
@@ -96,7 +104,7 @@ def test_what_only_all_nodes_together_have_is_refused(tiny, monkeypatch, changes
     monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=4.0, GPU=1.0, memory=8e9)] * 2 + [node(CPU=2.0, memory=8e9)])
     if cluster:
         monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(ConfigError, match=r"no node has them: 4 CPUs and .*; 2 CPUs and "):
+    with pytest.raises(ConfigError, match=r"no node has them: 4 CPUs.*; 2 CPUs"):
         num_workers(tiny(**changes))
 
 
@@ -138,6 +146,6 @@ def test_without_a_node_one_trial_waits_and_it_is_told_now_and_then(slots):
     looks = int(WAITING_SECONDS / (LOOK_SECONDS + 0.1))
     counts, said = slots(*[(0.0,)] * looks, (1.0,), (0.0,), workers=0)
     assert counts == [1] * (looks + 2)
-    waiting = "no node can train a trial (1 CPUs and 2.0 GB); waiting for one"
+    waiting = "no node can train a trial (1 CPU and 2.0 GB); waiting for one"
     assert said == [waiting, "more nodes: 1 trials at a time from now on", waiting]
     assert slots(*[(0.0,)] * (looks + 2), workers=0)[1] == [waiting] * 2

@@ -180,7 +180,11 @@ def test_no_more_trials_than_slots_and_as_many_as_come(begin, make_record):
 
 @pytest.mark.parametrize(
     "error",
-    ["The actor died because its node has died. Node Id: 0123", "The actor is temporarily unavailable: RpcError"],
+    [
+        "The actor died because its node has died. Node Id: 0123",
+        "The actor is temporarily unavailable: RpcError",
+        "sparse_search.draining.NodeLeavesError: its node is about to leave",
+    ],
 )
 def test_a_lost_node_is_no_failure_of_its_trials(begin, tmp_path, error):
     searcher = begin(retries=0, methods={"supervised": TINY["methods"]["supervised"] | {"trials": 30}})

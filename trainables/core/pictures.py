@@ -129,11 +129,11 @@ def localisation(probs_IP: Floats, masks_IHW: Bools, grid: Grid) -> float | None
     None where there is no such picture.
     """
     share_I = masks_IHW.mean((1, 2))
-    areas = []
-    for index in np.flatnonzero((share_I > 0) & (share_I < 1)):
-        mask_HW = masks_IHW[index]
-        (map_HW,) = heat_maps(probs_IP[index : index + 1], grid, *mask_HW.shape).round(9)  # what is equal stays equal
-        areas.append(_area(map_HW[mask_HW], map_HW[~mask_HW]))
+    counted_I = (share_I > 0) & (share_I < 1)
+    maps_IHW = heat_maps(probs_IP[counted_I], grid, *masks_IHW.shape[1:]).round(9)  # what is equal stays equal
+    areas = [
+        _area(map_HW[mask_HW], map_HW[~mask_HW]) for map_HW, mask_HW in zip(maps_IHW, masks_IHW[counted_I], strict=True)
+    ]
     return float(np.mean(areas)) if areas else None
 
 

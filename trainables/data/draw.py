@@ -32,17 +32,6 @@ def draw_few_shot(
     return Draw(source, _drawn(source, shots, label_set, validation, fold))
 
 
-def check_few_shot(
-    dataset: str, shots: int, label_set: int, validation: str = "realistic", root: Path | None = None
-) -> Source:
-    """The dataset, once everything but its pixels was found fit for this request.
-
-    Raises:
-        DataError: what `few_shot_task` would raise before it reads images.
-    """
-    return draw_few_shot(dataset, shots, label_set, validation, root).source
-
-
 def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int) -> FewShotSplit:
     if source.shots_in_all:
         return drawn_split(

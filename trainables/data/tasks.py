@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.core.method import Labelled, Provenance, Task, Validation
-from trainables.data.draw import Draw, check_few_shot, draw_few_shot
+from trainables.data.draw import Draw, draw_few_shot
 from trainables.data.partition import Indices
 from trainables.data.patches import cut, inherited_labels, marked_patches
 from trainables.data.reader import Split
 from trainables.data.source import Source, open_source
-
-__all__ = ["check_few_shot", "few_shot_task", "hidden_labels", "test_set"]
 
 
 def few_shot_task(

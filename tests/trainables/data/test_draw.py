@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import DataError
-from trainables.data.draw import check_few_shot, draw_few_shot
+from trainables.data.draw import draw_few_shot
 from trainables.data.reader import SPLITS
 
 
@@ -12,7 +12,6 @@ def test_a_draw_reads_no_image(write_npz, damage, monkeypatch):
     source, split = draw_few_shot(str(path), 3, 0)
     assert source.splits == SPLITS
     assert np.bincount(source.labels("train")[split.labelled_indices]).tolist() == [3, 3, 3]
-    assert check_few_shot(str(path), 3, 0).content_hash == source.content_hash
 
 
 @pytest.mark.parametrize(
@@ -26,12 +25,12 @@ def test_a_draw_reads_no_image(write_npz, damage, monkeypatch):
         ({"train_images": np.ones((36, 8, 9), np.uint8)}, {}, "8x9 pixels"),
     ],
 )
-def test_a_check_finds_what_a_task_would(write_npz, changes, request_, message):
+def test_what_cannot_be_drawn_is_told_before_an_image_is_read(write_npz, changes, request_, message):
     request = {"shots": 3, "label_set": 0, "validation": "realistic"} | request_
     with pytest.raises(DataError, match=message):
-        check_few_shot(str(write_npz(**changes)), **request)
+        draw_few_shot(str(write_npz(**changes)), **request)
 
 
 def test_a_wrong_mode_is_told_before_files_are_sought():
     with pytest.raises(DataError, match="validation mode"):
-        check_few_shot("nowhere/mine.npz", 3, 0, "x")
+        draw_few_shot("nowhere/mine.npz", 3, 0, "x")
