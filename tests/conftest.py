@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 # Before torch: some virtual machines announce AMX and end a process that uses it, which bf16 would.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from trainables.core.method import Labelled, Provenance, Task
+from trainables.data.cache import CACHE_VARIABLE
 
 torch.set_num_threads(1)
 
@@ -21,6 +23,14 @@ def _no_ambient_data(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
     """Tests see no data folder of the machine they run on, except those that ask for real data."""
     if "realdata" not in request.keywords:
         monkeypatch.delenv("SPARSE_SEARCH_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty cache for every test."""
+    folder: Path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """One trial without Ray: `python -m trainables sparse --dataset digits --shots 5`."""
 
 import argparse
+import logging
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -25,7 +26,7 @@ QUIET_SECONDS = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; 0 when trained, 1 when training diverged, 2 for a user's mistake."""
     options = _parser().parse_args(arguments)
-    with nullcontext() if _is_main_process() else redirect_stdout(StringIO()):
+    with nullcontext() if _is_main_process() else redirect_stdout(StringIO()), _stages_told():
         try:
             return _train(options)
         except (UserError, OSError) as mistake:
@@ -34,6 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\nstopped" + (", the same command goes on from the last checkpoint" if options.checkpoints else ""))
             return 130
+
+
+@contextmanager
+def _stages_told() -> Iterator[None]:
+    """Prints what of a trial is found in the cache, and what is made for it."""
+    stages, handler = logging.getLogger("trainables.core.stages"), logging.StreamHandler(sys.stdout)
+    level = stages.level
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    stages.addHandler(handler)
+    stages.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        stages.removeHandler(handler)
+        stages.setLevel(level)
 
 
 def _is_main_process() -> bool:
@@ -62,7 +78,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add(
         "method",
         nargs="?",
-        help="sparse, ssl_gan, convnet, resnet, supervised, constant, or your own as module:ATTRIBUTE",
+        help="sparse, ssgnet, ssl_gan, convnet, resnet, supervised, constant, or your own as module:ATTRIBUTE",
     )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add(
@@ -182,9 +198,18 @@ def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
         if progress.scores or time.monotonic() - printed > QUIET_SECONDS:
             printed = time.monotonic()
             print(_line(run.trial.images, progress), flush=True)
+    if folder and progress.artefacts and _is_main_process():
+        _write_artefacts(folder / "artefacts", progress.artefacts)
     if progress.collapse:
         print(f"  collapsed: {progress.collapse}")
     return dict(progress.selected)  # training ends with an evaluation
+
+
+def _write_artefacts(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    print(f"  {len(files)} files to look at in {folder}")
 
 
 def _line(images: int, progress: Any) -> str:

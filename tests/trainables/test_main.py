@@ -118,3 +118,20 @@ def test_sparse_trains_on_real_images(dataset, capsys):
     scores = [float(score) for score in re.findall(r"balanced_accuracy (\S+)", out)]
     assert len(scores) == len(("sparse_ens", "sparse"))
     assert all(0 <= score <= 1 for score in scores)
+
+
+def test_files_to_look_at_lie_beside_the_checkpoints(capsys, tmp_path):
+    tiny = {"generator_images": 80, "generator_batch": 8, "generator_width": 4, "generator_channel_base": 32,
+            "z_dim": 8, "steps_per_epoch": 1, "batch_size": 16, "score_images": 1}  # fmt: skip
+    settings = [text for name, value in tiny.items() for text in ("--set", f"{name}={value}")]
+    arguments = ["ssgnet", "--shots", "2", *SMALL, *settings, "--images", "96", "--checkpoints", str(tmp_path)]
+    outputs = []
+    for _ in range(2):
+        assert main(arguments) == 0
+        outputs.append(capsys.readouterr().out)
+    assert "  generator 9: made in " in outputs[0]
+    assert "11 files to look at in " in outputs[0]
+    assert [p.name for p in tmp_path.glob("*/artefacts/*") if p.suffix == ".json"] == ["stages.json"]
+    assert [out.splitlines()[-1] for out in outputs] == [outputs[0].splitlines()[-1]] * 2
+    assert main([*arguments[:-2], "--set", "lr=1e-3"]) == 0
+    assert "  generator 9: found in the cache, made in " in capsys.readouterr().out

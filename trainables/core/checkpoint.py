@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import file_digest
@@ -78,23 +79,9 @@ class Checkpoints:
         """
         self.wait()
         for path in self._files():
-            try:
-                if _digest(path) != path.stem.rpartition("-")[2]:
-                    raise ValueError("its bytes do not match its name")
-                saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = load_hashed(path, _digest)
+            if saved is not None:
                 return saved["epoch"], saved["state"]
-            except (
-                OSError,
-                ValueError,
-                RuntimeError,
-                KeyError,
-                EOFError,
-                BadZipFile,
-                pickle.UnpicklingError,
-            ) as why:
-                log.warning("set aside damaged checkpoint %s: %s", path, why)
-                with suppress(FileNotFoundError):  # another process of a killed sweep may just have removed it
-                    path.replace(path.with_suffix(".damaged"))
         return None
 
     def remove(self) -> None:
@@ -108,22 +95,50 @@ class Checkpoints:
         return writing.exception() if writing else None
 
     def _write(self, epoch: int, state: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".partial-{os.getpid()}"
-        try:
-            with partial.open("wb") as file:
-                torch.save({"epoch": epoch, "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.folder / f"epoch-{epoch:06d}-{_digest(partial)}.pt")
-        finally:
-            partial.unlink(missing_ok=True)  # a full disk should not stay full
+        save_hashed(self.folder, f"epoch-{epoch:06d}", {"epoch": epoch, "state": state}, _digest)
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
         """Newest first."""
         return sorted(self.folder.glob("epoch-*.pt"), reverse=True)
+
+
+def save_hashed(folder: Path, stem: str, value: Any, digest: Callable[[Path], str]) -> Path:
+    """Writes `STEM-<hash>.pt`, whole or not at all; returns its path.
+
+    Args:
+        folder: made where it is missing.
+        stem: of its name.
+        value: what `torch.load(weights_only=True)` can read.
+        digest: hash of a file's bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".partial-{os.getpid()}"
+    try:
+        with partial.open("wb") as file:
+            torch.save(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        return partial.replace(folder / f"{stem}-{digest(partial)}.pt")
+    finally:
+        partial.unlink(missing_ok=True)  # a full disk should not stay full
+
+
+def load_hashed(path: Path, digest: Callable[[Path], str]) -> Any | None:
+    """What `save_hashed` wrote, on the CPU; None if it is damaged, and then it is set aside and logged."""
+    try:
+        if digest(path) != path.stem.rpartition("-")[2]:
+            raise ValueError("its bytes do not match its name")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, BadZipFile, pickle.UnpicklingError) as why:
+        log.warning("set aside damaged checkpoint %s: %s", path, why)
+        with suppress(FileNotFoundError):  # another process of a killed sweep may just have removed it
+            path.replace(path.with_suffix(".damaged"))
+    return None
 
 
 def _snapshot(value: Any) -> Any:

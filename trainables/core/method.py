@@ -149,6 +149,14 @@ class Scheduled(Protocol):
         """
 
 
+@runtime_checkable
+class Illustrating(Protocol):
+    """A learner that has something to show."""
+
+    def artefacts(self) -> Mapping[str, bytes]:
+        """Small files by name, such as pictures, asked for at the end of a run; they change nothing."""
+
+
 C = TypeVar("C", bound=MethodConfig)
 
 

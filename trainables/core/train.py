@@ -25,7 +25,16 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.evaluate import Scores, collapse, score, score_patches, select
-from trainables.core.method import Labelled, Learner, Method, PseudoLabelling, Scheduled, Task, patch_predictor
+from trainables.core.method import (
+    Illustrating,
+    Labelled,
+    Learner,
+    Method,
+    PseudoLabelling,
+    Scheduled,
+    Task,
+    patch_predictor,
+)
 from trainables.core.pictures import PictureRule
 
 Probabilities = NDArray[np.float64]
@@ -110,6 +119,9 @@ class Progress:
 
     predictions: Mapping[str, Probabilities] = field(default_factory=dict)
     """At the end of a run: what its predictors say of each validation image or patch (N, K)."""
+
+    artefacts: Mapping[str, bytes] = field(default_factory=dict)
+    """At the end of a run of an `Illustrating` learner: files by name."""
 
 
 def train(
@@ -202,7 +214,8 @@ def _train(
 ) -> Iterator[Progress]:
     history = _resume(learner, plan, checkpoints, accelerator)
     if history and history[-1].epoch == plan.last_epoch:
-        history[-1] = replace(history[-1], predictions=predict(learner, task.validation, plan.last_epoch))
+        predictions = predict(learner, task.validation, plan.last_epoch)
+        history[-1] = replace(history[-1], predictions=predictions, artefacts=_artefacts(learner))
     yield from history
     done = history[-1] if history else Progress(0, 0, {}, {}, 0.0)
     log: list[Mapping[str, float]] = []
@@ -218,6 +231,7 @@ def _train(
             stands_for=plan.evaluations[progress.epoch],
             log=_thinned(log),
             predictions=predictions if progress.epoch == plan.last_epoch else {},
+            artefacts=_artefacts(learner) if progress.epoch == plan.last_epoch else {},
         )
         history.append(plan.judge(history, evaluation))
         log.clear()
@@ -309,6 +323,10 @@ def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, acce
     for values in saved[1]["history"]:
         history.append(plan.judge(history, _read(values)))
     return history
+
+
+def _artefacts(learner: Learner) -> Mapping[str, bytes]:
+    return learner.artefacts() if isinstance(learner, Illustrating) else {}
 
 
 def _thinned(log: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:

@@ -7,7 +7,8 @@ waiting. A manifest tells sizes and the checksums of both ends of every file; a 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -44,14 +45,24 @@ def kept(key: str, make: Callable[[Path], Facts]) -> tuple[Path, Facts]:
     facts = _facts(folder)
     if facts is not None:
         return folder, facts
+    with writing("prepared pictures", folder.parent), FileLock(f"{folder}.lock"):
+        facts = _facts(folder)  # another process may have made it in the meantime
+        return folder, _made(folder, make) if facts is None else facts
+
+
+@contextmanager
+def writing(what: str, place: Path) -> Iterator[None]:
+    """Makes a folder of the cache, in which something is written inside.
+
+    Raises:
+        DataError: instead of an OSError, naming what was to be written.
+    """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            facts = _facts(folder)  # another process may have made it in the meantime
-            return folder, _made(folder, make) if facts is None else facts
+        place.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as problem:
         raise DataError(
-            f"prepared pictures cannot be written to {folder.parent} ({problem.strerror or problem}); "
+            f"{what} cannot be written to {place} ({problem.strerror or problem}); "
             f"make room, or name another folder in ${CACHE_VARIABLE}"
         ) from problem
 

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from safetensors import SafetensorError
 from timm.models import load_state_dict
-from torch import nn
+from torch import Tensor, nn
 
 from search_spaces.core.errors import ConfigError
 
@@ -48,6 +48,37 @@ def build_classifier(
     except _WEIGHT_PROBLEMS as why:
         reason = " ".join(str(why).split())[:200] or type(why).__name__
         raise ConfigError(f"weights '{pretrained}' of classifier '{name}' cannot be used: {reason}") from why
+
+
+class LastLayerOnly(nn.Module):
+    """A timm classifier whose last layer alone learns: all others keep weights and running statistics.
+
+    Args:
+        network: as from `build_classifier`; its other parameters get no gradient from now on.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self._last.requires_grad_(True)
+        self.train()
+
+    @property
+    def _last(self) -> nn.Module:
+        last: nn.Module = self.network.get_classifier()  # type: ignore[operator]
+        return last
+
+    def train(self, mode: bool = True) -> "LastLayerOnly":
+        """Only the last layer is ever in training mode."""
+        super().train(mode)
+        self.network.eval()
+        self._last.train(mode)
+        return self
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        logits_BK: Tensor = self.network(images_BCHW)
+        return logits_BK
 
 
 # What timm, its hub client and torch.load raise for weights that are missing, unreachable, damaged or of

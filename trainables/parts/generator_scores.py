@@ -16,6 +16,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -185,6 +186,12 @@ def memorisation(fake_ND: Tensor, held_out_MD: Tensor, trained_TD: Tensor) -> Me
 
 def save_grid(images_NCHW: Tensor, path: Path, *, columns: int = 8) -> None:
     """Writes images in [-1, 1] of 1 or 3 channels side by side as a PNG file, row by row; no gaps."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(grid_png(images_NCHW, columns=columns))
+
+
+def grid_png(images_NCHW: Tensor, *, columns: int = 8) -> bytes:
+    """What `save_grid` writes."""
     from PIL import Image
 
     num, channels, height, width = images_NCHW.shape
@@ -193,5 +200,6 @@ def save_grid(images_NCHW: Tensor, path: Path, *, columns: int = 8) -> None:
     empty = bytes_NHWC.new_zeros(rows * columns - num, height, width, channels)
     cells = torch.cat([bytes_NHWC, empty]).view(rows, columns, height, width, channels)
     sheet = cells.transpose(1, 2).reshape(rows * height, columns * width, channels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet.numpy()[:, :, 0] if channels == 1 else sheet.numpy()).save(path, format="PNG")
+    file = BytesIO()
+    Image.fromarray(sheet.numpy()[:, :, 0] if channels == 1 else sheet.numpy()).save(file, format="PNG")
+    return file.getvalue()

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from trainables.data import source
-from trainables.data.cache import CACHE_VARIABLE
 
 PER_CLASS = {"train": 12, "val": 3, "test": 4}
 
@@ -22,14 +21,6 @@ def no_download(monkeypatch):
 
     monkeypatch.setattr(source, "download", refuse)
     monkeypatch.delenv(source.ROOT_VARIABLE, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path_factory):
-    """An empty cache for every test."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
-    return folder
 
 
 def arrays(num_classes=3, channels=1, side=8, columns=1, seed=0):

@@ -3,7 +3,7 @@ import timm
 import torch
 
 from search_spaces.core.errors import ConfigError
-from trainables.nets.backbone import build_classifier
+from trainables.nets.backbone import LastLayerOnly, build_classifier
 
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(2, 10_699_306), (8, 10_708_528), (11, 10_713_139)])
@@ -63,3 +63,15 @@ def test_weights_that_cannot_be_reached_are_one_line(monkeypatch):
     monkeypatch.setattr("trainables.nets.backbone.timm.create_model", offline)
     with pytest.raises(ConfigError, match="'r160_in1k' of classifier 'test_resnet' cannot be used: no route to host"):
         build_classifier("test_resnet", channels=3, num_classes=2, pretrained="r160_in1k")
+
+
+def test_of_a_frozen_classifier_the_last_layer_alone_learns():
+    network = LastLayerOnly(build_classifier("test_resnet", channels=1, num_classes=3))
+    assert [name for name, p in network.named_parameters() if p.requires_grad] == [
+        "network.fc.weight",
+        "network.fc.bias",
+    ]
+    for mode in (True, False, True):
+        network.train(mode)
+        assert network.network.fc.training is mode
+        assert not any(part.training for part in network.network.modules() if part is not network.network.fc)
