@@ -146,7 +146,7 @@ def record_of(job: Job, run: Run, images: int, content_hash: str, random_: rando
     return {name: getattr(trial, name) for name in same} | {
         "record_id": record_id(run_id, job.study, job.number, job.sweep), "run_id": run_id, "trial_id": trial.trial_id,
         "sweep": job.sweep, "study": job.study, "number": job.number, "start": job.start, "label_sets": job.label_sets,
-        "num_runs": len(trial.runs()), "predictors": list(predictors), "patch_predictors": [],
+        "num_runs": len(trial.runs()), "kind": "classification", "predictors": list(predictors), "patch_predictors": [],
         "config": write_config(trial.config), "inactive": "", "source": trial.dataset, "content_hash": content_hash,
         "official": True, "label_set": run.label_set, "fold": run.fold, "label_set_hash": f"hash{run.label_set}",
         "label_budget": 2 * SHOTS * NUM_CLASSES, "shots_in_all": False, "patch_labels": "", "protocol": PROTOCOL,

@@ -39,6 +39,7 @@ def record(number: int) -> dict:
         "selection": "last",
         "status": "complete",
         "method": "supervised",
+        "kind": "classification",
         "predictors": ["supervised"],
         "patch_predictors": [],
         "config": {"image_size": 32, "lr": 1e-3 * (number + 1)},

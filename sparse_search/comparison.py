@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.leaderboard import query
 from sparse_search.pairing import Interval, Key, PairedCell, Side, paired_cell, scores_of, sides_of, widest
+from sparse_search.rows import metric_for, metric_of
 from sparse_search.significance import (
     MIN_DATASETS,
     Correction,
@@ -120,6 +121,7 @@ def compare(
     if a == b:
         raise ConfigError(f"'{a}' was given twice; name two methods, predictors or configurations to compare")
     runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
+    metric = metric_of(runs, metric)
     sides = sides_of(runs, (a, b), metric)
     scores = scores_of(runs, metric)
     paired: list[tuple[PairedCell, Cell]] = []
@@ -149,7 +151,8 @@ def compare_all(
 
     Args:
         results: folder of the results.
-        methods: predictors, methods or configurations as in `compare`; every predictor of images when not given.
+        methods: predictors, methods or configurations as in `compare`; every predictor of images, or of masks
+            where the metric is one of masks, when not given.
         metric: as in `leaderboard`.
         dataset: only this one.
         shots: only these.
@@ -160,7 +163,9 @@ def compare_all(
         ConfigError: an unknown name or metric.
     """
     runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
-    of_images = runs.filter(pc.equal(runs["level"], "image"))
+    metric = metric_of(runs, metric)
+    level = "mask" if metric_for("mask", metric) == metric else "image"
+    of_images = runs.filter(pc.equal(runs["level"], level))
     names = list(dict.fromkeys(methods or sorted(pc.unique(of_images["predictor"]).to_pylist())))
     if len(names) < 2:
         raise ConfigError(f"only {names[0]} is there to compare; name two methods or more, or run another")

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.leaderboard import query, rank
-from sparse_search.rows import METRIC_COLUMNS
+from sparse_search.rows import METRIC_COLUMNS, metric_of
 from sparse_search.storage import read_store
 from sparse_search.trials import RANKING, SMALLER_IS_BETTER
 
@@ -42,6 +42,7 @@ def best_so_far(
 
 def best_so_far_of(runs: pa.Table, metric: str = "balanced_accuracy") -> "pd.DataFrame":
     """The same from run rows."""
+    metric = metric_of(runs, metric)
     smaller = metric in SMALLER_IS_BETTER
     scores = rank(runs, metric).select([*RANKING, "trial_id", metric]).to_pandas()
     scores = scores.groupby([*RANKING, "trial_id"], as_index=False)[metric].agg("min" if smaller else "max")
@@ -83,6 +84,7 @@ def learning_curves_of(
     """The same from run and curve rows."""
     if metric not in METRIC_COLUMNS:
         raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
+    metric = metric_of(runs, metric)
     if trial_ids is not None:
         runs = runs.filter(pc.is_in(runs["trial_id"], pa.array(trial_ids, pa.string())))
         curves = curves.filter(pc.is_in(curves["record_id"], runs["record_id"].combine_chunks()))

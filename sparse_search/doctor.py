@@ -145,7 +145,8 @@ class _Visit:
 
     def _examination(self, node: Node, plan: Sweep | None) -> Callable[[], Any]:
         known = [name for name in (plan.datasets if plan else ()) if "hash" in self.driver["data"].get(name, {})]
-        return partial(_task(examine, node), node.id, self.common, self.results, self.data_root, known)
+        kind = plan.kind if plan else "classification"
+        return partial(_task(examine, node), node.id, self.common, self.results, self.data_root, known, kind)
 
     def _findings(self, name: str, facts: Facts) -> Iterator[Finding]:
         yield check_versions(name, facts, self.driver)
@@ -239,7 +240,7 @@ def _prepared(plan: Sweep | None, root: Path, screen: Console) -> dict[str, dict
     found: dict[str, dict[str, str]] = {}
     for dataset in plan.datasets if plan else ():
         with preparation(screen, dataset) as tell:
-            found |= look_for([dataset], root, tell)
+            found |= look_for([dataset], root, tell, plan.kind if plan else "classification")
     return found
 
 

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from search_spaces.core.errors import UserError
 from sparse_search.objects import is_uri, objects_at
 from sparse_search.storage import store_at
+from trainables.core.kind import Kind
 
 Facts = dict[str, Any]
 
@@ -39,7 +40,12 @@ TRAIN_SECONDS = 30.0
 
 
 def examine(
-    node: str = "", common: str = "", results: str = ".", data_root: str = ".", datasets: Iterable[str] = ()
+    node: str = "",
+    common: str = "",
+    results: str = ".",
+    data_root: str = ".",
+    datasets: Iterable[str] = (),
+    kind: Kind = "classification",
 ) -> Facts:
     """Facts about this machine.
 
@@ -50,12 +56,13 @@ def examine(
         results: The results folder, or URI.
         data_root: Folder of the data files.
         datasets: Names to look for.
+        kind: What is to be learned from them.
     """
     return {
         "versions": software(),
         "storage": _tried(results, common, node),
         "free": {"results": free_bytes(store_at(results).folder), "temp": free_bytes(Path(tempfile.gettempdir()))},
-        "data": look_for(datasets, Path(data_root)),
+        "data": look_for(datasets, Path(data_root), kind=kind),
         "time": time.time(),  # last: it is compared with the clock of the driver on arrival
     }
 
@@ -130,7 +137,10 @@ def free_bytes(path: Path) -> int | None:
 
 
 def look_for(
-    datasets: Iterable[str], data_root: Path, tell: Callable[[int, int], None] | None = None
+    datasets: Iterable[str],
+    data_root: Path,
+    tell: Callable[[int, int], None] | None = None,
+    kind: Kind = "classification",
 ) -> dict[str, dict[str, str]]:
     """By data set the `hash` of its content, or the `problem`. `tell`: told of every picture that was prepared."""
     from trainables.data.source import open_source  # numpy and more, which is not needed to look at a machine
@@ -138,7 +148,7 @@ def look_for(
     found = {}
     for dataset in datasets:
         try:
-            found[dataset] = {"hash": open_source(dataset, data_root, tell).content_hash}
+            found[dataset] = {"hash": open_source(dataset, data_root, tell, kind).content_hash}
         except (UserError, OSError) as problem:
             found[dataset] = {"problem": str(problem)}
     return found

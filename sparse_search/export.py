@@ -8,8 +8,8 @@ from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.parts import write_atomically
-from sparse_search.rows import METRIC_COLUMNS
-from sparse_search.statistics import CONFUSION_METRICS, summarise
+from sparse_search.rows import METRIC_COLUMNS, metric_for
+from sparse_search.statistics import CONFUSION_METRICS, PIXEL_METRICS, summarise
 from sparse_search.storage import read_store
 from sparse_search.trials import RANKING
 
@@ -33,7 +33,7 @@ def export(
     rows = [
         row
         for row in ranked
-        if row["level"] == "image" and (config_id is None or row["config_id"].startswith(config_id))
+        if row["level"] != "patch" and (config_id is None or row["config_id"].startswith(config_id))
     ]
     if not rows:
         raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
@@ -47,7 +47,7 @@ def export(
             f"{len(rankings)} rankings fit, which differ in {', '.join(differing)} and must not be compared; "
             "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
         )
-    return _trial(rows[0]) | {"evidence": _evidence(rows[0], metric)}
+    return _trial(rows[0]) | {"evidence": _evidence(rows[0], metric_for(rows[0]["level"], metric))}
 
 
 def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
 
 def _over_label_sets(row: dict[str, Any], metric: str) -> dict[str, Any] | None:
     """The score on each label set, and where they lie together; None for metrics that no confusion table gives."""
-    if metric not in CONFUSION_METRICS:
+    if metric not in (*CONFUSION_METRICS, *PIXEL_METRICS):
         return None
     scores = {label_set: score for label_set, (score, _) in label_set_scores(row, metric).items()}
     found = summarise(list(scores.values()))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparse_search.leaderboard import rankings
+from sparse_search.rows import metric_for
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -45,10 +46,11 @@ def to_markdown(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
     """A table for each ranking, below what its rows share."""
     lines = []
     for shared, rows in rankings(ranked):
+        by = metric_for(shared["level"], metric)
         lines += [f"**{_markdown(_title(shared))}**", ""]
-        lines.append(f"| {' | '.join(_headers(metric, _markdown))} |")
+        lines.append(f"| {' | '.join(_headers(by, _markdown))} |")
         lines.append("| ---: | --- | --- | ---: | ---: | ---: | ---: |")
-        lines += [f"| {' | '.join(map(_markdown, cells))} |" for cells in _cells(rows, metric, "–")]
+        lines += [f"| {' | '.join(map(_markdown, cells))} |" for cells in _cells(rows, by, "–")]
         lines.append("")
     return "\n".join(lines).encode()
 
@@ -57,9 +59,10 @@ def to_latex(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
     """A `tabular` of booktabs for each ranking, below what its rows share."""
     lines = ["% needs \\usepackage{booktabs}"]
     for shared, rows in rankings(ranked):
+        by = metric_for(shared["level"], metric)
         lines += [f"% {' '.join(_title(shared).split())}", r"\begin{tabular}{rllrrrr}", r"\toprule"]
-        lines += [rf"{' & '.join(_headers(metric, _latex))} \\", r"\midrule"]
-        lines += [rf"{' & '.join(map(_latex, cells))} \\" for cells in _cells(rows, metric, "--")]
+        lines += [rf"{' & '.join(_headers(by, _latex))} \\", r"\midrule"]
+        lines += [rf"{' & '.join(map(_latex, cells))} \\" for cells in _cells(rows, by, "--")]
         lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines).encode()
 

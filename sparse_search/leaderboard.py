@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.parts import plain_array, write_table
-from sparse_search.rows import METRIC_COLUMNS
-from sparse_search.statistics import CONFUSION_METRICS, Cell, bootstrap_interval, score_interval, score_of
+from sparse_search.rows import METRIC_COLUMNS, metric_for
+from sparse_search.statistics import (
+    CONFUSION_METRICS,
+    PIXEL_METRICS,
+    Cell,
+    bootstrap_interval,
+    score_interval,
+    score_of,
+)
 from sparse_search.storage import read_store
 from sparse_search.store import Store
 from sparse_search.trials import RANKING, nullable, ranks_of, trials_of
@@ -84,6 +91,8 @@ def board(
     covers: str = "images",
 ) -> Board:
     """A leaderboard: the shortlist with the ranks that its rows have among all, or every row.
+
+    Rankings that do not have the metric go by their first: masks by `dice_fg`, the others by `balanced_accuracy`.
 
     Args:
         covers: what the intervals cover, one of `INTERVALS`.
@@ -162,7 +171,7 @@ def shortlist(ranked: pa.Table) -> pa.Table:
 
 
 def label_set_scores(row: Mapping[str, Any], metric: str) -> dict[int, tuple[float, list[list[float]]]]:
-    """Of a row of a ranking, by label set: the score, one of `CONFUSION_METRICS`, and the confusion table.
+    """Of a row of a ranking, by label set: the score and the confusion table, which must determine it.
 
     Folds are averaged, their tables added.
     """
@@ -223,8 +232,8 @@ def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: 
     """Rankings by what they share, best first, with the columns of one: the interval is the metric's, if it has one."""
     trials = trials.append_column("rank", plain_array(ranks))
     interval = _INTERVAL[covers]
-    ends = [
-        (interval(row, metric) if row["level"] == "image" else None) or (np.nan, np.nan)  # patches of one are alike
+    ends = [  # patches of one image are alike
+        (interval(row, metric_for(row["level"], metric)) if row["level"] != "patch" else None) or (np.nan, np.nan)
         for row in trials.select(_INTERVAL_NEEDS).to_pylist()
     ]
     low_high = np.array(ends, np.float64).reshape(-1, 2)
@@ -242,7 +251,7 @@ def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | N
 
 
 def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
-    if metric not in CONFUSION_METRICS:
+    if metric not in (*CONFUSION_METRICS, *PIXEL_METRICS):
         return None
     scores, tables = zip(*label_set_scores(row, metric).values(), strict=True)
     cell = Cell(dataset=row["dataset"], scores=scores, confusions=tables, same_images=row["validation"] == "official")

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from sparse_search.leaderboard import Board
     from sparse_search.retrain import Tell
 
-_LEVELS = {"image": "images", "patch": "patches"}
+_LEVELS = {"image": "images", "patch": "patches", "mask": "images, pixel by pixel"}
+_COLUMNS = {"balanced_accuracy": "balanced acc.", "accuracy": "accuracy", "auroc": "AUROC"}
+_MASK_COLUMNS = {name: name.replace("_", " ") for name in ("dice_fg", "iou_fg", "mdice_2", "miou_2")}
+"""Metrics that a leaderboard shows, and what it calls them; the first is followed by an interval."""
 MOST_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -92,11 +95,12 @@ def print_answer(table: "pa.Table", format: str) -> None:
 def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -> None:
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
     from sparse_search.leaderboard import rankings
+    from sparse_search.rows import metric_for
 
     unranked = found.unranked
     papers: dict[str, str] = {}
     for shared, rows in rankings(found.ranked):
-        console().print(_ranking_table(shared, rows, found, metric))
+        console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric)))
         papers |= _print_published(rows[0])
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
@@ -117,6 +121,7 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
     from rich.table import Table
 
     from sparse_search.leaderboard import rankings
+    from sparse_search.rows import metric_for
 
     table = Table(
         caption=f"the best of each ranking by {metric}; --dataset, --shots or --method shows whole leaderboards, below "
@@ -130,7 +135,8 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
     for shared, (best, *_) in rankings(ranked.filter(pc.equal(ranked["rank"], 1))):
         interval = "" if best["low"] is None else f"{best['low']:.2f}–{best['high']:.2f}"
         place = tuple(str(shared[name]) for name in ("dataset", "shots", "level", "validation", "label_sets"))
-        found = (best["predictor"], best["config_id"][:6], score_text(best[metric]), interval, str(best["num_tried"]))
+        score = score_text(best[metric_for(shared["level"], metric)])
+        found = (best["predictor"], best["config_id"][:6], score, interval, str(best["num_tried"]))
         table.add_row(*place, *found)
     return table
 
@@ -154,29 +160,30 @@ def _ranking_table(
         "many tries is optimistic",
         caption_justify="left",
     )
-    shown = ("balanced_accuracy", "accuracy", "auroc")
+    shown = _MASK_COLUMNS if shared["level"] == "mask" else _COLUMNS
     extra = [metric] if metric not in shown else []
     extra += ["localisation"] if metric != "localisation" and rows[0]["localisation"] is not None else []
     table.add_column("#", justify="right")
     table.add_column("method")
     table.add_column("configuration", ratio=1, overflow="fold")
-    for name in (*extra, "balanced acc.", "95 %", "accuracy", "AUROC", "tried", "seconds"):
+    first, *others = shown.values()
+    for name in (*extra, first, "95 %", *others, "tried", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*_cells(row, found.searched[row["method"]], metric, extra))
+        table.add_row(*_cells(row, found.searched[row["method"]], [*extra, next(iter(shown))], list(shown)[1:]))
     return table
 
 
-def _cells(row: Mapping[str, Any], searched: Sequence[str], metric: str, extra: Sequence[str]) -> list[str]:
+def _cells(row: Mapping[str, Any], searched: Sequence[str], before: Sequence[str], behind: Sequence[str]) -> list[str]:
+    """Of a row of a leaderboard, with the metrics before its interval and those behind."""
     interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
     return [
         str(row["rank"]),
         row["predictor"],
         _settings_text(row, searched),
-        *(score_text(row[name]) for name in (*extra, "balanced_accuracy")),
+        *(score_text(row[name]) for name in before),
         interval,
-        score_text(row["accuracy"]),
-        score_text(row["auroc"]),
+        *(score_text(row[name]) for name in behind),
         str(row["num_tried"]),
         f"{row['train_seconds']:.1f}",
     ]

@@ -39,8 +39,8 @@ def look_table(looks: "Sequence[Look]") -> "Table":
     from rich.table import Table
 
     table = Table(
-        caption="test and validation: balanced accuracy of the same networks, mean over label sets; 95 % interval from "
-        "the number of test images alone",
+        caption="test and validation: balanced accuracy of the same networks, of masks the Dice of the foreground, "
+        "mean over label sets; 95 % interval from the number of test images alone",
         caption_justify="left",
     )
     for name in ("when", "who", "why", "data set", "shots", "method", "configuration"):
@@ -49,11 +49,12 @@ def look_table(looks: "Sequence[Look]") -> "Table":
         table.add_column(name, justify="right")
     for look in looks:
         for predictor, test in look.test.items():
+            main = "balanced_accuracy" if test["balanced_accuracy"] is not None else "dice_fg"
             ends = "-" if test["low"] is None else f"{test['low']:.2f}–{test['high']:.2f}"
             table.add_row(
                 look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,
-                look.config_id[:6], score_text(test["balanced_accuracy"]), ends,
-                score_text(test["accuracy"]), score_text(look.validated[predictor]["balanced_accuracy"]),
+                look.config_id[:6], score_text(test[main]), ends,
+                score_text(test["accuracy"]), score_text(look.validated[predictor][main]),
             )  # fmt: skip
     return table
 
@@ -214,14 +215,14 @@ def print_datasets(root: "Path | None") -> None:
     from trainables.data.source import available_sides, data_root
 
     table = Table(caption=f"files are looked for in {data_root(root)}; your own images: a path to an .npz or a folder")
-    for column in ("data set", "classes", "channels", "train / val / test", "licence", "here at"):
+    for column in ("data set", "for", "classes", "channels", "train / val / test", "licence", "here at"):
         table.add_column(column)
     for name, info in CATALOG.items():
         sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
         here = ", ".join(f"{side} px" for side in available_sides(name, root)) or "-"
         if here != "-" and info.side_range:
             here += ", or any from {} to {}".format(*info.side_range)
-        table.add_row(name, str(info.num_classes), str(info.channels), sizes, info.licence, here)
+        table.add_row(name, info.kind, str(info.num_classes), str(info.channels), sizes, info.licence, here)
     console().print(table)
 
 

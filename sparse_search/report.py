@@ -35,7 +35,7 @@ from sparse_search.report_parts import (
     summary,
     table_rows,
 )
-from sparse_search.rows import METRIC_COLUMNS
+from sparse_search.rows import METRIC_COLUMNS, metric_for, metric_of
 from sparse_search.significance import CriticalDifference
 from sparse_search.storage import read_store
 from sparse_search.store import Store
@@ -60,6 +60,12 @@ class Part:
     key: str
     shared: Mapping[str, Any]
     summary: str
+    metric: str
+    """What it is ranked by, in words."""
+
+    others: Sequence[str]
+    """The other metrics of its rows."""
+
     rows: Sequence[Row]
     num_rows: int
     scale: tuple[float, float] | None
@@ -146,11 +152,12 @@ def _page(
     importances = importance_of(runs, metric)
     methods = sorted(pc.unique(runs["method"]).to_pylist())
     series = {method: number % NUM_SERIES for number, method in enumerate(methods)}
-    others = [name for name in METRIC_COLUMNS if name != metric and runs[name].null_count < len(runs)]
+    known = [name for name in METRIC_COLUMNS if runs[name].null_count < len(runs)]
     questions = [
         Question(
-            shared, rows, runs_of(shared, runs), curves, metric, series, others, searched_settings(runs), importances,
-            results,
+            shared, rows, runs_of(shared, runs), curves, by := metric_for(shared["level"], metric), series,
+            [name for name in known if name != by and metric_for(shared["level"], name) == name],
+            searched_settings(runs), importances, results,
         )
         for shared, rows in rankings(ranked)
     ]  # fmt: skip
@@ -166,8 +173,7 @@ def _page(
     return environment.get_template("report.html").render(
         asked=asked,
         cells=cells,
-        metric=METRIC_WORDS[metric],
-        others=[METRIC_WORDS[name] for name in others],
+        metric=METRIC_WORDS[metric_of(runs, metric)],
         overview=_overview(cells),
         totals=costs_together(costs(runs)),
         pooled=importance_panel([one for one in importances if not one.shared], series),
@@ -216,6 +222,8 @@ def _part(
         key=key,
         shared=shared,
         summary=summary(question),
+        metric=METRIC_WORDS[question.metric],
+        others=[METRIC_WORDS[name] for name in question.others],
         rows=rows,
         num_rows=len(question.rows),
         scale=scale_of(rows, question.metric),

@@ -24,7 +24,14 @@ METRIC_WORDS = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_f1": "macro F1", "auroc": "AUROC",
     "calibration_error": "calibration error", "log_loss": "log-loss",
     "localisation": "localisation AUROC", "patch_localisation": "localisation AUROC of patches",
+    "dice_fg": "Dice of the foreground", "iou_fg": "IoU of the foreground", "mdice_2": "Dice of both classes",
+    "miou_2": "IoU of both classes", "pixel_accuracy": "pixel accuracy", "sensitivity": "sensitivity",
+    "specificity": "specificity",
 }  # fmt: skip
+METRIC_WORDS |= {
+    f"{name}_img": f"{METRIC_WORDS[name]}, image by image"
+    for name in ("dice_fg", "iou_fg", "mdice_2", "miou_2", "pixel_accuracy", "sensitivity", "specificity")
+}
 
 
 @dataclass(frozen=True)

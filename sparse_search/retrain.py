@@ -18,7 +18,7 @@ from sparse_search.rows import config_id
 from sparse_search.statistics import score_interval
 from sparse_search.storage import read_store, send
 from sparse_search.versions import versions
-from trainables.core.evaluate import METRICS, Scores
+from trainables.core.evaluate import METRICS, AnyScores
 from trainables.core.method import Labelled, Learner
 from trainables.core.train import DivergedError, Probabilities, predict, score_all
 from trainables.core.trial import Run, Trial
@@ -106,7 +106,7 @@ def evaluate(
         raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
     trial, evidence = _read(Path(exported))
     _prepare(trial, data_root, tell)
-    unseen = test_set(trial.dataset, data_root)
+    unseen = test_set(trial.dataset, data_root, trial.find_method().kind)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
     store = read_store(results)  # which cannot be reached is said before the training
@@ -145,8 +145,8 @@ def evaluate(
 class _Trained:
     """Scores of a run by predictor, on validation images by its own rule, on test images as its networks end."""
 
-    validated: Mapping[str, Scores]
-    test: Mapping[str, Scores]
+    validated: Mapping[str, AnyScores]
+    test: Mapping[str, AnyScores]
     predictions: Mapping[str, Probabilities]
     """On test images."""
 
@@ -157,7 +157,11 @@ def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
 
 
 def _prepare(trial: Trial, root: Path | None, tell: Tell | None) -> None:
-    prepare(trial.dataset, root, lambda done, total: tell("preparing pictures", done / total) if tell else None)
+    def told(done: int, total: int) -> None:
+        if tell:
+            tell("preparing pictures", done / total)
+
+    prepare(trial.dataset, root, told, trial.find_method().kind)
 
 
 def _train_all(
@@ -195,7 +199,7 @@ def _train(
         learners.append(method.build(*parts))
         return learners[0]
 
-    test: Mapping[str, Scores] = {}
+    test: Mapping[str, AnyScores] = {}
     predictions: Mapping[str, Probabilities] = {}
     if unseen:  # the networks are needed here; they are those of several processes, to rounding
         run = replace(run, trial=replace(run.trial, processes=1))
@@ -211,7 +215,7 @@ def _train(
     return _Trained(progress.selected, test, predictions)
 
 
-def _means(scores: Sequence[Scores]) -> dict[str, Any]:
+def _means(scores: Sequence[AnyScores]) -> dict[str, Any]:
     """Means over runs, as the leaderboard has them; None where a run has none."""
     columns = {name: [each.metric(name) for each in scores] for name in METRICS}
     return {
@@ -219,13 +223,14 @@ def _means(scores: Sequence[Scores]) -> dict[str, Any]:
     }
 
 
-def _summaries(runs: Sequence[Mapping[str, Scores]], trial: Trial, *, same_images: bool) -> dict[str, Any]:
+def _summaries(runs: Sequence[Mapping[str, AnyScores]], trial: Trial, *, same_images: bool) -> dict[str, Any]:
     """By predictor; an interval has what is scored image by image, as patches of an image are alike."""
     summaries = {}
     for name in runs[0]:
         scores = [run[name] for run in runs]
         is_of_images = name in trial.find_method().predictors
         tables = [each.confusion for each in scores]
+        is_of_images &= scores[0].metric("balanced_accuracy") is not None  # pixels of an image are alike too
         interval = score_interval(tables, "balanced_accuracy", same_images=same_images) if is_of_images else None
         low, high = interval or (None, None)
         summaries[name] = _means(scores) | {"low": low, "high": high, "runs": [each.as_dict() for each in scores]}

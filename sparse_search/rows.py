@@ -10,10 +10,11 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from search_spaces.core.config import canonical_json, short_hash
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised with every change of a column's name, type or meaning."""
 
 
@@ -40,7 +41,7 @@ class RunRow:
     method: str
     predictor: str
     level: str
-    """What is scored: each `image`, or each `patch` of the images."""
+    """What is scored: each `image`, each `patch` of the images, or the `mask` of each image."""
 
     config_id: str
     config_json: str
@@ -125,6 +126,24 @@ class RunRow:
     patch_localisation: float | None
     """The same of patches."""
 
+    dice_fg: float | None
+    """Of masks, from here on: over all pixels; of the foreground, or (`_2`) the mean over both classes."""
+
+    iou_fg: float | None
+    mdice_2: float | None
+    miou_2: float | None
+    pixel_accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    dice_fg_img: float | None
+    """The same as means over images."""
+
+    iou_fg_img: float | None
+    mdice_2_img: float | None
+    miou_2_img: float | None
+    pixel_accuracy_img: float | None
+    sensitivity_img: float | None
+    specificity_img: float | None
     picture_threshold: float | None
     """The score above which a picture is named class 1."""
 
@@ -163,22 +182,44 @@ class CurveRow:
     images: int
     train_seconds: float
     num_images: int
-    balanced_accuracy: float
-    accuracy: float
-    macro_f1: float
+    balanced_accuracy: float | None
+    accuracy: float | None
+    macro_f1: float | None
     auroc: float | None
-    calibration_error: float
-    log_loss: float
+    calibration_error: float | None
+    log_loss: float | None
     localisation: float | None
     patch_localisation: float | None
+    dice_fg: float | None
+    iou_fg: float | None
+    mdice_2: float | None
+    miou_2: float | None
+    pixel_accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    dice_fg_img: float | None
+    iou_fg_img: float | None
+    mdice_2_img: float | None
+    miou_2_img: float | None
+    pixel_accuracy_img: float | None
+    sensitivity_img: float | None
+    specificity_img: float | None
     losses_json: str
     """A list over the epochs since the evaluation before, a few at a time: `epoch`, mean losses, diagnoses."""
 
 
-METRIC_COLUMNS = (
+_CLASS_METRICS = (
     "balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss",
     "localisation", "patch_localisation",
 )  # fmt: skip
+_MASK_METRICS = (
+    "dice_fg", "iou_fg", "mdice_2", "miou_2", "pixel_accuracy", "sensitivity", "specificity",
+    "dice_fg_img", "iou_fg_img", "mdice_2_img", "miou_2_img", "pixel_accuracy_img", "sensitivity_img",
+    "specificity_img",
+)  # fmt: skip
+METRIC_COLUMNS = (*_CLASS_METRICS, *_MASK_METRICS)
+"""Masks have the latter, images and patches the former; the others are null."""
+
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -235,10 +276,16 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield shared | {
             **{name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")},
             "predictor": predictor,
-            "level": "patch" if predictor in record["patch_predictors"] else "image",
+            "level": _level(record, predictor),
             "picture_threshold": scores.get("threshold"),
             "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
         }
+
+
+def _level(record: Mapping[str, Any], predictor: str) -> str:
+    if record["kind"] == "segmentation":
+        return "mask"
+    return "patch" if predictor in record["patch_predictors"] else "image"
 
 
 def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -253,8 +300,20 @@ def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "losses_json": canonical_json(point["losses"]),
         }
         for predictor, scores in point["scores"].items():
-            metrics = {name: scores[name] for name in (*METRIC_COLUMNS, "num_images")}
+            metrics = {name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")}
             yield {**shared, **here, **metrics, "predictor": predictor}
+
+
+def metric_for(level: str, metric: str) -> str:
+    """What rows of a level are ranked by: the metric that is asked for, or the level's first where it has no such."""
+    own = _MASK_METRICS if level == "mask" else _CLASS_METRICS
+    return metric if metric in own else own[0]
+
+
+def metric_of(runs: pa.Table, metric: str) -> str:
+    """What is asked of run rows: the metric, or where all of them are of masks, what masks are ranked by then."""
+    levels = pc.unique(runs["level"]).to_pylist()
+    return metric_for("mask", metric) if levels == ["mask"] else metric
 
 
 def config_id(method: str, config: Mapping[str, Any]) -> str:

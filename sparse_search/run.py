@@ -78,7 +78,7 @@ def run(
     screen = console or Console(quiet=True)
     for dataset in sweep.datasets:
         with preparation(screen, dataset) as tell:
-            prepare(dataset, root, tell)
+            prepare(dataset, root, tell, sweep.kind)
     studies = plan_studies(sweep, root)
     store.prepare()
     folder = sweep_folder(store.folder, sweep)
@@ -144,7 +144,7 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     for dataset in sweep.datasets:
         for shots in sweep.shots:
             for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
-                source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root)
+                source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root, kind=sweep.kind)
             sizes = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )

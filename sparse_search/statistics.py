@@ -100,7 +100,10 @@ class Cell:
 
 
 CONFUSION_METRICS = ("balanced_accuracy", "accuracy", "macro_f1")
-"""Metrics that a confusion table determines."""
+"""Metrics that a confusion table of images determines."""
+
+PIXEL_METRICS = ("dice_fg", "iou_fg", "mdice_2", "miou_2", "pixel_accuracy", "sensitivity", "specificity")
+"""Metrics that a table of pixels determines. Pixels of an image are alike: no interval comes from their number."""
 
 
 def bootstrap_interval(
@@ -198,8 +201,10 @@ def _image_noise(pooled_KK: Floats, metric: str, rng: np.random.Generator, num_d
 
 
 def score_of(confusions: ArrayLike, metric: str) -> Floats:
-    """One of `CONFUSION_METRICS` from tables of counts, `...KK` to `...`; rows are true classes."""
+    """One of `CONFUSION_METRICS` or `PIXEL_METRICS` from tables of counts, `...KK` to `...`; rows are true classes."""
     counts_KK = np.asarray(confusions, np.float64)
+    if metric in PIXEL_METRICS:
+        return _score_of_pixels(counts_KK, metric)
     hits_K = np.diagonal(counts_KK, axis1=-2, axis2=-1)
     true_K, predicted_K = counts_KK.sum(-1), counts_KK.sum(-2)
     if metric == "accuracy":
@@ -208,6 +213,19 @@ def score_of(confusions: ArrayLike, metric: str) -> Floats:
         return np.asarray((2 * hits_K / np.maximum(true_K + predicted_K, np.finfo(np.float64).tiny)).mean(-1))
     recalls_K = hits_K / np.where(true_K > 0, true_K, 1)
     return np.asarray(recalls_K.sum(-1) / (true_K > 0).sum(-1))
+
+
+def _score_of_pixels(counts_22: Floats, metric: str) -> Floats:
+    hits_2, wrong = np.diagonal(counts_22, axis1=-2, axis2=-1), counts_22[..., 0, 1] + counts_22[..., 1, 0]
+    if metric == "pixel_accuracy":
+        return np.asarray(hits_2.sum(-1) / counts_22.sum((-2, -1)))
+    if metric in ("sensitivity", "specificity"):
+        recalls_2 = hits_2 / counts_22.sum(-1)
+        return np.asarray(recalls_2[..., int(metric == "sensitivity")])
+    weight = 2 if "dice" in metric else 1
+    sizes_2 = weight * hits_2 + wrong[..., None]
+    each_2 = np.where(sizes_2 > 0, weight * hits_2 / np.maximum(sizes_2, 1), 1.0)
+    return np.asarray(each_2[..., 1] if metric.endswith("_fg") else each_2.mean(-1))
 
 
 def _stretch(freedom: int, level: float) -> float:

@@ -11,6 +11,7 @@ from search_spaces.core.config import MethodConfig, read_config, short_hash, wri
 from search_spaces.core.ranges import Conditions, Space, conditions_of
 from sparse_search.rows import CONFIRMATION
 from sparse_search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
+from trainables.core.kind import Kind
 from trainables.core.method import Validation, find_method
 from trainables.core.trial import PROTOCOL, Trial
 
@@ -80,6 +81,8 @@ class Sweep:
     """And how the score is chosen above which a picture is named class 1."""
 
     objective: str = "balanced_accuracy"
+    """A sweep of segmentation has `dice_fg` where it names none."""
+
     sampler: SamplerChoice = DEFAULT_SAMPLER
     pruner: PrunerChoice = DEFAULT_PRUNER
     seed: int = 0
@@ -131,6 +134,11 @@ class Sweep:
             for plan in self.methods
         ]
         return tuple(_shared_out(studies, self.max_trials))
+
+    @property
+    def kind(self) -> Kind:
+        """What its methods find, all the same."""
+        return find_method(self.methods[0].name).kind
 
     @property
     def further_label_sets(self) -> range:

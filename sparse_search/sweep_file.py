@@ -1,7 +1,7 @@
 """A sweep file becomes a `Sweep`, strictly: every mistake is named before anything runs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil, isfinite
 from pathlib import Path
@@ -14,16 +14,23 @@ from search_spaces.core.yaml_files import read_yaml
 from sparse_search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
 from sparse_search.sweep import FRESH_BLOCK, Draws, MethodPlan, Study, Sweep
 from trainables.core.evaluate import SELECTIONS
+from trainables.core.kind import Kind
+from trainables.core.masks import MASK_METRICS
 from trainables.core.method import find_method
 from trainables.core.pictures import AGGREGATES, THRESHOLDS
 from trainables.core.trial import PRECISIONS
 from trainables.data.splits import VALIDATION_MODES
 
-OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "auroc")
+OBJECTIVES: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("balanced_accuracy", "accuracy", "macro_f1", "auroc"),
+    "segmentation": MASK_METRICS,
+}
+"""What can be searched for; the first is meant when none is named."""
+
 SPLIT_POLICIES = ("shared", "fresh")
 CHOICES = {
     "aggregate": tuple(AGGREGATES),
-    "objective": OBJECTIVES,
+    "objective": tuple(name for names in OBJECTIVES.values() for name in names),
     "precision": PRECISIONS,
     "selection": tuple(SELECTIONS),
     "split_policy": SPLIT_POLICIES,
@@ -86,6 +93,8 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     plain["methods"] = tuple(
         _Plan(str(name), image_size, body or {}).read() for name, body in values["methods"].items()
     )
+    plain.setdefault("objective", OBJECTIVES[_kind(plain["methods"])][0])
+    _check_objective(plain["objective"], plain["methods"])
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
         Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), draws=Draws("", 1, 0)).trial(plan.settings, 0)
@@ -111,6 +120,24 @@ def _check_together(plain: Mapping[str, Any]) -> None:
         raise ConfigError(f"label_sets: with split_policy fresh they must stay below {FRESH_BLOCK}")
     if plain["name"] in plain["warm_start"]:
         raise ConfigError(f"warm_start: '{plain['name']}' is this sweep itself; name earlier ones")
+
+
+def _kind(plans: Sequence[MethodPlan]) -> Kind:
+    """What the methods find, which must be the same."""
+    kinds = {plan.name: find_method(plan.name).kind for plan in plans}
+    if len(set(kinds.values())) > 1:
+        words = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+        raise ConfigError(f"methods: {words}; a sweep is of one kind, as its objective is: write one sweep for each")
+    return next(iter(kinds.values()))
+
+
+def _check_objective(objective: str, plans: Sequence[MethodPlan]) -> None:
+    kind = _kind(plans)
+    if objective not in OBJECTIVES[kind]:
+        known = ", ".join(OBJECTIVES[kind])
+        raise ConfigError(
+            f"objective '{objective}' is none of {kind}, which {plans[0].name} does; choose one of {known}"
+        )
 
 
 @dataclass(frozen=True)

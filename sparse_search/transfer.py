@@ -22,6 +22,7 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import Choice, Range, Space, inactive_fields, space_of
 from sparse_search.leaderboard import query, rank
+from sparse_search.rows import metric_of
 from sparse_search.storage import read_store
 from sparse_search.store import Store
 from sparse_search.sweep import Study
@@ -127,6 +128,7 @@ def places(store: Store, method: str, metric: str) -> Iterator[Place]:
     main, config_type = find_method(method).predictors[0], find_method(method).config
     runs = query(store, dataset=None, shots=None, method=method)
     runs = runs.filter((pc.field("predictor") == main) & (pc.field("protocol") == PROTOCOL))
+    metric = metric_of(runs, metric)
     rows = rank(runs, metric).to_pylist()
     sign = -1 if metric in SMALLER_IS_BETTER else 1
 

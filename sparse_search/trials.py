@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from sparse_search.parts import first_of_each, plain_array
-from sparse_search.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED
+from sparse_search.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED, metric_for
 
 RANKING = (
     "dataset", "shots", "level", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol",
@@ -50,7 +50,9 @@ def _schema() -> pa.Schema:
 TRIAL_SCHEMA = _schema()
 """`ranking` is a hash of the columns `RANKING`; `num_tried` counts the configurations that the search looked at."""
 
-ORDER_SCHEMA = pa.schema([TRIAL_SCHEMA.field(name) for name in ("ranking", "trial_id", "predictor", *METRIC_COLUMNS)])
+ORDER_SCHEMA = pa.schema(
+    [TRIAL_SCHEMA.field(name) for name in ("ranking", "level", "trial_id", "predictor", *METRIC_COLUMNS)]
+)
 """What says who ranks where."""
 
 
@@ -89,11 +91,13 @@ def ranking_id(row: Any) -> str:
 def ranks_of(trials: pa.Table, metric: str) -> NDArray[np.int64]:
     """The rank of each row, from 1 in each ranking; equal scores go by AUROC, log-loss, trial and predictor.
 
+    Masks are ranked by the metric, or by Dice where that is one of classes, and so the other way round.
+
     The table needs the columns of `ORDER_SCHEMA`, of which those of other metrics may be missing.
     """
-    sign = 1 if metric in SMALLER_IS_BETTER else -1
     group = pc.dictionary_encode(trials["ranking"].combine_chunks()).indices.to_numpy(zero_copy_only=False)
-    keys = [_numbers(trials["log_loss"]), -_numbers(trials["auroc"]), sign * _numbers(trials[metric]), group]
+    keys = [np.nan_to_num(_numbers(trials["log_loss"])), -np.nan_to_num(_numbers(trials["auroc"]))]
+    keys += [_smallest_best(trials, metric), group]
     order = np.lexsort(keys)
     tied = np.logical_and.reduce([np.diff(key[order]) == 0 for key in keys])
     if tied.any():
@@ -106,6 +110,16 @@ def ranks_of(trials: pa.Table, metric: str) -> NDArray[np.int64]:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order)) - np.repeat(begins, np.diff([*begins, len(order)])) + 1
     return ranks
+
+
+def _smallest_best(trials: pa.Table, metric: str) -> NDArray[np.float64]:
+    """What each row is ranked by, the smallest first; NaN where it has none."""
+    by = {level: metric_for(level, metric) for level in pc.unique(trials["level"]).to_pylist()}
+    values = np.full(len(trials), np.nan)
+    for level, name in by.items():
+        own = np.asarray(pc.equal(trials["level"], level).to_numpy(zero_copy_only=False), bool)
+        values[own] = (1 if name in SMALLER_IS_BETTER else -1) * _numbers(trials[name])[own]
+    return values
 
 
 def shown_and_order(trials: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -163,7 +177,7 @@ _UNRANKED = [
 
 def _unranked_starts(runs: pa.Table) -> list[dict[str, Any]]:
     """The newest row of each default and preset that no ranking holds, as its trial has no score that counts."""
-    runs = runs.filter(pc.equal(runs["level"], "image"))
+    runs = runs.filter(pc.not_equal(runs["level"], "patch"))
     starts = runs.filter(pc.not_equal(runs["start"], ""))
     if not len(starts):
         return []

@@ -36,6 +36,8 @@ from sparse_search.storage import send, store_at
 from sparse_search.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
 from sparse_search.sweep import Rung
 from sparse_search.versions import versions
+from trainables.core.kind import Kind
+from trainables.core.masks import MASK_METRICS
 from trainables.core.method import Labelled, Task, Validation, predictor_names
 from trainables.core.train import DivergedError, Progress
 from trainables.core.trial import PROTOCOL, Run, Trial
@@ -54,8 +56,8 @@ QUIET_SECONDS = 5.0
 LOOK_SECONDS = 5.0
 """Least time between two looks at whether the node is about to leave."""
 
-OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1")
-"""Objectives that say nothing of a predictor which names one class for every image."""
+OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1", *MASK_METRICS)
+"""Objectives that say nothing of a predictor which names one class for every image, or for every pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,8 @@ class _Training:
         self.trial = Trial.from_dict(job.trial)
         self._value = 0.0
         self._step = 0
-        self._main = self.trial.find_method().predictors[0]
+        method = self.trial.find_method()
+        self._main, self._kind = method.predictors[0], method.kind
         self._values = {name: self._value_of(selected[self._main].get) for name, selected in job.known.items()}
         self._collapses = dict.fromkeys(job.known, "")
         self._at_work: _AtWork | None = None
@@ -239,7 +242,8 @@ class _Training:
         """Writes what a finished run says of its validation images, and what else of it there is to look at."""
         results, images, predictions = store_at(self.job.results).folder, at_work.validation, end.predictions
         folder = artefact_folder(results, at_work.identity)
-        write_predictions(results, at_work.identity, images, predictions)
+        if self._kind == "classification":
+            write_predictions(results, at_work.identity, images, predictions)
         if images.grid:
             from sparse_search.heat_maps import write_sheet  # matplotlib takes its time
 
@@ -255,7 +259,8 @@ class _Training:
 
     def _begin(self, run: Run) -> _AtWork:
         trial, root = self.trial, self.job.data_root
-        task, hidden_labels_M = _images(trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
+        asked = (trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
+        task, hidden_labels_M = _images(*asked, trial.find_method().kind)
         checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
         progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M)
         return _AtWork(run, self._identity(run, task), task.validation, progress)
@@ -283,6 +288,7 @@ class _Training:
                 "config": write_config(trial.config),
                 "inactive": ", ".join(inactive_fields(type(trial.config), write_config(trial.config))),
                 "dataset": task.dataset,
+                "kind": task.kind,
                 "source": trial.dataset,
                 "protocol": PROTOCOL,
                 "processor": trial.device,
@@ -320,10 +326,10 @@ def record_id(run_id: str, study: str, number: int, sweep: str) -> str:
 
 @lru_cache(maxsize=2)
 def _images(
-    dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int
-) -> tuple[Task, Tensor]:
+    dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int, kind: Kind
+) -> tuple[Task, Tensor | None]:
     """A run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials of a study."""
-    asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold)
+    asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold, kind)
     return few_shot_task(*asked), hidden_labels(*asked)
 
 

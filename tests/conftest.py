@@ -10,6 +10,7 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 import pytest
 import torch
 
+from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.data.cache import CACHE_VARIABLE
 
@@ -35,10 +36,16 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def make_task() -> MakeTask:
-    """A maker of few-shot tasks whose classes differ in brightness."""
+    """A maker of few-shot tasks whose classes differ in brightness; in a segmentation a bright square is marked."""
 
     def make(
-        *, channels: int = 1, num_classes: int = 3, shots: int = 3, num_unlabelled: int = 24, side: int = 16
+        *,
+        channels: int = 1,
+        num_classes: int = 3,
+        shots: int = 3,
+        num_unlabelled: int = 24,
+        side: int = 16,
+        kind: Kind = "classification",
     ) -> Task:
         generator = torch.Generator().manual_seed(0)
 
@@ -48,14 +55,28 @@ def make_task() -> MakeTask:
 
         labels_N = torch.arange(num_classes).repeat_interleave(shots)
         hidden_N = torch.randint(0, num_classes, (num_unlabelled,), generator=generator)
+        segmentation = kind == "segmentation"
+
+        def labelled() -> Labelled:
+            images_NCHW = draw(labels_N)
+            if not segmentation:
+                return Labelled(images_NCHW, labels_N.clone())
+            corners_N = torch.randint(0, side // 2, (len(labels_N), 2), generator=generator)
+            masks_NHW = torch.zeros(len(labels_N), side, side, dtype=torch.bool)
+            for mask_HW, image_CHW, (row, column) in zip(masks_NHW, images_NCHW, corners_N.tolist(), strict=True):
+                spot = (slice(row, row + side // 2), slice(column, column + side // 2))
+                mask_HW[spot] = True
+                image_CHW[(slice(None), *spot)] = 255
+            return Labelled(images_NCHW, torch.zeros_like(labels_N), masks_IHW=masks_NHW)
+
         return Task(
             dataset="synthetic",
-            kind="classification",
-            num_classes=num_classes,
+            kind=kind,
+            num_classes=2 if segmentation else num_classes,
             channels=channels,
-            labelled=Labelled(draw(labels_N), labels_N),
+            labelled=labelled(),
             unlabelled_NCHW=draw(hidden_N),
-            validation=Labelled(draw(labels_N), labels_N.clone()),
+            validation=labelled(),
             provenance=Provenance(
                 content_hash="synthetic",
                 official=False,

@@ -78,7 +78,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add(
         "method",
         nargs="?",
-        help="sparse, ssgnet, ssl_gan, convnet, resnet, supervised, constant, or your own as module:ATTRIBUTE",
+        help="sparse, ssgnet, ssl_gan, convnet, resnet, supervised, constant, segmenter (of masks), or your own as "
+        "module:ATTRIBUTE",
     )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add(
@@ -88,7 +89,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     root = "where data files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)"
     add("--data-root", type=Path, metavar="DIR", help=root)
-    add("--shots", type=int, help="labelled images per class, or in all where pictures have lesion masks (default: 5)")
+    add("--shots", type=int, help="labelled images per class, or in all where pictures have masks (default: 5)")
     draw = "which few-shot draw; repeatable"
     add("--label-set", type=int, action="append", dest="label_sets", metavar="N", help=draw)
     add("--validation", help="realistic (default), labelled-cv or official")
@@ -157,7 +158,7 @@ def _train(options: argparse.Namespace) -> int:
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
     print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.images:,} images, {trial.threads} threads")
-    prepare(trial.dataset, options.data_root, _preparation(trial.dataset))
+    prepare(trial.dataset, options.data_root, _preparation(trial.dataset), trial.find_method().kind)
     results = []
     for run in trial.runs():
         try:
@@ -218,12 +219,17 @@ def _line(images: int, progress: Any) -> str:
     accuracy = losses.pop("pseudo_accuracy", None)
     parts = [f"{name} {value:.4g}" for name, value in list(losses.items())[:4]]
     if progress.scores:
-        parts = [f"{name}: balanced accuracy {s.balanced_accuracy:.4f}" for name, s in progress.scores.items()]
+        parts = [_score_text(name, scores) for name, scores in progress.scores.items()]
     if accuracy is not None:
         parts.append(f"pseudo-label accuracy {accuracy:.4f}")
     if progress.replayed:
         parts.append("(from checkpoint)")
     return "  ".join([line, *parts])
+
+
+def _score_text(predictor: str, scores: Any) -> str:
+    name = next(name for name in ("balanced_accuracy", "dice_fg") if scores.metric(name) is not None)
+    return f"{predictor}: {name.replace('_', ' ')} {scores.metric(name):.4f}"
 
 
 def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
@@ -232,7 +238,7 @@ def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
     print(f"validation scores{evaluations}" + (f", mean of {len(results)} runs" if len(results) > 1 else ""))
     for predictor in results[0]:
         scores = [result[predictor] for result in results]
-        names = ("balanced_accuracy", "accuracy", "auroc")
+        names = ("balanced_accuracy", "accuracy", "auroc", "dice_fg", "iou_fg", "mdice_2", "miou_2")
         known = {name: [s.metric(name) for s in scores if s.metric(name) is not None] for name in names}
         line = "  ".join(f"{name} {statistics.fmean(values)!r}" for name, values in known.items() if values)
         print(f"  {predictor:12s} {line}")

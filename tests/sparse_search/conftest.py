@@ -62,6 +62,7 @@ def make_record():
             "number": number,
             "start": "",
             "method": method,
+            "kind": "classification",
             "predictors": [method],
             "patch_predictors": [],
             "config": {"image_size": 32, "lr": lr, "classifier": "test_resnet", "pretrained": ""},

@@ -1,7 +1,8 @@
-"""Everything a user does works on a file whose test labels cannot be read; only `evaluate` trips over them."""
+"""Everything a user does works on a file whose test labels or masks cannot be read; only `evaluate` trips over them."""
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from search_spaces.core.errors import DataError
 from sparse_search.comparison import compare, compare_all
@@ -13,9 +14,11 @@ from sparse_search.report import write_report
 from sparse_search.retrain import evaluate, reproduce
 from sparse_search.run import run, status
 from sparse_search.sweep_file import parse_sweep
+from trainables.data.shapes import shapes
 from trainables.data.source import open_source
 
 from .conftest import TINY
+from .test_segmentation import SWEEP
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -71,4 +74,34 @@ def test_only_the_command_that_says_so_tries(swept, tmp_path):
     write_export(export(results, dataset="sealed", shots=2), tmp_path / "best.yaml")
     with pytest.raises(DataError, match="test_labels"):
         evaluate(tmp_path / "best.yaml", results, why="all is decided", unlock_test=True)
+    assert not (results / "ledger").exists()
+
+
+@pytest.fixture(scope="module")
+def sealed_discs(tmp_path_factory):
+    """Pictures with optic discs, in which the masks of the test pictures are no pictures."""
+    root = tmp_path_factory.mktemp("discs")
+    for split, count, seed in (("train", 16, 0), ("test", 4, 1)):
+        images, masks = shapes(count, 32, seed)
+        for part, arrays in (("images", images), ("masks/OD", masks * 255)):
+            folder = root / "idrid/segmentation" / split / part
+            folder.mkdir(parents=True)
+            for index, pixels in enumerate(arrays):
+                Image.fromarray(pixels).save(folder / f"IDRiD_{index:02}.png")
+    for path in (root / "idrid/segmentation/test/masks/OD").iterdir():
+        path.write_bytes(b"sealed")
+    return root
+
+
+def test_a_search_for_masks_never_opens_those_of_test_pictures(sealed_discs, tmp_path):
+    results, root = tmp_path / "results", sealed_discs
+    sweep = parse_sweep(SWEEP | {"datasets": ["idrid-disc@32"]})
+    assert run(sweep, results, data_root=root).ok
+    assert all(study.is_over for study in status(sweep, results, data_root=root))
+    assert set(leaderboard(results)["method"]) == {"segmenter"}
+    assert "idrid-disc@32" in write_report(results, tmp_path / "report.html").read_text()
+    write_export(export(results, dataset="idrid-disc@32", shots=4), tmp_path / "best.yaml")
+    assert reproduce(tmp_path / "best.yaml", data_root=root).is_equal
+    with pytest.raises(DataError, match=r"masks/OD/IDRiD_00\.png cannot be read"):
+        evaluate(tmp_path / "best.yaml", results, why="all is decided", unlock_test=True, data_root=root)
     assert not (results / "ledger").exists()

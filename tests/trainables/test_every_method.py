@@ -121,10 +121,14 @@ def test_predicts_probabilities_without_changing_anything(name, channels, num_cl
     before = weights(learner)
     first, second = (learner.predict(task.validation.images_NCHW) for _ in range(2))
     assert tuple(first) == find_method(name).predictors
-    for predictor, probs_BK in first.items():
-        assert probs_BK.shape == (len(task.validation), num_classes)
-        assert torch.allclose(probs_BK.sum(1), torch.ones(len(probs_BK)), atol=1e-5)
-        assert torch.equal(probs_BK, second[predictor])
+    for predictor, probs in first.items():
+        if task.kind == "segmentation":
+            assert probs.shape == task.validation.masks_IHW.shape
+            assert ((probs >= 0) & (probs <= 1)).all()
+        else:
+            assert probs.shape == (len(task.validation), num_classes)
+            assert torch.allclose(probs.sum(1), torch.ones(len(probs)), atol=1e-5)
+        assert torch.equal(probs, second[predictor])
     assert torch.equal(before, weights(learner))
 
 
@@ -143,7 +147,10 @@ def test_a_prediction_does_not_depend_on_its_company(name, make_task):
 def test_two_epochs_and_two_more_are_four(name, make_task, tmp_path):
     task = make_task()
     straight = list(start(name, task, epochs=4))
-    list(start(name, task, epochs=2, checkpoints=Checkpoints(tmp_path)))
+    killed = start(name, task, epochs=4, checkpoints=Checkpoints(tmp_path))
+    for _ in range(2):
+        next(killed)
+    killed.close()
     resumed = list(start(name, task, epochs=4, checkpoints=Checkpoints(tmp_path)))
     assert [p.replayed for p in resumed] == [True, True, False, False]
     assert [(dict(p.losses), p.scores) for p in resumed] == [(dict(p.losses), p.scores) for p in straight]
@@ -177,8 +184,9 @@ def test_it_trains_with_accumulated_gradients(name, make_task):
 def test_it_is_judged_by_the_mean_of_evaluations(name, make_task):
     progress = list(start(name, make_task(), epochs=4, selection="mean3"))
     main = find_method(name).predictors[0]
-    last = [p.scores[main].log_loss for p in progress[-3:]]
-    assert progress[-1].selected[main].log_loss == pytest.approx(sum(last) / 3)
+    metric = "log_loss" if find_method(name).kind == "classification" else "mdice_2"
+    last = [p.scores[main].metric(metric) for p in progress[-3:]]
+    assert progress[-1].selected[main].metric(metric) == pytest.approx(sum(last) / 3)
 
 
 @methods
@@ -227,7 +235,7 @@ def test_images_are_resized(name, side, make_task):
 
 
 class Forbidden:
-    """Labels nobody may look at."""
+    """Labels or masks nobody may look at."""
 
     def __len__(self):
         return 9
@@ -237,10 +245,11 @@ class Forbidden:
 
 
 @methods
-def test_a_learner_never_reads_validation_labels(name, make_task):
+def test_a_learner_never_reads_validation_labels_or_masks(name, make_task):
     task = make_task()
     validation = replace(task.validation)
     object.__setattr__(validation, "labels_N", Forbidden())
+    object.__setattr__(validation, "masks_IHW", Forbidden())
     learner = build(name, replace(task, validation=validation))
     next(iter(learner.epochs()))
     learner.predict(validation.images_NCHW)

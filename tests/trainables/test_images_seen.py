@@ -26,7 +26,7 @@ class Counting:
         return self.images[index_B]
 
 
-@pytest.mark.parametrize("name", ["sparse", "supervised", "resnet"])
+@pytest.mark.parametrize("name", ["sparse", "supervised", "resnet", "segmenter"])
 @pytest.mark.parametrize(("num_unlabelled", "mu"), [(24, 2), (24, 0), (1, 1)])
 def test_an_epoch_sees_as_many_images_as_a_budget_counts(name, num_unlabelled, mu, make_task):
     task, counted, config = make_task(num_unlabelled=num_unlabelled), [], small(name, mu=mu, unsup_fraction=0.5)

@@ -61,6 +61,21 @@ def test_pseudo_label_accuracy_is_on_the_line_of_its_epoch():
     assert "pseudo" not in _line(9, Progress(3, 30, {"a": 1.0}, {}, 1.0))
 
 
+def test_masks_are_told_in_both_conventions(capsys, tmp_path):
+    settings = {"image_size": 16, "width": 4, "stages": 2, "d_state": 2, "batch_size": 4, "steps_per_epoch": 2}
+    changes = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    arguments = ["segmenter", "--dataset", "shapes@16", "--shots", "3", "--images", "16", "--evaluate-every", "8"]
+    outputs = []
+    for _ in range(2):
+        assert main([*arguments, *changes, "--threads", "1", "--checkpoints", str(tmp_path)]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert "label set 0: 3 labelled, 177 unlabelled, 3 validation" in outputs[0]
+    assert "segmenter: dice fg 0." in outputs[0]
+    assert "(from checkpoint)" in outputs[1]
+    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1]
+    assert re.search(r"dice_fg \S+  iou_fg \S+  mdice_2 \S+  miou_2 \S+$", outputs[0])
+
+
 @pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
 def test_one_of_many_processes_speaks(rank, speaks, capsys, monkeypatch):
     monkeypatch.setenv("RANK", rank)
@@ -97,6 +112,9 @@ def test_a_preset_and_a_change(capsys):
         (["constant", "--validation", "full"], "'full' is unknown"),
         (["supervised", "--set", "classifier=resnet10tt"], "resnet10t"),
         (["--config", "missing.yaml"], "cannot read missing.yaml"),
+        (["segmenter"], "'digits' has no masks of pictures, which segmentation needs; use one of idrid-disc, shapes"),
+        (["constant", "--dataset", "shapes"], "'shapes' has no classes of images, which classification needs"),
+        (["segmenter", "--set", "image_size=40"], "expected a multiple of 16, or stages below 3"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, words, capsys, monkeypatch, tmp_path):

@@ -9,20 +9,28 @@ from statistics import fmean
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from trainables.core.grid import Grid
+from trainables.core.masks import MASK_METRICS, MaskScores, count_pixels, score_masks
 from trainables.core.pictures import PictureRule, localisation, patch_localisation, probabilities
 
-METRICS = (
+CLASS_METRICS = (
     "balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss",
     "localisation", "patch_localisation",
 )  # fmt: skip
 """Metrics of a classification, the default objective first. Calibration error and log-loss are better when smaller."""
 
+METRICS = (*CLASS_METRICS, *MASK_METRICS)
+"""Of both kinds of task: each has none of the other's."""
+
 SELECTIONS: Mapping[str, int] = {"last": 1, "mean3": 3}
 """Rules that say which scores a run is judged by: the mean over so many of its last evaluations."""
+
+FOREGROUND = 0.5
+"""From this probability on a pixel is foreground."""
 
 NUM_BINS = 15
 """Confidence bins of the expected calibration error. Source: Guo et al. 2017, arXiv:1706.04599."""
@@ -62,8 +70,8 @@ class Scores:
     """The score above which a picture is named class 1, chosen on all of these pictures."""
 
     def metric(self, name: str) -> float | None:
-        """The metric of that name, one of `METRICS`."""
-        value: float | None = asdict(self)[name]
+        """The metric of that name, one of `CLASS_METRICS`; None for any other."""
+        value: float | None = asdict(self).get(name)
         return value
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,6 +82,14 @@ class Scores:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The scores that `as_dict` wrote."""
         return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
+
+
+AnyScores = Scores | MaskScores
+
+
+def read_scores(values: dict[str, Any]) -> AnyScores:
+    """The scores that `as_dict` wrote, of either kind."""
+    return (MaskScores if MASK_METRICS[0] in values else Scores).from_dict(values)
 
 
 def score(
@@ -147,7 +163,17 @@ def score_patches(
     )
 
 
-def mean_scores(scores: Sequence[Scores]) -> Scores:
+def score_foreground(probs_NHW: NDArray[np.float64], masks_NHW: NDArray[np.bool_]) -> MaskScores:
+    """All metrics of probabilities of the foreground against masks; from 0.5 on a pixel is named foreground.
+
+    Raises:
+        ValueError: no image, or other shapes.
+    """
+    counts_N4 = count_pixels(torch.from_numpy(probs_NHW >= FOREGROUND), torch.from_numpy(masks_NHW))
+    return score_masks(counts_N4.numpy())
+
+
+def mean_scores(scores: Sequence[AnyScores]) -> AnyScores:
     """The mean of each metric over evaluations on the same images; None where any is None.
 
     The confusion is the mean of the counts, so no image counts twice, and (balanced) accuracy is still what the
@@ -159,10 +185,10 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     means = {name: _mean([each.metric(name) for each in scores]) for name in METRICS}
     confusion_KK = np.mean([each.confusion for each in scores], axis=0)
     rest = {"num_images": first.num_images, "confusion": confusion_KK.tolist(), "threshold": scores[-1].threshold}
-    return Scores.from_dict(means | rest)
+    return read_scores({name: value for name, value in (means | rest).items() if name in first.as_dict()})
 
 
-def select(history: Sequence[Mapping[str, Scores]], rule: str) -> dict[str, Scores]:
+def select(history: Sequence[Mapping[str, AnyScores]], rule: str) -> dict[str, AnyScores]:
     """Scores by predictor that a run is judged by after these evaluations.
 
     Args:
@@ -173,16 +199,18 @@ def select(history: Sequence[Mapping[str, Scores]], rule: str) -> dict[str, Scor
     return {name: mean_scores([scores[name] for scores in recent]) for name in recent[-1]}
 
 
-def collapse(scores: Scores) -> str:
+def collapse(scores: AnyScores) -> str:
     """The reason why these predictions are worthless: `names class 1 for all 10 validation images`.
 
-    Empty when at least two classes are named, or when the labels hold fewer than two.
+    Of masks, whose class 0 is the background: that it is named for all pixels. Empty when at least
+    two classes are named, or when the labels hold fewer than two.
     """
     confusion_KK = np.array(scores.confusion)
     named, present = np.flatnonzero(confusion_KK.sum(0)), np.flatnonzero(confusion_KK.sum(1))
     if len(named) > 1 or len(present) < 2:
         return ""
-    return f"names class {named[0]} for all {scores.num_images} validation images"
+    what = "all pixels of all" if isinstance(scores, MaskScores) else "all"
+    return f"names class {named[0]} for {what} {scores.num_images} validation images"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

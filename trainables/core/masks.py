@@ -9,7 +9,7 @@ Shapes: B batch, N images, H W pixels, 4 the counts of true positives, false pos
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MASK_METRICS = (
-    "dice_fg", "iou_fg", "mdice_2", "miou_2", "accuracy", "sensitivity", "specificity",
-    "dice_fg_img", "iou_fg_img", "mdice_2_img", "miou_2_img", "accuracy_img", "sensitivity_img", "specificity_img",
+    "dice_fg", "iou_fg", "mdice_2", "miou_2", "pixel_accuracy", "sensitivity", "specificity",
+    "dice_fg_img", "iou_fg_img", "mdice_2_img", "miou_2_img", "pixel_accuracy_img", "sensitivity_img",
+    "specificity_img",
 )  # fmt: skip
 """Metrics of a segmentation into foreground and background, the default objective first. Greater is better."""
 
@@ -36,22 +37,26 @@ class MaskScores:
     iou_fg: float
     mdice_2: float
     miou_2: float
-    accuracy: float
+    pixel_accuracy: float
     sensitivity: float | None
     specificity: float | None
     dice_fg_img: float
     iou_fg_img: float
     mdice_2_img: float
     miou_2_img: float
-    accuracy_img: float
+    pixel_accuracy_img: float
     sensitivity_img: float | None
     specificity_img: float | None
-    confusion: tuple[tuple[int, int], tuple[int, int]]
-    """Pixels: rows are true classes, columns predicted ones, the background first."""
+    confusion: tuple[tuple[float, ...], ...]
+    """Pixels: rows are true classes, columns predicted ones, the background first. Whole numbers, or means over
+    evaluations."""
+
+    threshold: ClassVar[None] = None
+    """None is chosen: pixels from 0.5 on are foreground."""
 
     def metric(self, name: str) -> float | None:
-        """The metric of that name, one of `MASK_METRICS`."""
-        value: float | None = asdict(self)[name]
+        """The metric of that name, one of `MASK_METRICS`; None for any other."""
+        value: float | None = asdict(self).get(name)
         return value
 
     def as_dict(self) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def _sensitivity(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Values:
     return _ratio(tp, tp + fn)
 
 
-def _accuracy(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Values:
+def _pixel_accuracy(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Values:
     return _ratio(tp + tn, tp + fp + fn + tn)
 
 
@@ -152,7 +157,7 @@ _METRICS: dict[str, Callable[..., Values]] = {
     "iou_fg": _iou_fg,
     "mdice_2": _of_both(_dice_fg),
     "miou_2": _of_both(_iou_fg),
-    "accuracy": _accuracy,
+    "pixel_accuracy": _pixel_accuracy,
     "sensitivity": _sensitivity,
     "specificity": _of_background(_sensitivity),
 }

@@ -16,8 +16,8 @@ import trainables
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.grid import Grid
+from trainables.core.kind import Kind
 
-Kind = Literal["classification"]
 Validation = Literal["realistic", "labelled-cv", "official"]
 
 
@@ -29,13 +29,14 @@ class Labelled:
     """uint8, on the CPU."""
 
     labels_N: Tensor
-    """int64, in 0..K-1."""
+    """int64, in 0..K-1; zeros in a segmentation."""
 
     grid: Grid | None = None
     """If these are patches: each picture's follow one another, row by row."""
 
     masks_IHW: Tensor | None = None
-    """Of the I pictures: bool, where what makes class 1 is. For scoring only, and None where nobody marked it."""
+    """Of the I pictures, bool. In a segmentation the foreground: what is to be learned. In a classification what makes
+    class 1, for scoring only, and None where nobody marked it."""
 
     def __post_init__(self) -> None:
         if len(self.images_NCHW) != len(self.labels_N):
@@ -84,15 +85,17 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Task:
-    """A few-shot problem as a method sees it. It holds no test image and no test label."""
+    """A few-shot problem as a method sees it. It holds no test image, no test label and no test mask."""
 
     dataset: str
     kind: Kind
     num_classes: int
+    """In a segmentation 2, the background among them."""
+
     channels: int
     labelled: Labelled
     unlabelled_NCHW: Tensor
-    """uint8; may be empty. Its labels were dropped before the task was made."""
+    """uint8; may be empty. Its labels and masks were dropped before the task was made."""
 
     validation: Labelled
     """For scoring only: a learner never sees it."""
@@ -113,6 +116,8 @@ class Learner(Protocol):
 
     def predict(self, images_BCHW: Tensor) -> Mapping[str, Tensor]:
         """Class probabilities (B, K) of every predictor this method trains, by name, the main one first.
+
+        In a segmentation those of the foreground, (B, H, W), at the size of the images.
 
         Args:
             images_BCHW: uint8, any device. Deterministic; changes nothing.
@@ -174,6 +179,8 @@ class Method(Generic[C]):
 
     config: type[C]
     tasks: tuple[Kind, ...]
+    """Kinds it can be built for; the first is what a dataset is drawn for."""
+
     build: Callable[[C, Task, Accelerator], Learner]
     predictors: tuple[str, ...]
     """Names that `predict` returns; a search optimises the first."""
@@ -187,6 +194,11 @@ class Method(Generic[C]):
 
     names_one_class: bool = False
     """Whether it gives every image the same class on purpose, so that this is no collapse."""
+
+    @property
+    def kind(self) -> Kind:
+        """What a dataset is drawn for."""
+        return self.tasks[0]
 
 
 def patch_predictor(name: str) -> str:

@@ -24,7 +24,15 @@ from torch import Tensor
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
 from trainables.core.checkpoint import Checkpoints
-from trainables.core.evaluate import Scores, collapse, score, score_patches, select
+from trainables.core.evaluate import (
+    AnyScores,
+    collapse,
+    read_scores,
+    score,
+    score_foreground,
+    score_patches,
+    select,
+)
 from trainables.core.method import (
     Illustrating,
     Labelled,
@@ -41,6 +49,9 @@ Probabilities = NDArray[np.float64]
 
 LOG_ENTRIES = 16
 """Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
+
+
+_PIXELWISE = 3  # dimensions of predictions
 
 
 class DivergedError(Exception):
@@ -96,7 +107,7 @@ class Progress:
     losses: Mapping[str, float]
     """Mean losses of this epoch, by name."""
 
-    scores: Mapping[str, Scores]
+    scores: Mapping[str, AnyScores]
     """Validation scores by predictor; empty between evaluations."""
 
     train_seconds: float
@@ -105,7 +116,7 @@ class Progress:
     stands_for: int = 0
     """Images of the budget that this evaluation stands for; 0 between evaluations."""
 
-    selected: Mapping[str, Scores] = field(default_factory=dict)
+    selected: Mapping[str, AnyScores] = field(default_factory=dict)
     """Scores by predictor that the run is judged by if it ends here; empty between evaluations."""
 
     collapse: str = ""
@@ -118,7 +129,7 @@ class Progress:
     """Whether this is read from a checkpoint rather than trained now."""
 
     predictions: Mapping[str, Probabilities] = field(default_factory=dict)
-    """At the end of a run: what its predictors say of each validation image or patch (N, K)."""
+    """At the end of a run: what its predictors say of each validation image or patch (N, K), or pixel (N, H, W)."""
 
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
     """At the end of a run of an `Illustrating` learner: files by name."""
@@ -267,14 +278,14 @@ def _train_epochs(
 
 
 def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, Probabilities]:
-    """What every predictor says of each image or patch (N, K).
+    """What every predictor says of each image or patch (N, K), or of each pixel (N, H, W).
 
     Raises:
         DivergedError: a prediction is not finite.
     """
     predictions = {name: p.double().cpu().numpy() for name, p in learner.predict(images.images_NCHW).items()}
-    for name, probs_NK in predictions.items():
-        if not np.isfinite(probs_NK).all():
+    for name, probs in predictions.items():
+        if not np.isfinite(probs).all():
             raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")
     return predictions
 
@@ -284,7 +295,7 @@ def score_all(
     images: Labelled,
     rule: PictureRule,
     thresholds: Mapping[str, float | None] | None = None,
-) -> dict[str, Scores]:
+) -> dict[str, AnyScores]:
     """Scores of every predictor on labelled images.
 
     Of patches a predictor's own name stands for the pictures, and that of `patch_predictor` for the patches.
@@ -295,12 +306,15 @@ def score_all(
         rule: how pictures are judged by their patches.
         thresholds: of pictures, by predictor, as they were chosen on other images; by default chosen here.
     """
+    if images.masks_IHW is not None and all(probs.ndim == _PIXELWISE for probs in predictions.values()):
+        masks_NHW = images.masks_IHW.numpy()
+        return {name: score_foreground(probs_NHW, masks_NHW) for name, probs_NHW in predictions.items()}
     labels_N, grid = images.labels_N.numpy(), images.grid
-    each = {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
+    each: dict[str, AnyScores] = {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
     if grid is None:
         return each
     masks_IHW = None if images.masks_IHW is None else images.masks_IHW.numpy()
-    pictures = {
+    pictures: dict[str, AnyScores] = {
         name: score_patches(probs_NK, labels_N, grid, rule, masks_IHW=masks_IHW, threshold=(thresholds or {}).get(name))
         for name, probs_NK in predictions.items()
     }
@@ -356,7 +370,7 @@ def _plain(evaluation: Progress) -> dict[str, Any]:
 
 
 def _read(values: dict[str, Any]) -> Progress:
-    scores = {name: Scores.from_dict(s) for name, s in values["scores"].items()}
+    scores = {name: read_scores(s) for name, s in values["scores"].items()}
     return Progress(
         values["epoch"],
         values["images"],

@@ -60,12 +60,14 @@ class Run:
     def task(self, root: Path | None) -> Task:
         """The images of this run."""
         trial = self.trial
-        return few_shot_task(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold)
+        kind = trial.find_method().kind
+        return few_shot_task(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold, kind)
 
-    def hidden_labels(self, root: Path | None) -> Tensor:
+    def hidden_labels(self, root: Path | None) -> Tensor | None:
         """The labels (M,) of this run's unlabelled images; see `trainables.data.tasks.hidden_labels`."""
         trial = self.trial
-        return hidden_labels(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold)
+        kind = trial.find_method().kind
+        return hidden_labels(trial.dataset, trial.shots, self.label_set, trial.validation, root, self.fold, kind)
 
     def train(
         self,

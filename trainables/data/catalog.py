@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from search_spaces.core.errors import DataError
+from trainables.core.kind import Kind
 from trainables.data.checksums import MEDMNIST_MD5
 from trainables.data.names import PREPARED_SIDES
 
@@ -20,6 +21,8 @@ class DatasetInfo:
     name: str
     title: str
     class_names: tuple[str, ...]
+    """Of a segmentation: what is marked; the background has no name."""
+
     channels: int
     """1 (grey) or 3 (RGB)."""
 
@@ -42,6 +45,9 @@ class DatasetInfo:
 
     shots_in_all: bool = False
     """Shots count labelled pictures in all, not of each class; train and val are drawn anew for each label set."""
+
+    kind: Kind = "classification"
+    """What can be learned from it."""
 
     @property
     def num_classes(self) -> int:
@@ -170,6 +176,34 @@ _IDRID = DatasetInfo(
     side_range=PREPARED_SIDES,
     shots_in_all=True,
 )
+_IDRID_DISC = DatasetInfo(
+    name="idrid-disc",
+    title="IDRiD, fundus pictures with marked optic discs",
+    class_names=("optic disc",),
+    channels=3,
+    sides=(256,),
+    licence="CC BY 4.0",
+    citation="Porwal et al., IDRiD, Medical Image Analysis 2020",
+    split_sizes=(40, 14, 27),
+    checksums={},
+    side_range=PREPARED_SIDES,
+    shots_in_all=True,
+    kind="segmentation",
+)
+_SHAPES = DatasetInfo(
+    name="shapes",
+    title="Shapes, procedural pictures with masks (made on the spot)",
+    class_names=("ellipse",),
+    channels=3,
+    sides=(64,),
+    licence="as this package",
+    citation="none: ellipses on textured backgrounds, to try segmentation on",
+    split_sizes=(180, 60, 100),
+    checksums={},
+    side_range=(16, 512),
+    shots_in_all=True,
+    kind="segmentation",
+)
 
 # fmt: off
 _ROWS = (
@@ -195,6 +229,8 @@ _ROWS = (
     _medmnist("organsmnist", "OrganSMNIST, abdominal CT, sagittal", _ORGANS, 1, (13932, 2452, 8827), _LITS),
     _DIGITS,
     _IDRID,
+    _IDRID_DISC,
+    _SHAPES,
 )
 # fmt: on
 

@@ -79,6 +79,11 @@ class CohortReader:
     prepared: Prepared
     splits: tuple[Split, ...] = ("train", "test")
 
+    @property
+    def val_share(self) -> float:
+        """Of the train split, what each label set draws to validate."""
+        return self.cohort.val_share
+
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): 1 for a picture with any lesion pixel, else 0."""
         return self.prepared.labels_N[self._part(split)]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from trainables.core.kind import Kind
 from trainables.data.source import Source, open_source
 from trainables.data.splits import FewShotSplit, check_validation, drawn_split, few_shot_split
 
@@ -21,14 +22,16 @@ def draw_few_shot(
     validation: str = "realistic",
     root: Path | None = None,
     fold: int = 0,
+    kind: Kind = "classification",
 ) -> Draw:
     """Opens a dataset and draws from its training labels; reads no image.
 
     Raises:
+        ConfigError: a dataset that has not what this kind of task needs.
         DataError: a dataset that cannot be used as asked.
     """
     check_validation(validation)
-    source = open_source(dataset, root)
+    source = open_source(dataset, root, kind=kind)
     return Draw(source, _drawn(source, shots, label_set, validation, fold))
 
 

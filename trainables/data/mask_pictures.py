@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from search_spaces.core.errors import DataError
-from trainables.data.cohort import Picture
+from trainables.data.cohort import Picture, Tell
 from trainables.data.files import File, digest_of, pictures_below
 from trainables.data.lesions import with_masks
 from trainables.data.names import PREPARED_SIDES
@@ -51,8 +51,12 @@ class MaskedPictures:
         """MD5 over places and bytes of all pictures and masks, 32 hex digits."""
         return digest_of(self.folder, self.files)
 
-    def read(self, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def read(self, side: int, tell: Tell | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Pictures (N, S, S, 3) in 0..255, grey ones with three equal channels, and masks (N, S, S) of 0 and 1.
+
+        Args:
+            side: S, in pixels.
+            tell: told of every picture that was read.
 
         Raises:
             DataError: a side out of range, a file that cannot be decoded, a mask of another size than its picture.
@@ -66,6 +70,8 @@ class MaskedPictures:
             image, mask = self.folder / picture.place, self.folder / picture.masks[0]
             images_NSS3[index], size = _read_image(image, side)
             masks_NSS[index] = _read_mask(mask, image, size, side)
+            if tell:
+                tell(index + 1, len(self))
         return images_NSS3, masks_NSS
 
 

@@ -2,7 +2,8 @@
 
 A name is one of the catalogue (`pneumoniamnist`, at another side `pneumoniamnist@64`), a `.npz` file in
 MedMNIST's layout, or a folder of pictures (`scans/`, resized `scans/@64`). Relative paths are looked for from
-here, then below the data root. With a grid (`idrid@256:8x8`) images are cut into patches: see `names`.
+here, then below the data root. With a grid (`idrid@256:8x8`) images are cut into patches: see `names`. A folder with
+`images/` and `masks/` is read as the kind of task needs it: `lesions` for classes, `mask_pictures` for masks.
 
 Shapes: N images, C channels, H W pixels, K classes.
 """
@@ -16,8 +17,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.core.errors import DataError, suggestion
+from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
+from trainables.core.kind import Kind
 from trainables.data.catalog import CATALOG, DatasetInfo
 from trainables.data.cohort import CLASS_NAMES, CohortReader, Tell
 from trainables.data.digits import DigitsReader
@@ -26,6 +28,7 @@ from trainables.data.folder import open_folder
 from trainables.data.idrid import find_idrid
 from trainables.data.idrid import is_there as idrid_is_there
 from trainables.data.lesions import find_cohort, has_masks, side_of
+from trainables.data.masked import MaskedReader, open_masked_folder, open_optic_discs, open_shapes
 from trainables.data.names import Request, read_name
 from trainables.data.npz import open_npz
 from trainables.data.partition import Indices
@@ -34,6 +37,7 @@ from trainables.data.preparation import open_cohort
 from trainables.data.reader import Reader, Split
 
 ROOT_VARIABLE = "SPARSE_SEARCH_DATA"
+_MADE_HERE = ("digits", "shapes")
 
 _REMEDY = {
     "train": "add it",
@@ -52,6 +56,8 @@ class Source:
 
     title: str
     class_names: tuple[str, ...]
+    """Of a segmentation: what is marked."""
+
     channels: int
     side: int
     """Pixels, of whole pictures."""
@@ -76,17 +82,22 @@ class Source:
     @property
     def shots_in_all(self) -> bool:
         """Whether shots count labelled images in all, not of each class."""
-        return isinstance(self.reader, CohortReader)
+        return isinstance(self.reader, CohortReader | MaskedReader)
 
     @property
     def val_share(self) -> float:
         """Of the train split, what each label set draws to validate; 0 where the data has a val split of its own."""
-        return self.reader.cohort.val_share if isinstance(self.reader, CohortReader) else 0.0
+        return self.reader.val_share if isinstance(self.reader, CohortReader | MaskedReader) else 0.0
 
     @property
     def has_masks(self) -> bool:
-        """Whether lesions are marked pixel by pixel."""
-        return isinstance(self.reader, CohortReader)
+        """Whether something is marked pixel by pixel."""
+        return isinstance(self.reader, CohortReader | MaskedReader)
+
+    @property
+    def kind(self) -> Kind:
+        """What is learned from it."""
+        return "segmentation" if isinstance(self.reader, MaskedReader) else "classification"
 
     @cached_property
     def content_hash(self) -> str:
@@ -148,8 +159,8 @@ class Source:
         return self.reader.images(split)
 
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
-        """Lesions (N, H, W) of the chosen images in their order; None where nobody marked them."""
-        return self.reader.masks(split, chosen) if isinstance(self.reader, CohortReader) else None
+        """What is marked (N, H, W) in the chosen images in their order; None where nobody marked anything."""
+        return self.reader.masks(split, chosen) if isinstance(self.reader, CohortReader | MaskedReader) else None
 
     def class_counts(self, split: Split) -> tuple[int, ...]:
         """Images of every class, in the order of `class_names`."""
@@ -168,57 +179,76 @@ def data_root(root: Path | None) -> Path:
 def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
     """Sides of a catalogued dataset that can be read without a download, in pixels."""
     info, folder = CATALOG[name], data_root(root)
-    if name == "idrid":
+    if name in ("idrid", "idrid-disc"):
         return info.sides if idrid_is_there(folder) else ()
-    return tuple(side for side in info.sides if name == "digits" or (folder / _file_name(info, side)).is_file())
+    return tuple(side for side in info.sides if name in _MADE_HERE or (folder / _file_name(info, side)).is_file())
 
 
-def open_source(dataset: str, root: Path | None = None, tell: Tell | None = None) -> Source:
+def open_source(
+    dataset: str, root: Path | None = None, tell: Tell | None = None, kind: Kind = "classification"
+) -> Source:
     """Finds a dataset, fetching a missing MedMNIST file.
 
-    Reads no image, but for pictures with lesion masks: they are prepared the first time, in minutes, and kept.
+    Reads no image, but for pictures with masks: they are prepared the first time, in minutes, and kept.
 
     Args:
         dataset: Its name.
         root: Folder of the data files.
         tell: Told of every picture that was prepared.
+        kind: What is to be learned from it.
 
     Raises:
+        ConfigError: it has not what this kind of task needs.
         DataError: unknown name, a file that is missing and cannot be fetched, a damaged file, another layout, a grid
             that does not fit.
     """
     request = read_name(dataset)
-    source = _whole(request, dataset, root, tell)
+    source = _whole(request, dataset, root, tell, kind)
     if request.grid is None:
         return source
+    if kind == "segmentation":
+        raise ConfigError(f"dataset '{dataset}': segmentation takes whole pictures; leave out :{request.grid}")
     check_grid(request.grid, source.side, dataset)
     return replace(source, name=f"{source.name}:{request.grid}", grid=request.grid)
 
 
-def prepare(dataset: str, root: Path | None = None, tell: Tell | None = None) -> None:
+def prepare(dataset: str, root: Path | None = None, tell: Tell | None = None, kind: Kind = "classification") -> None:
     """Does what takes minutes the first time a dataset is used, so that `open_source` takes seconds from then on.
 
     Args:
         dataset: Its name.
         root: Folder of the data files.
         tell: Told of every picture that was prepared; never when there is nothing to do.
+        kind: What is to be learned from it.
 
     Raises:
-        DataError: as `open_source`.
+        ConfigError, DataError: as `open_source`.
     """
-    open_source(dataset, root, tell)
+    open_source(dataset, root, tell, kind)
 
 
-def _whole(request: Request, dataset: str, root: Path | None, tell: Tell | None) -> Source:
+def _whole(request: Request, dataset: str, root: Path | None, tell: Tell | None, kind: Kind) -> Source:
     name, side, _ = request
     if name in CATALOG:
+        _check_kind(CATALOG[name], kind)
         return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root, tell)
     path = _own_path(name, data_root(root))
     if path is None:
         raise DataError(f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: a .npz file or a folder")
+    if kind == "segmentation":
+        return _own_masks(path, side, tell)
     if not path.is_dir():
         return _own_npz(path, side)
     return _own_cohort(path, side, tell) if has_masks(path) else _own_folder(path, side)
+
+
+def _check_kind(info: DatasetInfo, kind: Kind) -> None:
+    if info.kind != kind:
+        others = ", ".join(name for name, other in CATALOG.items() if other.kind == kind)
+        needed = "masks of pictures" if kind == "segmentation" else "classes of images"
+        raise ConfigError(
+            f"dataset '{info.name}' has no {needed}, which {kind} needs; use one of {others}, or your own"
+        )
 
 
 def _catalogued(info: DatasetInfo, side: int, root: Path | None, tell: Tell | None) -> Source:
@@ -226,6 +256,10 @@ def _catalogued(info: DatasetInfo, side: int, root: Path | None, tell: Tell | No
     reader: Reader = DigitsReader()
     if info.name == "idrid":
         reader = open_cohort(find_idrid(data_root(root)), side, tell)
+    elif info.name == "idrid-disc":
+        reader = open_optic_discs(data_root(root), side, tell)
+    elif info.name == "shapes":
+        reader = open_shapes(side)
     elif info.name != "digits":
         reader = open_npz(_medmnist_file(info, side, root), any_finding=info.any_finding)
     checksum = info.checksums.get(side)
@@ -275,6 +309,12 @@ def _own_cohort(path: Path, side: int | None, tell: Tell | None) -> Source:
     _, channels, made_side, _ = reader.image_shape("train")
     name = path.resolve().name if side is None else f"{path.resolve().name}@{side}"
     return Source(name, path.resolve().name, CLASS_NAMES, channels, made_side, reader, None)
+
+
+def _own_masks(path: Path, side: int | None, tell: Tell | None) -> Source:
+    reader = open_masked_folder(path.resolve(), side, tell)
+    name = path.resolve().name if side is None else f"{path.resolve().name}@{side}"
+    return Source(name, path.resolve().name, ("foreground",), reader.channels, reader.side, reader, None)
 
 
 def _own_npz(path: Path, side: int | None) -> Source:

@@ -3,6 +3,8 @@
 `few_shot_task` never opens the test split; `test_set` is the only function that does, so selection cannot see
 it by accident. In the same way only `hidden_labels` gives out the labels of unlabelled images.
 
+In a segmentation the masks are the labels, with the same secrets.
+
 With a grid a task holds patches instead of images: splits are made before, of whole pictures, and all counts of
 shots and labels are those of pictures.
 
@@ -16,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task, Validation
 from trainables.data.draw import Draw, draw_few_shot
 from trainables.data.partition import Indices
@@ -31,6 +34,7 @@ def few_shot_task(
     validation: Validation = "realistic",
     root: Path | None = None,
     fold: int = 0,
+    kind: Kind = "classification",
 ) -> Task:
     """Draws a task; the same arguments always give the same one.
 
@@ -41,21 +45,23 @@ def few_shot_task(
         validation: Where the validation images come from.
         root: Folder of the data files; default $SPARSE_SEARCH_DATA, else ~/.medmnist.
         fold: The part of the labelled images that validates, in `labelled-cv`; 0 in the other modes.
+        kind: What a learner is to find.
 
     Raises:
+        ConfigError: a dataset that has not what this kind of task needs.
         DataError: a dataset that cannot be used as asked.
     """
-    source, split = draw = draw_few_shot(dataset, shots, label_set, validation, root, fold)
+    source, split = draw = draw_few_shot(dataset, shots, label_set, validation, root, fold, kind)
     images_NCHW = source.images("train")
-    few = _labelled(source, "train", split.labelled_indices, images_NCHW)
+    few = _labelled(source, "train", split.labelled_indices, images_NCHW, with_masks=kind == "segmentation")
     unlabelled_NCHW = _images(source, images_NCHW, split.unlabelled_indices)
     if split.validation_from == "val":
         images_NCHW = source.images("val")
     scored = _labelled(source, split.validation_from, split.validation_indices, images_NCHW, with_masks=True)
     return Task(
         dataset=source.name,
-        kind="classification",
-        num_classes=source.num_classes,
+        kind=kind,
+        num_classes=source.num_classes if kind == "classification" else source.num_classes + 1,
         channels=source.channels,
         labelled=few,
         unlabelled_NCHW=unlabelled_NCHW,
@@ -71,8 +77,11 @@ def hidden_labels(
     validation: Validation = "realistic",
     root: Path | None = None,
     fold: int = 0,
-) -> Tensor:
+    kind: Kind = "classification",
+) -> Tensor | None:
     """The labels (M,), int64, of the unlabelled images of the task with the same arguments, in its order.
+
+    None in a segmentation, of which no such diagnosis is made.
 
     For diagnosis only, as of how many pseudo-labels are right: a task does not hold them, so no method can learn
     from them.
@@ -80,18 +89,20 @@ def hidden_labels(
     Raises:
         DataError: a dataset that cannot be used as asked.
     """
+    if kind == "segmentation":
+        return None
     source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold)
     masks_IHW = source.masks("train", split.unlabelled_indices) if source.grid else None
     return torch.from_numpy(_labels(source, "train", split.unlabelled_indices, masks_IHW))
 
 
-def test_set(dataset: str, root: Path | None = None) -> Labelled:  # noqa: PT028 -- no test, a test set
+def test_set(dataset: str, root: Path | None = None, kind: Kind = "classification") -> Labelled:  # noqa: PT028
     """The whole test split, in the order of the file.
 
     Raises:
         DataError: a dataset that cannot be read, or one without a test split.
     """
-    source = open_source(dataset, root)
+    source = open_source(dataset, root, kind=kind)
     images_NCHW = source.images("test")
     return _labelled(source, "test", np.arange(len(images_NCHW)), images_NCHW, with_masks=True)
 

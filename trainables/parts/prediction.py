@@ -22,20 +22,22 @@ def predict_in_chunks(
     side: int,
     device: torch.device,
     networks: Sequence[nn.Module],
+    chunk: int = _CHUNK,
 ) -> dict[str, Tensor]:
     """What `predict` gives for unit images of that side, joined over all images, on the images' device.
 
     Args:
-        predict: from float images (B, C, side, side) to probabilities (B, K) by name.
+        predict: from float images (B, C, side, side) to probabilities (B, …) by name.
         images_BCHW: uint8, any device.
         side: to which the images are resized.
         device: where the networks are.
         networks: those that `predict` calls; in evaluation mode meanwhile, and as before afterwards.
+        chunk: images at a time.
     """
     with evaluated(*networks), torch.inference_mode():
         chunks = [
-            predict(to_unit(images_BCHW[start : start + _CHUNK].to(device), side))
-            for start in range(0, len(images_BCHW), _CHUNK)
+            predict(to_unit(images_BCHW[start : start + chunk].to(device), side))
+            for start in range(0, len(images_BCHW), chunk)
         ]
     return {name: torch.cat([chunk[name] for chunk in chunks]).to(images_BCHW.device) for name in chunks[0]}
 

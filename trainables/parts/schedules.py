@@ -1,6 +1,6 @@
 """Step sizes that follow the share of a budget that is behind, or the loss."""
 
-from math import inf
+from math import cos, inf, pi
 from typing import Any
 
 
@@ -10,6 +10,19 @@ def linear_decay(share: float, start: float) -> float:
     Source: Lecouat et al., arXiv:1812.07832, 1000 of 1200 epochs; improved-gan's code, 800 of 1200.
     """
     return 1.0 if share <= start else (1 - share) / (1 - start)
+
+
+def cosine_decay(share: float) -> float:
+    """From 1 at the start of the budget to 0 at its end, half a cosine.
+
+    Source: Loshchilov & Hutter, arXiv:1608.03983.
+    """
+    return (1 + cos(pi * share)) / 2
+
+
+def poly_decay(share: float, power: float = 0.9) -> float:
+    """(1 - share) to a power: from 1 at the start of the budget to 0 at its end. Source: Kato & Hotta's code."""
+    return float((1 - share) ** power)
 
 
 class Plateau:

@@ -1,18 +1,19 @@
 """A network and its optimiser, as Accelerate runs them."""
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
 from trainables.parts.parallel import average_gradients, divided
 from trainables.parts.weight_average import WeightAverage
 
 
 class Trainee:
-    """A network on the device with its own AdamW (β₂ = 0.999).
+    """A network on the device with its own AdamW (β₂ = 0.999), or SGD.
 
     Calling it runs the network in Accelerate's precision and returns float32, so losses are in float32. With several
     processes each works on its share of the batch. With gradient accumulation the optimiser steps after that many
@@ -30,6 +31,8 @@ class Trainee:
         channels_last: bool = True,
         compiled: bool = True,
         average_decay: float | None = None,
+        momentum: float | None = None,
+        undecayed: Collection[str] = (),
     ) -> None:
         """Takes the network over.
 
@@ -38,14 +41,21 @@ class Trainee:
             compiled: whether it is compiled where the accelerator compiles. Not for a network of which a loss may
                 leave some outputs out: compiled, what only they need gets a zero gradient, not none.
             average_decay: of an exponential average of its weights, kept beside it; None for no average.
+            momentum: of SGD; None for AdamW.
+            undecayed: names of parameters without weight decay.
         """
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.plain: nn.Module = network.to(accelerator.device).to(memory_format=layout)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
         # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
         self._average = None if average_decay is None else WeightAverage(self.plain, average_decay)
+        groups = list(_groups(network, weight_decay, undecayed))
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
-        optimiser = AdamW(network.parameters(), lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=fused)
+        optimiser: Optimizer = (
+            AdamW(groups, lr=lr, betas=(beta1, 0.999), fused=fused)
+            if momentum is None
+            else SGD(groups, lr=lr, momentum=momentum, fused=fused)
+        )
         # Without Accelerate's wrapper for several processes: see `parallel`.
         prepared: Any = accelerator.prepare_model(network, evaluation_mode=True)
         self._prepared = prepared if compiled else accelerator.unwrap_model(prepared, keep_torch_compile=False)
@@ -107,3 +117,11 @@ class Trainee:
         self._optimiser.load_state_dict(state["optimiser"])
         if self._average is not None:
             self.average.load_state_dict(state["average"])
+
+
+def _groups(network: nn.Module, weight_decay: float, undecayed: Collection[str]) -> Iterator[dict[str, Any]]:
+    """The parameters with weight decay, then those without, if there are any."""
+    named = dict(network.named_parameters())
+    yield {"params": [each for name, each in named.items() if name not in undecayed], "weight_decay": weight_decay}
+    if undecayed:
+        yield {"params": [named[name] for name in sorted(undecayed)], "weight_decay": 0.0}

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
-from trainables.core.evaluate import METRICS, SELECTIONS, Scores, collapse, mean_scores, score, select
+from trainables.core.evaluate import (
+    CLASS_METRICS,
+    METRICS,
+    SELECTIONS,
+    Scores,
+    collapse,
+    mean_scores,
+    read_scores,
+    score,
+    score_foreground,
+    select,
+)
+from trainables.core.masks import MASK_METRICS
 
 
 def random_case(num_images=200, num_classes=4, seed=0):
@@ -71,7 +83,7 @@ def test_a_mean_is_that_of_each_metric_and_counts_no_image_twice():
     scores[1] = replace(scores[1], confusion=scores[0].confusion[::-1])
     mean = mean_scores(scores)
     assert mean.num_images == 200
-    for name in METRICS:
+    for name in CLASS_METRICS:
         assert mean.metric(name) == pytest.approx((scores[0].metric(name) + scores[1].metric(name)) / 2)
     assert mean.confusion[0][1] == (scores[0].confusion[0][1] + scores[0].confusion[3][1]) / 2
     assert Scores.from_dict(mean.as_dict()) == mean
@@ -118,5 +130,31 @@ def test_a_collapse_is_one_class_for_images_of_several(named, labels, reason):
 def test_round_trip_and_names():
     scores = score(*random_case())
     assert Scores.from_dict(scores.as_dict()) == scores
-    known = {name for name in METRICS if scores.metric(name) is not None}
-    assert set(METRICS) - known == {"localisation", "patch_localisation"}
+    known = {name for name in CLASS_METRICS if scores.metric(name) is not None}
+    assert set(CLASS_METRICS) - known == {"localisation", "patch_localisation"}
+
+
+def masks_scored(probs, masks):
+    return score_foreground(np.array(probs, dtype=float), np.array(masks, dtype=bool))
+
+
+def test_masks_by_hand_and_their_mean_over_evaluations():
+    masks = [[[1, 1], [0, 0]], [[0, 0], [0, 0]]]
+    first = masks_scored([[[0.5, 0.4], [0.9, 0.1]], [[0.0, 0.0], [0.0, 0.0]]], masks)
+    second = masks_scored([[[0.9, 0.8], [0.1, 0.1]], [[0.0, 0.0], [0.0, 0.0]]], masks)
+    assert first.confusion == ((5, 1), (1, 1)), "from one half on a pixel is foreground"
+    assert (first.dice_fg, first.dice_fg_img, second.dice_fg) == (0.5, 0.75, 1.0)
+    mean = mean_scores([first, second])
+    assert (mean.dice_fg, mean.dice_fg_img, mean.num_images) == (0.75, 0.875, 2)
+    assert mean.confusion == ((5.5, 0.5), (0.5, 1.5))
+    assert read_scores(mean.as_dict()) == mean
+    assert mean_scores([first]) == first
+    assert {name for name in METRICS if first.metric(name) is not None} == set(MASK_METRICS)
+
+
+def test_a_mask_that_is_always_empty_is_a_collapse():
+    masks = [[[1, 0]], [[0, 0]]]
+    empty = masks_scored([[[0.4, 0.4]], [[0.1, 0.1]]], masks)
+    assert collapse(empty) == "names class 0 for all pixels of all 2 validation images"
+    assert collapse(masks_scored([[[0.6, 0.4]], [[0.1, 0.1]]], masks)) == ""
+    assert collapse(masks_scored([[[0.4, 0.4]]], [[[0, 0]]])) == "", "there is nothing to find"

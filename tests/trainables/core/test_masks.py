@@ -20,8 +20,8 @@ def test_the_confusion_of_the_published_notebook():
     scores = score_masks(np.array([[tp, fp, fn, tn]]))
     assert tn + fp + fn + tp == 200 * 224**2
     expected = {
-        "iou_fg": 71.10, "miou_2": 82.44, "dice_fg": 83.11, "mdice_2": 89.95, "accuracy": 94.61, "sensitivity": 79.96,
-        "specificity": 97.52,
+        "iou_fg": 71.10, "miou_2": 82.44, "dice_fg": 83.11, "mdice_2": 89.95, "pixel_accuracy": 94.61,
+        "sensitivity": 79.96, "specificity": 97.52,
     }  # fmt: skip
     assert {name: round(100 * scores.metric(name), 2) for name in expected} == expected
     assert scores.dice_fg == pytest.approx(2 * scores.iou_fg / (1 + scores.iou_fg))
@@ -44,11 +44,11 @@ def test_pooled_and_means_over_images_by_hand():
     assert scores.dice_fg == pytest.approx(8 / 11)
     assert scores.miou_2 == pytest.approx((4 / 7 + 5 / 8) / 2)
     assert scores.mdice_2 == pytest.approx((8 / 11 + 10 / 13) / 2)
-    assert scores.accuracy == pytest.approx(9 / 12)
+    assert scores.pixel_accuracy == pytest.approx(9 / 12)
     assert scores.iou_fg_img == pytest.approx((1 / 3 + 1 + 3 / 4) / 3), "an empty mask that is left empty is right"
     assert scores.dice_fg_img == pytest.approx((1 / 2 + 1 + 6 / 7) / 3)
     assert scores.miou_2_img == pytest.approx((1 / 3 + 1 + (3 / 4 + 0) / 2) / 3)
-    assert scores.accuracy_img == pytest.approx((1 / 2 + 1 + 3 / 4) / 3)
+    assert scores.pixel_accuracy_img == pytest.approx((1 / 2 + 1 + 3 / 4) / 3)
     assert scores.sensitivity_img == pytest.approx((1 / 2 + 3 / 4) / 2)
     assert scores.specificity_img == pytest.approx((1 / 2 + 1) / 2)
 

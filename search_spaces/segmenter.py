@@ -1,0 +1,149 @@
+"""Segmenter: VM-UNet or TransUNet trained on the pictures with masks alone.
+
+Sources: "SSGNet", BMVC 2025, arXiv:2510.06123, and its published code, below "code"; Ruan et al., "VM-UNet",
+arXiv:2402.02491; Chen et al., "TransUNet", arXiv:2102.04306; Kato & Hotta, "Adaptive t-vMF Dice loss",
+arXiv:2207.07842, below "t-vMF".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from search_spaces.core.config import MethodConfig, require
+from search_spaces.core.errors import ConfigError
+from search_spaces.core.ranges import Choice, Float, When
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig(MethodConfig):
+    """Defaults are ours: a small VM-UNet for small pictures, which trains on a CPU.
+
+    `vm_unet` and `trans_unet` are the publications at their full sizes; their pretrained weights are not theirs to
+    give: for TransUNet set `pretrained`.
+    """
+
+    image_size: int = 64
+    """Side in pixels at which pictures and masks reach the network; others are resized on the device. A multiple of
+    2^(stages + 1) for VM-UNet, of 16 for TransUNet. Source: VM-UNet 256, t-vMF 224."""
+
+    # Network
+    network: Literal["vm_unet", "trans_unet"] = "vm_unet"
+    """A U of selective scans, or a residual network with a transformer and a decoder."""
+
+    width: Annotated[int, Choice(16, 32, 64, 96), When("network", equals="vm_unet")] = 16
+    """Features of VM-UNet's first stage, each twice those before. Source: VM-UNet 96."""
+
+    stages: int = 3
+    """Of VM-UNet, each with half the side of the one before. Source: VM-UNet 4."""
+
+    depth: Annotated[int, Choice(1, 2), When("network", equals="vm_unet")] = 1
+    """Blocks of a stage of VM-UNet; the last of the decoder has one less, at least 1. Source: VM-UNet 2."""
+
+    d_state: Annotated[int, Choice(4, 8, 16), When("network", equals="vm_unet")] = 8
+    """Numbers that a scan remembers for each feature. Source: VM-UNet 16."""
+
+    drop_path: Annotated[float, Float(0.0, 0.4), When("network", equals="vm_unet")] = 0.2
+    """Greatest rate at which a block of VM-UNet is left out for a picture. Source: VM-UNet."""
+
+    encoder: str = "vit_base_r50_s16_224"
+    """timm name of TransUNet's encoder. Source: TransUNet."""
+
+    pretrained: str = ""
+    """Of TransUNet's encoder. Empty: random weights. Otherwise a timm tag (`orig_in21k`) or the path of a weights
+    file."""
+
+    dropout: float = 0.1
+    """Of TransUNet's transformer. Source: TransUNet."""
+
+    # Loss
+    loss: Annotated[Literal["bce_dice", "adaptive_tvmf_dice"], Choice("bce_dice", "adaptive_tvmf_dice")] = "bce_dice"
+    """Cross-entropy and Dice of the foreground, or the t-vMF Dice of both classes. Source: VM-UNet; t-vMF."""
+
+    dice_weight: Annotated[float, Float(0.1, 4.0, log=True), When("loss", equals="bce_dice")] = 1.0
+    """Of the Dice term, beside 1 of the cross-entropy. Source: VM-UNet."""
+
+    kappa_scale: float = 32.0
+    """κ of a class whose Dice is 1 (λ). Source: t-vMF."""
+
+    # Schedule
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with a momentum of 0.9. Source: VM-UNet; t-vMF."""
+
+    lr: Annotated[float, Float(3e-4, 3e-2, log=True)] = 3e-3
+    """Step size at the start. Source: code, 1e-3 of AdamW, 1e-2 of SGD."""
+
+    decay: Literal["cosine", "poly"] = "cosine"
+    """How it falls to 0 over the budget: half a cosine, or (1 - share) ** 0.9. Source: code; its cosine rises again."""
+
+    weight_decay: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-2
+    """Decoupled for AdamW, an L2 penalty for SGD; none of the scans' own rates. Source: code, 1e-2 and 1e-4."""
+
+    batch_size: Annotated[int, Choice(4, 8, 16, 32)] = 8
+    """Pictures per step, each as often as it takes. Source: code 32 and 24."""
+
+    steps_per_epoch: int = 10
+    """Steps between two moments at which a budget can be evaluated, and at which κ is set. Ours."""
+
+    # Pictures
+    rotation: Annotated[float, Float(0.0, 180.0)] = 30.0
+    """Degrees by which a training picture turns at most, to either side. Source: code, 180 and 90."""
+
+    flip: bool = True
+    """Mirror training pictures left-right at random; switch off where left and right differ in meaning. Source:
+    code."""
+
+    flip_vertical: bool = False
+    """Mirror training pictures upside down at random. Source: code, True for VM-UNet."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "vm_unet": {
+            "image_size": 256,
+            "width": 96,
+            "stages": 4,
+            "depth": 2,
+            "d_state": 16,
+            "lr": 1e-3,
+            "batch_size": 32,
+            "rotation": 180.0,
+            "flip_vertical": True,
+        },
+        "trans_unet": {
+            "image_size": 224,
+            "network": "trans_unet",
+            "loss": "adaptive_tvmf_dice",
+            "optimiser": "sgd",
+            "lr": 1e-2,
+            "decay": "poly",
+            "weight_decay": 1e-4,
+            "batch_size": 32,
+            "rotation": 90.0,
+        },
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "width", 4, 1024)
+        require(self, "stages", 1, 6)
+        for name in ("depth", "steps_per_epoch"):
+            require(self, name, 1, 10_000)
+        require(self, "d_state", 1, 256)
+        require(self, "batch_size", 2, 4096)
+        require(self, "lr", 1e-8, 1.0)
+        require(self, "rotation", 0.0, 180.0)
+        for name in ("drop_path", "dropout"):
+            require(self, name, 0.0, 0.95)
+        for name in ("weight_decay", "dice_weight", "kappa_scale"):
+            require(self, name, 0.0, 1e4)
+        if self.width % 4:
+            raise ConfigError(f"{type(self).__name__}.width: {self.width} is impossible, expected a multiple of 4")
+        if self.image_size % self.side_multiple:
+            advice = f"or stages below {self.stages}" if self.network == "vm_unet" else "or network vm_unet"
+            raise ConfigError(
+                f"{type(self).__name__}.image_size: {self.image_size} is impossible with this network, expected a "
+                f"multiple of {self.side_multiple}, {advice}"
+            )
+
+    @property
+    def side_multiple(self) -> int:
+        """Pixels, of which `image_size` is a multiple."""
+        return 2 ** (self.stages + 1) if self.network == "vm_unet" else 16
