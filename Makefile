@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-cluster check fast-test format bench bench-sparse bench-search clean
+.PHONY: demo test test-cluster check fast-test format bench bench-sparse bench-ssgnet bench-search clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
@@ -14,8 +14,8 @@ test: $(STAMP)  ## the whole suite; tests that need real data say that they are 
 	@echo "== test: the whole suite on two processes (10 to 15 minutes on two cores)"
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-cluster: $(STAMP)  ## real clusters of several nodes on this machine, one after the other (ten minutes on idle cores)
-	@echo "== test-cluster: nodes killed, sick nodes, sweeps sent as jobs"
+test-cluster: $(STAMP)  ## real clusters of several nodes on this machine, one after the other (ten to fifteen minutes)
+	@echo "== test-cluster: nodes killed and recalled, a link cut, sick nodes, sweeps sent as jobs and over SSH"
 	$(BIN)/python -m pytest -m cluster
 
 check: $(STAMP)  ## format, lint, import contract, types, fast tests
@@ -40,6 +40,10 @@ bench: $(STAMP)  ## how long the commands take to start, and a leaderboard over 
 
 bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, operations, memory (about ten minutes)
 	$(BIN)/python bench/sparse_step.py
+
+bench-ssgnet: $(STAMP)  ## StyleGAN3's nonlinearity and steps, the selective scan, against their plain forms (ten minutes)
+	$(BIN)/python bench/stylegan3.py
+	$(BIN)/python bench/selective_scan.py
 
 bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its overhead; and how it survives 20 disturbances
 	$(BIN)/python bench/search_quality.py

@@ -209,7 +209,7 @@ def _filesystem(uri: str) -> "FileSystem":
     try:
         return FileSystem.from_uri(uri)[0]
     except (pa.ArrowException, ValueError) as problem:
-        raise ConfigError(f"--results {uri}: {problem}") from problem
+        raise ConfigError(f"--results: {problem}") from problem
 
 
 def _in_a_line(said: str, uri: str) -> str:

@@ -17,6 +17,7 @@ from sparse_search.parts import write_atomically
 from sparse_search.rows import config_id
 from sparse_search.statistics import score_interval
 from sparse_search.storage import read_store, send
+from sparse_search.store import Store
 from sparse_search.versions import versions
 from trainables.core.evaluate import METRICS, AnyScores
 from trainables.core.method import Labelled, Learner
@@ -126,11 +127,7 @@ def evaluate(
         validated=_summaries([run.validated for run in trained], trial, same_images=trial.validation == "official"),
         versions=versions(),
     )
-    write_look(store.folder, look)
-    try:
-        send(results, "ledger")
-    except OSError as problem:
-        raise ResultsError(f"cannot write the test ledger: {problem}; nothing was shown") from problem
+    _note(look, store, results)
     threshold = trained[0].test[predictors[0]].threshold
     if heat_maps and threshold is not None:
         from sparse_search.heat_maps import overlays  # matplotlib takes its time
@@ -139,6 +136,15 @@ def evaluate(
         for name, content in drawn:
             write_atomically(heat_maps / name, content)
     return look
+
+
+def _note(look: Look, store: Store, results: Path | str) -> None:
+    """Writes a look into the ledger, wherever that is."""
+    write_look(store.folder, look)
+    try:
+        send(results, "ledger")
+    except OSError as problem:
+        raise ResultsError(f"cannot write the test ledger: {problem}; nothing was shown") from problem
 
 
 @dataclass(frozen=True)

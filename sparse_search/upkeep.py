@@ -15,7 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
@@ -115,7 +115,8 @@ class _Upkeep:
     def begin(self) -> None:
         """Takes the sweep, and brings what the storage knows of it."""
         self._lock.acquire()
-        try:
+        with ExitStack() as otherwise:
+            otherwise.callback(self._let_go)
             came = self._journal.restore()
             if came:
                 self._clock.bring()
@@ -125,11 +126,12 @@ class _Upkeep:
                 pull_anew(self.store)
             send_records(self.store, self.sweep)
             pull(self.store)
-        except BaseException:
-            with suppress(StorageError):
-                self._lock.release()
-            raise
+            otherwise.pop_all()
         self._thread.start()
+
+    def _let_go(self) -> None:
+        with suppress(StorageError):
+            self._lock.release()
 
     def end(self) -> None:
         """Sends the rest and lets the sweep go, unless another driver has it."""

@@ -30,6 +30,7 @@ from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
 from search_spaces.core.ranges import inactive_fields
 from sparse_search.draining import NodeLeavesError, is_leaving
+from sparse_search.parts import write_atomically
 from sparse_search.predictions import artefact_folder, write_predictions
 from sparse_search.storage import send, store_at
 from sparse_search.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
@@ -38,7 +39,7 @@ from sparse_search.versions import versions
 from trainables.core.kind import Kind
 from trainables.core.masks import MASK_METRICS
 from trainables.core.method import Labelled, Task, Validation, predictor_names
-from trainables.core.train import DivergedError, Probabilities, Progress
+from trainables.core.train import DivergedError, Progress
 from trainables.core.trial import PROTOCOL, Run, Trial
 from trainables.data.tasks import few_shot_task, hidden_labels
 
@@ -220,7 +221,7 @@ class _Training:
                 self._collapses[run.name] = progress.collapse
                 self._images[run.name] = progress.stands_for
             if progress.predictions:
-                self._keep(at_work, progress.predictions)
+                self._keep(at_work, progress)
             at_work.wall_seconds += time.perf_counter() - resumed
             resumed = time.perf_counter()
             if progress.stands_for >= images:
@@ -237,9 +238,11 @@ class _Training:
             if is_leaving():
                 raise NodeLeavesError
 
-    def _keep(self, at_work: _AtWork, predictions: Mapping[str, Probabilities]) -> None:
-        """Writes what a finished run says of its validation images; of masks a picture, as they are large."""
-        results, images = store_at(self.job.results).folder, at_work.validation
+    def _keep(self, at_work: _AtWork, end: Progress) -> None:
+        """Writes what a finished run says of its validation images, of masks a picture as they are large, and what else
+        of it there is to look at."""
+        results, images, predictions = store_at(self.job.results).folder, at_work.validation, end.predictions
+        folder = artefact_folder(results, at_work.identity)
         if self._kind == "segmentation":
             from sparse_search.heat_maps import write_mask_sheet  # matplotlib takes its time
 
@@ -249,10 +252,11 @@ class _Training:
         if images.grid:
             from sparse_search.heat_maps import write_sheet  # matplotlib takes its time
 
-            threshold = at_work.evaluations[-1].scores[self._main].threshold
+            threshold = end.scores[self._main].threshold
             write_sheet(results, at_work.identity, images, predictions[self._main], self.trial.picture_rule, threshold)
-        kept = artefact_folder(results, at_work.identity).relative_to(results).as_posix()
-        send(self.job.results, kept, patience_seconds=PATIENCE_SECONDS)
+        for name, content in end.artefacts.items():
+            write_atomically(folder / name, content)
+        send(self.job.results, folder.relative_to(results).as_posix(), patience_seconds=PATIENCE_SECONDS)
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
         """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""

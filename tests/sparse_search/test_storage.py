@@ -138,6 +138,13 @@ def test_what_is_damaged_there_is_told_once(bucket, move_to, make_record):
     assert names(read_store(bucket)) == sent
 
 
+def test_what_is_sent_in_parts_is_whole(bucket):
+    objects, content = objects_at(bucket), bytes(range(256)) * 80_000  # a part has ten million bytes
+    objects.put("large", content)
+    assert objects.get("large") == content
+    assert objects.sizes("") == {"large": len(content)}
+
+
 def test_two_write_at_once(bucket, move_to, make_record):
     one = store_at(bucket)
     move_to("elsewhere")

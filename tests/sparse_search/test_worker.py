@@ -4,6 +4,7 @@ import json
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sparse_search import worker
@@ -26,6 +27,7 @@ def evaluation(epoch, stands_for, raw, selected=None, collapse=""):
     return SimpleNamespace(
         epoch=epoch, images=20 * epoch, stands_for=stands_for, log=({"epoch": epoch, "loss": 1.0},),
         train_seconds=1.0 * epoch, collapse=collapse, scores=read(raw), selected=read(selected or raw), predictions={},
+        artefacts={},
     )  # fmt: skip
 
 
@@ -76,6 +78,19 @@ def test_a_trial_climbs_its_rungs(reports):
     assert told[-1]["started"] == [0, 1]  # the first run went on where it was
     records = [json.loads(report["records"]) for report in told]
     assert [[(r["label_set"], len(r["curve"])) for r in each] for each in records] == [[(0, 1)], [(0, 2), (1, 2)]]
+
+
+def test_what_a_run_ends_with_is_kept(reports, tmp_path):
+    def ends(attempt):
+        yield evaluation(2, 40, GOOD)
+        end = evaluation(4, 80, GOOD)
+        end.predictions, end.artefacts = {"constant": np.full((20, 10), 0.1)}, {"sheet.png": b"picture"}
+        yield end
+
+    reports(ends, always(GOOD))
+    (folder,) = (tmp_path / "results" / "artefacts").glob("*/*/*/*")
+    assert sorted(path.name for path in folder.iterdir()) == ["predictions.parquet", "sheet.png"]
+    assert (folder / "sheet.png").read_bytes() == b"picture"
 
 
 def test_a_run_that_was_left_for_another_goes_on_from_its_checkpoint(reports):
