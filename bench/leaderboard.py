@@ -44,6 +44,7 @@ DATASETS = (
 SHOTS = (5, 10, 20, 50)
 METHODS = ("sparse", "supervised", "ssl_gan", "ssgnet", "fixmatch", "mean_teacher")
 SETTINGS = ("lr", "weight_decay", "dropout", "momentum", "temperature", "ramp", "w_consistency", "image_size")
+SCORED = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
 LABEL_SETS = 5
 COMMAND = "import sys; from sparse_search.cli import main; sys.argv[0] = 'sparse-search'; main()"
 
@@ -76,7 +77,7 @@ def configs(random: np.random.Generator, count: int) -> list[dict]:
 
 
 def scores(random: np.random.Generator) -> dict:
-    """Scores of 40 validation images of two classes; whole ones, so nothing is located in them."""
+    """Scores of 40 validation images of two classes; whole ones, so nothing is located in them, and without masks."""
     right = random.binomial(20, 0.75, 2)
     confusion = [[int(right[0]), int(20 - right[0])], [int(20 - right[1]), int(right[1])]]
     share = float(right.sum()) / 40
@@ -165,6 +166,7 @@ def new_records(store: Store, sizes: Sizes) -> None:
             "run_id": f"run{number}",
             "trial_id": f"trial{number}",
             "status": "complete",
+            "kind": "classification",
             "predictors": predictors,
             "patch_predictors": [],
             "config": config,
