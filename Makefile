@@ -11,7 +11,7 @@ demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuratio
 	$(BIN)/sparse-search demo
 
 test: $(STAMP)  ## the whole suite; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
-	@echo "== test: the whole suite on two processes (10 to 15 minutes on two cores)"
+	@echo "== test: the whole suite on two processes (up to 50 minutes on two cores)"
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-cluster: $(STAMP)  ## real clusters of several nodes on this machine, one after the other (ten to fifteen minutes)
