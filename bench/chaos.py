@@ -34,9 +34,9 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.disturbances import DISTURBANCES, METHOD, PLAN, PLAN_WITH_NAN, CannotError, Epoch, Scene, nothing
-from sparse_search.journal_file import Journal
-from sparse_search.run import status
-from sparse_search.store import Store
+from sparse_search.execution.run import status
+from sparse_search.results.store import Store
+from sparse_search.search.journal_file import Journal
 
 SHARE_OF_TWO_WORKERS = 0.25
 """Of the rounds. Two workers end their trials in any order, so that their results are not compared."""

@@ -29,8 +29,8 @@ from search_spaces.core.config import short_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 METHOD = ROOT / "tests/sparse_search/chaotic.py"
-CALL = "from sparse_search.cli import main; main()"
-FORGETFUL = f"import chaotic, sparse_search.schedule as s; s.run_trial = chaotic.run_forgetful_trial; {CALL}"
+CALL = "from sparse_search.cli.app import main; main()"
+FORGETFUL = f"import chaotic, sparse_search.execution.schedule as s; s.run_trial = chaotic.run_forgetful_trial; {CALL}"
 
 INTERVAL = 2
 """Epochs between two checkpoints."""

@@ -29,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from search_spaces.core.config import canonical_json, short_hash
-from sparse_search.catalog import Catalog, Part, table_path
-from sparse_search.compaction import commit
-from sparse_search.leaderboard import board
-from sparse_search.parts import write_table
-from sparse_search.rows import METRIC_COLUMNS, RUN_SCHEMA, SCHEMA_VERSION, SEARCHED
-from sparse_search.store import Store
-from sparse_search.trials import RANKING
+from sparse_search.analysis.leaderboard import board
+from sparse_search.results.catalog import Catalog, Part, table_path
+from sparse_search.results.compaction import commit
+from sparse_search.results.parts import write_table
+from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, SCHEMA_VERSION, SEARCHED
+from sparse_search.results.store import Store
+from sparse_search.results.trials import RANKING
 
 DATASETS = (
     "pathmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist", "bloodmnist", "tissuemnist",
@@ -46,7 +46,7 @@ METHODS = ("sparse", "supervised", "ssl_gan", "ssgnet", "fixmatch", "mean_teache
 SETTINGS = ("lr", "weight_decay", "dropout", "momentum", "temperature", "ramp", "w_consistency", "image_size")
 SCORED = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss")
 LABEL_SETS = 5
-COMMAND = "import sys; from sparse_search.cli import main; sys.argv[0] = 'sparse-search'; main()"
+COMMAND = "import sys; from sparse_search.cli.app import main; sys.argv[0] = 'sparse-search'; main()"
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import trivial
 from search_spaces.core.ranges import Space
 from sparse_search.distributions import distribution_of, suggest
-from sparse_search.journal import StudyJournal
-from sparse_search.journal_file import Journal
-from sparse_search.outcomes import Result
-from sparse_search.run import plan_studies, run
-from sparse_search.samplers import new_sampler
-from sparse_search.sweep import Study, Sweep
-from sparse_search.sweep_file import parse_sweep
+from sparse_search.execution.run import plan_studies, run
+from sparse_search.search.journal import StudyJournal
+from sparse_search.search.journal_file import Journal
+from sparse_search.search.outcomes import Result
+from sparse_search.search.samplers import new_sampler
+from sparse_search.search.sweep import Study, Sweep
+from sparse_search.search.sweep_file import parse_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 2

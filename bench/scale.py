@@ -39,15 +39,15 @@ from ray.tune.search import Searcher
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search_spaces.core.config import write_config
-from sparse_search.journal import StudyJournal
-from sparse_search.journal_file import Journal
-from sparse_search.leaderboard import board
-from sparse_search.searcher import JournalPruner, JournalSearcher
-from sparse_search.store import Store
-from sparse_search.sweep import Draws, Study, Sweep
-from sparse_search.sweep_file import parse_sweep
+from sparse_search.analysis.leaderboard import board
+from sparse_search.execution.searcher import JournalPruner, JournalSearcher
+from sparse_search.execution.worker import Job, record_id
+from sparse_search.results.store import Store
+from sparse_search.search.journal import StudyJournal
+from sparse_search.search.journal_file import Journal
+from sparse_search.search.sweep import Draws, Study, Sweep
+from sparse_search.search.sweep_file import parse_sweep
 from sparse_search.versions import versions
-from sparse_search.worker import Job, record_id
 from trainables.core.trial import PROTOCOL, Run, Trial
 
 METHODS = ("sparse", "supervised", "convnet", "ssl_gan")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sparse_search.rows import RUN_SCHEMA
-from sparse_search.store import Store
+from sparse_search.results.rows import RUN_SCHEMA
+from sparse_search.results.store import Store
 
 TARGET_SECONDS = 0.5
 
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="starts of each command (default 7)")
     asked = parser.parse_args()
-    call = "from sparse_search.cli import main; main()"
+    call = "from sparse_search.cli.app import main; main()"
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         store.prepare()

@@ -4,10 +4,10 @@
 import tempfile
 from pathlib import Path
 
-from sparse_search.export import export, write_export
-from sparse_search.leaderboard import leaderboard
-from sparse_search.run import run
-from sparse_search.sweep_file import parse_sweep
+from sparse_search.analysis.leaderboard import leaderboard
+from sparse_search.best.export import export, write_export
+from sparse_search.execution.run import run
+from sparse_search.search.sweep_file import parse_sweep
 
 results = Path(tempfile.mkdtemp(prefix="sparse-search-"))
 

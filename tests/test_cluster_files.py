@@ -72,7 +72,7 @@ def test_a_rayjob_mounts_what_its_command_names():
 
 
 def test_the_sweep_of_a_rayjob_is_a_sweep():
-    from sparse_search.sweep_file import parse_sweep
+    from sparse_search.search.sweep_file import parse_sweep
 
     sweep_map, _ = yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text())
     sweep = parse_sweep(yaml.safe_load(sweep_map["data"]["sweep.yaml"]))
@@ -89,4 +89,4 @@ def test_the_sent_script_calls_the_installed_package_only():
     text = (CLUSTER / "run_sweep.py").read_text()
     compile(text, "run_sweep.py", "exec")
     imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}
-    assert imported == {"os", "sys", "sparse_search.cli"}
+    assert imported == {"os", "sys", "sparse_search.cli.app"}

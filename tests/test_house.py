@@ -102,7 +102,7 @@ def test_the_import_contract_holds():
 
 def test_selection_never_reads_the_test_set():
     """Only the module behind the lock mentions the one function that opens the test split."""
-    allowed = {ROOT / "trainables/data/tasks.py", ROOT / "sparse_search/retrain.py"}
+    allowed = {ROOT / "trainables/data/tasks.py", ROOT / "sparse_search/best/retrain.py"}
     assert {path for path in FILES if "test_set" in path.read_text()} <= allowed
 
 
@@ -110,7 +110,7 @@ def test_methods_and_selection_never_read_hidden_labels():
     """They pass from the data through the driver to the diagnosis, and by nobody else."""
     data, core = ROOT / "trainables/data", ROOT / "trainables/core"
     allowed = {data / "tasks.py", core / "trial.py", core / "train.py", ROOT / "trainables/__main__.py"}
-    allowed |= {ROOT / "sparse_search/worker.py"}
+    allowed |= {ROOT / "sparse_search/execution/worker.py"}
     assert {path for path in FILES if "hidden_labels" in path.read_text()} <= allowed
 
 
@@ -134,5 +134,5 @@ def test_a_new_method_is_two_files(tmp_path):
     trained = run("-m", "trainables", "nearest", "--images", "500", "--set", "image_size=8", "--set", "temperature=0.1")
     assert trained.returncode == 0, trained.stderr
     assert float(trained.stdout.partition("balanced_accuracy ")[2].split()[0]) > 0.5
-    listed = run("-c", "from sparse_search.cli import main; main()", "methods")
+    listed = run("-c", "from sparse_search.cli.app import main; main()", "methods")
     assert "nearest" in listed.stdout

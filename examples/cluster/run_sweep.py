@@ -10,7 +10,7 @@ import sys
 
 os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster of this node; else a sweep starts a Ray of its own
 
-from sparse_search.cli import main
+from sparse_search.cli.app import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "run")

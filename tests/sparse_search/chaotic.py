@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, NoReturn
 import torch
 from ray import tune
 
-import sparse_search.worker
+import sparse_search.execution.worker
 from search_spaces.core.config import MethodConfig, short_hash, write_config
 from search_spaces.core.ranges import Float
 from trainables.core.method import Method
@@ -92,8 +92,8 @@ def run_forgetful_trial(config: dict[str, str]) -> None:
         tune.report({"other": 1.0})
         raise _ForgottenError
 
-    sparse_search.worker.tune = SimpleNamespace(report=report)  # type: ignore[assignment]
+    sparse_search.execution.worker.tune = SimpleNamespace(report=report)  # type: ignore[assignment]
     try:
-        sparse_search.worker.run_trial(config)
+        sparse_search.execution.worker.run_trial(config)
     except _ForgottenError:
         return

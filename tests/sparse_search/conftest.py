@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from sparse_search.store import Store
-from sparse_search.sweep import Draws
-from sparse_search.sweep_file import parse_sweep
+from sparse_search.results.store import Store
+from sparse_search.search.sweep import Draws
+from sparse_search.search.sweep_file import parse_sweep
 from trainables.core.evaluate import Scores
 
 

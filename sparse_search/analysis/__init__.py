@@ -1,0 +1,1 @@
+"""What finished runs say: leaderboards, tests, comparisons, curves, importance."""

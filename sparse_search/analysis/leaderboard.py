@@ -1,0 +1,261 @@
+"""From trials to rankings, and what is said beside them. Scores that must not be compared never share a ranking."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from search_spaces.core.errors import ConfigError, ResultsError, suggestion
+from sparse_search.analysis.statistics import (
+    CONFUSION_METRICS,
+    PIXEL_METRICS,
+    Cell,
+    bootstrap_interval,
+    score_interval,
+    score_of,
+)
+from sparse_search.results.parts import plain_array, write_table
+from sparse_search.results.rows import METRIC_COLUMNS, metric_for
+from sparse_search.results.storage import read_store
+from sparse_search.results.store import Store
+from sparse_search.results.trials import RANKING, nullable, ranks_of, trials_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
+"""What each selection means, for people."""
+
+_NOT_RANKED = ("ranking", "status", "reason", "finished_at")
+"""Columns of a trial that its row in a ranking does not have."""
+
+
+INTERVALS: Mapping[str, str] = {
+    "images": "95 % interval from the number of images alone",
+    "label-sets": "95 % interval over label sets and images, by bootstrap; a single label set says nothing of others",
+}
+"""What an interval may cover, for people."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard, and what is said beside it."""
+
+    ranked: pa.Table
+    searched: Mapping[str, Sequence[str]]
+    """By method, the settings in which its searched trials differ."""
+
+    unranked: list[dict[str, Any]]
+    """Defaults and presets without a score that counts."""
+
+    covers: str = INTERVALS["images"]
+    """What the intervals cover."""
+
+
+def leaderboard(
+    results: Path | str = "results",
+    *,
+    dataset: str | None = None,
+    shots: int | None = None,
+    method: str | None = None,
+    metric: str = "balanced_accuracy",
+    every: bool = False,
+) -> "pd.DataFrame":
+    """The ranking as a DataFrame: per predictor the best configuration, the default and the presets, or every one.
+
+    Raises:
+        ResultsError: no finished run answers the question.
+        ConfigError: an unknown metric.
+    """
+    found = board(read_store(results), dataset=dataset, shots=shots, method=method, metric=metric, every=every)
+    frame: pd.DataFrame = found.ranked.to_pandas()
+    return frame
+
+
+def board(
+    store: Store,
+    *,
+    dataset: str | None = None,
+    shots: int | None = None,
+    method: str | None = None,
+    metric: str = "balanced_accuracy",
+    every: bool = False,
+    covers: str = "images",
+) -> Board:
+    """A leaderboard: the shortlist with the ranks that its rows have among all, or every row.
+
+    Rankings that do not have the metric go by their first: masks by `dice_fg`, the others by `balanced_accuracy`.
+
+    Args:
+        covers: what the intervals cover, one of `INTERVALS`.
+
+    Raises:
+        ResultsError: no finished run answers the question.
+        ConfigError: an unknown metric.
+    """
+    _check_metric(metric)
+    about: dict[str, Any] = {"dataset": dataset, "shots": shots, "method": method}
+    found = store.summary(**about)
+    if not len(found.order):
+        query(store, **about)  # says what there is instead
+        raise ResultsError("no trial is complete on all of its label sets yet; run the sweep on")
+    if every:
+        ranked = rank(query(store, **about), metric, covers)
+    else:
+        ranks = ranks_of(found.order, metric)
+        counted = pc.equal(found.shown["status"], "complete")
+        places = found.places[counted.to_numpy(zero_copy_only=False)]
+        ranked = shortlist(_described(found.shown.filter(counted), metric, ranks[places], covers))
+    return Board(ranked, found.searched, unranked_starts(found.shown), INTERVALS[covers])
+
+
+def query(store: Store, *, dataset: str | None, shots: int | None, method: str | None) -> pa.Table:
+    """The run rows that a question is about.
+
+    Raises:
+        ResultsError: there is none.
+    """
+    runs = store.runs(dataset=dataset, shots=shots, method=method)
+    if not len(runs):
+        asked = {"dataset": dataset, "shots": shots, "method": method}
+        words = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+        raise ResultsError(
+            f"no finished run{' with ' + words if words else ''} in {store.address}; "
+            "run a sweep first, or name its folder with --results"
+        )
+    if "complete" not in pc.unique(runs["status"]).to_pylist():
+        ended = runs.group_by("status").aggregate([("trial_id", "count_distinct")]).sort_by("status").to_pylist()
+        words = ", ".join(f"{row['trial_id_count_distinct']} {row['status']}" for row in ended)
+        raise ResultsError(f"no trial is complete yet, only {words}; run the sweep on, or change its settings")
+    return runs
+
+
+def rank(runs: pa.Table, metric: str = "balanced_accuracy", covers: str = "images") -> pa.Table:
+    """One row per trial and predictor, best first within each ranking, with an interval and the count of rivals.
+
+    A trial counts when it is complete on all of its label sets. Equal scores are ordered by AUROC, then log-loss.
+
+    Raises:
+        ConfigError: an unknown metric.
+    """
+    return rank_trials(trials_of(runs), metric, covers)
+
+
+def rank_trials(trials: pa.Table, metric: str, covers: str = "images") -> pa.Table:
+    """The same from trials.
+
+    Raises:
+        ConfigError: an unknown metric.
+    """
+    _check_metric(metric)
+    counted = trials.filter(pc.equal(trials["status"], "complete"))
+    return _described(counted, metric, ranks_of(counted, metric), covers)
+
+
+def shortlist(ranked: pa.Table) -> pa.Table:
+    """Per ranking and predictor: the best trial, and the default and presets beside it."""
+    kept = np.array(pc.not_equal(ranked["start"], "").to_numpy(zero_copy_only=False), dtype=bool)
+    keys = [*RANKING, "predictor"]
+    numbered = ranked.select(keys).append_column("row", plain_array(np.arange(len(ranked))))
+    firsts = numbered.group_by(keys).aggregate([("row", "min")])["row_min"]
+    kept[firsts.to_numpy()] = True
+    return ranked.filter(pa.array(kept))
+
+
+def label_set_scores(row: Mapping[str, Any], metric: str) -> dict[int, tuple[float, list[list[float]]]]:
+    """Of a row of a ranking, by label set: the score and the confusion table, which must determine it.
+
+    Folds are averaged, their tables added.
+    """
+    folds: dict[int, list[list[list[float]]]] = defaultdict(list)
+    for label_set, text in zip(row["label_set_list"], row["confusion_json_list"], strict=True):
+        folds[label_set].append(json.loads(text)["confusion"])
+    return {
+        label_set: (fmean(float(score_of(table, metric)) for table in tables), np.sum(tables, 0).tolist())
+        for label_set, tables in folds.items()
+    }
+
+
+def unranked_starts(trials: pa.Table) -> list[dict[str, Any]]:
+    """The defaults and presets that no ranking holds, as their trials have no score that counts."""
+    columns = (*RANKING, "method", "trial_id", "config_id", "start", "status", "reason", "finished_at")
+    rows = trials.select(columns).filter(pc.not_equal(trials["status"], "complete"))
+    listed: list[dict[str, Any]] = rows.sort_by(
+        [(name, "ascending") for name in ("method", "start", "finished_at")]
+    ).to_pylist()
+    return listed
+
+
+def rankings(ranked: pa.Table) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
+    """What is comparable, ranking by ranking: what they share, and their rows."""
+    shared: dict[str, Any] | None = None
+    rows: list[dict[str, Any]] = []
+    for row in ranked.to_pylist():
+        key = {name: row[name] for name in RANKING}
+        if shared is not None and key != shared:
+            yield shared, rows
+            rows = []
+        shared = key
+        rows.append(row)
+    if shared is not None:
+        yield shared, rows
+
+
+def write_leaderboards(store: Store) -> list[Path]:
+    """One Parquet leaderboard per dataset and shot count, below `leaderboards/`."""
+    written = []
+    cells = store.summary().shown.group_by(["dataset", "shots"]).aggregate([]).to_pylist()
+    for cell in sorted(cells, key=lambda cell: (cell["dataset"], cell["shots"])):
+        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in cell["dataset"])
+        path = store.folder / "leaderboards" / f"{name}-{cell['shots']}shot.parquet"
+        ranked = rank(store.runs(**cell))
+        if len(ranked):
+            write_table(path, ranked)
+            written.append(path)
+    return written
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRIC_COLUMNS:
+        raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
+
+
+def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: str) -> pa.Table:
+    """Rankings by what they share, best first, with the columns of one: the interval is the metric's, if it has one."""
+    trials = trials.append_column("rank", plain_array(ranks))
+    interval = _INTERVAL[covers]
+    ends = [  # patches of one image are alike
+        (interval(row, metric_for(row["level"], metric)) if row["level"] != "patch" else None) or (np.nan, np.nan)
+        for row in trials.select(_INTERVAL_NEEDS).to_pylist()
+    ]
+    low_high = np.array(ends, np.float64).reshape(-1, 2)
+    trials = trials.append_column("low", nullable(low_high[:, 0])).append_column("high", nullable(low_high[:, 1]))
+    ordered = trials.sort_by([(name, "ascending") for name in (*RANKING, "rank")])
+    return ordered.drop_columns(list(_NOT_RANKED))
+
+
+_INTERVAL_NEEDS = ["dataset", "level", "validation", "label_set_list", "confusion_json_list"]
+
+
+def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
+    return score_interval(confusions, metric, same_images=row["validation"] == "official")
+
+
+def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    if metric not in (*CONFUSION_METRICS, *PIXEL_METRICS):
+        return None
+    scores, tables = zip(*label_set_scores(row, metric).values(), strict=True)
+    cell = Cell(dataset=row["dataset"], scores=scores, confusions=tables, same_images=row["validation"] == "official")
+    return bootstrap_interval([cell], metric)
+
+
+_INTERVAL = {"images": _over_images, "label-sets": _over_label_sets}

@@ -1,0 +1,152 @@
+"""From a leaderboard row to a file that trains it again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from search_spaces.core.errors import ResultsError
+from search_spaces.core.yaml_files import dump_yaml, read_yaml
+from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
+from sparse_search.analysis.statistics import CONFUSION_METRICS, PIXEL_METRICS, summarise
+from sparse_search.results.parts import write_atomically
+from sparse_search.results.rows import METRIC_COLUMNS, metric_for
+from sparse_search.results.storage import read_store
+from sparse_search.results.trials import RANKING
+
+
+def export(
+    results: Path | str = "results",
+    *,
+    dataset: str,
+    shots: int,
+    method: str | None = None,
+    config_id: str | None = None,
+    metric: str = "balanced_accuracy",
+) -> dict[str, Any]:
+    """The best configuration (or the one named) with everything needed to train it again, and the evidence.
+
+    Raises:
+        ResultsError: no finished run answers the question.
+        ConfigError: an unknown metric.
+    """
+    ranked = rank(query(read_store(results), dataset=dataset, shots=shots, method=method), metric).to_pylist()
+    rows = [
+        row
+        for row in ranked
+        if row["level"] != "patch" and (config_id is None or row["config_id"].startswith(config_id))
+    ]
+    if not rows:
+        raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
+    rows = _most_label_sets(rows)
+    rankings = {tuple(row[name] for name in RANKING) for row in rows}
+    if config_id and len({row["config_id"] for row in rows}) > 1:
+        raise ResultsError(f"'{config_id}' begins several configurations; give more of its digits")
+    if len(rankings) > 1:
+        differing = [name for position, name in enumerate(RANKING) if len({key[position] for key in rankings}) > 1]
+        raise ResultsError(
+            f"{len(rankings)} rankings fit, which differ in {', '.join(differing)} and must not be compared; "
+            "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
+        )
+    return _trial(rows[0]) | {"evidence": _evidence(rows[0], metric_for(rows[0]["level"], metric))}
+
+
+def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of rankings that differ in nothing but the label sets, those with the most: what was confirmed."""
+    others = [name for name in RANKING if name != "label_sets"]
+    most: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        key = tuple(row[name] for name in others)
+        most[key] = max(most.get(key, 0), row["num_runs"])
+    return [row for row in rows if row["num_runs"] == most[tuple(row[name] for name in others)]]
+
+
+def write_export(values: dict[str, Any], path: Path) -> None:
+    """Writes an exported configuration as YAML.
+
+    Raises:
+        ResultsError: the file cannot be written.
+    """
+    header = (
+        f"# {values['method']} for {values['dataset']}, {values['shots']} labelled images"
+        f"{'' if values['evidence'].get('shots_in_all') else ' per class'}.\n"
+        f"# Train it again:  python -m trainables --config {path.name}\n"
+    )
+    try:
+        write_atomically(path, (header + dump_yaml(values)).encode())
+    except OSError as problem:
+        raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
+
+
+def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The trial and the evidence in an exported file, as plain values.
+
+    Raises:
+        ConfigError: no such file, or no YAML.
+        ResultsError: it is no export.
+    """
+    values = read_yaml(path)
+    evidence = values.pop("evidence", None)
+    if not isinstance(evidence, dict):
+        raise ResultsError(f"{path} holds no evidence: expected a file that `sparse-search export` wrote")
+    missing = _EVIDENCE - evidence.keys()
+    if missing:
+        raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
+    return values, evidence
+
+
+_EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"}
+"""What is read of it."""
+
+_TRAINING = (
+    "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision", "processes",
+    "accumulate", "compile", "threads",
+)  # fmt: skip
+
+
+def _trial(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "method": row["method"],
+        "config": json.loads(row["config_json"]),
+        "dataset": row["source"],
+        "shots": row["shots"],
+        "validation": row["validation"],
+        "label_sets": sorted(set(row["label_set_list"])),
+        "device": row["processor"],
+    } | {name: row[name] for name in _TRAINING}
+
+
+def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
+    return {
+        "predictor": row["predictor"],
+        "config_id": row["config_id"],
+        "without_effect": row["inactive"],
+        "scored_on": f"validation, {SELECTED[row['selection']]}, mean over label sets; the test set was not read",
+        "scores": {name: row[name] for name in METRIC_COLUMNS},
+        "over_label_sets": _over_label_sets(row, metric),
+        "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},
+        "best_of": f"{row['num_tried']} configurations of {row['method']}: expect less on new images",
+        "labels_per_label_set": row["label_budget"],
+        "shots_in_all": row["shots_in_all"],
+        "dataset": row["dataset"],
+        "content_hash": row["content_hash"],
+        "official_data": row["official"],
+        "label_set_hashes": row["label_set_hash_list"],
+        "run_ids": row["run_id_list"],
+        "train_seconds": row["train_seconds"],
+        "device": row["device"],
+        "versions": json.loads(row["versions_json"]),
+    }
+
+
+def _over_label_sets(row: dict[str, Any], metric: str) -> dict[str, Any] | None:
+    """The score on each label set, and where they lie together; None for metrics that no confusion table gives."""
+    if metric not in (*CONFUSION_METRICS, *PIXEL_METRICS):
+        return None
+    scores = {label_set: score for label_set, (score, _) in label_set_scores(row, metric).items()}
+    found = summarise(list(scores.values()))
+    return {
+        "scores": scores,
+        "mean": found.mean,
+        "median": found.median,
+        "interquartile_mean": found.interquartile_mean,
+    }

@@ -1,0 +1,243 @@
+"""An exported configuration, trained again: to see that it still does what it did, or to look at the test set, once.
+
+The only module of the search that opens a test set, and it writes the look into the ledger before it shows it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from search_spaces.core.config import write_config
+from search_spaces.core.errors import ResultsError
+from sparse_search.analysis.statistics import score_interval
+from sparse_search.best.export import read_export
+from sparse_search.results.ledger import Look, look_now, write_look
+from sparse_search.results.parts import write_atomically
+from sparse_search.results.rows import config_id
+from sparse_search.results.storage import read_store, send
+from sparse_search.results.store import Store
+from sparse_search.versions import versions
+from trainables.core.evaluate import METRICS, AnyScores
+from trainables.core.method import Labelled, Learner
+from trainables.core.train import DivergedError, Probabilities, predict, score_all
+from trainables.core.trial import Run, Trial
+from trainables.data.source import prepare
+from trainables.data.tasks import test_set
+
+Tell = Callable[[str, float], None]
+"""Told what is being trained, and which share of everything is done."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a configuration does when it is trained again."""
+
+    predictor: str
+    metric: str
+    expected: float
+    found: float
+    low: float | None
+    """Ends of the 95 % interval in the file; None for metrics that have none."""
+
+    high: float | None
+    changed: Mapping[str, tuple[str, str]]
+    """Versions that differ from those of the file: then, and now."""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the score is the same to the last digit."""
+        return self.found == self.expected
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it is what the file promises: inside its interval, or equal where there is none."""
+        return self.is_equal or (self.low is not None and self.high is not None and self.low <= self.found <= self.high)
+
+
+def reproduce(exported: Path | str, *, data_root: Path | None = None, tell: Tell | None = None) -> Reproduction:
+    """Trains an exported configuration again and compares it with the evidence in its file.
+
+    Raises:
+        ResultsError: the file is no export, the data are not those it was made from, or training diverges.
+    """
+    trial, evidence = _read(Path(exported))
+    _prepare(trial, data_root, tell)
+    trained = _train_all(trial, evidence, data_root, tell)
+    predictor, metric = evidence["predictor"], evidence["interval_95"]["metric"]
+    found = _means([run.validated[predictor] for run in trained])[metric]
+    now, then = versions(), evidence["versions"]
+    return Reproduction(
+        predictor=predictor,
+        metric=metric,
+        expected=evidence["scores"][metric],
+        found=found,
+        low=evidence["interval_95"]["low"],
+        high=evidence["interval_95"]["high"],
+        changed={name: (then.get(name, ""), value) for name, value in now.items() if then.get(name, "") != value},
+    )
+
+
+def evaluate(
+    exported: Path | str,
+    results: Path | str = "results",
+    *,
+    why: str,
+    unlock_test: bool = False,
+    heat_maps: Path | None = None,
+    data_root: Path | None = None,
+    tell: Tell | None = None,
+) -> Look:
+    """Trains an exported configuration again and scores it on the test set: the only way to a test score.
+
+    The look goes into the ledger of the results folder before it is returned. Given a folder `heat_maps`, a picture of
+    each test image is written there that shows where the first run sees findings, if it sees images by patches.
+
+    Raises:
+        ResultsError: the test set is not unlocked, no reason is given, the file is no export, the data are not those it
+            was made from, training diverges, or the ledger cannot be written.
+    """
+    if not unlock_test:
+        raise ResultsError(
+            "the test set is locked: look at it once, when everything is decided, with --unlock-test --why TEXT; "
+            "the look is written into the ledger"
+        )
+    if not why.strip():
+        raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
+    trial, evidence = _read(Path(exported))
+    _prepare(trial, data_root, tell)
+    unseen = test_set(trial.dataset, data_root, trial.find_method().kind)
+    if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
+        raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
+    store = read_store(results)  # which cannot be reached is said before the training
+    trained = _train_all(trial, evidence, data_root, tell, unseen)
+    predictors = list(trained[0].test)
+    look = look_now(
+        why=why.strip(),
+        dataset=evidence["dataset"],
+        content_hash=evidence["content_hash"],
+        shots=trial.shots,
+        validation=trial.validation,
+        label_sets=list(trial.label_sets),
+        method=trial.method,
+        config_id=config_id(trial.method, write_config(trial.config)),
+        num_images=trained[0].test[predictors[0]].num_images,
+        test=_summaries([run.test for run in trained], trial, same_images=True),
+        validated=_summaries([run.validated for run in trained], trial, same_images=trial.validation == "official"),
+        versions=versions(),
+    )
+    _note(look, store, results)
+    threshold = trained[0].test[predictors[0]].threshold
+    if heat_maps and threshold is not None:
+        from sparse_search.results.heat_maps import overlays  # matplotlib takes its time
+
+        drawn = overlays(unseen, trained[0].predictions[predictors[0]], trial.picture_rule, threshold)
+        for name, content in drawn:
+            write_atomically(heat_maps / name, content)
+    return look
+
+
+def _note(look: Look, store: Store, results: Path | str) -> None:
+    """Writes a look into the ledger, wherever that is."""
+    write_look(store.folder, look)
+    try:
+        send(results, "ledger")
+    except OSError as problem:
+        raise ResultsError(f"cannot write the test ledger: {problem}; nothing was shown") from problem
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Scores of a run by predictor, on validation images by its own rule, on test images as its networks end."""
+
+    validated: Mapping[str, AnyScores]
+    test: Mapping[str, AnyScores]
+    predictions: Mapping[str, Probabilities]
+    """On test images."""
+
+
+def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
+    values, evidence = read_export(path)
+    return Trial.from_dict(values), evidence
+
+
+def _prepare(trial: Trial, root: Path | None, tell: Tell | None) -> None:
+    def told(done: int, total: int) -> None:
+        if tell:
+            tell("preparing pictures", done / total)
+
+    prepare(trial.dataset, root, told, trial.find_method().kind)
+
+
+def _train_all(
+    trial: Trial, evidence: Mapping[str, Any], root: Path | None, tell: Tell | None, unseen: Labelled | None = None
+) -> list[_Trained]:
+    runs, trained = trial.runs(), list[_Trained]()
+    for place, run in enumerate(runs):
+
+        def share(done: float, about: str = f"label set {run.label_set}", before: int = place) -> None:
+            if tell:
+                tell(about, (before + min(done, 1.0)) / len(runs))
+
+        trained.append(_train(run, root, evidence, share, unseen))
+    return trained
+
+
+def _train(
+    run: Run,
+    root: Path | None,
+    evidence: Mapping[str, Any],
+    tell: Callable[[float], None],
+    unseen: Labelled | None = None,
+) -> _Trained:
+    """Trains a run to its end; the test images are predicted once, by the networks as they are then."""
+    task = run.task(root)
+    found = task.provenance.content_hash
+    if found != evidence["content_hash"]:
+        raise ResultsError(
+            f"{run.trial.dataset} has other content ({found[:12]}) than the file was made from "
+            f"({evidence['content_hash'][:12]}); name the folder of the right data with --data-root"
+        )
+    method, learners = run.trial.find_method(), list[Learner]()
+
+    def build(*parts: Any) -> Learner:
+        learners.append(method.build(*parts))
+        return learners[0]
+
+    test: Mapping[str, AnyScores] = {}
+    predictions: Mapping[str, Probabilities] = {}
+    if unseen:  # the networks are needed here; they are those of several processes, to rounding
+        run = replace(run, trial=replace(run.trial, processes=1))
+    try:
+        for progress in run.train(task, method=replace(method, build=build) if unseen else None):
+            tell(progress.images / run.trial.images)
+            if unseen and progress.stands_for == run.trial.images:
+                chosen = {name: scores.threshold for name, scores in progress.selected.items()}
+                predictions = predict(learners[0], unseen, progress.epoch)
+                test = score_all(predictions, unseen, run.trial.picture_rule, chosen)
+    except DivergedError as why:
+        raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
+    return _Trained(progress.selected, test, predictions)
+
+
+def _means(scores: Sequence[AnyScores]) -> dict[str, Any]:
+    """Means over runs, as the leaderboard has them; None where a run has none."""
+    columns = {name: [each.metric(name) for each in scores] for name in METRICS}
+    return {
+        name: None if None in values else fmean(v for v in values if v is not None) for name, values in columns.items()
+    }
+
+
+def _summaries(runs: Sequence[Mapping[str, AnyScores]], trial: Trial, *, same_images: bool) -> dict[str, Any]:
+    """By predictor; an interval has what is scored image by image, as patches of an image are alike."""
+    summaries = {}
+    for name in runs[0]:
+        scores = [run[name] for run in runs]
+        is_of_images = name in trial.find_method().predictors
+        tables = [each.confusion for each in scores]
+        is_of_images &= scores[0].metric("balanced_accuracy") is not None  # pixels of an image are alike too
+        interval = score_interval(tables, "balanced_accuracy", same_images=same_images) if is_of_images else None
+        low, high = interval or (None, None)
+        summaries[name] = _means(scores) | {"low": low, "high": high, "runs": [each.as_dict() for each in scores]}
+    return summaries

@@ -1,0 +1,108 @@
+"""Commands around the configuration that is taken home: export, aggregate, reproduce, evaluate."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparse_search.cli.findings import look_table, print_reproduction, print_rules
+from sparse_search.cli.options import DEFAULT_RESULTS, DataRoot, Exported, Metric, OnlyMethod, Results
+from sparse_search.cli.printing import console, training_bar
+
+
+def export_command(
+    dataset: Annotated[str, typer.Option(help="The data set.")],
+    shots: Annotated[int, typer.Option(help="Labelled images per class, or in all where the data set counts them so.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
+    method: OnlyMethod = None,
+    config_id: Annotated[
+        str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")
+    ] = None,
+    metric: Metric = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write the best configuration to a file.
+
+    The file holds everything that `python -m trainables --config FILE` needs to train it again, and the evidence:
+    scores with interval, how many configurations were tried, hashes of data and label sets, versions.
+    """
+    from sparse_search.best.export import export, write_export
+
+    values = export(results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric)
+    write_export(values, output)
+    typer.echo(f"{output}: {values['method']}, {metric} {values['evidence']['scores'][metric]:.4f} on validation")
+    typer.echo(f"train it again:  python -m trainables --config {output}")
+
+
+def aggregate_command(
+    exported: Exported,
+    use: Annotated[
+        str | None, typer.Option(help="Write the file with this rule, as AGGREGATE or AGGREGATE,THRESHOLD.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")
+    ] = None,
+    metric: Metric = "balanced_accuracy",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Compare rules that judge a picture by its patches; nothing is trained.
+
+    The rules are applied to stored predictions on validation pictures. Write one into the file with --use: reproduce
+    and evaluate then follow it.
+    """
+    from sparse_search.best.export import write_export
+    from sparse_search.best.picture_rules import compare_rules, with_rule
+    from trainables.core.pictures import PictureRule
+
+    if use is None:
+        print_rules(compare_rules(exported, results, metric=metric), metric)
+        return
+    write_export(with_rule(exported, PictureRule(*use.split(",", 1)), results), output or exported)
+    typer.echo(f"{output or exported}: pictures are judged by {use}")
+
+
+def reproduce_command(exported: Exported, data_root: DataRoot = None) -> None:
+    """Train an exported configuration again and compare with the evidence in its file.
+
+    Exit code 0: the validation score is the same, or inside the interval of the file; 1: it is not.
+    """
+    from sparse_search.best.retrain import reproduce
+
+    with training_bar() as tell:
+        found = reproduce(exported, data_root=data_root, tell=tell)
+    print_reproduction(found)
+    raise typer.Exit(0 if found.is_inside else 1)
+
+
+def evaluate_command(
+    exported: Exported,
+    why: Annotated[str, typer.Option(help="Why you look; goes into the ledger.")] = "",
+    unlock_test: Annotated[bool, typer.Option("--unlock-test", help="Yes, look at the test labels.")] = False,
+    heat_maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw where findings were seen in every test image.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    data_root: DataRoot = None,
+) -> None:
+    """Score an exported configuration on the test set: the one command that reads test labels.
+
+    Do it once, when everything is decided. It trains the configuration again, scores its networks on validation and
+    test images, and writes the look into the ledger before it shows it.
+    """
+    from sparse_search.best.retrain import evaluate
+
+    with training_bar() as tell:
+        look = evaluate(
+            exported, results, why=why, unlock_test=unlock_test, heat_maps=heat_maps, data_root=data_root, tell=tell
+        )
+    console().print(look_table([look]))
+
+
+BEST_COMMANDS: Mapping[str, Callable[..., None]] = {
+    "export": export_command,
+    "aggregate": aggregate_command,
+    "reproduce": reproduce_command,
+    "evaluate": evaluate_command,
+}
+"""By name, in the order of the help."""

@@ -1,0 +1,76 @@
+"""The command that looks for trouble before the first trial."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sparse_search.cli.options import DEFAULT_RESULTS, DataRoot, Results
+from sparse_search.cli.printing import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sparse_search.cluster.checks import Finding
+
+
+def doctor_command(
+    sweep: Annotated[
+        Path | None, typer.Argument(metavar="SWEEP.yaml", help="The sweep that is to run; without it, machines only.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    data_root: DataRoot = None,
+) -> None:
+    """Check this machine, or the cluster that RAY_ADDRESS names, before the first trial.
+
+    Looks at every node: versions, results folder written and read by all, data with the same content, free disk,
+    clocks, GPUs; whether a trial fits on a node; and trains each method's default for a moment to see what memory it
+    takes. Below the table stands what to do for each line that is not ok.
+
+    Exit code 0: nothing is in the way; 1: something is.
+    """
+    from sparse_search.cluster.doctor import diagnose
+
+    screen = console()
+    findings = diagnose(sweep, results, data_root=data_root, console=screen)
+    screen.print(finding_table(findings))
+    for line in remedy_lines(findings):
+        screen.print(line, highlight=False, soft_wrap=True, markup=False)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def finding_table(findings: "Sequence[Finding]") -> "Table":
+    """A line for each check, and for each group of nodes that differ."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    colours = {"ok": "green", "warning": "yellow", "failed": "red"}
+    table = Table()
+    for column in ("check", "where", "", "found"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        verdict = _verdict(finding)
+        table.add_row(
+            escape(finding.name), escape(finding.node), f"[{colours[verdict]}]{verdict}", escape(finding.said)
+        )
+    return table
+
+
+def remedy_lines(findings: "Sequence[Finding]") -> list[str]:
+    """What to do, failures first."""
+    told = [finding for finding in findings if finding.remedy]
+    return [
+        f"{_verdict(finding)}: {finding.name} ({finding.node}): {finding.remedy}"
+        for finding in sorted(told, key=lambda finding: finding.ok)
+    ]
+
+
+def _verdict(finding: "Finding") -> str:
+    if not finding.ok:
+        return "failed"
+    return "warning" if finding.remedy else "ok"
+
+
+DOCTOR_COMMANDS: Mapping[str, Callable[..., None]] = {"doctor": doctor_command}
+"""By name."""

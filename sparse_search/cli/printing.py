@@ -1,0 +1,243 @@
+"""What commands print on a terminal: tables for people, one line for what has no table."""
+
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+from search_spaces.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import Console
+    from rich.table import Table
+
+    from sparse_search.analysis.leaderboard import Board
+    from sparse_search.best.retrain import Tell
+
+_LEVELS = {"image": "images", "patch": "patches", "mask": "images, pixel by pixel"}
+_COLUMNS = {"balanced_accuracy": "balanced acc.", "accuracy": "accuracy", "auroc": "AUROC"}
+_MASK_COLUMNS = {name: name.replace("_", " ") for name in ("dice_fg", "iou_fg", "mdice_2", "miou_2")}
+"""Metrics that a leaderboard shows, and what it calls them; the first is followed by an interval."""
+MOST_RANKINGS = 12
+"""Leaderboards that are printed whole."""
+
+
+def console() -> "Console":
+    """A console as wide as the terminal, and wide enough for a leaderboard where there is none."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=150)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In place of `warnings.showwarning`: one line for what a user should know; others as Python shows them."""
+    if category.__name__ == "SetAsideWarning":
+        typer.echo(f"warning: {message}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
+
+
+@contextmanager
+def training_bar() -> "Iterator[Tell]":
+    """A bar for what is trained, where there is a terminal."""
+    from rich.progress import Progress
+
+    screen = console()
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("training", total=1.0)
+        yield lambda about, share: bar.update(task, description=f"training, {about}", completed=share)
+
+
+def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mapping[str, int]) -> None:
+    """Rankings in a format; as tables, with what is not ranked and how often the test set was looked at."""
+    from sparse_search.analysis.formats import FORMATS
+
+    if format in FORMATS:
+        sys.stdout.buffer.write(FORMATS[format](found.ranked, metric))
+    elif found.ranked["rank"].to_pylist().count(1) > MOST_RANKINGS:
+        console().print(_overview_table(found.ranked, metric))
+    else:
+        _print_rankings(found, metric, num_looks)
+
+
+def print_answer(table: "pa.Table", format: str) -> None:
+    """What a query answers: as a table for people, or in a format."""
+    from sparse_search.analysis.formats import FORMATS
+
+    if format in ("markdown", "latex"):
+        raise ConfigError(f"--format {format} is for leaderboards; a query can be had as table, csv, json or parquet")
+    if format in FORMATS:
+        sys.stdout.buffer.write(FORMATS[format](table, ""))
+        return
+    from rich.table import Table
+
+    shown = Table()
+    for name in table.column_names:
+        shown.add_column(name, overflow="fold")
+    for row in table.to_pylist():
+        shown.add_row(*("" if value is None else short(value) for value in row.values()))
+    console().print(shown)
+
+
+def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -> None:
+    """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
+    from sparse_search.analysis.leaderboard import rankings
+    from sparse_search.results.rows import metric_for
+
+    unranked = found.unranked
+    papers: dict[str, str] = {}
+    for shared, rows in rankings(found.ranked):
+        console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric)))
+        papers |= _print_published(rows[0])
+        if times := num_looks.get(shared["content_hash"]):
+            typer.echo(
+                f"test labels of these data: looked at {times} time{'s' * (times > 1)}, see `sparse-search ledger`"
+            )
+        lacking = [row for row in unranked if shared.items() <= row.items()]
+        for row in lacking:
+            typer.echo(_unranked_line(row))
+        unranked = [row for row in unranked if row not in lacking]
+    for row in unranked:
+        typer.echo(_unranked_line(row, f" on {row['dataset']}, {row['shots']} shots"))
+    print_lines(f"about the {paper} paper: {note}" for paper, note in papers.items())
+
+
+def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
+    """The best of each ranking: more rankings than a person reads one by one."""
+    import pyarrow.compute as pc
+    from rich.table import Table
+
+    from sparse_search.analysis.leaderboard import rankings
+    from sparse_search.results.rows import metric_for
+
+    table = Table(
+        caption=f"the best of each ranking by {metric}; --dataset, --shots or --method shows whole leaderboards, below "
+        f"{MOST_RANKINGS + 1} of them",
+        caption_justify="left",
+    )
+    for name in ("data set", "shots", "level", "validation", "label sets"):
+        table.add_column(name)
+    for name in ("method", "configuration", metric.replace("_", " "), "95 %", "tried"):
+        table.add_column(name, justify="left" if name in ("method", "configuration") else "right")
+    for shared, (best, *_) in rankings(ranked.filter(pc.equal(ranked["rank"], 1))):
+        interval = "" if best["low"] is None else f"{best['low']:.2f}–{best['high']:.2f}"
+        place = tuple(str(shared[name]) for name in ("dataset", "shots", "level", "validation", "label_sets"))
+        score = score_text(best[metric_for(shared["level"], metric)])
+        found = (best["predictor"], best["config_id"][:6], score, interval, str(best["num_tried"]))
+        table.add_row(*place, *found)
+    return table
+
+
+def _ranking_table(
+    shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: "Board", metric: str
+) -> "Table":
+    from rich.table import Table
+
+    from sparse_search.analysis.leaderboard import SELECTED
+    from sparse_search.results.trials import SMALLER_IS_BETTER, shots_text
+
+    data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
+    scored = f"{rows[0]['num_images']:g} {_LEVELS[shared['level']]}"
+    table = Table(
+        title=f"{shared['dataset']}, {shots_text(rows[0])} · {shared['image_size']} px · {shared['validation']} "
+        f"validation of {scored} · label sets {shared['label_sets']} · {data}",
+        title_justify="left",
+        caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
+        f"validation images, {SELECTED[shared['selection']]}, mean over label sets; {found.covers}; a best of "
+        "many tries is optimistic",
+        caption_justify="left",
+    )
+    shown = _MASK_COLUMNS if shared["level"] == "mask" else _COLUMNS
+    extra = [metric] if metric not in shown else []
+    extra += ["localisation"] if metric != "localisation" and rows[0]["localisation"] is not None else []
+    table.add_column("#", justify="right")
+    table.add_column("method")
+    table.add_column("configuration", ratio=1, overflow="fold")
+    first, *others = shown.values()
+    for name in (*extra, first, "95 %", *others, "tried", "seconds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row, found.searched[row["method"]], [*extra, next(iter(shown))], list(shown)[1:]))
+    return table
+
+
+def _cells(row: Mapping[str, Any], searched: Sequence[str], before: Sequence[str], behind: Sequence[str]) -> list[str]:
+    """Of a row of a leaderboard, with the metrics before its interval and those behind."""
+    interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
+    return [
+        str(row["rank"]),
+        row["predictor"],
+        _settings_text(row, searched),
+        *(score_text(row[name]) for name in before),
+        interval,
+        *(score_text(row[name]) for name in behind),
+        str(row["num_tried"]),
+        f"{row['train_seconds']:.1f}",
+    ]
+
+
+def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
+    import json
+
+    config = json.loads(row["config_json"])
+    inactive = row["inactive"].split(", ")
+    values = (f"{name}={short(config[name])}" for name in searched if name in config and name not in inactive)
+    start = f"({row['start']}) " if row["start"] else ""
+    return f"{row['config_id'][:6]} {start}{' '.join(values)}"
+
+
+def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
+    from textwrap import shorten
+
+    last_line = (row["reason"].strip().splitlines() or [""])[-1]  # of a traceback: the error
+    why = f", {shorten(last_line, 100, placeholder=' …')}" if last_line else ""
+    return f"not ranked: {row['method']} {row['config_id'][:6]} ({row['start']}){where}: {row['status']}{why}"
+
+
+def score_text(value: float | None) -> str:
+    """A score with three digits; a dash for none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def short(value: Any) -> str:
+    """A setting with three significant digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Sentences, broken at the width of the console."""
+    from textwrap import fill
+
+    for line in lines:
+        typer.echo(fill(line, console().width - 2, subsequent_indent="  ", break_long_words=False))
+
+
+def _print_published(row: Mapping[str, Any]) -> dict[str, str]:
+    """What papers print for the same data set and shots, beside the ranking, not in it; what to know of each paper."""
+    from sparse_search.analysis.published import published
+
+    tables: dict[tuple[str, str], list[str]] = {}
+    notes: dict[str, str] = {}
+    name = re.split("[@:]", row["dataset"])[0]
+    for found in published(name, row["shots"], in_all=row["shots_in_all"]).to_pylist():
+        if found["metric"].startswith("patch_") == (row["level"] == "patch"):
+            tables.setdefault((found["paper"], found["metric"]), []).append(f"{found['method']} {found['value']:.3f}")
+            notes[found["paper"]] = found["note"]
+    print_lines(
+        f"printed in the {paper} paper, {metric} on test images: {', '.join(values)}"
+        for (paper, metric), values in tables.items()
+    )
+    return notes

@@ -1,0 +1,1 @@
+"""Sweeps on other machines: sent there, and the machines checked before."""

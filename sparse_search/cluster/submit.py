@@ -1,0 +1,339 @@
+"""A sweep sent to a cluster as a Ray job: packed, submitted, followed, stopped; and found again by the same call.
+
+The job is `sparse-search run` on the head node, with the code of this machine. What holds there holds here: it may end
+at any moment, and submitted again it goes on, from the results folder on the cluster.
+"""
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import search_spaces
+import sparse_search
+import trainables
+from search_spaces.core.errors import ClusterError, ConfigError, LockedError
+from sparse_search.results.objects import is_uri, objects_at
+from sparse_search.search.sweep import Sweep
+from sparse_search.search.sweep_file import load_sweep
+from sparse_search.versions import COMMIT_FILE, versions
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
+
+RESULTS = "~/results"
+"""On the cluster."""
+
+MOST_BYTES = 50 * 2**20
+"""Of a package; three folders of code are below 2 MB, so more is data that lies in the wrong place."""
+
+STOP_SECONDS = 60
+"""What a stopped sweep has to end by itself."""
+
+SILENCE_SECONDS = 60.0
+"""Without a line, after which a connection is made anew: a sweep says something every quarter of a minute."""
+
+LOST_SECONDS = 120.0
+"""Without an answer, after which following is given up."""
+
+Say = Callable[[str], None]
+
+_ENTRY = "from sparse_search.cli.app import main; main()"
+_SWEEP_FILE = "sweep.yaml"
+_STOPPED = 130
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A sweep, and where on the cluster its results and data are."""
+
+    file: Path
+    results: str = RESULTS
+    data_root: str | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        for option, path in (("results", self.results), ("data-root", self.data_root or "/")):
+            if is_uri(path) and option == "results":
+                objects_at(path)
+            elif not path.startswith(("/", "~/")):
+                raise ConfigError(
+                    f"--{option} {path}: it names a folder on the cluster; write it from / or, in quotes, from '~/'"
+                )
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """What the file says.
+
+        Raises:
+            ConfigError: as `load_sweep`.
+        """
+        return load_sweep(self.file)
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What only one driver at a time may work on."""
+        return {"sweep": self.sweep.name, "results": self.results}
+
+    @cached_property
+    def stem(self) -> str:
+        """Beginning of the ids of its jobs: the name, and a hash of what they are to do."""
+        parts = (self.file.read_bytes(), self.results.encode(), (self.data_root or "").encode())
+        return f"{self.sweep.name}-{sha256(b'|'.join(parts)).hexdigest()[:8]}"
+
+    @property
+    def entrypoint(self) -> str:
+        """The shell command of a job."""
+        command = ["exec python -c", shlex.quote(_ENTRY), "run", _SWEEP_FILE, "--results", _shell_path(self.results)]
+        if self.data_root:
+            command += ["--data-root", _shell_path(self.data_root)]
+        return " ".join([*command, "--retry-failed"] if self.retry_failed else command)
+
+
+def pack(submission: Submission, folder: Path) -> int:
+    """Fills an empty folder with all that a job needs, and returns its bytes: code, sweep file, and the methods of the
+    user's own that lie in the current folder.
+
+    Raises:
+        ConfigError: more than 50 MB.
+    """
+    for package in (search_spaces, trainables, sparse_search):
+        _copy(Path(package.__path__[0]), folder)
+    for module in {plan.name.split(":")[0].split(".")[0] for plan in submission.sweep.methods if ":" in plan.name}:
+        for own in (Path(module), Path(f"{module}.py")):
+            if own.exists():
+                _copy(own.resolve(), folder)
+    shutil.copy(submission.file, folder / _SWEEP_FILE)
+    found = versions()
+    (folder / COMMIT_FILE).write_text(found["commit"])
+    told = folder / f"sparse_search-{found['sparse-search']}.dist-info"  # else rows name the version installed there
+    told.mkdir()
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: sparse-search\nVersion: {found['sparse-search']}\n")
+    sizes = {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    if (total := sum(sizes.values())) > MOST_BYTES:
+        largest = max(sizes, key=lambda path: sizes[path])
+        raise ConfigError(
+            f"the package has {total / 2**20:.0f} MB, expected at most {MOST_BYTES // 2**20}; "
+            f"the largest file is {largest} ({sizes[largest] / 2**20:.0f} MB): data belongs into --data-root"
+        )
+    return total
+
+
+class Cluster:
+    """The sweeps on a Ray cluster."""
+
+    def __init__(self, address: str) -> None:
+        """`address` is that of its dashboard, http://HOST:8265.
+
+        Raises:
+            ClusterError: no ray[default] here, no answer there, or no valid token.
+        """
+        if find_spec("aiohttp") is None:
+            raise ClusterError("submitting needs ray[default]: pip install 'sparse-search[cluster]'")
+        _check_answer(address)
+        _use_token()
+        from ray.job_submission import JobSubmissionClient
+
+        for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
+        self.address = address
+        with self._asking(), _variable("RAY_API_SERVER_ADDRESS", address):  # Ray prefers it to what it is given
+            self._client = JobSubmissionClient(address)
+
+    def last(self, submission: Submission) -> "JobDetails | None":
+        """The latest job of a sweep, running or not."""
+        own = (job for job in self._jobs() if submission.key.items() <= (job.metadata or {}).items())
+        return max(own, key=lambda job: (not job.status.is_terminal(), job.start_time or 0), default=None)
+
+    def submit(self, submission: Submission, say: Say) -> str:
+        """Sends a sweep, unless it runs there already; the id of its job.
+
+        Raises:
+            ClusterError: the cluster refuses.
+            ConfigError: sweep or package cannot be used.
+            LockedError: another version of the sweep file is running with the same results.
+        """
+        last = self.last(submission)
+        if last and not last.status.is_terminal():
+            return self._running(last, submission, say)
+        taken = {job.submission_id for job in self._jobs()}
+        name = next(name for n in count(1) if (name := f"{submission.stem}-{n}") not in taken)
+        with TemporaryDirectory() as folder:
+            say(f"sending {pack(submission, Path(folder)) / 2**20:.1f} MB to {self.address}\n")
+            with self._asking():
+                self._client.submit_job(
+                    entrypoint=submission.entrypoint,
+                    submission_id=name,
+                    metadata=submission.key,
+                    runtime_env={
+                        "working_dir": folder,
+                        "env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+                    },
+                )
+        say(f"submitted as {name}; results go to {submission.results} there\n")
+        return name
+
+    def follow(self, name: str, say: Say) -> int:
+        """Passes on the log of a job to its end; the exit code of the sweep, 130 when it was stopped.
+
+        Raises:
+            ClusterError: the cluster answers no more, or the job failed outside the sweep.
+        """
+        shown, heard = 0, time.monotonic()
+        while True:
+            shown = asyncio.run(self._tail(name, shown, say))
+            try:
+                job, log = self.job(name), self.log(name)
+                heard = time.monotonic()
+            except ClusterError:
+                if time.monotonic() - heard > LOST_SECONDS:
+                    raise
+            else:
+                if job.status.is_terminal():
+                    say(log[shown:])
+                    return _exit_code(job)
+            time.sleep(1)
+
+    def stop(self, name: str) -> None:
+        """Ends a job as Ctrl-C would, and waits for it.
+
+        Raises:
+            ClusterError: it does not end.
+        """
+        with self._asking():
+            self._client.stop_job(name)
+        until = time.monotonic() + STOP_SECONDS + 30
+        while not self.job(name).status.is_terminal():
+            if time.monotonic() > until:
+                raise ClusterError(f"{name} has not ended within {STOP_SECONDS + 30} seconds; look at {self.address}")
+            time.sleep(0.5)
+
+    def job(self, name: str) -> "JobDetails":
+        """What the cluster knows of a job."""
+        with self._asking():
+            return self._client.get_job_info(name)
+
+    def log(self, name: str) -> str:
+        """All that a job has printed."""
+        with self._asking():
+            return str(self._client.get_job_logs(name))
+
+    def _jobs(self) -> "list[JobDetails]":
+        with self._asking():
+            return [job for job in self._client.list_jobs() if job.submission_id]
+
+    def _running(self, job: "JobDetails", submission: Submission, say: Say) -> str:
+        name = str(job.submission_id)
+        if name.rpartition("-")[0] != submission.stem:
+            raise LockedError(f"another version of this sweep is running there as {name}; end it first, with --stop")
+        say(f"running there already as {name}\n")
+        return name
+
+    async def _tail(self, name: str, shown: int, say: Say) -> int:
+        """Passes on what a log has beyond `shown` characters, until its end or a silence; how many are shown then."""
+        from aiohttp import ClientError
+
+        position, chunks = 0, self._client.tail_job_logs(name)
+        with suppress(StopAsyncIteration, TimeoutError, ClientError, RuntimeError, OSError):
+            while True:
+                chunk = await asyncio.wait_for(anext(chunks), SILENCE_SECONDS)
+                say(chunk[max(0, shown - position) :])
+                position += len(chunk)
+                shown = max(shown, position)
+        return shown
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """What goes wrong between here and the cluster becomes one line."""
+        from ray.exceptions import AuthenticationError
+
+        try:
+            yield
+        except AuthenticationError as problem:
+            raise ClusterError(
+                f"{self.address} asks for its token and got {_given(problem)}: copy ~/.ray/auth_token from the head "
+                "node, or set RAY_AUTH_TOKEN_PATH to a copy"
+            ) from problem
+        except (RuntimeError, OSError) as problem:
+            raise ClusterError(f"{self.address}: {str(problem).strip().splitlines()[0]}") from problem
+
+
+def _given(problem: Exception) -> str:
+    return "another" if "Authentication failed" in str(problem) else "none"
+
+
+def _copy(path: Path, folder: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    else:
+        shutil.copy(path, folder)
+
+
+def _shell_path(path: str) -> str:
+    """Quoted; `~/` is the home folder on the cluster."""
+    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
+
+
+def _check_answer(address: str) -> None:
+    """Whether anything listens there: Ray would wait for minutes.
+
+    Raises:
+        ClusterError: no address of a dashboard, or nothing there.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ClusterError(f"--address {address}: expected the dashboard's, http://HOST:8265")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), timeout=5).close()
+    except OSError as problem:
+        raise ClusterError(
+            f"nothing answers at {parts.hostname}:{port} ({problem}); is the head node up with ray[default], "
+            "and its port open or forwarded?"
+        ) from problem
+
+
+def _use_token() -> None:
+    """Ray's client sends a token only where a variable, read when Ray is imported, says so; even if there is one."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if os.environ.get("RAY_AUTH_TOKEN") or path.is_file():
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _exit_code(job: "JobDetails") -> int:
+    if job.status == "STOPPED":
+        return _STOPPED
+    if job.driver_exit_code is None:
+        said = (job.message or "no reason was given").strip().splitlines()
+        raise ClusterError(f"{job.submission_id} failed outside the sweep: {said[-1]}; submit it again to go on")
+    code = int(job.driver_exit_code)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,1 @@
+"""How a sweep is carried out: Ray, workers, checkpoints, nodes that come and go."""

@@ -1,0 +1,177 @@
+"""What a person sees while a sweep runs: one live table on a terminal, plain lines elsewhere."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from types import TracebackType
+from typing import Any, Self
+
+from ray import tune
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from sparse_search.search.cost import Clock, OutOfTimeError
+from sparse_search.search.journal import StudyJournal
+from sparse_search.search.outcomes import StudyStatus
+
+LINE_SECONDS = 15.0
+"""Least time between two plain lines without news."""
+
+
+def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
+    """Studies as a table; a count that is zero in all of them has no column."""
+    names = ("pruned", "infeasible", "collapsed", "diverged", "failed", "running")
+    counts = {name: [getattr(status, name) for status in statuses] for name in names}
+    shown = {name: numbers for name, numbers in counts.items() if any(numbers)}
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("study")
+    for name in ("done", *shown, "best", "95 %", "s / trial"):
+        table.add_column(name, justify="right")
+    for position, status in enumerate(statuses):
+        best = "" if status.best is None else f"{status.best:.4f}"
+        interval = "" if status.interval is None else "–".join(f"{end:.2f}" for end in status.interval)
+        seconds = "" if status.seconds is None else f"{status.seconds:.1f}"
+        numbers = (str(column[position] or "") for column in shown.values())
+        table.add_row(status.title, f"{status.finished}/{status.planned}", *numbers, best, interval, seconds)
+    return table
+
+
+def watch_status(look: Callable[[], Sequence[StudyStatus]], console: Console, seconds: float = 2.0) -> None:
+    """Shows a sweep again and again until nothing of it is open; Ctrl-C leaves. Elsewhere than on a terminal it prints
+    a table whenever something has changed."""
+    shown: Sequence[StudyStatus] = ()
+    with (
+        suppress(KeyboardInterrupt),
+        Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live,
+    ):
+        while True:
+            statuses = look()
+            table = status_table(statuses, "Ctrl-C leaves; the sweep goes on")
+            if live:
+                live.update(table, refresh=True)
+            elif statuses != shown:
+                console.print(table)
+            if all(status.is_over for status in statuses):
+                return
+            shown = statuses
+            time.sleep(seconds)
+
+
+@contextmanager
+def preparation(console: Console, dataset: str) -> Iterator[Callable[[int, int], None]]:
+    """Tells how far the pictures of a dataset are prepared: on one live line on a terminal, now and then elsewhere."""
+    began = printed = time.monotonic()
+    live = console.status("")
+
+    def tell(done: int, total: int) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        line = f"{dataset}: {done}/{total} pictures prepared, {_span(now - began)}"
+        if console.is_terminal:
+            live.update(line)
+            live.start()
+        if done == total or (not console.is_terminal and now - printed > LINE_SECONDS):
+            printed = now
+            console.print(line, highlight=False, soft_wrap=True)
+
+    try:
+        yield tell
+    finally:
+        live.stop()
+
+
+class Display(tune.Callback):
+    """Follows a sweep through Tune's events; used as a context."""
+
+    def __init__(self, journals: Sequence[StudyJournal], console: Console, clock: Clock) -> None:
+        self._journals = journals
+        self._console = console
+        self._clock = clock
+        self._started = self._printed = time.monotonic()
+        self._first = self._finished()
+        self._interrupted = False
+        self._handler: Any = None
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its parts for a restore that never happens."""
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ended: a line where there is no terminal."""
+        self._say()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker died: a line where there is no terminal."""
+        self._say()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Now and then a line, so that silence never lasts; and Ctrl-C again, should Ray have swallowed it."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+        if self._clock.is_over:
+            raise OutOfTimeError
+        self._clock.tick()
+        if time.monotonic() - self._printed > LINE_SECONDS:
+            self._say()
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def _statuses(self) -> list[StudyStatus]:
+        """Of every study that has begun or is planned: a confirmation only when its search is over."""
+        return [status for journal in self._journals if (status := journal.status()).planned]
+
+    def _finished(self) -> int:
+        return sum(status.finished for status in self._statuses())
+
+    def _say(self) -> None:
+        self._printed = time.monotonic()
+        if not self._console.is_terminal and not self._console.quiet:
+            self._console.print(self._summary(), highlight=False, soft_wrap=True)
+
+    def _summary(self) -> str:
+        statuses = self._statuses()
+        best = max((s for s in statuses if s.best is not None), key=lambda s: s.best or 0.0, default=None)
+        running = f"{sum(status.running for status in statuses)} running"
+        if shares := self._shares():
+            running += f" ({', '.join(f'{share:.0%}' for share in shares[-4:])} of a full trial)"
+        found = f", best {best.best:.4f} ({best.title})" if best else ""
+        return f"{self._pace(statuses)}, {running}{found}"
+
+    def _shares(self) -> list[float]:
+        """How much of its full budget each running trial has had, as far as it has told."""
+        return sorted(share for journal in self._journals for share in journal.shares.values())
+
+    def _pace(self, statuses: Sequence[StudyStatus]) -> str:
+        finished, planned = (sum(getattr(s, name) for s in statuses) for name in ("finished", "planned"))
+        seconds = time.monotonic() - self._started
+        done_now = finished - self._first + sum(self._shares())
+        left = f", about {_span(seconds / done_now * (planned - finished))} left" if done_now > 1 else ""
+        return f"{finished}/{planned} trials, {_span(seconds)}{left}"
+
+    def _table(self) -> Table:
+        statuses = self._statuses()
+        return status_table(statuses, f"{self._pace(statuses)}; Ctrl-C stops, the same command goes on")
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes}:{rest:02d} min"

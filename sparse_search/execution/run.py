@@ -1,0 +1,258 @@
+"""Run a sweep, or go on with it: the same call."""
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from search_spaces.core.config import MethodConfig
+from search_spaces.core.errors import LockedError, ResultsError
+from sparse_search.analysis.leaderboard import write_leaderboards
+from sparse_search.execution.progress import Display, preparation
+from sparse_search.execution.schedule import execute, num_workers, ray_session
+from sparse_search.execution.searcher import JournalSearcher
+from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
+from sparse_search.execution.upkeep import driving, watched_journal
+from sparse_search.results.objects import is_uri
+from sparse_search.results.storage import store_at
+from sparse_search.results.store import Store
+from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
+from sparse_search.search.journal import StudyJournal
+from sparse_search.search.journal_file import Journal, mend_journal
+from sparse_search.search.outcomes import StudyStatus
+from sparse_search.search.sweep import Draws, Study, Sweep
+from sparse_search.search.sweep_file import load_sweep
+from sparse_search.search.transfer import portfolio_for
+from sparse_search.search.warm_start import earlier_trials
+from trainables.data.draw import draw_few_shot
+from trainables.data.source import data_root as resolve_root
+from trainables.data.source import prepare
+
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a sweep ended."""
+
+    studies: tuple[StudyStatus, ...]
+    failures: tuple[str, ...]
+    """Trials given up after all retries, one line each."""
+
+    leaderboards: tuple[Path, ...]
+    cost: Cost
+    out_of_time: bool = False
+    """Whether `max_hours` ended it before its plan was complete."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the plan is complete, or ended by its own limit, and nothing failed."""
+        return not self.failures and (self.out_of_time or all(status.is_over for status in self.studies))
+
+
+def run(
+    sweep: Sweep | Path | str,
+    results: Path | str = RESULTS,
+    *,
+    data_root: Path | str | None = None,
+    retry_failed: bool = False,
+    console: Console | None = None,
+) -> Summary:
+    """Runs a sweep to its end and returns how it ended; called again after any interruption, it goes on.
+
+    Sweep, data and results folder are checked before the first trial. Test labels are not read. With `retry_failed`,
+    trials that were given up are tried again.
+
+    Raises:
+        UserError: sweep, data or results folder cannot be used, or another driver holds the sweep.
+    """
+    sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
+    root = resolve_root(Path(data_root) if data_root else None).resolve()
+    store = store_at(results if is_uri(results) else Path(results).resolve())
+    screen = console or Console(quiet=True)
+    for dataset in sweep.datasets:
+        with preparation(screen, dataset) as tell:
+            prepare(dataset, root, tell, sweep.kind)
+    studies = plan_studies(sweep, root)
+    store.prepare()
+    folder = sweep_folder(store.folder, sweep)
+    with _lock(folder), driving(store, sweep.name, folder, partial(screen.print, highlight=False)):
+        clock = Clock(folder / "clock.json", sweep.max_hours)
+        driver = _Driver(sweep, store, root, folder, clock, screen)
+        searches, confirmations = driver.open_journals(studies)
+        if retry_failed:
+            for journal in (*searches, *confirmations):
+                journal.retry_given_up()
+        driver.drive(searches, confirmations)
+        journals = [*searches, *(journal for journal in confirmations if journal.status().planned)]
+        return Summary(
+            studies=tuple(journal.status() for journal in journals),
+            failures=tuple(line for journal in journals for line in journal.failures()),
+            leaderboards=tuple(write_leaderboards(store)),
+            cost=cost_of(store, sweep.name, clock),
+            out_of_time=clock.is_over,
+        )
+
+
+def status(
+    sweep: Sweep | Path | str, results: Path | str = RESULTS, *, data_root: Path | str | None = None
+) -> list[StudyStatus]:
+    """Where every study of a sweep stands; looks only, also while a driver works on it."""
+    return status_of(sweep, results, data_root=data_root)()
+
+
+def status_of(
+    sweep: Sweep | Path | str, results: Path | str = RESULTS, *, data_root: Path | str | None = None
+) -> Callable[[], list[StudyStatus]]:
+    """A look at where every study of a sweep stands, to be taken again and again: sweep and data are read once."""
+    sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
+    studies = plan_studies(sweep, Path(data_root) if data_root else None)
+    store = store_at(results)
+    journals: dict[str, StudyJournal] = {}
+
+    def look() -> list[StudyStatus]:
+        path = watched_journal(store, sweep.name, sweep_folder(store.folder, sweep))
+        if path.exists() and len(journals) < 2 * len(studies):
+            storage = Journal(path)
+            begun = {known.study_name for known in storage.get_all_studies()}
+            for study in (*studies, *(study.confirming() for study in studies)):
+                if study.name in begun:
+                    journals[study.name] = StudyJournal(study, storage, look_only=True)
+        searches = [
+            journals[study.name].status() if study.name in journals else StudyStatus(study.title, study.plan.trials)
+            for study in studies
+        ]
+        confirming = (journals[name].status() for s in studies if (name := s.confirming().name) in journals)
+        return [*searches, *(each for each in confirming if each.planned)]
+
+    return look
+
+
+def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
+    """The studies of a sweep, its data checked: present, readable, enough images of every class.
+
+    Raises:
+        DataError: naming file, class or count.
+    """
+    draws = {}
+    for dataset in sweep.datasets:
+        for shots in sweep.shots:
+            for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
+                source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root, kind=sweep.kind)
+            sizes = (
+                len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
+            )
+            draws[dataset, shots] = Draws(source.content_hash, *sizes)
+    return sweep.studies(draws)
+
+
+def sweep_folder(results: Path, sweep: Sweep) -> Path:
+    """Where a sweep keeps journal, lock and checkpoints."""
+    return results / "sweeps" / sweep.name
+
+
+@dataclass(frozen=True)
+class _Driver:
+    """One start of a sweep: what it works with, and what it does."""
+
+    sweep: Sweep
+    store: Store
+    data_root: Path
+    folder: Path
+    clock: Clock
+    console: Console
+
+    def open_journals(self, studies: Sequence[Study]) -> tuple[list[StudyJournal], list[StudyJournal]]:
+        """The studies' journals and those of their confirmations, with what is proposed before any search."""
+        path = self.folder / "journal.log"
+        mend_journal(path)
+        storage = Journal(path)
+        searches = [StudyJournal(study, storage) for study in studies]
+        confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
+        for journal in searches:
+            if self.sweep.warm_start:
+                told = journal.tell_earlier(earlier_trials(journal.study, self.store))
+                if told:
+                    self.console.print(f"{journal.study.title}: {told} trials of earlier sweeps", highlight=False)
+            journal.propose_starts()
+            if self.sweep.transfer and journal.study.plan.space and not journal.is_told_from_elsewhere:
+                proposed = journal.propose_from_elsewhere(self._portfolio(journal.study))
+                self.console.print(f"{journal.study.title}: {proposed} configurations from elsewhere", highlight=False)
+        return searches, confirmations
+
+    def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:
+        """What did well elsewhere; nothing where nothing is known."""
+        try:
+            return portfolio_for(study, self.store)
+        except ResultsError as problem:
+            self.console.print(f"{study.title}: {problem}", highlight=False)
+            return ()
+
+    def drive(self, searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> None:
+        """Runs what is open; leaves no checkpoint that nothing needs."""
+        journals = (*searches, *confirmations)
+        self._remove_old_checkpoints(journals)
+        if self.clock.is_over or not _has_work(searches, confirmations):
+            return
+        self.console.print("starting Ray …", highlight=False)
+        with ray_session():
+            searcher = JournalSearcher(
+                searches, confirmations, self.store, checkpoints=self._checkpoints, data_root=self.data_root
+            )
+            workers = num_workers(self.sweep)
+            self._print_plan(searches, workers)
+            with suppress(OutOfTimeError), Display(journals, self.console, self.clock) as display:
+                execute(self.sweep, searcher, workers, self.folder, display, self.console.print)
+        self.clock.note(searcher.busy_seconds, searcher.slot_seconds)
+        self._remove_old_checkpoints(journals)
+
+    def _print_plan(self, searches: Sequence[StudyJournal], workers: int) -> None:
+        self.console.print(f"{self.sweep.name}: {len(searches)} studies, {workers} trials at a time", highlight=False)
+        for study in (journal.study for journal in searches):
+            rungs = " → ".join(f"{rung.images:,} images × {rung.num_label_sets}" for rung in study.rungs)
+            self.console.print(f"  {study.title}: {study.plan.trials} trials, {rungs} label sets", highlight=False)
+
+    def _remove_old_checkpoints(self, journals: Sequence[StudyJournal]) -> None:
+        """What was left: by a driver killed just after a trial's end, or by a worker writing as it was stopped."""
+        for journal in journals:
+            in_use = {str(number) for number in journal.checkpoints_in_use()}
+            folder = f"{self._checkpoints.as_posix()}/{journal.study.folder}"
+            for old in checkpoint_folders(self.store.address, folder) - in_use:
+                checkpoints_at(self.store.address, f"{folder}/{old}").remove()
+        finish_removing()
+
+    @property
+    def _checkpoints(self) -> Path:
+        """In the results."""
+        return self.folder.relative_to(self.store.folder) / "checkpoints"
+
+
+def _has_work(searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> bool:
+    for search, confirmation in zip(searches, confirmations, strict=True):
+        if not search.status().is_over:
+            return True
+        if search.study.sweep.confirm:
+            confirmation.propose_best_of(search)
+        if not confirmation.status().is_over:
+            return True
+    return False
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One driver a sweep; the lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / "holder"
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            holder.write_text(f"process {os.getpid()} on {platform.node()}")
+            yield
+    except Timeout as problem:
+        who = holder.read_text() if holder.exists() else "another process"
+        raise LockedError(f"this sweep is being run by {who}; wait for it, or stop it first") from problem

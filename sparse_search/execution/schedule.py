@@ -1,0 +1,216 @@
+"""Resources and concurrency become a Tuner; Ray is started here, quietly."""
+
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import ray
+from ray import tune
+from ray.exceptions import OutOfMemoryError
+from ray.tune.error import TuneError
+
+from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.execution.draining import draining_nodes
+from sparse_search.execution.resources import num_trials, resources_of, resources_text
+from sparse_search.execution.searcher import JournalPruner, JournalSearcher
+from sparse_search.execution.worker import run_trial
+from sparse_search.search.sweep import Sweep
+
+MOST_BREAKDOWNS = 3
+"""Times in a row that Tune may give up without a trial ending in between."""
+
+LOOK_SECONDS = 2.0
+"""Least time between two looks at the nodes of the cluster."""
+
+WAITING_SECONDS = 60.0
+"""Time between two words on a cluster without a node."""
+
+MOST_STARTING = 32
+"""Trials that may wait for their worker to start."""
+
+_OBJECT_STORE_BYTES = 256 * 2**20
+"""Little travels through it: every worker reads its images from disk."""
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # its table cannot be switched off
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records are the log
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in a worker as in the driver
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: the journal needs no saving
+    "TUNE_RESULT_BUFFER_LENGTH": "1",  # a result decides about early stopping at once
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a CPU trial says so itself
+}
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray for the time of a sweep: the cluster that RAY_ADDRESS names, else this machine; left as it was found."""
+    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is told by us, without a traceback
+    started = not ray.is_initialized()
+    if started and os.environ.get("RAY_ADDRESS"):
+        ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+    elif started:
+        ray.init(
+            address="local",  # else Ray joins what was started on this machine, or says that it is gone
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def num_workers(sweep: Sweep) -> int:
+    """Trials at the same time as things stand: what the nodes allow, or fewer when the sweep says so.
+
+    0 where a cluster has no node yet of the kind that a trial asks for (with CPUs, with GPUs): one may still come.
+
+    Raises:
+        ConfigError: not even one trial fits on any node.
+    """
+    wanted = resources_of(sweep)
+    nodes = _nodes()
+    fit = sum(num_trials(wanted, node) for node in nodes)
+    may_come = bool(os.environ.get("RAY_ADDRESS")) and not any(all(node.get(name) for name in wanted) for node in nodes)
+    if fit < 1 and not may_come:
+        there = dict.fromkeys(resources_text({name: node.get(name, 0) for name in wanted}) for node in nodes)
+        have = f"there are {'; '.join(there)}" if len(there) == 1 else f"no node has them: {'; '.join(there)}"
+        raise ConfigError(
+            f"a trial asks for {resources_text(wanted)}, but {have}; "
+            "lower cpus_per_trial, gpus_per_trial or memory_per_trial"
+        )
+    return min(fit, sweep.workers or fit)
+
+
+class Slots:
+    """How many trials can be trained at the same time, as nodes come and go; says so when it changes."""
+
+    def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None]) -> None:
+        self._sweep, self._say = sweep, say
+        self._wanted = resources_of(sweep)
+        self._now, self._most = workers, sys.maxsize
+        self._looked = self._said = -math.inf
+
+    def __call__(self) -> int:
+        """At least 1: where no node is left Tune waits with a trial at hand, so that an autoscaler sees it."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._note(min(sum(num_trials(self._wanted, node) for node in _nodes()), self._limit))
+        return max(1, self._now)
+
+    def lower(self) -> int:
+        """One less than now, and never more again; returns how many."""
+        self._most = max(1, self() - 1)
+        self._now = min(self._now, self._most)
+        return self()
+
+    @property
+    def _limit(self) -> int:
+        return min(self._most, self._sweep.workers or sys.maxsize)
+
+    def _note(self, count: int) -> None:
+        before, self._now = self._now, count
+        if not count and time.monotonic() - self._said > WAITING_SECONDS:
+            self._said = time.monotonic()
+            self._say(f"no node can train a trial ({resources_text(self._wanted)}); waiting for one")
+        elif count and count != before:
+            self._said = -math.inf
+            self._say(f"{'more' if count > before else 'fewer'} nodes: {count} trials at a time from now on")
+
+
+def execute(
+    sweep: Sweep,
+    searcher: JournalSearcher,
+    workers: int,
+    folder: Path,
+    callback: tune.Callback,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Runs until the searcher is finished. `folder` is Tune's scratch space: made here, removed at the end.
+
+    When Tune itself gives up, as it does when Ray kills a worker for want of memory, the trials that were in training
+    are tried again under a new Tuner, fewer at a time.
+
+    Raises:
+        ResultsError: the sweep had to end early; the same command goes on.
+    """
+    for left in folder.glob("tune-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    searcher.slots = slots = Slots(sweep, workers, say)
+    broken = 0
+    while True:
+        before = searcher.num_ended
+        problem = _fit(sweep, searcher, folder, callback)
+        if searcher.problem:
+            raise ResultsError(f"{searcher.problem}; mend this, and the same command goes on")
+        if not problem:
+            return
+        broken = broken + 1 if searcher.num_ended == before else 1
+        if broken == MOST_BREAKDOWNS:  # what was in training stays so in the journal, and the next start adopts it
+            raise ResultsError(f"{problem}; {MOST_BREAKDOWNS} times in a row. Mend this, and the same command goes on")
+        say(f"{problem}; what was in training is tried again, {slots.lower()} at a time")
+        searcher.lost(problem)
+
+
+def _fit(sweep: Sweep, searcher: JournalSearcher, folder: Path, callback: tune.Callback) -> str:
+    """Runs one Tuner; why it broke down, or nothing."""
+    scratch = folder / f"tune-{uuid4().hex[:8]}"
+    resources = {name.lower(): count for name, count in resources_of(sweep).items()}
+    tuner = tune.Tuner(
+        tune.with_resources(run_trial, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=JournalPruner(searcher),
+            num_samples=-1,
+            max_concurrent_trials=MOST_STARTING,  # that many wait at most; the searcher's slots say how many there are
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=scratch.name,
+            storage_path=str(folder.resolve()),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),  # retries go through the journal
+            callbacks=[callback],
+        ),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Tune's advice on features that are not used
+        try:
+            tuner.fit()
+        except TuneError as problem:
+            return _reason(str(problem))
+        except RuntimeError as problem:  # Tune knows no such end of a worker
+            if not isinstance(problem.__cause__, OutOfMemoryError):
+                raise
+            return _reason(str(problem))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return ""
+
+
+def _reason(text: str) -> str:
+    if "running low on memory" in text:
+        return "a worker was killed because its node ran low on memory (raise memory_per_trial)"
+    return f"Ray Tune gave up: {text.strip().splitlines()[-1]}"
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """The resources of every node that is alive and stays."""
+    leaving = draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]

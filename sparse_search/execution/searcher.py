@@ -1,0 +1,333 @@
+"""Ray Tune's two interfaces over the journal: what to run next, and when to stop early.
+
+Tune executes; it remembers nothing that matters. Every start is a fresh Tuner.
+"""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search_spaces.core.errors import UserError
+from sparse_search.analysis.statistics import score_interval
+from sparse_search.execution.draining import NodeLeavesError
+from sparse_search.execution.stored_checkpoints import checkpoints_at
+from sparse_search.execution.worker import QUIET_SECONDS, VALUE, Job, record_id
+from sparse_search.results.store import Store
+from sparse_search.search.journal import StudyJournal
+from sparse_search.search.outcomes import Result, StudyStatus, original_number
+from trainables.core.trial import Trial
+
+MOST_FAILURES_IN_A_ROW = 10
+
+MOST_NODES_LOST = 3
+"""Nodes that a trial may lose before it counts as their end, and so as failed."""
+
+MOST_SIGNS_OF_LIFE = 20
+"""In a second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
+
+_NODE_LOST = ("its node has died", "is temporarily unavailable", NodeLeavesError.__name__)
+"""How Ray tells that a worker did not end by itself: the second, until it knows why a node no longer answers."""
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A trial in training."""
+
+    journal: StudyJournal
+    trial: optuna.Trial
+    planned: Trial
+    job: Job
+    started: float
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of its runs so far, by id, the ones that need no training among them."""
+
+    def take(self, result: Mapping[str, Any]) -> None:
+        """Adds what a report brings; the same report again changes nothing."""
+        for record in json.loads(result.get("records", "[]")):
+            self.records[record["record_id"]] = record
+
+
+class JournalSearcher(Searcher):
+    """Serves many studies to one Tuner: first what a dead driver left, then what the least served study asks.
+
+    The journals of `searches` come with those of their confirmations, which begin when a search is over.
+    """
+
+    def __init__(
+        self,
+        searches: Sequence[StudyJournal],
+        confirmations: Sequence[StudyJournal],
+        store: Store,
+        *,
+        checkpoints: Path,
+        data_root: Path | None,
+    ) -> None:
+        super().__init__()  # without a metric: Tune would end everything at a report that lacks it
+        self.journals = (*searches, *confirmations)
+        self._pairs = tuple(zip(searches, confirmations, strict=True))
+        self._store = store
+        self._checkpoints = checkpoints
+        self._data_root = data_root
+        self.problem = ""
+        """Why the sweep has to end early; empty while all is well."""
+
+        self.busy_seconds = 0.0
+        """Time that workers have spent on trials which ended."""
+
+        self.slot_seconds = 0.0
+        """Time from the start of the first trial to the end of the last, counted for each slot that there was."""
+
+        self.num_ended = 0
+        """Trials that ended, in whatever way."""
+
+        self.slots: Callable[[], int] = lambda: sys.maxsize
+        """How many trials may be in training now: at least one."""
+
+        self._counted = time.monotonic()
+        self._failures_in_a_row = 0
+        self._nodes_lost: Counter[tuple[str, int]] = Counter()
+        self._live: dict[str, _Live] = {}
+        self._left = [(journal, *left) for journal in self.journals for left in journal.running()]
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """True: it is `slots` that says how many, and another number as nodes come and go."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration; None while only running trials are left, or no slot; FINISHED at the end."""
+        if not self.problem and len(self._live) < self.slots():
+            try:
+                next_one = self._next()
+            except (UserError, OSError) as problem:
+                self.problem = str(problem)
+            else:
+                if next_one:
+                    return self._start(trial_id, *next_one)
+        return None if self._live else Searcher.FINISHED
+
+    def should_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Notes an intermediate result; whether the pruner stops the trial here, or the sweep is ending."""
+        live = self._live[trial_id]
+        live.take(result)
+        if self.problem:
+            return True
+        live.journal.shares[live.trial.number] = result.get("share", 0.0)
+        if VALUE not in result or result["final"] or not result["at_rung"]:
+            return False
+        try:
+            return live.journal.report(live.trial, result["step"], result[VALUE])
+        except (UserError, OSError) as problem:  # nothing may be written behind half a line
+            self.problem = str(problem)
+            return True
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Keeps the records, then tells the journal: a kill in between repeats only this step.
+
+        Nothing is raised into Tune: a driver that cannot write ends the sweep, its trials stay RUNNING in the journal
+        and are adopted by the next one.
+        """
+        live = self._live.pop(trial_id, None)
+        if live is None or self.problem:
+            return
+        self.num_ended += 1
+        live.journal.shares.pop(live.trial.number, None)
+        now = time.monotonic()
+        self.busy_seconds += now - live.started
+        self.slot_seconds += (now - self._counted) * self.slots()
+        self._counted = now
+        try:
+            status = self._tell(live, None if error else result)
+            self._watch_failures(status, live)
+        except (UserError, OSError) as problem:
+            self.problem = str(problem)
+
+    def lost_node(self, trial_id: str) -> None:
+        """The trial's node is gone, which is no fault of its own: it goes on elsewhere, from its last checkpoint."""
+        live = self._live[trial_id]
+        name = live.job.study, live.job.number
+        self._nodes_lost[name] += 1
+        if self._nodes_lost[name] <= MOST_NODES_LOST:
+            self._left.append((live.journal, live.trial, live.planned))
+            live.journal.shares.pop(live.trial.number, None)
+            del self._live[trial_id]
+
+    def lost(self, reason: str) -> None:
+        """Tune broke down: what was in training goes on under the next one. A trial that was alone is at fault."""
+        live = list(self._live.values())
+        self._live.clear()
+        for each in live:
+            each.journal.shares.pop(each.trial.number, None)
+        if len(live) > 1:
+            self._left += [(each.journal, each.trial, each.planned) for each in live]
+            return
+        for alone in live:
+            self.num_ended += 1
+            alone.journal.fail(alone.trial, reason, retry=True)
+            self._watch_failures("failed", alone)
+
+    def _next(self) -> tuple[StudyJournal, optuna.Trial, Trial] | None:
+        """What to train next: left by a dead driver, or asked by the study that has been served least."""
+        if self._left:
+            return self._left.pop(0)
+        for search, confirmation in self._pairs:
+            if confirmation.study.sweep.confirm and search.status().is_over:
+                confirmation.propose_best_of(search)
+        open_ones = [(journal, status) for journal in self.journals if (status := journal.status()).num_open]
+        for journal, _ in sorted(open_ones, key=lambda each: (each[0].awaits_start(), _share_started(each[1]))):
+            if asked := journal.ask():
+                return journal, *asked
+        return None
+
+    def _tell(self, live: _Live, result: dict[str, Any] | None) -> str:
+        if not result or VALUE not in result:
+            died = "the worker process died" if not result else "a report without a value"
+            live.journal.fail(live.trial, died, retry=True)
+            return "failed"
+        live.take(result)
+        status: str = result["outcome"] or ("complete" if result["final"] else "pruned")
+        reason = result["reason"]
+        facts = self._facts(live) if status == "complete" else Result()
+        if status == "complete" and (reason := live.journal.beyond_limits(facts.measures)):
+            status = "infeasible"
+        for record in live.records.values():
+            ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
+            self._store.write(record | ending)
+        match status:
+            case "complete" | "infeasible":
+                live.journal.complete(live.trial, result[VALUE], facts, infeasible=reason)
+            case "pruned":
+                live.journal.prune(live.trial)
+            case "diverged" | "collapsed":
+                live.journal.reject(live.trial, status, reason)
+            case _:
+                live.journal.fail(live.trial, reason, retry=result["retry"])
+        if status != "failed":
+            checkpoints_at(live.job.results, live.job.checkpoints).remove()
+        return status
+
+    def _facts(self, live: _Live) -> Result:
+        """What a complete trial has cost, and the interval of its value."""
+        records = list(live.records.values())
+        seconds = sum(record["curve"][-1]["seconds"] for record in records)
+        images = sum(record["curve"][-1]["images"] for record in records)
+        main = live.planned.find_method().predictors[0]
+        sweep = live.journal.study.sweep
+        return Result(
+            measures={
+                "train_seconds": seconds,
+                "seconds_per_image": seconds / images,
+                "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in records),
+            },
+            interval=score_interval(
+                [record["curve"][-1]["selected"][main]["confusion"] for record in records],
+                sweep.objective,
+                same_images=sweep.validation == "official",
+            ),
+        )
+
+    def _watch_failures(self, status: str, live: _Live) -> None:
+        """Ends a sweep in which nothing works any more, before it burns the whole plan."""
+        self._failures_in_a_row = self._failures_in_a_row + 1 if status == "failed" else 0
+        if self._failures_in_a_row == MOST_FAILURES_IN_A_ROW:
+            reasons = live.journal.failures() or ["the worker process died"]
+            self.problem = f"{MOST_FAILURES_IN_A_ROW} trials in a row failed, so the sweep was stopped: {reasons[-1]}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its parts for a restore that never happens."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: the journal is the state."""
+        return {}
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the journal is the state."""
+
+    def _start(self, trial_id: str, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, Any]:
+        study = journal.study
+        known = self._known_records(journal, trial, planned)
+        job = Job(
+            trial=planned.as_dict(),
+            sweep=study.sweep.name,
+            study=study.name,
+            number=trial.number,
+            start=trial.user_attrs.get("start", ""),
+            label_sets=study.label_sets_text,
+            objective=study.sweep.objective,
+            rungs=study.rungs,
+            known={run: record["curve"][-1]["selected"] for run, record in known.items()},
+            gpus=study.sweep.gpus_per_trial,
+            quiet_seconds=max(QUIET_SECONDS, len(self._live) / MOST_SIGNS_OF_LIFE),
+            results=self._store.address,
+            checkpoints=(self._checkpoints / study.folder / str(original_number(trial))).as_posix(),
+            data_root=str(self._data_root) if self._data_root else None,
+        )
+        live = _Live(journal, trial, planned, job, time.monotonic())
+        live.records.update((record["record_id"], record) for record in known.values())
+        self._live[trial_id] = live
+        return {"job": job.to_json()}
+
+    def _known_records(self, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, dict[str, Any]]:
+        """Of a confirmation: what the search has trained already, as its own records, by run."""
+        if "confirms" not in trial.user_attrs:
+            return {}
+        known = {}
+        study, number = journal.study, trial.user_attrs["confirms"]
+        search = replace(study, confirmation=False)
+        for run in search.trial(planned.config, original_number(trial)).runs():
+            run_id = run.run_id(study.draws.content_hash)
+            record = self._store.find(_ended(record_id(run_id, search.name, number, study.sweep.name), "complete"))
+            if record:
+                known[run.name] = record | {
+                    "record_id": record_id(run_id, study.name, trial.number, study.sweep.name),
+                    "trial_id": planned.trial_id,
+                    "num_runs": len(planned.runs()),
+                    "label_sets": study.label_sets_text,
+                    "study": study.name,
+                    "number": trial.number,
+                }
+        return known
+
+
+def _ended(name: str, status: str) -> str:
+    """The name of a record once it is known how its trial ended."""
+    return f"{name}-{status}"
+
+
+def _share_started(status: StudyStatus) -> float:
+    return 1 - status.num_open / max(status.planned, 1)
+
+
+class JournalPruner(FIFOScheduler):
+    """Stops a trial when the journal's pruner says so; otherwise first come, first served."""
+
+    def __init__(self, searcher: JournalSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """CONTINUE or STOP."""
+        stop = self._searcher.should_stop(trial.trial_id, result)
+        decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+        return decision
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Called before the searcher's `on_trial_complete`."""
+        error = Path(trial.error_file).read_text() if trial.error_file else ""  # get_error finds it only later
+        if any(text in error for text in _NODE_LOST):
+            self._searcher.lost_node(trial.trial_id)

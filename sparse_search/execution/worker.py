@@ -1,0 +1,378 @@
+"""What runs inside a Ray trial, and the only module that does.
+
+A trial climbs its rungs: at each it trains as many of its runs as far as the rung says, and reports. Whatever happens
+inside is an outcome that is reported; only the death of the process, and that its node is about to leave, reach Tune as
+an error.
+"""
+
+import gc
+import json
+import os
+import platform
+import resource
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from math import inf
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+import torch
+from ray import tune
+from torch import Tensor
+
+from search_spaces.core.config import short_hash, write_config
+from search_spaces.core.errors import UserError
+from search_spaces.core.ranges import inactive_fields
+from sparse_search.execution.draining import NodeLeavesError, is_leaving
+from sparse_search.execution.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
+from sparse_search.results.parts import write_atomically
+from sparse_search.results.predictions import artefact_folder, write_predictions
+from sparse_search.results.storage import send, store_at
+from sparse_search.search.sweep import Rung
+from sparse_search.versions import versions
+from trainables.core.kind import Kind
+from trainables.core.masks import MASK_METRICS
+from trainables.core.method import Labelled, Task, Validation, predictor_names
+from trainables.core.train import DivergedError, Progress
+from trainables.core.trial import PROTOCOL, Run, Trial
+from trainables.data.tasks import few_shot_task, hidden_labels
+
+VALUE = "value"
+"""Name of the reported objective."""
+
+TIE_BREAK = 1e-6
+"""Weight of the AUROC beside the objective: few validation images leave many configurations equal, and less than one
+image in a million changes nothing else."""
+
+QUIET_SECONDS = 5.0
+"""Least time between two signs of life, unless the driver has too many trials to listen to that often."""
+
+LOOK_SECONDS = 5.0
+"""Least time between two looks at whether the node is about to leave."""
+
+OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1", *MASK_METRICS)
+"""Objectives that say nothing of a predictor which names one class for every image, or for every pixel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything a worker needs to know, as plain values."""
+
+    trial: dict[str, Any]
+    sweep: str
+    study: str
+    number: int
+    start: str
+    label_sets: str
+    """What a record says of the trial's label sets."""
+
+    objective: str
+    rungs: Sequence[Rung]
+    known: Mapping[str, Mapping[str, Any]]
+    """Scores by predictor of the runs that need no training, by name."""
+
+    gpus: float
+    quiet_seconds: float = QUIET_SECONDS
+    """Least time between two signs of life."""
+
+    results: str
+    """Folder or URI."""
+
+    checkpoints: str
+    """Folder in the results."""
+
+    data_root: str | None
+
+    def to_json(self) -> str:
+        """One text, as Tune would take nested values apart."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The job that `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**values | {"rungs": [Rung(*rung) for rung in values["rungs"]]})
+
+
+def run_trial(config: dict[str, str]) -> None:
+    """Trains one trial and reports to Tune; the function that Tune calls."""
+    trained: _Training | None = None
+    outcome: dict[str, Any] = {}
+    _freeze_imports()
+    try:
+        job = Job.from_json(config["job"])
+        _confine(job.gpus)
+        trained = _Training(job)
+        for report in trained.reports():
+            tune.report(report)
+        if collapse := trained.collapse():
+            outcome = {"outcome": "collapsed", "reason": collapse, VALUE: 0.0}
+    except NodeLeavesError:
+        raise
+    except (DivergedError, torch.OutOfMemoryError) as why:
+        outcome = {"outcome": "diverged", "reason": str(why).splitlines()[0], VALUE: 0.0}
+    except UserError as why:
+        outcome = {"outcome": "failed", "reason": str(why), VALUE: 0.0}
+    except Exception:  # the boundary: a failure becomes a failed row with its traceback
+        outcome = {"outcome": "failed", "reason": traceback.format_exc(), VALUE: 0.0, "retry": True}
+    finally:
+        if trained:
+            trained.close()
+            if outcome.get("outcome") != "failed":
+                forget_here(trained.job.results, trained.job.checkpoints)
+    tune.report((trained.report(final=True) if trained else _NOTHING) | outcome)
+
+
+_NOTHING: dict[str, Any] = {
+    VALUE: 0.0, "step": 0, "at_rung": True, "share": 1.0, "final": True,
+    "outcome": "", "reason": "", "retry": False, "records": "[]",
+}  # fmt: skip
+"""Every key of a report: Tune insists on the same set each time."""
+
+
+@dataclass
+class _AtWork:
+    """A run in training, and where it stands."""
+
+    run: Run
+    identity: dict[str, Any]
+    validation: Labelled
+    progress: Generator[Progress]
+    evaluations: list[Progress] = field(default_factory=list)
+    wall_seconds: float = 0.0
+
+
+class _Training:
+    """A trial at work: its runs, each trained as far as the rung asks, with the networks of one in memory."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.trial = Trial.from_dict(job.trial)
+        self._value = 0.0
+        self._step = 0
+        method = self.trial.find_method()
+        self._main, self._kind = method.predictors[0], method.kind
+        self._values = {name: self._value_of(selected[self._main].get) for name, selected in job.known.items()}
+        self._collapses = dict.fromkeys(job.known, "")
+        self._at_work: _AtWork | None = None
+        self._changed: dict[str, _AtWork] = {}
+        self._images = dict.fromkeys(job.known, self.trial.images)
+        self._told, self._looked = time.monotonic(), -inf
+        _reset_peak_memory(self.trial.device)
+
+    def reports(self) -> Iterator[dict[str, Any]]:
+        """Trains rung by rung; a report for each but the last, which is the result, and signs of life in between."""
+        *lower, end = self.job.rungs
+        for rung in lower:
+            yield from self._climb(rung)
+            yield self.report()
+        yield from self._climb(end)
+
+    def collapse(self) -> str:
+        """Why the objective says nothing: at its end every run names one class for all images; else empty."""
+        if self.job.objective not in OF_NAMED_CLASSES or not all(self._collapses.values()):
+            return ""
+        return "; ".join(dict.fromkeys(self._collapses.values()))
+
+    def report(self, *, final: bool = False) -> dict[str, Any]:
+        """What Tune is told at a rung: the objective, and the records that changed since the last one."""
+        records = [self._record(at_work) for at_work in self._changed.values()]
+        self._changed.clear()
+        return self._sign_of_life() | {"at_rung": True, "final": final, "records": json.dumps(records)}
+
+    def _sign_of_life(self) -> dict[str, Any]:
+        """What Tune is told between rungs: how much of the full budget is trained."""
+        self._told = time.monotonic()
+        share = sum(self._images.values()) / (self.trial.images * len(self.trial.runs()))
+        return _NOTHING | {VALUE: self._value, "step": self._step, "at_rung": False, "share": share, "final": False}
+
+    def close(self) -> None:
+        """Ends the run at work; its networks leave memory."""
+        if self._at_work:
+            self._at_work.progress.close()
+        self._at_work = None
+
+    def _climb(self, rung: Rung) -> Iterator[dict[str, Any]]:
+        label_sets = self.trial.label_sets[: rung.num_label_sets]
+        runs = [run for run in self.trial.runs() if run.label_set in label_sets]
+        begun = self._at_work.run if self._at_work else None
+        for run in sorted(runs, key=lambda run: run != begun):  # first the one whose networks are in memory
+            if run.name not in self.job.known:
+                yield from self._train(run, rung.images)
+        self._step, self._value = rung.step, fmean(self._values[run.name] for run in runs)
+
+    def _train(self, run: Run, images: int) -> Iterator[dict[str, Any]]:
+        """Trains a run until its evaluation for so many images of its budget; one begun before goes on from there."""
+        if self._at_work is None or self._at_work.run != run:
+            self.close()
+            self._at_work = self._begin(run)
+        at_work = self._changed[run.name] = self._at_work
+        resumed = time.perf_counter()
+        for progress in at_work.progress:
+            if progress.scores:
+                at_work.evaluations.append(progress)
+                self._values[run.name] = self._value_of(progress.selected[self._main].metric)
+                self._collapses[run.name] = progress.collapse
+                self._images[run.name] = progress.stands_for
+            if progress.predictions:
+                self._keep(at_work, progress)
+            at_work.wall_seconds += time.perf_counter() - resumed
+            resumed = time.perf_counter()
+            if progress.stands_for >= images:
+                break
+            if progress.scores:
+                self._leave_in_time()
+            if time.monotonic() - self._told > self.job.quiet_seconds:
+                yield self._sign_of_life()
+
+    def _leave_in_time(self) -> None:
+        """Ends the trial, whose checkpoint is being written, when its node is about to leave."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            if is_leaving():
+                raise NodeLeavesError
+
+    def _keep(self, at_work: _AtWork, end: Progress) -> None:
+        """Writes what a finished run says of its validation images, of masks a picture as they are large, and what else
+        of it there is to look at."""
+        results, images, predictions = store_at(self.job.results).folder, at_work.validation, end.predictions
+        folder = artefact_folder(results, at_work.identity)
+        if self._kind == "segmentation":
+            from sparse_search.results.heat_maps import write_mask_sheet  # matplotlib takes its time
+
+            write_mask_sheet(results, at_work.identity, images, predictions[self._main])
+        else:
+            write_predictions(results, at_work.identity, images, predictions)
+        if images.grid:
+            from sparse_search.results.heat_maps import write_sheet  # matplotlib takes its time
+
+            threshold = end.scores[self._main].threshold
+            write_sheet(results, at_work.identity, images, predictions[self._main], self.trial.picture_rule, threshold)
+        for name, content in end.artefacts.items():
+            write_atomically(folder / name, content)
+        send(self.job.results, folder.relative_to(results).as_posix(), patience_seconds=PATIENCE_SECONDS)
+
+    def _value_of(self, metric: Callable[[str], float | None]) -> float:
+        """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""
+        return (metric(self.job.objective) or 0.0) + TIE_BREAK * (metric("auroc") or 0.0)
+
+    def _begin(self, run: Run) -> _AtWork:
+        trial, root = self.trial, self.job.data_root
+        asked = (trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
+        task, hidden_labels_M = _images(*asked, trial.find_method().kind)
+        checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
+        progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M)
+        return _AtWork(run, self._identity(run, task), task.validation, progress)
+
+    def _identity(self, run: Run, task: Task) -> dict[str, Any]:
+        """What of a record is known before training."""
+        trial, job = self.trial, self.job
+        run_id = run.run_id(task.provenance.content_hash)
+        predictors = predictor_names(trial.find_method(), task.validation)
+        same = (
+            "method", "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
+            "processes", "accumulate", "compile", "threads",
+        )  # fmt: skip
+        return (
+            asdict(task.provenance)
+            | {name: getattr(trial, name) for name in same}
+            | {name: getattr(job, name) for name in ("sweep", "study", "number", "start", "label_sets")}
+            | {
+                "record_id": record_id(run_id, job.study, job.number, job.sweep),
+                "run_id": run_id,
+                "trial_id": trial.trial_id,
+                "num_runs": len(trial.runs()),
+                "predictors": list(predictors),
+                "patch_predictors": list(predictors[len(trial.find_method().predictors) :]),
+                "config": write_config(trial.config),
+                "inactive": ", ".join(inactive_fields(type(trial.config), write_config(trial.config))),
+                "dataset": task.dataset,
+                "kind": task.kind,
+                "source": trial.dataset,
+                "protocol": PROTOCOL,
+                "processor": trial.device,
+                "device": _device(trial.device),
+                "host": platform.node(),
+                "versions": versions(),
+            }
+        )
+
+    def _record(self, at_work: _AtWork) -> dict[str, Any]:
+        """The record of a run as it stands."""
+        return at_work.identity | {
+            "wall_seconds": at_work.wall_seconds,
+            "gpu_seconds": at_work.wall_seconds * self.job.gpus,
+            "peak_memory_bytes": _peak_memory_bytes(self.trial.device) if self.trial.processes == 1 else None,
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "curve": [
+                {
+                    "epoch": point.epoch,
+                    "images": point.images,
+                    "seconds": point.train_seconds,
+                    "losses": [dict(entry) for entry in point.log],
+                    "scores": {name: scores.as_dict() for name, scores in point.scores.items()},
+                    "selected": {name: scores.as_dict() for name, scores in point.selected.items()},
+                }
+                for point in at_work.evaluations
+            ],
+        }
+
+
+def record_id(run_id: str, study: str, number: int, sweep: str) -> str:
+    """The name of the record of a run of a trial, until it is known how the trial ended."""
+    return short_hash({"run_id": run_id, "study": study, "number": number, "sweep": sweep})
+
+
+@lru_cache(maxsize=2)
+def _images(
+    dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int, kind: Kind
+) -> tuple[Task, Tensor | None]:
+    """A run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials of a study."""
+    asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold, kind)
+    return few_shot_task(*asked), hidden_labels(*asked)
+
+
+def _confine(gpus: float) -> None:
+    """Keeps the process to what its trial asked for: it sees no GPU, or takes no more of one's memory than its part."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif gpus < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(gpus)
+
+
+def _reset_peak_memory(device: str) -> None:
+    """Begins to measure anew: one process serves many trials."""
+    if device == "gpu":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # not everywhere allowed: then it is the peak of the process so far
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_bytes(device: str) -> int:
+    """Of this trial: on a GPU what its tensors took, on a CPU the whole process."""
+    if device == "gpu":
+        return torch.cuda.max_memory_allocated()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@cache
+def _freeze_imports() -> None:
+    """Spares every collection of garbage, one at the end of each run, the objects that stay for good."""
+    gc.collect()
+    gc.freeze()
+
+
+@cache
+def _device(device: str) -> str:
+    if device == "gpu":
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,321 @@
+"""One self-contained HTML page about a results folder: no network, no other file, the same for the same records."""
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from search_spaces.core.errors import ResultsError, UserError
+from sparse_search.analysis.comparison import compare_all
+from sparse_search.analysis.importance import importance_of
+from sparse_search.analysis.leaderboard import SELECTED, query, rank_trials, rankings, unranked_starts
+from sparse_search.analysis.significance import CriticalDifference
+from sparse_search.report.figures import NUM_SERIES, critical_difference_figure
+from sparse_search.report.panels import Panel, doubts, importance_panel, panels
+from sparse_search.report.parts import (
+    METRIC_WORDS,
+    Cost,
+    Question,
+    Row,
+    costs,
+    reasons,
+    runs_of,
+    scale_of,
+    summary,
+    table_rows,
+)
+from sparse_search.results.ledger import count_looks
+from sparse_search.results.parts import write_atomically
+from sparse_search.results.rows import METRIC_COLUMNS, metric_for, metric_of
+from sparse_search.results.storage import read_store
+from sparse_search.results.store import Store
+from sparse_search.results.trials import RANKING, searched_settings, trials_of
+
+_MOST_ROWS, _MOST_ROWS_TOGETHER = 100, 800
+_MOST_FIGURED = 12
+"""Rankings with figures."""
+
+_VALIDATION = {
+    "realistic": "as many further labelled images as shots",
+    "labelled-cv": "held-out folds of the few labelled images",
+    "official": "the full validation split, which is more labels than a few-shot user has",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One ranking as the page shows it."""
+
+    title: str
+    key: str
+    shared: Mapping[str, Any]
+    summary: str
+    metric: str
+    """What it is ranked by, in words."""
+
+    others: Sequence[str]
+    """The other metrics of its rows."""
+
+    rows: Sequence[Row]
+    num_rows: int
+    scale: tuple[float, float] | None
+    chance: float | None
+    """Score of guessing, where it is known."""
+
+    figured: bool
+    """Whether figures were asked for: a page with very many would be slow on a phone."""
+
+    panels: Sequence[Panel]
+    doubts: Sequence[str]
+    unranked: Sequence[Mapping[str, Any]]
+    costs: Sequence[Cost]
+    reasons: Sequence[tuple[str, str, str, int]]
+    honesty: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A dataset at a number of shots: rankings that must not be mixed, the widest evidence first."""
+
+    dataset: str
+    shots: int
+    in_all: bool
+    """Whether shots are counted in all rather than per class."""
+
+    key: str
+    parts: Sequence[Part]
+
+
+def write_report(
+    results: Path | str,
+    path: Path | str,
+    *,
+    dataset: str | None = None,
+    shots: int | None = None,
+    metric: str = "balanced_accuracy",
+) -> Path:
+    """Writes the page and returns where it is.
+
+    Args:
+        results: The results folder.
+        path: The HTML file to write; whole or not at all.
+        dataset: Only this one.
+        shots: Only this number of labelled images.
+        metric: What configurations are ranked by.
+
+    Raises:
+        ResultsError: no finished run answers the question, or the file cannot be written.
+        ConfigError: an unknown metric.
+    """
+    store = read_store(results)
+    runs = query(store, dataset=dataset, shots=shots, method=None).combine_chunks()
+    curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
+    asked = {"dataset": dataset, "shots": shots, "metric": METRIC_WORDS.get(metric, metric)}
+    differences = _differences(store, metric, dataset, shots)
+    page = _page(store.address, runs, curves, metric, asked, count_looks(store.folder, dataset), differences)
+    try:
+        write_atomically(Path(path), page.encode())
+    except OSError as problem:
+        raise ResultsError(f"cannot write {path}: {problem.strerror}; name another file") from problem
+    return Path(path)
+
+
+def _differences(store: Store, metric: str, dataset: str | None, shots: int | None) -> CriticalDifference | None:
+    """What a critical-difference diagram shows; None with too few data sets or methods."""
+    try:
+        return compare_all(store.folder, metric=metric, dataset=dataset, shots=shots).ranks
+    except UserError:
+        return None
+
+
+def _page(
+    results: str,
+    runs: pa.Table,
+    curves: pa.Table,
+    metric: str,
+    asked: Mapping[str, Any],
+    test_looks: int,
+    differences: CriticalDifference | None,
+) -> str:
+    trials = trials_of(runs)
+    ranked = rank_trials(trials, metric)
+    importances = importance_of(runs, metric)
+    methods = sorted(pc.unique(runs["method"]).to_pylist())
+    series = {method: number % NUM_SERIES for number, method in enumerate(methods)}
+    known = [name for name in METRIC_COLUMNS if runs[name].null_count < len(runs)]
+    questions = [
+        Question(
+            shared, rows, runs_of(shared, runs), curves, by := metric_for(shared["level"], metric), series,
+            [name for name in known if name != by and metric_for(shared["level"], name) == name],
+            searched_settings(runs), importances, results,
+        )
+        for shared, rows in rankings(ranked)
+    ]  # fmt: skip
+    cells = _cells(questions, unranked_starts(trials), test_looks)
+    script = files("sparse_search.report").joinpath("templates/report.js").read_text()
+    environment = Environment(
+        loader=PackageLoader("sparse_search.report"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        asked=asked,
+        cells=cells,
+        metric=METRIC_WORDS[metric_of(runs, metric)],
+        overview=_overview(cells),
+        totals=costs_together(costs(runs)),
+        pooled=importance_panel([one for one in importances if not one.shared], series),
+        pooled_doubts=doubts(importances, {}),
+        differences=differences and critical_difference_figure(differences),
+        newest=max(runs["finished_at"].to_pylist())[:10],
+        test_looks=test_looks,
+        versions=_versions(runs),
+        script=Markup(script),
+        script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _cells(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]], test_looks: int) -> list[Cell]:
+    found: dict[tuple[str, int], list[Question]] = defaultdict(list)
+    for question in questions:
+        found[question.shared["dataset"], question.shared["shots"]].append(question)
+    most_rows = max(3, min(_MOST_ROWS, _MOST_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
+    cells, num_figured = [], 0
+    for number, ((dataset, shots), own) in enumerate(sorted(found.items())):
+        ordered = sorted(own, key=lambda question: (question.shared["level"], -question.rows[0]["num_runs"]))
+        parts = []
+        for position, question in enumerate(ordered):
+            key, with_figures = f"part-{number}-{position}", num_figured < _MOST_FIGURED
+            num_figured += with_figures
+            parts.append(_part(question, ordered, key, unranked, most_rows, test_looks, with_figures=with_figures))
+        in_all = own[0].rows[0]["shots_in_all"]
+        cells.append(Cell(dataset, shots, in_all, f"cell-{number}", parts))
+    return cells
+
+
+def _part(
+    question: Question,
+    beside: Sequence[Question],
+    key: str,
+    unranked: Sequence[Mapping[str, Any]],
+    most_rows: int,
+    test_looks: int,
+    *,
+    with_figures: bool,
+) -> Part:
+    rows, shared = table_rows(question, most_rows), question.shared
+    confusion = json.loads(question.rows[0]["confusion_json_list"][0])["confusion"]
+    return Part(
+        title=_title(shared, [other.shared for other in beside]),
+        key=key,
+        shared=shared,
+        summary=summary(question),
+        metric=METRIC_WORDS[question.metric],
+        others=[METRIC_WORDS[name] for name in question.others],
+        rows=rows,
+        num_rows=len(question.rows),
+        scale=scale_of(rows, question.metric),
+        chance=1 / len(confusion) if question.metric == "balanced_accuracy" else None,
+        figured=with_figures,
+        panels=list(panels(question)) if with_figures else [],
+        doubts=doubts(question.importances, shared),
+        unranked=[row for row in unranked if all(row[name] == shared[name] for name in RANKING)],
+        costs=costs(question.runs),
+        reasons=reasons(question.runs),
+        honesty=_honesty(question, test_looks),
+    )
+
+
+def _title(shared: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> str:
+    """What tells a ranking from the others of its cell; label sets always."""
+    sets = shared["label_sets"]
+    words = [f"Label set{'s' if ',' in sets or 'fresh' in sets else ''} {sets}"]
+    for name in RANKING:
+        if name != "label_sets" and len({one[name] for one in beside}) > 1:
+            words.append(f"{name.replace('_', ' ')} {shared[name] or 'none'}")
+    return " · ".join(words)
+
+
+def _honesty(question: Question, test_looks: int) -> list[str]:
+    """What was selected on what, at which cost in labels, and what the numbers do not say."""
+    shared, first = question.shared, question.rows[0]
+    tried = {row["method"]: row["num_tried"] for row in question.rows}
+    facts = [
+        f"Scores are on validation images ({shared['validation']}: "
+        f"{_VALIDATION.get(shared['validation'], 'another mode')}), {SELECTED[shared['selection']]}.",
+        _looks(test_looks),
+        f"Every label set costs {first['label_budget']} labels, those to validate with included.",
+        f"Configurations tried: {', '.join(f'{method} {count}' for method, count in sorted(tried.items()))}. "
+        "The best of many is partly luck: expect less on new images, the less the more were tried.",
+    ]
+    if first["num_runs"] == 1:
+        facts.append("One label set: how far scores move with other labelled images is not in the intervals.")
+    elif question.is_confirmation():
+        facts.append(
+            f"Confirmation: the best of the search and its defaults, means over {first['num_runs']} runs on the "
+            "search's own label sets and on further ones that it never saw; the former still flatter."
+        )
+    else:
+        facts.append(f"Means over {first['num_runs']} runs that the search itself looked at; no fresh label sets.")
+    if first["low"] is not None:
+        facts.append(
+            "Intervals are 95 % Wilson intervals over the validation images, with the label sets held fixed: "
+            "the least uncertainty there is, not all of it."
+        )
+    if not first["official"]:
+        facts.append("The data file is not the official one (its checksum differs), so it never ranks beside it.")
+    return facts
+
+
+def _looks(count: int) -> str:
+    if not count:
+        return "The test set was not looked at."
+    return f"The test set was looked at {count} time{'s' if count > 1 else ''}."
+
+
+def _overview(cells: Iterable[Cell]) -> dict[str, Any] | None:
+    """The best of each predictor in the widest ranking of each cell; nothing where there is one cell."""
+    listed = list(cells)
+    if len(listed) < 2:
+        return None
+    tables: dict[str, dict[str, Row]] = {}
+    for cell in listed:
+        tables[cell.key] = {row.predictor: row for row in reversed(cell.parts[0].rows)}
+    predictors = sorted({row.predictor for cell in listed for part in cell.parts for row in part.rows})
+    return {"predictors": predictors, "tables": tables}
+
+
+def costs_together(parts: Sequence[Cost]) -> dict[str, Any]:
+    """Sums over methods, for the head of the page."""
+    ended: dict[str, int] = defaultdict(int)
+    for part in parts:
+        for status, count in part.ended.items():
+            ended[status] += count
+    return {
+        "trials": sum(ended.values()),
+        "ended": dict(sorted(ended.items())),
+        "images": sum(part.images for part in parts),
+        "hours": sum(part.wall_seconds for part in parts) / 3600,
+        "gpu_hours": sum(part.gpu_seconds for part in parts) / 3600,
+    }
+
+
+def _versions(runs: pa.Table) -> list[str]:
+    """Versions of what trained, each with all that occur."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for text in pc.unique(runs["versions_json"]).to_pylist():
+        for name, version in json.loads(text).items():
+            seen[name].add(str(version)[:12])
+    return [f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(seen.items())]

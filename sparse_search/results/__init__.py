@@ -1,0 +1,1 @@
+"""Where finished runs stay: records, the tables made of them, and what is kept beside them."""

@@ -1,0 +1,158 @@
+"""Which files are the tables: parts by partition, their paths, and the one list of those that count."""
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import pyarrow as pa
+
+from sparse_search.results.parts import read_batches, read_table, sync_folder, write_atomically
+from sparse_search.results.records import DamagedError, decode, encode
+from sparse_search.results.rows import CURVE_SCHEMA, RUN_SCHEMA, curve_rows, run_rows
+from sparse_search.results.trials import ORDER_SCHEMA, TRIAL_SCHEMA
+
+Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
+TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {"runs": (RUN_SCHEMA, run_rows), "curves": (CURVE_SCHEMA, curve_rows)}
+SUMMARIES = {"shown": TRIAL_SCHEMA, "order": ORDER_SCHEMA}
+"""What a leaderboard is made of (`trials.shown_and_order`)."""
+
+KEYS = ("dataset", "shots", "method")
+"""What tables are partitioned by."""
+
+
+class SetAsideWarning(UserWarning):
+    """A damaged or foreign file was moved to `set_aside/`; the results are complete but for what it alone held."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some records of a partition: a bundle of their lines, and a Parquet file for each table with rows of them."""
+
+    stem: str
+    num_records: int
+    footers: Mapping[str, int]
+    """Checksum of the footer of each table's file."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A data set, a number of shots and a method."""
+
+    parts: tuple[Part, ...]
+    searched: tuple[str, ...]
+    """Settings in which its searched trials differ."""
+
+
+@dataclass
+class Catalog:
+    """What counts."""
+
+    partitions: dict[str, Partition]
+    """By `dataset=…/shots=…/method=…`, in order."""
+
+    summaries: Mapping[str, tuple[str, int]]
+    """File and checksum of each of `SUMMARIES`; each holds a batch of rows for each partition, in the same order."""
+
+
+class BrokenError(Exception):
+    """A file of the tables that is not as it was written."""
+
+    def __init__(self, path: Path, why: str, partition: str = "", part: Part | None = None) -> None:
+        super().__init__(why)
+        self.path, self.partition, self.part = path, partition, part
+
+
+def bundle_path(folder: Path, partition: str, part: Part) -> Path:
+    """Where the records of a part lie."""
+    return folder / "records" / partition / f"{part.stem}.jsonl"
+
+
+def part_rows(
+    folder: Path, partition: str, part: Part, table: str, columns: Collection[str] | None = None
+) -> pa.Table | None:
+    """The rows of a part; None where it has none.
+
+    Raises:
+        BrokenError: they cannot be read.
+    """
+    if table not in part.footers:
+        return None
+    path = table_path(folder, table, partition, part.stem)
+    try:
+        return read_table(path, part.footers[table], columns)
+    except DamagedError as problem:
+        raise BrokenError(path, str(problem), partition, part) from problem
+
+
+def summary(folder: Path, catalog: Catalog, name: str, partitions: Collection[str]) -> list[pa.RecordBatch]:
+    """One of `SUMMARIES`: a batch for each of some partitions, in the order of the catalog.
+
+    Raises:
+        BrokenError: it cannot be read.
+    """
+    if not catalog.partitions:
+        return []
+    file, checksum = catalog.summaries.get(name, ("missing", 0))
+    path = folder / "tables" / file
+    try:
+        wanted = (number for number, each in enumerate(catalog.partitions) if each in partitions)
+        return read_batches(path, checksum, wanted)
+    except DamagedError as problem:
+        raise BrokenError(path, str(problem)) from problem
+
+
+def partition_of(keys: Mapping[str, Any]) -> str:
+    """`dataset=…/shots=…/method=…`"""
+    return "/".join(f"{key}={quote(str(keys[key]), safe='')}" for key in KEYS)
+
+
+def set_aside(folder: Path, path: Path, why: str) -> None:
+    """Moves a file out of the way, if it is still there, and says so."""
+    place = folder / "set_aside" / f"{path.name}.{uuid4().hex[:6]}"
+    place.parent.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):
+        path.rename(place)
+        warnings.warn(f"{path}: {why}; set aside as {place}", SetAsideWarning, stacklevel=2)
+
+
+def read_catalog(folder: Path) -> Catalog | None:
+    """What counts; None where that has to be found out, as nothing says it."""
+    path = folder / "tables" / "catalog.json"
+    try:
+        content = decode(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None
+    except DamagedError as problem:
+        set_aside(folder, path, f"{problem}; built again from the records")
+        return None
+    partitions = {
+        name: Partition(tuple(Part(*part) for part in parts), tuple(searched))
+        for name, (parts, searched) in content["partitions"].items()
+    }
+    return Catalog(partitions, {name: (file, checksum) for name, (file, checksum) in content["summaries"].items()})
+
+
+def parts_of(catalog: Catalog, partition: str) -> tuple[Part, ...]:
+    """The parts of a partition, if there is one."""
+    return catalog.partitions[partition].parts if partition in catalog.partitions else ()
+
+
+def write_catalog(folder: Path, catalog: Catalog) -> None:
+    """Makes a catalog the one that counts."""
+    partitions = {
+        name: [[[part.stem, part.num_records, dict(part.footers)] for part in each.parts], each.searched]
+        for name, each in catalog.partitions.items()
+    }
+    content = {"record_id": "catalog", "partitions": partitions, "summaries": catalog.summaries}
+    write_atomically(folder / "tables" / "catalog.json", encode(content))
+    sync_folder(folder / "tables")
+
+
+def table_path(folder: Path, table: str, partition: str, stem: str) -> Path:
+    """Where rows of a partition lie."""
+    return folder / "tables" / table / partition / f"{stem}.parquet"

@@ -1,0 +1,307 @@
+"""From records that lie one by one to few files: incremental, idempotent, and unharmed by a kill at any point.
+
+Everything here happens under the lock of the results folder. New files are written under names of their own, then the
+catalog that names them takes the old one's place; only then are files removed. So a kill leaves either the records
+where they were, or files that no catalog names, which the next compaction of their partition removes.
+"""
+
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+
+from sparse_search.results.catalog import (
+    SUMMARIES,
+    TABLES,
+    BrokenError,
+    Catalog,
+    Part,
+    Partition,
+    SetAsideWarning,
+    bundle_path,
+    part_rows,
+    partition_of,
+    parts_of,
+    read_catalog,
+    set_aside,
+    summary,
+    table_path,
+    write_catalog,
+)
+from sparse_search.results.parts import (
+    joined,
+    sync_folder,
+    write_atomically,
+    write_batches,
+    write_table,
+)
+from sparse_search.results.records import DamagedError, bundle, decode, lines_of
+from sparse_search.results.rows import RUN_SCHEMA, table_of
+from sparse_search.results.trials import searched_settings, shown_and_order, trials_of
+
+MOST_PARTS = 8
+"""Parts of about the same size in a partition before they are merged, so that their number grows with the logarithm."""
+
+MOST_MERGED = 100_000
+"""Records of a part that is merged no further."""
+
+MOST_AT_ONCE = 20_000
+"""New records that are in memory together."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A record on its way into the tables."""
+
+    record_id: str
+    line: bytes
+    rows: Mapping[str, list[dict[str, Any]]]
+
+
+def compact(folder: Path) -> tuple[int, Catalog]:
+    """Brings new records into the tables; how many there were, and what counts now.
+
+    Raises:
+        BrokenError: a file that is needed for it is damaged; `mend`, then try again.
+        ResultsError: a record or the catalog was written by another version.
+    """
+    catalog, total = read_catalog(folder) or _adopted(folder), 0
+    while files := list(islice(_new_files(folder), MOST_AT_ONCE)):
+        total += _bring_in(folder, catalog, files)
+        with ThreadPoolExecutor() as pool:  # many files, and all the time is spent waiting
+            list(pool.map(lambda file: file.unlink(missing_ok=True), files))
+    return total, catalog
+
+
+def mend(folder: Path, found: BrokenError) -> None:
+    """Sets a damaged file aside and builds it again from the records."""
+    set_aside(folder, found.path, f"{found}; built again from the records")
+    catalog = read_catalog(folder)
+    if catalog is None:
+        return
+    if found.part is None:  # a summary
+        catalog.summaries = {}
+        commit(folder, catalog, {name: each.parts for name, each in catalog.partitions.items()})
+    elif found.partition in catalog.partitions:
+        parts = [
+            _built_again(folder, found.partition, part) if part.stem == found.part.stem else part
+            for part in catalog.partitions[found.partition].parts
+        ]
+        commit(folder, catalog, {found.partition: [part for part in parts if part.num_records]})
+
+
+def rebuild(folder: Path) -> None:
+    """Builds every table again from the records."""
+    compact(folder)
+    (folder / "tables" / "catalog.json").unlink(missing_ok=True)
+    compact(folder)
+
+
+def _new_files(folder: Path) -> Iterator[Path]:
+    """The records that lie one by one."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder / "records"):  # noqa: PTH208  faster than pathlib, and this is every query
+            if len(name) == 2:
+                yield from (folder / "records" / name).glob("[!.]*.json")
+
+
+def _adopted(folder: Path) -> Catalog:
+    """A catalog made from all bundles: the tables were deleted, or are not to be trusted."""
+    catalog, changed = Catalog({}, {}), {}
+    for place in sorted((folder / "records").glob("*=*/*=*/*=*")):
+        records: dict[str, _Record] = {}
+        for path in sorted(place.glob("part-*.jsonl")):
+            records |= {record.record_id: record for record in _records_in(folder, path)}
+        if records:
+            partition = place.relative_to(folder / "records").as_posix()
+            changed[partition] = [_written(folder, partition, records.values())[0]]
+    if changed:
+        commit(folder, catalog, changed)
+    return catalog
+
+
+def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
+    """Adds records to the catalog and its files; returns how many it did not hold yet."""
+    arrived: dict[str, dict[str, _Record]] = defaultdict(dict)
+    for file in files:
+        try:
+            partition, record = _read(file.read_bytes(), file)
+            if record.record_id != file.stem:
+                raise DamagedError("its name is not its record_id")
+        except FileNotFoundError:
+            continue
+        except DamagedError as problem:
+            set_aside(folder, file, str(problem))
+        else:
+            arrived[partition][record.record_id] = record
+    new: dict[str, list[_Record]] = {}
+    for partition, records in arrived.items():
+        known: set[str] = set()
+        for part in parts_of(catalog, partition):
+            rows = part_rows(folder, partition, part, "runs", ["record_id"])
+            known.update(rows["record_id"].to_pylist() if rows else ())
+        if unknown := [record for record in records.values() if record.record_id not in known]:
+            new[partition] = unknown
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:  # half of it is Parquet's work, beside Python
+        written = list(pool.map(lambda partition: _written(folder, partition, new[partition]), new))
+    if new:
+        merged = {
+            partition: _merged(folder, partition, (*parts_of(catalog, partition), part))
+            for partition, (part, _) in zip(new, written, strict=True)
+        }
+        commit(folder, catalog, merged, {part.stem: tables["runs"] for part, tables in written if "runs" in tables})
+    return sum(map(len, new.values()))
+
+
+def commit(
+    folder: Path, catalog: Catalog, changed: Mapping[str, Sequence[Part]], runs: Mapping[str, pa.Table] | None = None
+) -> None:
+    """Makes parts count, with the summaries of their trials; then removes whatever else lies in those partitions.
+
+    `runs` has run rows of parts, by stem, that need not be read.
+
+    Raises:
+        BrokenError: like `compact`.
+    """
+    old = {
+        name: dict(zip(catalog.partitions, summary(folder, catalog, name, catalog.partitions), strict=True))
+        if catalog.summaries
+        else {}
+        for name in SUMMARIES
+    }
+
+    def summarised(partition: str) -> tuple[Partition, list[pa.RecordBatch]]:
+        parts, known = changed[partition], runs or {}
+        own = [known[p.stem] if p.stem in known else part_rows(folder, partition, p, "runs") for p in parts]
+        rows = joined(filter(None, own), RUN_SCHEMA)
+        tables = shown_and_order(trials_of(rows))
+        (searched,) = searched_settings(rows).values() or ([],)
+        empty = [pa.RecordBatch.from_pylist([], schema) for schema in SUMMARIES.values()]
+        batches = [(table.to_batches() or [none])[0] for table, none in zip(tables, empty, strict=True)]
+        return Partition(tuple(parts), tuple(searched)), batches
+
+    filled = [partition for partition, parts in changed.items() if parts]
+    partitions = {name: each for name, each in catalog.partitions.items() if name not in changed}
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        for partition, (each, batches) in zip(filled, pool.map(summarised, filled), strict=True):
+            partitions[partition] = each
+            for name, batch in zip(SUMMARIES, batches, strict=True):
+                old[name][partition] = batch
+    catalog.partitions = dict(sorted(partitions.items()))
+    stem = _new_stem()
+    catalog.summaries = {
+        name: (
+            f"{name}-{stem}.arrow",
+            write_batches(
+                folder / "tables" / f"{name}-{stem}.arrow", schema, [old[name][p] for p in catalog.partitions]
+            ),
+        )
+        for name, schema in SUMMARIES.items()
+    }
+    write_catalog(folder, catalog)
+    _remove_what_does_not_count(folder, catalog, changed)
+
+
+def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterable[str]) -> None:
+    for partition in changed:
+        stems = (
+            {part.stem for part in catalog.partitions[partition].parts} if partition in catalog.partitions else set()
+        )
+        for place in (folder / "records", *(folder / "tables" / name for name in TABLES)):
+            for path in _own_files(place / partition):
+                if path.stem not in stems:
+                    path.unlink(missing_ok=True)
+    files = {file for file, _ in catalog.summaries.values()}
+    for path in (folder / "tables").glob("*part-*.arrow*"):
+        if path.name not in files:
+            path.unlink(missing_ok=True)
+
+
+def _own_files(place: Path) -> Iterator[Path]:
+    """Parts, and what a kill left of one being written; a foreign file is none."""
+    for pattern in ("part-*", ".part-*"):
+        yield from place.glob(pattern)
+
+
+def _written(folder: Path, partition: str, records: Iterable[_Record]) -> tuple[Part, dict[str, pa.Table]]:
+    """Writes records as a part; the part, and its rows by table."""
+    ordered = sorted(records, key=lambda record: record.record_id)
+    part, tables = Part(_new_stem(), len(ordered), footers := {}), {}
+    for name, (schema, _) in TABLES.items():
+        if rows := [row for record in ordered for row in record.rows[name]]:
+            tables[name] = table_of(rows, schema)
+            footers[name] = write_table(table_path(folder, name, partition, part.stem), tables[name])
+    _write_bundle(folder, partition, part, [record.line for record in ordered])
+    return part, tables
+
+
+def _merged(folder: Path, partition: str, parts: Iterable[Part]) -> list[Part]:
+    """The parts, with those of one magnitude as one where they are many."""
+    tiers: dict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        tiers[(part.num_records.bit_length() - 1) // 3].append(part)  # a step for each power of eight
+    merged: list[Part] = []
+    for tier in tiers.values():
+        small = sum(part.num_records for part in tier) <= MOST_MERGED
+        merged += [_merge(folder, partition, tier)] if len(tier) >= MOST_PARTS and small else tier
+    return merged
+
+
+def _merge(folder: Path, partition: str, parts: Sequence[Part]) -> Part:
+    whole = Part(_new_stem(), sum(part.num_records for part in parts), footers := {})
+    for name, (schema, _) in TABLES.items():
+        if tables := [rows for part in parts if (rows := part_rows(folder, partition, part, name)) is not None]:
+            footers[name] = write_table(table_path(folder, name, partition, whole.stem), joined(tables, schema))
+    lines = [line for part in parts for line in lines_of(bundle_path(folder, partition, part))]
+    _write_bundle(folder, partition, whole, lines)
+    return whole
+
+
+def _built_again(folder: Path, partition: str, part: Part) -> Part:
+    """The same records in new files."""
+    records = {record.record_id: record for record in _records_in(folder, bundle_path(folder, partition, part))}
+    return _written(folder, partition, records.values())[0]
+
+
+def _records_in(folder: Path, path: Path) -> Iterator[_Record]:
+    """The records of a bundle; damaged lines are kept aside, each in a file of its own."""
+    try:
+        lines = lines_of(path)
+    except FileNotFoundError:
+        warnings.warn(f"{path} is gone, and with it its records", SetAsideWarning, stacklevel=2)
+        return
+    for number, line in enumerate(lines, 1):
+        try:
+            yield _read(line, path)[1]
+        except DamagedError as problem:
+            place = folder / "set_aside" / f"{path.stem}-line-{number}.json"
+            write_atomically(place, line)
+            warnings.warn(f"{path} line {number}: {problem}; set aside as {place}", SetAsideWarning, stacklevel=2)
+
+
+def _read(line: bytes, where: object) -> tuple[str, _Record]:
+    record = decode(line, where)
+    try:
+        rows = {name: list(rows_of(record)) for name, (_, rows_of) in TABLES.items()}
+        return partition_of(record), _Record(record["record_id"], line, rows)
+    except (LookupError, TypeError, ValueError, AttributeError) as problem:
+        raise DamagedError(f"it is no record ({problem!r})") from problem
+
+
+def _write_bundle(folder: Path, partition: str, part: Part, lines: Iterable[bytes]) -> None:
+    path = bundle_path(folder, partition, part)
+    write_atomically(path, bundle(lines))
+    sync_folder(path.parent)
+
+
+def _new_stem() -> str:
+    return f"part-{uuid4().hex[:16]}"

@@ -1,0 +1,108 @@
+"""What the predictors of a finished run say of each validation image or patch: one Parquet file a run.
+
+    artefacts/dataset=…/shots=…/method=…/RUN_ID/predictions.parquet
+
+A run is known by what determines its result, so writing it again changes nothing. The files are not brought together:
+they are read for a few runs at a time, to judge pictures by their patches in another way, to draw where findings are
+likely, or to count in an own way. Test images have no such file.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from search_spaces.core.errors import ResultsError
+from sparse_search.results.catalog import KEYS, partition_of
+from sparse_search.results.parts import write_table
+from sparse_search.results.storage import fetched
+from trainables.core.method import Labelled
+
+_FILE = "predictions.parquet"
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string()),
+        *(pa.field(key, pa.int64() if key == "shots" else pa.string()) for key in KEYS),
+        pa.field("predictor", pa.string()),
+        pa.field("image", pa.int64()),  # of the validation images of the run, from 0
+        pa.field("row", pa.int64()),  # of a patch in its image; 0 for whole images
+        pa.field("column", pa.int64()),
+        pa.field("label", pa.int64()),  # of the image or patch
+        pa.field("probabilities", pa.list_(pa.float64())),  # by class
+    ]
+)
+
+
+def artefact_folder(results: Path, run: Mapping[str, Any]) -> Path:
+    """Where the artefacts of a run lie, given its `run_id`, `dataset`, `shots` and `method`."""
+    return results / "artefacts" / partition_of(run) / str(run["run_id"])
+
+
+def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") -> Path:
+    """The same folder on this machine, with what the storage has of it, or with one file only.
+
+    Raises:
+        ResultsError: the storage does not answer, or refuses.
+    """
+    return fetched(results, artefact_folder(Path(), run).as_posix(), file)
+
+
+def write_predictions(
+    results: Path, run: Mapping[str, Any], images: Labelled, predictions: Mapping[str, NDArray[np.float64]]
+) -> None:
+    """Keeps predictions (N, K) by predictor of the images or patches of a run; OSError if they cannot be written."""
+    columns = images.grid.columns if images.grid else 1
+    patches = images.grid.num_patches if images.grid else 1
+    index_N = np.arange(len(images))
+    tables = [
+        pa.table(
+            {
+                **{name: pa.repeat(pa.scalar(run[name]), len(index_N)) for name in ("run_id", *KEYS)},
+                "predictor": pa.repeat(pa.scalar(predictor), len(index_N)),
+                "image": index_N // patches,
+                "row": index_N % patches // columns,
+                "column": index_N % columns,
+                "label": images.labels_N.numpy(),
+                "probabilities": pa.FixedSizeListArray.from_arrays(probs_NK.ravel(), probs_NK.shape[1]),
+            }
+        ).cast(PREDICTION_SCHEMA)
+        for predictor, probs_NK in predictions.items()
+    ]
+    write_table(artefact_folder(results, run) / _FILE, pa.concat_tables(tables))
+
+
+def all_predictions(results: Path | str) -> pa.Table:
+    """Those of every run.
+
+    Raises:
+        ResultsError: some are damaged, or the storage does not answer.
+    """
+    paths = sorted(fetched(results, "artefacts", _FILE).glob(f"*/*/*/*/{_FILE}"))
+    return pa.concat_tables([PREDICTION_SCHEMA.empty_table(), *map(_read, paths)])
+
+
+def read_predictions(results: Path | str, runs: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The predictions of some runs, given their `run_id`, `dataset`, `shots` and `method`.
+
+    Raises:
+        ResultsError: there are none of a run, or they are damaged.
+    """
+    return pa.concat_tables(_read(artefacts_of(results, run, _FILE) / _FILE) for run in runs)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read().cast(PREDICTION_SCHEMA)
+    except FileNotFoundError as problem:
+        raise ResultsError(
+            f"no predictions at {path}; name the results folder with --results in which the run was trained"
+        ) from problem
+    except (OSError, ValueError, pa.ArrowException) as problem:
+        why = (str(problem).splitlines() or ["unreadable"])[0]
+        raise ResultsError(f"{path} is damaged ({why}); train the run again") from problem

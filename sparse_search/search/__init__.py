@@ -1,0 +1,1 @@
+"""What a sweep asks for and what is tried next: the file, samplers, the journal."""

@@ -1,0 +1,339 @@
+"""What is searched, as typed values: one sweep, many studies (method × dataset × shots)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
+from typing import NamedTuple
+
+from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
+from search_spaces.core.ranges import Conditions, Space, conditions_of
+from sparse_search.results.rows import CONFIRMATION
+from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
+from trainables.core.kind import Kind
+from trainables.core.method import Validation, find_method
+from trainables.core.trial import PROTOCOL, Trial
+
+LADDER = (1 / 5, 1 / 5, 3 / 5, 1)
+"""The share of the label sets that is trained at each rung."""
+
+DEFAULT_SAMPLER = read_sampler("tpe")
+DEFAULT_PRUNER = read_pruner("halving")
+FRESH_BLOCK = 1000
+"""Label sets that one configuration can use when each has its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodPlan:
+    """What a sweep asks of one method."""
+
+    name: str
+    trials: int
+    """Configurations to finish in each study, the default and the presets among them."""
+
+    settings: MethodConfig
+    """The default of this sweep: what is not searched stays as it is here."""
+
+    space: Space
+    starts: Mapping[str, MethodConfig]
+    """Configurations proposed before any search, by name: the default and the presets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Everything that a sweep file says."""
+
+    name: str
+    methods: tuple[MethodPlan, ...]
+    datasets: tuple[str, ...]
+    shots: tuple[int, ...]
+    image_size: int = 32
+    """Side in pixels at which every method sees the images."""
+
+    validation: Validation = "realistic"
+    label_sets: tuple[int, ...] = (0,)
+    """Few-shot draws that a configuration is trained on at the full budget; the best are confirmed on further ones."""
+
+    split_policy: str = "shared"
+    """`shared`: every configuration has the same label sets, so that they are paired; `fresh`: each has its own."""
+
+    confirm: int = 4
+    """Best configurations of a study that are trained on further label sets at its end, the default beside them."""
+
+    confirm_label_sets: int = 4
+    """How many further label sets."""
+
+    images: int = 27_000
+    """Budget of a run: images to train on, labelled and unlabelled; one that is seen again counts again."""
+
+    evaluate_every: int = 1_000
+    """Images between evaluations and checkpoints."""
+
+    selection: str = "last"
+    """Which evaluations a run is scored by: the `last`, or the mean of the last three, `mean3`."""
+
+    aggregate: str = "mean"
+    """Where pictures are judged by their patches: how their scores are put together. `aggregate` changes it afterwards,
+    without training."""
+
+    threshold: str = "youden"
+    """And how the score is chosen above which a picture is named class 1."""
+
+    objective: str = "balanced_accuracy"
+    """A sweep of segmentation has `dice_fg` where it names none."""
+
+    sampler: SamplerChoice = DEFAULT_SAMPLER
+    pruner: PrunerChoice = DEFAULT_PRUNER
+    seed: int = 0
+    precision: str = "no"
+    processes: int = 1
+    """Processes that share each batch of a trial, on one node; with GPUs one on each."""
+
+    accumulate: int = 1
+    """Batches whose gradients are averaged before each step."""
+
+    compile: bool = False
+    """Whether networks go through `torch.compile`."""
+
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0
+    memory_per_trial: float = 2.0
+    """Gigabytes that a trial reserves on its node, so that no node runs out."""
+
+    workers: int | None = None
+    """Trials at the same time; as many as the resources allow when not given."""
+
+    retries: int = 2
+    """How often a trial is tried again after an infrastructure failure."""
+
+    max_hours: float | None = None
+    """Hours of driving after which the sweep stops, all starts together."""
+
+    max_trials: int | None = None
+    """Configurations in all studies together, shared out evenly."""
+
+    max_memory: float | None = None
+    """Gigabytes: a configuration whose training needs more is `infeasible`."""
+
+    max_seconds_per_image: float | None = None
+    """A configuration that trains slower is `infeasible`."""
+
+    warm_start: tuple[str, ...] = ()
+    """Earlier sweeps in the same results folder whose comparable trials the sampler is told."""
+
+    transfer: int = 0
+    """Configurations to try first that did well on other data sets and numbers of shots in the same results folder."""
+
+    def studies(self, draws: Mapping[tuple[str, int], "Draws"]) -> tuple["Study", ...]:
+        """Every study, given what is known of every dataset and number of shots."""
+        studies = [
+            Study(sweep=self, plan=plan, dataset=dataset, shots=shots, draws=draws[dataset, shots])
+            for shots in self.shots
+            for dataset in self.datasets
+            for plan in self.methods
+        ]
+        return tuple(_shared_out(studies, self.max_trials))
+
+    @property
+    def kind(self) -> Kind:
+        """What its methods find, all the same."""
+        return find_method(self.methods[0].name).kind
+
+    @property
+    def further_label_sets(self) -> range:
+        """Draws that a confirmation adds."""
+        first = max(self.label_sets) + 1
+        return range(first, first + self.confirm_label_sets)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What a configuration may need at most, by the name of the measure."""
+        memory = None if self.max_memory is None else self.max_memory * 1e9
+        limits = {"peak_memory_bytes": memory, "seconds_per_image": self.max_seconds_per_image}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+class Draws(NamedTuple):
+    """What of a dataset's few-shot draws a plan needs to know."""
+
+    content_hash: str
+    num_labelled: int
+    num_unlabelled: int
+
+
+class Rung(NamedTuple):
+    """A place where a trial is compared with others, and where it may end."""
+
+    step: int
+    """Its number for the pruner: the share of the budget, the first rung being 1."""
+
+    images: int
+    """Of the budget of each run."""
+
+    num_label_sets: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One search: a method on a dataset with a number of shots. Its name is its identity."""
+
+    sweep: Sweep
+    plan: MethodPlan
+    dataset: str
+    shots: int
+    draws: Draws
+    confirmation: bool = False
+    """Whether this is what follows the search: its best on further label sets."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        title = f"{self.plan.name} · {self.dataset} · {self.shots} shots"
+        return f"{title} · confirmation" if self.confirmation else title
+
+    @cached_property
+    def name(self) -> str:
+        """For the journal: what makes its trials comparable is in the hash; raising `trials` keeps the name."""
+        sweep = self.sweep
+        identity = {
+            "settings": write_config(self.plan.settings),
+            "space": {name: repr(range_) for name, range_ in self.plan.space.items()},
+            "content_hash": self.draws.content_hash,
+            "protocol": PROTOCOL,
+            "label_sets": list(sweep.label_sets),
+            "rungs": [list(rung) for rung in self.rungs],
+            "objectives": num_objectives(sweep.sampler),
+            "limits": sorted(sweep.limits),
+            "conditions": {name: [str(when) for when in each] for name, each in self._conditions().items()},
+        } | {
+            name: getattr(sweep, name)
+            for name in (
+                "validation",
+                "split_policy",
+                "images",
+                "evaluate_every",
+                "selection",
+                "aggregate",
+                "threshold",
+                "objective",
+                "seed",
+                "precision",
+                "processes",
+                "accumulate",
+                "compile",
+                "cpus_per_trial",
+            )
+        }
+        if self.confirmation:
+            identity["confirm_label_sets"] = sweep.confirm_label_sets
+        name = f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
+        return f"{name}{CONFIRMATION}" if self.confirmation else name
+
+    @property
+    def folder(self) -> str:
+        """Its name as a folder may be called."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
+
+    @cached_property
+    def rungs(self) -> tuple[Rung, ...]:
+        """Where its trials are compared, the last one being the full budget.
+
+        Of several label sets one is trained at 1/27 and 1/9 of the budget, three fifths at 1/3. The first rung lies
+        beyond the longest cycle of the space, so that no configuration is judged before its first unsupervised phase
+        has done its work.
+        """
+        sweep = self.sweep
+        end = Rung(1, sweep.images, len(self.label_sets(0)))
+        if self.confirmation or sweep.pruner.name == "none":
+            return (end,)
+        *lower, full = steps(len(LADDER))
+        windows = [ceil(sweep.images * step / full / sweep.evaluate_every) for step in lower]
+        shares = [ceil(share * end.num_label_sets) for share in LADDER]
+        rungs = dict(zip((window * sweep.evaluate_every for window in windows), shares, strict=False))
+        least = self._longest_cycle()
+        kept = [(images, shares) for images, shares in rungs.items() if least <= images < end.images]
+        kept.append((end.images, end.num_label_sets))
+        return tuple(Rung(step, *rung) for step, rung in zip(steps(len(kept)), kept, strict=True))
+
+    def label_sets(self, number: int) -> tuple[int, ...]:
+        """The label sets of a trial, by its number; a confirmation has those of the search first."""
+        sweep = self.sweep
+        label_sets = (*sweep.label_sets, *sweep.further_label_sets) if self.confirmation else sweep.label_sets
+        first = 0 if sweep.split_policy == "shared" else FRESH_BLOCK * (number + 1)
+        return tuple(first + label_set for label_set in label_sets)
+
+    @property
+    def label_sets_text(self) -> str:
+        """What must be equal for trials to be ranked together."""
+        if self.sweep.split_policy == "fresh":
+            return f"{len(self.label_sets(0))} fresh"
+        return ", ".join(map(str, sorted(self.label_sets(0))))
+
+    def trial(self, config: MethodConfig, number: int) -> Trial:
+        """What the trial of that number trains with a configuration."""
+        sweep = self.sweep
+        return Trial(
+            method=self.plan.name,
+            config=config,
+            dataset=self.dataset,
+            shots=self.shots,
+            validation=sweep.validation,
+            label_sets=self.label_sets(number),
+            images=sweep.images,
+            evaluate_every=sweep.evaluate_every,
+            selection=sweep.selection,
+            aggregate=sweep.aggregate,
+            threshold=sweep.threshold,
+            seed=sweep.seed,
+            precision=sweep.precision,
+            processes=sweep.processes,
+            accumulate=sweep.accumulate,
+            compile=sweep.compile,
+            threads=max(1, sweep.cpus_per_trial // sweep.processes),
+            device="gpu" if sweep.gpus_per_trial else "cpu",
+        )
+
+    def confirming(self) -> "Study":
+        """What follows this search: its best on further label sets."""
+        return replace(self, confirmation=True)
+
+    def _conditions(self) -> Conditions:
+        conditions = conditions_of(type(self.plan.settings))
+        return {name: each for name, each in conditions.items() if name in self.plan.space}
+
+    def _longest_cycle(self) -> int:
+        """Images until the end of the first cycle, for the configuration of the space in which it comes last."""
+        longest = self.plan.settings
+        images = self._first_cycle(longest)
+        for name, range_ in self.plan.space.items():
+            for end in range_.ends():
+                other = read_config(type(longest), write_config(longest) | {name: end})
+                if self._first_cycle(other) > images:
+                    longest, images = other, self._first_cycle(other)
+        return images
+
+    def _first_cycle(self, config: MethodConfig) -> int:
+        """Images until the end of the first cycle: the whole budget if it does not end within, 0 if there is none."""
+        method = find_method(self.plan.name)
+        seen = epoch = 0
+        sizes: set[int] = set()
+        while seen <= self.sweep.images:
+            size = method.epoch_images(config, self.draws.num_labelled, self.draws.num_unlabelled, epoch)
+            sizes.add(size)
+            seen, epoch = seen + size, epoch + 1
+            if method.cycle_ends(config, epoch):
+                return seen
+        return self.sweep.images if len(sizes) > 1 else 0
+
+
+def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:
+    """The studies, each with as many trials as its plan and an even share of the maximum allow."""
+    left = sum(study.plan.trials for study in studies) if max_trials is None else max_trials
+    given = [0] * len(studies)
+    while left and any(count < study.plan.trials for count, study in zip(given, studies, strict=True)):
+        for position, study in enumerate(studies):
+            if left and given[position] < study.plan.trials:
+                given[position] += 1
+                left -= 1
+    return [replace(study, plan=replace(study.plan, trials=count)) for study, count in zip(studies, given, strict=True)]

@@ -1,0 +1,236 @@
+"""A sweep file becomes a `Sweep`, strictly: every mistake is named before anything runs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import ceil, isfinite
+from pathlib import Path
+from typing import Any
+
+from search_spaces.core.config import MethodConfig, read_config, write_config
+from search_spaces.core.errors import ConfigError, suggestion
+from search_spaces.core.ranges import Space, narrow, space_of
+from search_spaces.core.yaml_files import read_yaml
+from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
+from sparse_search.search.sweep import FRESH_BLOCK, Draws, MethodPlan, Study, Sweep
+from trainables.core.evaluate import SELECTIONS
+from trainables.core.kind import Kind
+from trainables.core.masks import MASK_METRICS
+from trainables.core.method import find_method
+from trainables.core.pictures import AGGREGATES, THRESHOLDS
+from trainables.core.trial import PRECISIONS
+from trainables.data.splits import VALIDATION_MODES
+
+OBJECTIVES: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("balanced_accuracy", "accuracy", "macro_f1", "auroc"),
+    "segmentation": MASK_METRICS,
+}
+"""What can be searched for; the first is meant when none is named."""
+
+SPLIT_POLICIES = ("shared", "fresh")
+CHOICES = {
+    "aggregate": tuple(AGGREGATES),
+    "objective": tuple(name for names in OBJECTIVES.values() for name in names),
+    "precision": PRECISIONS,
+    "selection": tuple(SELECTIONS),
+    "split_policy": SPLIT_POLICIES,
+    "threshold": tuple(THRESHOLDS),
+    "validation": VALIDATION_MODES,
+}
+MINIMA = {
+    "image_size": 8, "images": 1, "evaluate_every": 1, "seed": 0, "processes": 1, "accumulate": 1,
+    "cpus_per_trial": 1, "workers": 1, "retries": 0, "confirm": 0, "confirm_label_sets": 1,
+    "max_trials": 1, "transfer": 0,
+}  # fmt: skip
+"""The least legal value of each whole number."""
+
+POSITIVE = ("memory_per_trial", "max_hours", "max_memory", "max_seconds_per_image")
+"""Numbers above 0."""
+
+EVALUATIONS = 27
+"""Of a full run, unless the sweep says how often: one for the lowest rung."""
+
+
+def load_sweep(path: Path) -> Sweep:
+    """The sweep in a YAML file; its name is the file's, unless it says another.
+
+    Raises:
+        ConfigError: naming file, key, value and what was expected.
+    """
+    try:
+        return parse_sweep({"name": path.stem} | read_yaml(path))
+    except ConfigError as problem:
+        message = str(problem)
+        raise ConfigError(message if str(path) in message else f"{path}: {message}") from problem
+
+
+def parse_sweep(values: Mapping[str, Any]) -> Sweep:
+    """The sweep in plain values, as a sweep file or a notebook holds them.
+
+    Raises:
+        ConfigError: naming key, value and what was expected.
+    """
+    known = [field.name for field in fields(Sweep)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"a sweep has no '{name}'{suggestion(str(name), known)}")
+    for name in ("name", "methods", "datasets", "shots"):
+        if not values.get(name):
+            raise ConfigError(f"a sweep needs '{name}'")
+    plain = dict(values) | {"name": str(values["name"])}
+    plain["datasets"] = _items("datasets", values["datasets"], str)
+    plain["shots"] = _items("shots", values["shots"], int)
+    plain["label_sets"] = _items("label_sets", values.get("label_sets", Sweep.label_sets), int)
+    plain["warm_start"] = _items("warm_start", values["warm_start"], str) if values.get("warm_start") else ()
+    plain["sampler"] = read_sampler(values["sampler"]) if "sampler" in values else Sweep.sampler
+    plain["pruner"] = read_pruner(values["pruner"]) if "pruner" in values else _pruner_beside(plain["sampler"])
+    _check_scalars(plain)
+    plain.setdefault("evaluate_every", ceil(plain.get("images", Sweep.images) / EVALUATIONS))
+    _check_together(plain)
+    image_size = plain.get("image_size", Sweep.image_size)
+    if not isinstance(values["methods"], Mapping):
+        raise ConfigError("'methods' must be a mapping of method name to its plan")
+    plain["methods"] = tuple(
+        _Plan(str(name), image_size, body or {}).read() for name, body in values["methods"].items()
+    )
+    plain.setdefault("objective", OBJECTIVES[_kind(plain["methods"])][0])
+    _check_objective(plain["objective"], plain["methods"])
+    sweep = Sweep(**plain)
+    for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
+        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), draws=Draws("", 1, 0)).trial(plan.settings, 0)
+    return sweep
+
+
+def _pruner_beside(sampler: SamplerChoice) -> PrunerChoice:
+    """The pruner of a sweep that names none: two objectives cannot be pruned."""
+    return Sweep.pruner if num_objectives(sampler) == 1 else read_pruner("none")
+
+
+def _check_together(plain: Mapping[str, Any]) -> None:
+    """Values that are legal alone but not beside each other."""
+    if num_objectives(plain["sampler"]) > 1 and plain["pruner"].name != "none":
+        raise ConfigError(f"sampler {plain['sampler'].name} has two objectives and cannot be pruned: use pruner: none")
+    most = max(plain["label_sets"]) + plain.get("confirm_label_sets", Sweep.confirm_label_sets)
+    processes, gpus = plain.get("processes", 1), plain.get("gpus_per_trial", 0)
+    if processes > 1 and gpus not in (0, processes):
+        raise ConfigError(f"processes: {processes} need a GPU each or none; set gpus_per_trial to {processes} or 0")
+    if processes > plain.get("cpus_per_trial", 1):
+        raise ConfigError(f"processes: {processes} need a CPU each; raise cpus_per_trial to {processes} or more")
+    if plain.get("split_policy") == "fresh" and most >= FRESH_BLOCK:
+        raise ConfigError(f"label_sets: with split_policy fresh they must stay below {FRESH_BLOCK}")
+    if plain["name"] in plain["warm_start"]:
+        raise ConfigError(f"warm_start: '{plain['name']}' is this sweep itself; name earlier ones")
+
+
+def _kind(plans: Sequence[MethodPlan]) -> Kind:
+    """What the methods find, which must be the same."""
+    kinds = {plan.name: find_method(plan.name).kind for plan in plans}
+    if len(set(kinds.values())) > 1:
+        words = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+        raise ConfigError(f"methods: {words}; a sweep is of one kind, as its objective is: write one sweep for each")
+    return next(iter(kinds.values()))
+
+
+def _check_objective(objective: str, plans: Sequence[MethodPlan]) -> None:
+    kind = _kind(plans)
+    if objective not in OBJECTIVES[kind]:
+        known = ", ".join(OBJECTIVES[kind])
+        raise ConfigError(
+            f"objective '{objective}' is none of {kind}, which {plans[0].name} does; choose one of {known}"
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One entry below `methods:`, read step by step."""
+
+    name: str
+    image_size: int
+    body: Mapping[str, Any]
+
+    def read(self) -> MethodPlan:
+        try:
+            return self._read()
+        except ConfigError as problem:
+            raise ConfigError(f"method {self.name}: {problem}") from problem
+
+    def _read(self) -> MethodPlan:
+        config_type = find_method(self.name).config
+        known = ("trials", "settings", "search", "presets")
+        if not isinstance(self.body, Mapping):
+            raise ConfigError(f"expected {', '.join(known)}; got {self.body!r}")
+        for key in self.body:
+            if key not in known:
+                raise ConfigError(f"there is no '{key}'{suggestion(str(key), known)}")
+        given = self.body.get("settings") or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"settings: expected 'field: value' pairs, got {given!r}")
+        if "image_size" in given:
+            raise ConfigError("image_size stands at the top of a sweep: it is the same for every method")
+        settings = read_config(config_type, {"image_size": self.image_size, **given})
+        space = narrow(space_of(config_type), self.body.get("search"))
+        _check_legal(settings, space)
+        starts = self._starts(settings, given)
+        trials = self.body.get("trials", 10)
+        if type(trials) is not int or trials < 1:
+            raise ConfigError(f"trials: {trials!r} is impossible, expected a whole number from 1")
+        return MethodPlan(
+            name=self.name,
+            trials=max(trials, len(starts)) if space else len(starts),
+            settings=settings,
+            space=space,
+            starts=starts,
+        )
+
+    def _starts(self, settings: MethodConfig, given: Mapping[str, Any]) -> dict[str, MethodConfig]:
+        """The default and the presets, with the sweep's settings on top; equal ones once."""
+        config_type = type(settings)
+        names = self.body.get("presets")
+        names = list(config_type.presets) if names is None else () if names == [] else _items("presets", names, str)
+        overrides = {name: getattr(settings, name) for name in ("image_size", *given)}
+        starts = {"default": settings}
+        for name in names:
+            config = config_type.preset(name, **overrides)
+            if config not in starts.values():
+                starts[name] = config
+        return starts
+
+
+def _check_legal(settings: MethodConfig, space: Space) -> None:
+    for name, range_ in space.items():
+        for end in range_.ends():
+            try:
+                read_config(type(settings), write_config(settings) | {name: end})
+            except ConfigError as problem:
+                raise ConfigError(f"search range of '{name}' leaves what is legal: {problem}") from problem
+
+
+def _check_scalars(plain: Mapping[str, Any]) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", str(plain["name"])):
+        raise ConfigError(f"name '{plain['name']}' must be letters, digits, '.', '_' and '-': it names a folder")
+    for name, options in CHOICES.items():
+        if name in plain and plain[name] not in options:
+            raise ConfigError(f"{name} '{plain[name]}' is unknown{suggestion(str(plain[name]), options)}")
+    for name, low in MINIMA.items():
+        if name in plain and (type(plain[name]) is not int or plain[name] < low):
+            raise ConfigError(f"{name}: {plain[name]!r} is impossible, expected a whole number from {low}")
+    for name in (*POSITIVE, "gpus_per_trial"):
+        value = plain.get(name, 1)
+        if type(value) not in (int, float) or not isfinite(value) or value < 0 or (value == 0 and name in POSITIVE):
+            above = "above" if name in POSITIVE else "from"
+            raise ConfigError(f"{name}: {value!r} is impossible, expected a number {above} 0")
+    if type(plain.get("compile", False)) is not bool:
+        raise ConfigError(f"compile: {plain['compile']!r} is impossible, expected true or false")
+    gpus = plain.get("gpus_per_trial", 0)
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"gpus_per_trial: {gpus} is impossible, expected a fraction up to 1 or a whole number")
+
+
+def _items(name: str, given: Any, kind: type) -> tuple[Any, ...]:
+    items = given if isinstance(given, list | tuple) else [given]
+    if not items or not all(type(item) is kind for item in items) or len(set(items)) != len(items):
+        words = {int: "whole numbers", str: "names"}[kind]
+        raise ConfigError(f"{name}: expected a list of different {words}, got {given!r}")
+    if kind is int and min(items) < (1 if name == "shots" else 0):
+        raise ConfigError(f"{name}: {min(items)} is impossible")
+    return tuple(items)

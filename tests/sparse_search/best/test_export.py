@@ -1,0 +1,87 @@
+import pytest
+
+from search_spaces.core.errors import ResultsError
+from search_spaces.core.yaml_files import read_yaml
+from search_spaces.supervised import SupervisedConfig
+from sparse_search.best.export import export, write_export
+from trainables.core.trial import Trial
+
+GOOD = ((5, 0), (0, 5))
+
+
+@pytest.fixture
+def filled(store, make_record):
+    from search_spaces.core.config import write_config
+
+    for number, lr in enumerate((1e-3, 2e-3)):
+        config = write_config(SupervisedConfig(lr=lr, image_size=32))
+        for label_set in (0, 1):
+            confusion = GOOD if number else ((3, 2), (2, 3))
+            store.write(
+                make_record(
+                    number,
+                    label_set=label_set,
+                    label_sets="0, 1",
+                    num_runs=2,
+                    config=config,
+                    confusion=confusion,
+                    selection="mean3",
+                    accumulate=4,
+                    compile=True,
+                )
+            )
+    return store
+
+
+def test_the_file_is_a_trial_with_evidence(filled, tmp_path):
+    values = export(filled.folder, dataset="digits", shots=5)
+    path = tmp_path / "best.yaml"
+    write_export(values, path)
+    read = read_yaml(path)
+    assert read == values
+    evidence = read.pop("evidence")
+    trial = Trial.from_dict(read)
+    assert (trial.config.lr, trial.label_sets, trial.images) == (2e-3, (0, 1), 200)
+    assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
+    assert evidence["scored_on"].startswith(
+        "validation, mean of the last evaluations (3 at most), mean over label sets"
+    )
+    assert evidence["scores"]["balanced_accuracy"] == 1.0
+    assert evidence["best_of"].startswith("2 configurations")
+    assert evidence["over_label_sets"] == {
+        "scores": {0: 1.0, 1: 1.0}, "mean": 1.0, "median": 1.0, "interquartile_mean": 1.0,
+    }  # fmt: skip
+
+
+def test_a_named_configuration(filled):
+    worse = {row["config_id"] for row in rows(filled)} - {
+        export(filled.folder, dataset="digits", shots=5)["evidence"]["config_id"]
+    }
+    values = export(filled.folder, dataset="digits", shots=5, config_id=worse.pop()[:8])
+    assert values["config"]["lr"] == 1e-3
+
+
+def rows(store):
+    return store.runs().to_pylist()
+
+
+def test_no_answer(filled):
+    with pytest.raises(ResultsError, match="no complete trial of configuration zzz"):
+        export(filled.folder, dataset="digits", shots=5, config_id="zzz")
+    with pytest.raises(ResultsError, match="no finished run"):
+        export(filled.folder, dataset="digits", shots=50)
+
+
+def test_rankings_that_must_not_be_compared_need_a_choice(filled, make_record):
+    filled.write(make_record(7, label_sets="0, 1", config={"image_size": 32, "pretrained": "tag"}))
+    filled.write(make_record(7, label_set=1, content_hash="other"))
+    with pytest.raises(
+        ResultsError, match="3 rankings fit, which differ in label_sets, pretrained, content_hash, selection"
+    ):
+        export(filled.folder, dataset="digits", shots=5)
+
+
+def test_an_unwritable_file(filled, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="cannot write"):
+        write_export(export(filled.folder, dataset="digits", shots=5), tmp_path / "file" / "best.yaml")

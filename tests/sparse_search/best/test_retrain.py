@@ -1,0 +1,121 @@
+"""An exported configuration trained again, and the lock on the test set."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from search_spaces.core.errors import ResultsError
+from search_spaces.core.yaml_files import dump_yaml
+from sparse_search.best.retrain import evaluate, reproduce
+from sparse_search.results.ledger import looks, num_looks
+from trainables.core.trial import Trial
+from trainables.data.tasks import test_set as whole_test_set
+
+TRIAL = {
+    "method": "supervised", "config": {"classifier": "test_resnet", "image_size": 16, "lr": 1e-3}, "dataset": "digits",
+    "shots": 2, "label_sets": [0, 1], "images": 60, "evaluate_every": 20, "selection": "mean3",
+}  # fmt: skip
+
+
+def trained(task_of):
+    """Balanced accuracies of the runs on what `task_of` makes of their tasks."""
+    scores = []
+    for run in Trial.from_dict(TRIAL).runs():
+        *_, last = run.train(task_of(run.task(None)))
+        scores.append(last)
+    return scores
+
+
+@pytest.fixture(scope="module")
+def validated():
+    return [last.selected["supervised"].balanced_accuracy for last in trained(lambda task: task)]
+
+
+@pytest.fixture
+def exported(tmp_path, validated):
+    """A maker of an exported file; changes are to its evidence."""
+    task = Trial.from_dict(TRIAL).runs()[0].task(None)
+
+    def write(**changes):
+        score = sum(validated) / 2
+        evidence = {
+            "predictor": "supervised", "run_ids": [], "dataset": "digits", "content_hash": task.provenance.content_hash,
+            "scores": {"balanced_accuracy": score}, "versions": {"torch": "1.0"},
+            "interval_95": {"metric": "balanced_accuracy", "low": score - 0.1, "high": score + 0.1},
+        }  # fmt: skip
+        path = tmp_path / "best.yaml"
+        path.write_text(dump_yaml(TRIAL | {"evidence": evidence | changes}))
+        return path
+
+    return write
+
+
+def test_trained_again_it_gives_the_same_digits(exported):
+    told = []
+    found = reproduce(exported(), tell=lambda about, share: told.append((about, share)))
+    assert found.is_equal
+    assert found.is_inside
+    assert found.changed["torch"][0] == "1.0"
+    assert {about for about, _ in told} == {"label set 0", "label set 1"}
+    assert [share for _, share in told] == sorted(share for _, share in told)
+    assert told[-1][1] > 0.9
+
+
+def test_other_digits_count_inside_the_interval_only(exported, validated):
+    score = sum(validated) / 2
+    assert reproduce(exported(scores={"balanced_accuracy": score + 0.05})).is_inside
+    far = {"metric": "balanced_accuracy", "low": score + 0.1, "high": score + 0.3}
+    found = reproduce(exported(scores={"balanced_accuracy": score + 0.2}, interval_95=far))
+    assert not found.is_equal
+    assert not found.is_inside
+
+
+def test_other_data_are_refused(exported):
+    with pytest.raises(ResultsError, match="other content"):
+        reproduce(exported(content_hash="c0ffee"))
+
+
+@pytest.mark.parametrize("evidence", [None, {"predictor": "supervised"}])
+def test_what_is_no_export_is_refused(tmp_path, evidence):
+    (tmp_path / "best.yaml").write_text(dump_yaml(TRIAL | ({"evidence": evidence} if evidence else {})))
+    with pytest.raises(ResultsError, match="evidence"):
+        reproduce(tmp_path / "best.yaml")
+
+
+def test_the_test_set_is_locked(exported, tmp_path):
+    with pytest.raises(ResultsError, match="--unlock-test"):
+        evaluate(exported(), tmp_path / "results", why="curious")
+    with pytest.raises(ResultsError, match="--why"):
+        evaluate(exported(), tmp_path / "results", why=" ", unlock_test=True)
+    assert list(looks(tmp_path / "results")) == []
+
+
+def test_a_look_is_what_the_networks_say_of_the_test_images_and_is_kept(exported, tmp_path, validated):
+    results = tmp_path / "results"
+    look = evaluate(exported(), results, why="all is decided", unlock_test=True)
+    images = whole_test_set("digits")
+    direct = [last.scores["supervised"] for last in trained(lambda task: replace(task, validation=images))]
+    assert [run["confusion"] for run in look.test["supervised"]["runs"]] == [
+        [list(row) for row in scores.confusion] for scores in direct
+    ]
+    assert look.test["supervised"]["balanced_accuracy"] == sum(s.balanced_accuracy for s in direct) / 2
+    assert look.validated["supervised"]["balanced_accuracy"] == sum(validated) / 2
+    assert look.test["supervised"]["low"] < look.test["supervised"]["balanced_accuracy"]
+    assert look.num_images == len(images)
+    evaluate(exported(), results, why="once more", unlock_test=True)
+    assert [seen.why for seen in looks(results)] == ["all is decided", "once more"]
+    assert num_looks(results) == {look.content_hash: 2}
+
+
+def test_nothing_is_shown_when_the_ledger_cannot_be_written(exported, tmp_path):
+    (tmp_path / "results").write_text("a file where a folder should be")
+    with pytest.raises(ResultsError, match="nothing was shown"):
+        evaluate(exported(), tmp_path / "results", why="all is decided", unlock_test=True)
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "x.json").write_text(json.dumps({"who": "me"}))
+    with pytest.raises(ResultsError, match=r"x\.json"):
+        list(looks(tmp_path))

@@ -1,0 +1,181 @@
+"""Pictures with marked lesions, from a sweep's job to the heat maps of the test set: everything but Ray itself."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.analysis.comparison import compare_all
+from sparse_search.analysis.leaderboard import board, rankings
+from sparse_search.best.export import export, write_export
+from sparse_search.best.picture_rules import compare_rules, with_rule
+from sparse_search.best.retrain import evaluate, reproduce
+from sparse_search.cli.findings import look_table
+from sparse_search.execution import worker
+from sparse_search.execution.run import plan_studies
+from sparse_search.execution.worker import Job, run_trial
+from sparse_search.report.page import write_report
+from sparse_search.results.ledger import looks
+from sparse_search.results.predictions import artefact_folder, read_predictions
+from trainables.core.pictures import PictureRule
+
+from ..cli.test_cli import call
+
+CONVNET = {
+    "convnet": {
+        "trials": 1, "presets": [], "search": [],
+        "settings": {
+            "width": 4, "batch_size": 8, "steps_per_epoch": 5, "tail": "conv_large", "ema_steps": 2, "shift": 0,
+        },
+    }
+}  # fmt: skip
+
+
+@pytest.fixture
+def fundus(tmp_path, monkeypatch):
+    """Grey pictures, in every third of which one quarter is bright, and marked."""
+    monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(tmp_path / "cache"))
+    random, folder = np.random.default_rng(0), tmp_path / "fundus"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for number in range(36):
+        pixels_HW = random.integers(0, 60, (32, 32), dtype=np.uint8)
+        if number % 3 == 0:
+            row, column = divmod(number // 3 % 4, 2)
+            spot = np.s_[16 * row + 2 : 16 * row + 14, 16 * column + 2 : 16 * column + 14]
+            pixels_HW[spot] += 150
+            mask_HW = np.zeros((32, 32), np.uint8)
+            mask_HW[spot] = 255
+            Image.fromarray(mask_HW).save(folder / "masks" / f"{number:02}.png")
+        Image.fromarray(pixels_HW).save(folder / "images" / f"{number:02}.png")
+    return f"{folder}:2x2"
+
+
+@pytest.fixture
+def trained(fundus, tiny, store, monkeypatch):
+    """A store with the one trial of a sweep over the pictures."""
+    sweep = tiny(
+        datasets=[fundus], shots=[12], validation="official", image_size=16, images=1200, evaluate_every=600,
+        methods=CONVNET, label_sets=[0, 1], pruner="none",
+    )  # fmt: skip
+    (study,) = plan_studies(sweep, None)
+    assert study.draws.num_labelled == 4 * 12
+    job = Job(
+        trial=study.trial(study.plan.settings, 0).as_dict(), sweep="tiny", study=study.name, number=0, start="default",
+        label_sets="0, 1", objective="auroc", rungs=study.rungs, known={}, gpus=0, results=str(store.folder),
+        checkpoints=str(store.folder / "checkpoints"), data_root=None,
+    )  # fmt: skip
+    told = []
+    monkeypatch.setattr(worker.tune, "report", told.append)
+    run_trial({"job": job.to_json()})
+    assert told[-1]["outcome"] == "", told[-1]["reason"]
+    for record in json.loads(told[-1]["records"]):
+        store.write(record | {"status": "complete", "reason": ""})
+    return store
+
+
+@pytest.fixture
+def best(trained, tmp_path):
+    path = tmp_path / "best.yaml"
+    write_export(export(trained.folder, dataset="fundus:2x2", shots=12, metric="auroc"), path)
+    return path
+
+
+def test_pictures_and_patches_have_a_ranking_each(trained):
+    found = {shared["level"]: rows[0] for shared, rows in rankings(board(trained, metric="auroc").ranked)}
+    picture, patch = found["image"], found["patch"]
+    assert (picture["predictor"], patch["predictor"]) == ("convnet", "convnet_patches")
+    assert (picture["num_images"], patch["num_images"]) == (7, 4 * 7)
+    assert picture["localisation"] > 0.7, "a bright quarter is easily found"
+    assert patch["localisation"] is None
+    assert (picture["patch_labels"], picture["shots_in_all"], picture["label_budget"]) == ("masks", True, 12 + 7)
+    intervals = {shared["level"]: rows[0]["low"] for shared, rows in rankings(board(trained).ranked)}
+    assert intervals["image"] is not None
+    assert intervals["patch"] is None, "patches of a picture are alike"
+
+
+def test_methods_are_compared_on_pictures(trained):
+    with pytest.raises(ConfigError, match="only convnet is there to compare"):
+        compare_all(trained.folder)
+
+
+def test_what_is_kept_of_a_run(trained):
+    for run in trained.runs().to_pylist():
+        table = read_predictions(trained.folder, [run])
+        assert len(table) == 4 * 7
+        with Image.open(artefact_folder(trained.folder, run) / "heat_maps.png") as sheet:
+            assert min(sheet.size) > 300
+
+
+def test_the_stored_predictions_give_the_scores_again(trained, best):
+    judged = {each.rule: each for each in compare_rules(best, trained.folder)}
+    row = next(row for row in board(trained, metric="auroc").ranked.to_pylist() if row["level"] == "image")
+    for metric in ("auroc", "balanced_accuracy", "log_loss"):
+        assert judged[PictureRule()].scores[metric] == row[metric]
+
+
+def test_another_rule_is_what_is_trained_again_and_evaluated(trained, best, tmp_path):
+    write_export(with_rule(best, PictureRule("max", "f1"), trained.folder), best)
+    assert reproduce(best).is_equal
+    look = evaluate(best, trained.folder, why="decided", unlock_test=True, heat_maps=tmp_path / "maps")
+    assert list(look.test) == ["convnet", "convnet_patches"]
+    assert look.num_images == 7
+    assert look.test["convnet"]["localisation"] > 0.7
+    assert look.test["convnet_patches"]["low"] is None
+    thresholds = [run["threshold"] for run in look.test["convnet"]["runs"]]
+    assert thresholds == [run["threshold"] for run in look.validated["convnet"]["runs"]], "chosen on validation"
+    assert look_table(list(looks(trained.folder))).row_count == 2
+    maps = sorted((tmp_path / "maps").iterdir())
+    assert len(maps) == 7
+    for path in maps:
+        with Image.open(path) as drawn:
+            assert min(drawn.size) > 200
+
+
+def test_rules_on_the_command_line(trained, best, tmp_path):
+    told = call("aggregate", best, "--results", trained.folder, "--metric", "auroc", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("youden") == 5
+    written = call("aggregate", best, "--results", trained.folder, "--use", "max,f1", "-o", "other.yaml", cwd=tmp_path)
+    assert "other.yaml: pictures are judged by max,f1" in written.stdout
+    assert "aggregate: max" in (tmp_path / "other.yaml").read_text()
+    wrong = call("aggregate", best, "--results", trained.folder, "--use", "sum", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "aggregate 'sum' is unknown" in wrong.stderr
+
+
+def test_the_report_shows_where_findings_are_seen(trained, tmp_path):
+    page = write_report(trained.folder, tmp_path / "report.html", metric="auroc").read_text()
+    assert page.count('src="data:image/png;base64,') == 1
+    assert "localisation AUROC" in page
+
+
+def test_whole_images_have_no_heat_maps(best, trained, tmp_path):
+    values = best.read_text().replace("fundus:2x2", "fundus")
+    best.write_text(values)
+    with pytest.raises(ResultsError, match="has no heat maps"):
+        evaluate(best, trained.folder, why="decided", unlock_test=True, heat_maps=tmp_path / "maps")
+    assert not list(looks(trained.folder)), "refused before a look"
+
+
+def test_a_resumed_run_that_was_over_keeps_its_predictions_too(fundus, tmp_path):
+    from trainables.core.checkpoint import Checkpoints
+    from trainables.core.trial import Trial
+
+    trial = Trial.from_dict(
+        {
+            "method": "convnet", "config": CONVNET["convnet"]["settings"] | {"image_size": 16}, "dataset": fundus,
+            "shots": 12, "images": 80, "evaluate_every": 40,
+        }
+    )  # fmt: skip
+    (run,) = trial.runs()
+    first, again = (
+        list(run.train(run.task(None), checkpoints=Checkpoints(tmp_path / "checkpoints")))[-1] for _ in range(2)
+    )
+    assert not first.replayed
+    assert again.replayed
+    assert np.array_equal(first.predictions["convnet"], again.predictions["convnet"])
+    assert replace(trial, aggregate="max").trial_id != trial.trial_id

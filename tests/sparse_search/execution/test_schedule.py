@@ -1,0 +1,151 @@
+"""What the driver does when Tune breaks down, without a cluster."""
+
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.execution import schedule
+from sparse_search.execution.schedule import LOOK_SECONDS, MOST_BREAKDOWNS, WAITING_SECONDS, Slots, execute, num_workers
+
+OUT_OF_MEMORY = "RuntimeError: Caught unexpected exception: Task was killed due to the node running low on memory."
+
+
+def node(alive=True, **resources):
+    return {"NodeID": "a", "Alive": alive, "Resources": resources}
+
+
+@pytest.fixture
+def drive(tmp_path, tiny, monkeypatch):
+    """Drives a sweep whose Tuners end as told: why each broke down, and how many trials had ended until then."""
+
+    def make(*endings, problem=""):
+        searcher = SimpleNamespace(num_ended=0, problem="", lost=lambda reason: told.append(reason))
+        told, workers, said = [], [], []
+
+        def fit(sweep, searcher, folder, callback):
+            workers.append(searcher.slots())
+            reason, searcher.num_ended = endings[len(workers) - 1]
+            searcher.problem = problem
+            return reason
+
+        monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=3, memory=16e9)])
+        monkeypatch.setattr(schedule, "_fit", fit)
+        execute(tiny(), searcher, 3, tmp_path, None, said.append)
+        return workers, told, said
+
+    return make
+
+
+def test_a_breakdown_is_survived_with_fewer_trials_at_a_time(drive):
+    workers, told, said = drive(("low memory", 1), ("low memory", 2), ("", 5))
+    assert workers == [3, 2, 1]
+    assert told == ["low memory"] * 2
+    assert said[0] == "low memory; what was in training is tried again, 2 at a time"
+
+
+def test_breakdowns_in_a_row_end_the_sweep(drive):
+    with pytest.raises(ResultsError, match=f"low memory; {MOST_BREAKDOWNS} times in a row. Mend this"):
+        drive(*[("low memory", 0)] * MOST_BREAKDOWNS)
+
+
+def test_progress_in_between_makes_it_no_row(drive):
+    assert drive(*[("low memory", ended) for ended in range(5)], ("", 9))[0] == [3, 2, 1, 1, 1, 1]
+
+
+def test_a_problem_of_the_searcher_ends_it_at_once(drive):
+    with pytest.raises(ResultsError, match="disk full; mend this, and the same command goes on"):
+        drive(("", 0), problem="disk full")
+
+
+def test_reasons_are_one_line():
+    assert "low on memory (raise memory_per_trial)" in schedule._reason(f"Traceback …\n{OUT_OF_MEMORY}\nmore")
+    assert schedule._reason("Traceback …\nValueError: no") == "Ray Tune gave up: ValueError: no"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 12),
+        ({"cpus_per_trial": 3}, 3),
+        ({"memory_per_trial": 5}, 4),
+        ({"gpus_per_trial": 0.4}, 4),  # two on each GPU, though two GPUs hold five times as much
+        ({"gpus_per_trial": 2}, 1),
+        ({"workers": 1}, 1),
+    ],
+    ids=str,
+)
+def test_as_many_trials_as_the_nodes_allow(tiny, monkeypatch, changes, expected):
+    nodes = [node(CPU=8.0, GPU=2.0, memory=16e9), node(CPU=4.0, memory=8e9), node(alive=False, CPU=64.0, memory=64e9)]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert num_workers(tiny(**changes)) == expected
+
+
+def test_a_node_that_is_about_to_leave_takes_no_trials(tiny, monkeypatch):
+    nodes = [node(CPU=4.0, memory=8e9), node(CPU=2.0, memory=8e9) | {"NodeID": "leaves"}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert num_workers(tiny()) == 6
+    monkeypatch.setattr("sparse_search.execution.schedule.draining_nodes", lambda: {"leaves"})
+    assert num_workers(tiny()) == 4
+
+
+def test_a_trial_that_fits_nowhere_is_a_clear_mistake(tiny, monkeypatch):
+    monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=2.0, memory=4e9)])
+    with pytest.raises(ConfigError, match=r"asks for 1 CPU and 5.0 GB, but there are 2 CPUs and 4.0 GB; lower cpus"):
+        num_workers(tiny(memory_per_trial=5))
+    with pytest.raises(ConfigError, match=r"1 CPU, 1 GPU and 2.0 GB, but there are 2 CPUs, 0 GPUs and 4.0 GB"):
+        num_workers(tiny(gpus_per_trial=1))
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+@pytest.mark.parametrize("changes", [{"cpus_per_trial": 6}, {"memory_per_trial": 10}, {"gpus_per_trial": 2}], ids=str)
+def test_what_only_all_nodes_together_have_is_refused(tiny, monkeypatch, changes, cluster):
+    monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=4.0, GPU=1.0, memory=8e9)] * 2 + [node(CPU=2.0, memory=8e9)])
+    if cluster:
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(ConfigError, match=r"no node has them: 4 CPUs.*; 2 CPUs"):
+        num_workers(tiny(**changes))
+
+
+def test_a_cluster_without_a_node_of_the_kind_is_waited_for(tiny, monkeypatch):
+    monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=4.0, memory=8e9)])
+    with pytest.raises(ConfigError):
+        num_workers(tiny(gpus_per_trial=1))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert num_workers(tiny(gpus_per_trial=1)) == 0
+
+
+@pytest.fixture
+def slots(tiny, monkeypatch):
+    """A maker of looks at a cluster: the nodes of each, and the slots and what was said."""
+
+    def make(*looks, workers=2, most=None):
+        clock, said, counts = [0.0], [], []
+        monkeypatch.setattr(schedule.time, "monotonic", lambda: clock[0])
+        counting = Slots(tiny(**({"workers": most} if most else {})), workers, said.append)
+        for nodes in looks:
+            monkeypatch.setattr(ray, "nodes", lambda there=nodes: [node(CPU=n, memory=64e9) for n in there])
+            clock[0] += LOOK_SECONDS + 0.1
+            counts.append(counting())
+        return counts, said
+
+    return make
+
+
+def test_slots_follow_the_nodes_and_changes_are_told(slots):
+    counts, said = slots((2.0,), (2.0, 4.0), (2.0, 4.0), (4.0,), (4.0, 4.0))
+    assert counts == [2, 6, 6, 4, 8]
+    assert [text.split(" from")[0] for text in said] == [
+        "more nodes: 6 trials at a time", "fewer nodes: 4 trials at a time", "more nodes: 8 trials at a time",
+    ]  # fmt: skip
+    assert slots((2.0,), (2.0, 4.0), workers=1, most=1)[0] == [1, 1]
+
+
+def test_without_a_node_one_trial_waits_and_it_is_told_now_and_then(slots):
+    looks = int(WAITING_SECONDS / (LOOK_SECONDS + 0.1))
+    counts, said = slots(*[(0.0,)] * looks, (1.0,), (0.0,), workers=0)
+    assert counts == [1] * (looks + 2)
+    waiting = "no node can train a trial (1 CPU and 2.0 GB); waiting for one"
+    assert said == [waiting, "more nodes: 1 trials at a time from now on", waiting]
+    assert slots(*[(0.0,)] * (looks + 2), workers=0)[1] == [waiting] * 2

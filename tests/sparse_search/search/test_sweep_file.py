@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import pytest
+
+from search_spaces.core.errors import ConfigError
+from search_spaces.core.ranges import Float
+from sparse_search.search.sweep_file import load_sweep, parse_sweep
+
+from ..conftest import TINY, studies_of
+
+
+def with_method(body, name="sparse"):
+    return TINY | {"methods": {name: body}}
+
+
+def test_studies_are_method_by_dataset_by_shots(tiny):
+    sweep = tiny(datasets=["digits", "pathmnist"], shots=[5, 10])
+    studies = studies_of(sweep)
+    assert len(studies) == 2 * 2 * 2
+    assert len({study.name for study in studies}) == 8
+
+
+def test_a_file_gives_its_name(tmp_path):
+    path = tmp_path / "my-sweep.yaml"
+    path.write_text("datasets: [digits]\nshots: 5\nmethods: {constant: }\n")
+    sweep = load_sweep(path)
+    assert (sweep.name, sweep.shots, sweep.methods[0].trials) == ("my-sweep", (5,), 1)
+
+
+def test_search_and_settings():
+    body = {
+        "settings": {"width": 8, "lr": 1e-3},
+        "search": {"percentile": {"high": 0.5}, "mu": [1, 2]},
+        "presets": [],
+    }
+    plan = parse_sweep(with_method(body)).methods[0]
+    assert plan.space["percentile"] == Float(0.0, 0.5)
+    assert (plan.settings.width, plan.settings.lr, plan.settings.image_size) == (8, 1e-3, 16)
+    assert list(plan.starts) == ["default"]
+
+
+def test_presets_come_first_with_settings_on_top_and_equal_ones_once():
+    plan = parse_sweep(with_method({"settings": {"width": 8, "lambda_kl": 0.7}})).methods[0]
+    assert list(plan.starts) == ["default", "reference"]  # `paper` is the default
+    assert plan.starts["reference"].class_loss == "bce_sum"
+    assert plan.starts["reference"].width == 8
+    assert plan.starts["reference"].lambda_kl == 0.7
+
+
+def test_a_searched_trial_stands_on_the_settings(tiny):
+    study = studies_of(tiny())[0]
+    trial = study.trial(replace(study.plan.settings, lr=2e-3), 0)
+    assert (trial.config.lr, trial.config.classifier, trial.images) == (2e-3, "test_resnet", 80)
+
+
+def test_a_trial_is_trained_and_scored_as_the_sweep_says(tiny):
+    study = studies_of(tiny(selection="mean3", accumulate=4, compile=True))[0]
+    trial = study.trial(study.plan.settings, 0)
+    assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": 81}, {"label_sets": [1]}, {"split_policy": "fresh"}, {"sampler": "nsga2", "pruner": "none"},
+        {"objective": "auroc"}, {"seed": 1}, {"image_size": 32},
+        {"precision": "bf16"}, {"validation": "official"}, {"selection": "mean3"}, {"accumulate": 2}, {"compile": True},
+        {"methods": {"supervised": TINY["methods"]["supervised"] | {"search": ["lr"]}}},
+    ],
+)  # fmt: skip
+def test_another_protocol_is_another_study(tiny, change):
+    assert studies_of(tiny(**change))[0].name != studies_of(tiny())[0].name
+
+
+def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
+    names = {studies_of(tiny(), content)[0].name for content in ("a", "b")}
+    assert len(names) == 2
+    more = {"supervised": TINY["methods"]["supervised"] | {"trials": 50}}
+    same = tiny(methods=more, pruner="halving", workers=1, name="other", sampler="random")
+    assert studies_of(same)[0].name in names
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (TINY | {"shot": [5]}, "no 'shot'; did you mean 'shots'"),
+        (TINY | {"name": "../etc"}, "must be letters"),
+        (TINY | {"datasets": []}, "needs 'datasets'"),
+        (TINY | {"shots": [0]}, "shots: 0 is impossible"),
+        (TINY | {"shots": [5, 5]}, "different whole numbers"),
+        (TINY | {"images": 0}, "images: 0 is impossible"),
+        (TINY | {"images": "ten"}, "images: 'ten' is impossible"),
+        (TINY | {"epochs": 5}, "a sweep has no 'epochs'"),
+        (TINY | {"gpus_per_trial": 1.5}, "gpus_per_trial: 1.5 is impossible"),
+        (TINY | {"sampler": "tpee"}, "sampler 'tpee' is unknown; did you mean 'tpe'"),
+        (TINY | {"validation": "full"}, "validation 'full' is unknown"),
+        (TINY | {"objective": "log_loss"}, "objective 'log_loss' is unknown"),
+        (TINY | {"precision": "fp8"}, "precision 'fp8'"),
+        (TINY | {"selection": "mean"}, "selection 'mean' is unknown; did you mean 'mean3'"),
+        (TINY | {"selection": 3}, "selection '3' is unknown"),
+        (TINY | {"processes": 2}, "processes: 2 need a CPU each; raise cpus_per_trial to 2"),
+        (
+            TINY | {"processes": 2, "cpus_per_trial": 2, "gpus_per_trial": 1},
+            "processes: 2 need a GPU each or none; set gpus_per_trial to 2 or 0",
+        ),
+        (TINY | {"accumulate": 0}, "accumulate: 0 is impossible, expected a whole number from 1"),
+        (TINY | {"accumulate": 2.5}, "accumulate: 2.5 is impossible"),
+        (TINY | {"compile": "fast"}, "compile: 'fast' is impossible, expected true or false"),
+        (TINY | {"compile": 1}, "compile: 1 is impossible"),
+        (TINY | {"methods": ["sparse"]}, "mapping"),
+        (with_method({}, "sprase"), "method sprase: method 'sprase' is unknown; did you mean 'sparse'"),
+        (with_method({"settings": {"percentile": 1.7}}), "method sparse: .*percentile: 1.7 is impossible"),
+        (
+            with_method({"search": {"percentile": {"high": 1.7}}}),
+            "range of 'percentile' leaves what is legal",
+        ),
+        (with_method({"search": ["percentil"]}), "did you mean 'percentile'"),
+        (with_method({"search": {"mu": [1, 2.5]}}), "mu: expected a whole number"),
+        (with_method({"trials": 0}), "trials: 0 is impossible"),
+        (with_method({"trial": 3}), "no 'trial'; did you mean 'trials'"),
+        (with_method({"presets": ["papr"]}), "did you mean 'paper'"),
+        (with_method({"settings": {"image_size": 64}}), "image_size stands at the top"),
+        (with_method({"settings": 5}), "settings: expected"),
+        (with_method({"search": [{"lr": 1}]}), "list of names"),
+        (with_method({"presets": 5}), "different names, got 5"),
+        (TINY | {"name": "a b"}, "must be letters"),
+        (TINY | {"gpus_per_trial": float("inf")}, "gpus_per_trial: inf is impossible"),
+        (TINY | {"gpus_per_trial": float("nan")}, "gpus_per_trial: nan is impossible"),
+        (with_method({}, ":X"), "no module ''"),
+        (with_method({}, ".x:Y"), "no module '.x'"),
+        (with_method(3), "got 3"),
+    ],
+)
+def test_errors_name_the_mistake(values, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse_sweep(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_awkward_but_legal_values(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: 5\ndatasets: digits\nshots: 5\nprecision: no\nmethods: {constant: }\n")
+    sweep = load_sweep(path)
+    assert (sweep.name, sweep.precision) == ("5", "no")
+
+
+def test_a_plan_has_room_for_its_starts():
+    assert parse_sweep(with_method({"trials": 1, "presets": ["reference"]})).methods[0].trials == 2
+    assert parse_sweep(with_method({"search": [], "presets": "reference"})).methods[0].trials == 2
+
+
+def test_errors_name_the_file_once(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("methods: {sparse: {settings: {percentile: 1.7}}}\ndatasets: digits\nshots: 5\n")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    assert str(caught.value).count(str(path)) == 1

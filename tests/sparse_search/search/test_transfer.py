@@ -1,0 +1,102 @@
+"""What did well elsewhere is tried first."""
+
+import pytest
+
+from search_spaces.core.config import write_config
+from search_spaces.core.errors import ResultsError
+from search_spaces.supervised import SupervisedConfig
+from sparse_search.search.journal import StudyJournal
+from sparse_search.search.journal_file import Journal
+from sparse_search.search.transfer import portfolio_for, transfer
+from trainables.core.trial import PROTOCOL
+
+from ..conftest import TINY, studies_of
+
+
+def confusion(hits):
+    return ((hits, 10 - hits), (10 - hits, hits))
+
+
+@pytest.fixture
+def fill(store, make_record):
+    """A maker of a place: learning rates, the best one first."""
+
+    def place(dataset, rates, shots=5):
+        for number, lr in enumerate(rates):
+            config = write_config(SupervisedConfig(lr=lr, image_size=32))
+            store.write(
+                make_record(
+                    number, config=config, confusion=confusion(10 - number), dataset=dataset, content_hash=dataset,
+                    shots=shots, protocol=PROTOCOL, record_id=f"{number:04x}{shots:04x}{dataset}",
+                    run_id=f"{dataset}{number}{shots}", trial_id=f"{dataset}{number}{shots}",
+                    start="default" if lr == 1e-3 else "",
+                )
+            )  # fmt: skip
+        return store.folder
+
+    return place
+
+
+LOW = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
+HIGH = tuple(reversed(LOW))
+
+
+def rates(portfolio):
+    return [config.lr for config in portfolio.configs]
+
+
+def test_what_is_best_in_most_places_comes_first_then_what_the_others_lack(fill):
+    fill("a", LOW)
+    fill("b", LOW)
+    results = fill("c", HIGH)
+    found = transfer(results, "supervised", size=2)
+    assert rates(found) == [1e-4, 5e-3]
+    assert set(found.places) == {"a, 5 shots", "b, 5 shots", "c, 5 shots"}
+    alone = transfer(results, "supervised", size=1, apart_from=("a", 5))
+    assert len(alone.places) == 2
+
+
+def test_what_it_is_worth_is_told_by_leaving_each_place_out(fill):
+    fill("a", LOW)
+    fill("b", LOW)
+    found = {place.title: place for place in transfer(fill("c", HIGH), "supervised", size=1).left_out}
+    assert found["a, 5 shots"].portfolio == pytest.approx(1.0)  # b says so, and c has nothing better
+    assert found["c, 5 shots"].portfolio == 0.0
+    assert found["c, 5 shots"].default == pytest.approx(3 / 5)
+    assert found["c, 5 shots"].random == pytest.approx(0.5)
+    two = {place.title: place for place in transfer(fill("c", HIGH), "supervised", size=2).left_out}
+    draws = [max(a, b) / 5 for a in range(6) for b in range(6)]
+    assert two["c, 5 shots"].random == pytest.approx(sum(draws) / len(draws))
+
+
+def test_one_place_or_none(fill):
+    assert transfer(fill("a", LOW), "supervised").left_out == ()
+    with pytest.raises(ResultsError, match="5 complete trials of supervised"):
+        transfer(fill("a", LOW), "supervised", apart_from=("a", 5))
+
+
+def test_a_new_search_tries_it_behind_the_default_once(fill, store, tiny, tmp_path):
+    fill("elsewhere", LOW)
+    (study, *_) = studies_of(tiny(transfer=2, shots=[5]), content_hash="here")
+
+    def begin():
+        journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
+        journal.propose_starts()
+        if not journal.is_told_from_elsewhere:
+            journal.propose_from_elsewhere(portfolio_for(study, store))
+        return journal
+
+    begin()
+    journal = begin()
+    asked = [journal.ask()[1].config for _ in range(TINY["methods"]["supervised"]["trials"])]
+    first = 1 + len(SupervisedConfig.presets)
+    assert [config.lr for config in asked].index(1e-4) == first
+    assert asked[first].classifier == "test_resnet"  # what is not searched stays the study's
+
+
+def test_a_plan_without_room_takes_none(fill, store, tiny, tmp_path):
+    fill("elsewhere", LOW)
+    (study, *_) = studies_of(tiny(transfer=2, shots=[5]), content_hash="here")
+    journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
+    journal.propose_starts()
+    assert journal.propose_from_elsewhere(portfolio_for(study, store) * 9) == study.plan.trials - len(study.plan.starts)
