@@ -19,7 +19,55 @@ SCHEMA_VERSION = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRow:
+class _ClassMetrics:
+    """Of images and patches; null for masks."""
+
+    balanced_accuracy: float | None
+    accuracy: float | None
+    macro_f1: float | None
+    auroc: float | None
+    calibration_error: float | None
+    log_loss: float | None
+    localisation: float | None
+    """Of pictures judged by their patches, where findings are marked: AUROC of heat-map pixels within a picture."""
+
+    patch_localisation: float | None
+    """The same of patches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MaskMetrics:
+    """Of masks; null for images and patches."""
+
+    dice_fg: float | None
+    """Over all pixels; of the foreground, or (`_2`) the mean over both classes."""
+
+    iou_fg: float | None
+    mdice_2: float | None
+    miou_2: float | None
+    pixel_accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    dice_fg_img: float | None
+    """The same as means over images."""
+
+    iou_fg_img: float | None
+    mdice_2_img: float | None
+    miou_2_img: float | None
+    pixel_accuracy_img: float | None
+    sensitivity_img: float | None
+    specificity_img: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored(_MaskMetrics, _ClassMetrics):
+    """A row with scores."""
+
+    num_images: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(_Scored):
     """One run as one predictor ends it: a configuration on one label set and fold, scored on validation."""
 
     schema_version: int
@@ -113,37 +161,6 @@ class RunRow:
     """`cpu` or `gpu`."""
 
     protocol: int
-    num_images: int | None
-    balanced_accuracy: float | None
-    accuracy: float | None
-    macro_f1: float | None
-    auroc: float | None
-    calibration_error: float | None
-    log_loss: float | None
-    localisation: float | None
-    """Of pictures judged by their patches, where findings are marked: AUROC of heat-map pixels within a picture."""
-
-    patch_localisation: float | None
-    """The same of patches."""
-
-    dice_fg: float | None
-    """Of masks, from here on: over all pixels; of the foreground, or (`_2`) the mean over both classes."""
-
-    iou_fg: float | None
-    mdice_2: float | None
-    miou_2: float | None
-    pixel_accuracy: float | None
-    sensitivity: float | None
-    specificity: float | None
-    dice_fg_img: float | None
-    """The same as means over images."""
-
-    iou_fg_img: float | None
-    mdice_2_img: float | None
-    miou_2_img: float | None
-    pixel_accuracy_img: float | None
-    sensitivity_img: float | None
-    specificity_img: float | None
     picture_threshold: float | None
     """The score above which a picture is named class 1."""
 
@@ -168,7 +185,7 @@ class RunRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurveRow:
+class CurveRow(_Scored):
     """One evaluation of one predictor during a run, as it is, whatever the selection."""
 
     schema_version: int
@@ -181,42 +198,11 @@ class CurveRow:
     epoch: int
     images: int
     train_seconds: float
-    num_images: int
-    balanced_accuracy: float | None
-    accuracy: float | None
-    macro_f1: float | None
-    auroc: float | None
-    calibration_error: float | None
-    log_loss: float | None
-    localisation: float | None
-    patch_localisation: float | None
-    dice_fg: float | None
-    iou_fg: float | None
-    mdice_2: float | None
-    miou_2: float | None
-    pixel_accuracy: float | None
-    sensitivity: float | None
-    specificity: float | None
-    dice_fg_img: float | None
-    iou_fg_img: float | None
-    mdice_2_img: float | None
-    miou_2_img: float | None
-    pixel_accuracy_img: float | None
-    sensitivity_img: float | None
-    specificity_img: float | None
     losses_json: str
     """A list over the epochs since the evaluation before, a few at a time: `epoch`, mean losses, diagnoses."""
 
 
-_CLASS_METRICS = (
-    "balanced_accuracy", "accuracy", "macro_f1", "auroc", "calibration_error", "log_loss",
-    "localisation", "patch_localisation",
-)  # fmt: skip
-_MASK_METRICS = (
-    "dice_fg", "iou_fg", "mdice_2", "miou_2", "pixel_accuracy", "sensitivity", "specificity",
-    "dice_fg_img", "iou_fg_img", "mdice_2_img", "miou_2_img", "pixel_accuracy_img", "sensitivity_img",
-    "specificity_img",
-)  # fmt: skip
+_CLASS_METRICS, _MASK_METRICS = (tuple(field.name for field in fields(each)) for each in (_ClassMetrics, _MaskMetrics))
 METRIC_COLUMNS = (*_CLASS_METRICS, *_MASK_METRICS)
 """Masks have the latter, images and patches the former; the others are null."""
 
@@ -224,9 +210,10 @@ _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 
 
 def schema_of(row_type: type) -> pa.Schema:
-    """The Parquet schema of a row class; `X | None` is a nullable column."""
+    """The Parquet schema of a row class, scores last; `X | None` is a nullable column."""
     hints = get_type_hints(row_type)
-    return pa.schema([_column(field.name, hints[field.name]) for field in fields(row_type)])
+    ordered = sorted(fields(row_type), key=lambda field: field.name not in row_type.__annotations__)
+    return pa.schema([_column(field.name, hints[field.name]) for field in ordered])
 
 
 def _column(name: str, hint: Any) -> pa.Field:

@@ -4,9 +4,9 @@ Shapes: N images, K classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from trainables.core.grid import Grid
-from trainables.core.masks import MASK_METRICS, MaskScores, count_pixels, score_masks
+from trainables.core.masks import MASK_METRICS, MaskScores, PlainScores, count_pixels, score_masks
 from trainables.core.pictures import PictureRule, localisation, patch_localisation, probabilities
 
 CLASS_METRICS = (
@@ -37,7 +37,7 @@ NUM_BINS = 15
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(PlainScores):
     """Metrics of one predictor on one set of images. A metric that is not defined there is None, never NaN."""
 
     num_images: int
@@ -68,20 +68,6 @@ class Scores:
 
     threshold: float | None = None
     """The score above which a picture is named class 1, chosen on all of these pictures."""
-
-    def metric(self, name: str) -> float | None:
-        """The metric of that name, one of `CLASS_METRICS`; None for any other."""
-        value: float | None = asdict(self).get(name)
-        return value
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The scores that `as_dict` wrote."""
-        return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
 
 
 AnyScores = Scores | MaskScores

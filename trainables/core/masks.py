@@ -25,7 +25,27 @@ MASK_METRICS = (
 
 
 @dataclass(frozen=True)
-class MaskScores:
+class PlainScores:
+    """What scores of either kind of task have in common."""
+
+    def metric(self, name: str) -> float | None:
+        """The metric of that name; None for one of the other kind."""
+        value: float | None = asdict(self).get(name)
+        return value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self)
+        return values | {"confusion": [list(row) for row in values["confusion"]]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The scores that `as_dict` wrote."""
+        return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
+
+
+@dataclass(frozen=True)
+class MaskScores(PlainScores):
     """Metrics of masks on one set of images, in [0, 1]. One that is not defined there is None, never NaN.
 
     Of a class that is neither marked nor predicted IoU and Dice are 1. Sensitivity needs a foreground pixel and
@@ -53,20 +73,6 @@ class MaskScores:
 
     threshold: ClassVar[None] = None
     """None is chosen: pixels from 0.5 on are foreground."""
-
-    def metric(self, name: str) -> float | None:
-        """The metric of that name, one of `MASK_METRICS`; None for any other."""
-        value: float | None = asdict(self).get(name)
-        return value
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The scores that `as_dict` wrote."""
-        return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
 
 
 class MaskCounts:
