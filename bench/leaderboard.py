@@ -77,12 +77,11 @@ def configs(random: np.random.Generator, count: int) -> list[dict]:
 
 
 def scores(random: np.random.Generator) -> dict:
-    """Scores of 40 validation images of two classes; whole ones, so nothing is located in them, and without masks."""
+    """Scores of 40 validation images of two classes; whole ones, so nothing is located in them."""
     right = random.binomial(20, 0.75, 2)
     confusion = [[int(right[0]), int(20 - right[0])], [int(20 - right[1]), int(right[1])]]
     share = float(right.sum()) / 40
-    measured = METRIC_COLUMNS[:6]
-    metrics = {name: float(random.uniform()) if name in measured else None for name in METRIC_COLUMNS}
+    metrics = {name: float(random.uniform()) for name in SCORED} | dict.fromkeys(("localisation", "patch_localisation"))
     return metrics | {"num_images": 40, "accuracy": share, "balanced_accuracy": share, "confusion": confusion}
 
 
@@ -109,7 +108,7 @@ def cell_table(random: np.random.Generator, keys: dict, count: int) -> pa.Table:
         "fold": np.zeros(len(trial), np.int64),
         "confusion_json": [json.dumps({"confusion": each["confusion"]}) for each in outcome],
         "train_seconds": random.uniform(10, 100, len(trial)),
-        **{name: [each[name] for each in outcome] for name in (*METRIC_COLUMNS, "num_images")},
+        **{name: [each.get(name) for each in outcome] for name in (*METRIC_COLUMNS, "num_images")},
     }
     same = {
         "schema_version": SCHEMA_VERSION, "predictor": keys["method"], "level": "image", "sweep": "all", "study": cell,

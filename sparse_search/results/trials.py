@@ -4,7 +4,7 @@ There is a row for each predictor of each trial that counts, and one for each de
 store keeps what a leaderboard needs of them beside the runs, so that it need not look at these.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from statistics import fmean
 from typing import Any
@@ -65,17 +65,19 @@ def trials_of(runs: pa.Table) -> pa.Table:
         [(name, "ascending") for name in ("label_set", "fold", "record_id")]
     )
     complete = first_of_each(complete, ["trial_id", "run_id", "predictor"])
+    measured = [name for name in _MEANS if complete[name].null_count < len(complete)]
     grouped = complete.group_by([*RANKING, *TRIAL], use_threads=False).aggregate(
-        [(name, "list") for name in dict.fromkeys((*_MEANS, *_LISTS))]
+        [(name, "list") for name in (*measured, *_LISTS)]
         + [(name, "first") for name in (*_KEPT, "status", "reason", "finished_at")]
         + [("run_id", "count")]
     )
     table = grouped.rename_columns([name.removesuffix("_first") for name in grouped.column_names])
-    table = _with_means(table.filter(pc.equal(table["run_id_count"], table["num_runs"])))
+    table = _with_means(table.filter(pc.equal(table["run_id_count"], table["num_runs"])), measured)
     unranked = pa.Table.from_pylist(_unranked_starts(runs), schema=pa.schema(_UNRANKED))
     table = pa.concat_tables([table, unranked], promote_options="default")
     table = table.append_column("ranking", _ranking_ids(table))
-    return _with_num_tried(table, runs).select(TRIAL_SCHEMA.names).cast(TRIAL_SCHEMA)
+    whole = [TRIAL_SCHEMA.empty_table(), _with_num_tried(table, runs)]
+    return pa.concat_tables(whole, promote_options="permissive").select(TRIAL_SCHEMA.names).cast(TRIAL_SCHEMA)
 
 
 def shots_text(row: Mapping[str, Any]) -> str:
@@ -192,13 +194,13 @@ def _unranked_starts(runs: pa.Table) -> list[dict[str, Any]]:
     return list({key(row): row for row in rows if row["start"] and key(row) not in ranked}.values())
 
 
-def _with_means(table: pa.Table) -> pa.Table:
+def _with_means(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """Means over runs, exactly rounded, so that training again gives the same digits; null where a run has none."""
-    for name in _MEANS:
+    for name in names:
         lists = table[f"{name}_list"].to_pylist()
         means = [fmean(values) if values and None not in values else np.nan for values in lists]
         table = table.append_column(name, nullable(np.array(means, np.float64)))
-    return table.drop_columns([f"{name}_list" for name in _MEANS])
+    return table.drop_columns([f"{name}_list" for name in names])
 
 
 def _with_num_tried(table: pa.Table, runs: pa.Table) -> pa.Table:
