@@ -14,8 +14,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from search_spaces.core.config import MethodConfig
+from search_spaces.core.methods import config_of, method_names
 from search_spaces.core.ranges import Choice, Float, Int, Range, Scalar, Space, space_of
 from sparse_search.analysis.leaderboard import query, rank
 from sparse_search.results.rows import CONFIRMATION
@@ -148,11 +146,7 @@ def _space(method: str) -> Space:
 
     `find_method` would import what trains it, which takes seconds.
     """
-    if not method.isidentifier() or find_spec(f"search_spaces.{method}") is None:
-        return {}
-    found = vars(import_module(f"search_spaces.{method}")).values()
-    configs = [one for one in found if isinstance(one, type) and one.__module__ == f"search_spaces.{method}"]
-    return next((space_of(one) for one in configs if issubclass(one, MethodConfig)), {})
+    return space_of(config_of(method)) if method in method_names() else {}
 
 
 def _observed(space: Space, trials: Iterable[_Trial]) -> Space:

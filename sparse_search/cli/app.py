@@ -24,6 +24,7 @@ from sparse_search.cli.findings import (
     print_methods,
     print_overall,
     print_portfolio,
+    print_settings,
 )
 from sparse_search.cli.options import (
     DEFAULT_RESULTS,
@@ -274,9 +275,14 @@ def transfer_command(
 
 
 @app.command("methods")
-def methods_command() -> None:
-    """List the methods, their presets and search ranges."""
-    print_methods()
+def methods_command(
+    method: Annotated[str | None, typer.Argument(help="One of them: its presets, defaults and search ranges.")] = None,
+) -> None:
+    """List the methods, or the settings of one."""
+    if method:
+        print_settings(method)
+    else:
+        print_methods()
 
 
 @app.command("datasets")

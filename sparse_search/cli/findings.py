@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from search_spaces.core.config import MethodConfig
     from sparse_search.analysis.comparison import Comparison, OverallComparison
     from sparse_search.analysis.importance import Importance
     from sparse_search.best.picture_rules import Judged
@@ -186,25 +187,51 @@ def print_importance(found: "Sequence[Importance]") -> None:
 
 
 def print_methods() -> None:
-    """Every method with its presets, ranges and conditions."""
+    """Every method in a line."""
     from rich.table import Table
 
-    from search_spaces.core.ranges import conditions_of, space_of
-    from trainables.core.method import find_method, method_names
+    from search_spaces.core.methods import about, config_of, method_names
+    from search_spaces.core.ranges import space_of
 
+    table = Table(caption="sparse-search methods NAME lists its settings, module:ATTRIBUTE those of your own")
+    for column in ("method", "what it is", "presets", "searched"):
+        table.add_column(column)
     for name in method_names():
-        config = find_method(name).config
-        title = f"{name}: presets {', '.join(config.presets) or 'none'}"
-        if not space_of(config):
-            typer.echo(f"{title}, nothing to search\n")
-            continue
-        table, conditions = Table(title=title, title_justify="left"), conditions_of(config)
-        for column in ("searched", "default", "range", "only when"):
-            table.add_column(column)
-        for field, range_ in space_of(config).items():
-            when = " and ".join(map(str, conditions.get(field, ())))
-            table.add_row(field, f"{getattr(config, field)}", f"{range_}", when)
-        console().print(table)
+        config = config_of(name)
+        table.add_row(name, about(config), ", ".join(config.presets) or "-", f"{len(space_of(config))} settings")
+    console().print(table)
+
+
+def print_settings(method: str) -> None:
+    """What of a method is searched: defaults, ranges and conditions.
+
+    Raises:
+        ConfigError: no such method.
+    """
+    from rich.table import Table
+
+    from search_spaces.core.methods import about, config_of
+    from search_spaces.core.ranges import conditions_of, space_of
+
+    config = _own_config(method) if ":" in method else config_of(method)
+    space, conditions = space_of(config), conditions_of(config)
+    typer.echo(f"{method}: {about(config)}\npresets: {', '.join(config.presets) or 'none'}")
+    if not space:
+        typer.echo("nothing to search")
+        return
+    table = Table()
+    for column in ("searched", "default", "range", "only when"):
+        table.add_column(column)
+    for name, range_ in space.items():
+        when = " and ".join(map(str, conditions.get(name, ())))
+        table.add_row(name, f"{getattr(config, name)}", f"{range_}", when)
+    console().print(table)
+
+
+def _own_config(method: str) -> "type[MethodConfig]":
+    from trainables.core.method import find_method  # seconds
+
+    return find_method(method).config
 
 
 def print_datasets(root: "Path | None") -> None:
