@@ -14,6 +14,21 @@ ROOT = Path(__file__).parents[1]
 Operations = run_path(str(ROOT / "bench/operations.py"))["Operations"]
 
 
+def lines_of(script, *options):
+    """What a benchmark prints, on one thread."""
+    command, environment = [sys.executable, f"bench/{script}.py", *options], os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def cells_of(lines):
+    """The rows of the table among them, as long as each other, without its two lines of heading."""
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| ")]
+    assert len({len(row) for row in rows}) == 1
+    return rows[2:]
+
+
 def count(function):
     with Operations() as operations:
         function()
@@ -77,50 +92,28 @@ def test_inference_mode_is_counted_too():
 
 @pytest.mark.slow
 def test_the_table_of_steps_is_printed():
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "bench/sparse_step.py", "--quick", "--device", "cpu"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    first, _, *lines = done.stdout.splitlines()
-    assert f"torch {torch.__version__}" in first
-    assert "1 threads, 1 repeats" in first
-    rows = [line for line in lines if line.startswith("| ")]
-    assert len(rows) == 2 + 7
-    assert len({row.count("|") for row in rows}) == 1
-    assert [row.split("|")[1].split()[0] for row in rows[2:]] == 4 * ["unsupervised"] + 2 * ["supervised"] + [
-        "evaluation"
-    ]
+    lines = lines_of("sparse_step", "--quick", "--device", "cpu")
+    assert f"torch {torch.__version__}" in lines[0]
+    assert "1 threads, 1 repeats" in lines[0]
+    steps = [row[1].split()[0] for row in cells_of(lines)]
+    assert steps == 4 * ["unsupervised"] + 2 * ["supervised"] + ["evaluation"]
 
 
 @pytest.mark.slow
 def test_the_table_of_ssl_gans_steps_is_printed():
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "bench/ssl_gan_step.py", "--quick", "--device", "cpu"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + 6
-    assert len({row.count("|") for row in rows}) == 1
-    assert [row.split("|")[5].strip() for row in rows[2:]] == 3 * ["fp32"] + 3 * ["bf16"]
+    rows = cells_of(lines_of("ssl_gan_step", "--quick", "--device", "cpu"))
+    assert [row[5] for row in rows] == 3 * ["fp32"] + 3 * ["bf16"]
 
 
 @pytest.mark.slow
 def test_the_table_of_stylegan3_is_printed():
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "bench/stylegan3.py", "--quick", "--device", "cpu"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len({row.count("|") for row in rows}) == 1
-    assert [row.split("|")[1].split()[0] for row in rows[2:]] == ["32", "32", "1"]
+    rows = cells_of(lines_of("stylegan3", "--quick", "--device", "cpu"))
+    assert [row[1].split()[0] for row in rows] == ["32", "32", "1"]
 
 
 @pytest.mark.slow
 def test_the_table_of_leaderboards_is_printed():
-    command = [sys.executable, "bench/leaderboard.py", "--quick"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    _, header, *rows = done.stdout.splitlines()
+    _, header, *rows = lines_of("leaderboard", "--quick")
     assert header.split() == ["question", "seconds", "target"]
     assert len(rows) == 7
     assert all(float(row[70:79]) > 0 for row in rows)
@@ -128,20 +121,15 @@ def test_the_table_of_leaderboards_is_printed():
 
 @pytest.mark.slow
 def test_the_table_of_starts_is_printed():
-    command = [sys.executable, "bench/startup.py", "--rounds", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    header, *rows = done.stdout.splitlines()
+    header, *rows = lines_of("startup", "--rounds", "1")
     assert header.split() == ["command", "fastest", "median", "target"]
     assert len(rows) == 4
 
 
 @pytest.mark.slow
 def test_the_table_of_one_drivers_work_is_printed():
-    command = [sys.executable, "bench/scale.py", "--trials", "20", "--slots", "6"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    first, header, _, *rows, blank, boards, _, sentence = done.stdout.splitlines()
+    lines = lines_of("scale", "--trials", "20", "--slots", "6")
+    first, header, _, *rows, blank, boards, _, sentence = lines
     assert first.startswith("20 trials in 20 studies over 6 slots")
     assert blank == ""
     lines = [[float(cell.replace(",", "")) for cell in row.split("|")[1:-1]] for row in rows]
