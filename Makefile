@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-cluster check fast-test format bench bench-sparse bench-ssgnet bench-search clean
+.PHONY: demo test test-long check fast-test format bench bench-sparse bench-ssgnet bench-search clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
@@ -14,9 +14,9 @@ test: $(STAMP)  ## the whole suite; tests that need real data say that they are 
 	@echo "== test: the whole suite on two processes (up to 50 minutes on two cores)"
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-cluster: $(STAMP)  ## real clusters of several nodes on this machine, one after the other (ten to fifteen minutes)
-	@echo "== test-cluster: nodes killed and recalled, a link cut, sick nodes, sweeps sent as jobs and over SSH"
-	$(BIN)/python -m pytest -m cluster
+test-long: $(STAMP)  ## sweeps disturbed and compared, clusters of several nodes on this machine, one after the other
+	@echo "== test-long: chaos, sealed labels, overhead; nodes killed and recalled, a link cut, sick nodes, sweeps as jobs and over SSH"
+	$(BIN)/python -m pytest -m long
 
 check: $(STAMP)  ## format, lint, import contract, types, fast tests
 	@echo "== check: format"

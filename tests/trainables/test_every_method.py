@@ -257,7 +257,14 @@ def test_a_learner_never_reads_validation_labels_or_masks(name, make_task):
 
 
 def knobs():
-    return [(name, field) for name in method_names() for field in space_of(find_method(name).config)]
+    """Every searched field of every method, but those of another method from which it has them."""
+    configs = {name: find_method(name).config for name in method_names()}
+    found = []
+    for name, config in configs.items():
+        others = [base for base in config.__mro__[1:] if base in configs.values()]
+        inherited = {field for base in others for field in space_of(base)}
+        found += [(name, field) for field in space_of(config) if field not in inherited]
+    return found
 
 
 def other_values(config, field):

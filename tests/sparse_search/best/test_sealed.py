@@ -93,6 +93,7 @@ def sealed_discs(tmp_path_factory):
     return root
 
 
+@pytest.mark.long
 def test_a_search_for_masks_never_opens_those_of_test_pictures(sealed_discs, tmp_path):
     results, root = tmp_path / "results", sealed_discs
     sweep = parse_sweep(SWEEP | {"datasets": ["idrid-disc@32"]})

@@ -21,7 +21,7 @@ import yaml
 
 from ..conftest import TINY
 
-pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
 CALL = "from sparse_search.cli.app import main; main()"

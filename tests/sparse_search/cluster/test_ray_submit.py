@@ -23,7 +23,7 @@ SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 CLUSTER = ROOT / "examples/cluster"
 
 pytestmark = [
-    pytest.mark.cluster,
+    pytest.mark.long,
     pytest.mark.ray,
     pytest.mark.slow,
     needs_dashboard,

@@ -274,7 +274,7 @@ def num_running(folder):
     return sum(len(storage.get_all_trials(s._study_id, states=(TrialState.RUNNING,))) for s in studies)
 
 
-@pytest.mark.cluster
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @needs_dashboard
@@ -325,7 +325,7 @@ def test_a_sweep_is_followed_left_stopped_and_finished_by_the_same_command(head,
     assert "-2: succeeded\n" in say("--status")[1]
 
 
-@pytest.mark.cluster
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @needs_dashboard

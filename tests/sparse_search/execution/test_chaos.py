@@ -20,6 +20,7 @@ def epochs(*lines):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_disturbed_sweeps_end_as_if_nothing_had_happened():
     names = ["driver+journal+checkpoint", "worker+report"]
     command = [

@@ -26,7 +26,7 @@ from sparse_search.search.journal_file import Journal
 from ..conftest import TINY
 
 pytestmark = [
-    pytest.mark.cluster,
+    pytest.mark.long,
     pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own processes and files

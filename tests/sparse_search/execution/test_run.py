@@ -132,6 +132,7 @@ def test_the_best_is_confirmed_on_further_label_sets(folder):
     assert num_records(folder) == before
 
 
+@pytest.mark.long
 def test_drawn_at_random_by_one_worker_a_sweep_is_the_same_to_the_last_digit(folder):
     write_sweep(folder, sampler="random", workers=1, images=40, evaluate_every=20, label_sets=[0, 1], seed=7)
     tables = []
@@ -183,6 +184,7 @@ def test_every_kind_of_failure_has_its_outcome(folder):
     assert (log["die 3"], log["raise 3"], log["fine 3"]) == (4, 4, 1)
 
 
+@pytest.mark.long
 def test_one_driver_a_sweep_and_ctrl_c_says_how_to_go_on(folder):
     write_sweep(folder, images=8000, evaluate_every=1000)
     first = start(folder, "run", "sweep.yaml")
@@ -201,6 +203,7 @@ def test_one_driver_a_sweep_and_ctrl_c_says_how_to_go_on(folder):
     assert "Traceback" not in error
 
 
+@pytest.mark.long
 def test_the_example_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "examples/search_from_python.py"], cwd=tmp_path, capture_output=True, text=True,
@@ -213,6 +216,7 @@ def test_the_example_runs(tmp_path):
     shutil.rmtree(best.parent)
 
 
+@pytest.mark.long
 def test_a_trial_of_two_processes_finds_what_one_finds(tmp_path):
     curves = {}
     for processes in (1, 2):

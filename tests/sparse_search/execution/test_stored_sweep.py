@@ -129,6 +129,7 @@ def scene(tmp_path, bucket):
     return Scene(tmp_path, bucket)
 
 
+@pytest.mark.long
 def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(scene):
     scene.call("run", "sweep.yaml", "--results", "plain", machine="plain", log="undisturbed")
     run = ("run", "sweep.yaml", "--results", scene.place)
@@ -190,7 +191,7 @@ def cluster(scene, monkeypatch):
     shutil.rmtree(short, ignore_errors=True)
 
 
-@pytest.mark.cluster
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's own processes and files
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nodes_share_nothing_but_the_storage(scene, cluster):
