@@ -26,8 +26,8 @@ class EndlessOrder:
         self._order_N, self._position = torch.empty(0, dtype=torch.long), 0
 
     def take(self, count: int) -> Tensor:
-        """The next indices (count,), on the CPU."""
-        parts = []
+        """The next indices (count,), on the CPU; none, and nothing drawn, where none are asked for."""
+        parts = [self._order_N[:0]]
         while count > 0:
             if self._position == len(self._order_N):
                 self._order_N, self._position = self._draw(), 0

@@ -14,6 +14,15 @@ def test_every_item_comes_once_before_any_comes_again(batch):
     assert len({tuple(one.tolist()) for one in passes}) > 1
 
 
+def test_a_batch_may_be_empty():
+    order = EndlessOrder(5)
+    before = torch.get_rng_state()
+    assert order.take(0).shape == (0,)
+    assert order.take(0).dtype == torch.long
+    assert torch.equal(torch.get_rng_state(), before)
+    assert order.take(5).sort().values.equal(torch.arange(5))
+
+
 def test_it_goes_on_where_it_stopped():
     torch.manual_seed(0)
     order, other = EndlessOrder(5), EndlessOrder(5)
