@@ -41,7 +41,7 @@ from trainables.parts.generator_config import GeneratorConfig
 from trainables.parts.generator_scores import grid_png
 from trainables.parts.generator_stages import GeneratorPlan, GeneratorStage
 from trainables.parts.mask_rounds import MaskRules, agreement, flip_averaged, hard_masks, kept, pseudo_masks
-from trainables.parts.mask_trainee import MaskTrainee, moved_together, pixels_and_masks
+from trainables.parts.mask_trainee import MaskTrainee, moved_together, moved_with_maps, pixels_and_masks
 from trainables.parts.meters import Means
 from trainables.parts.orders import EndlessOrder
 
@@ -217,24 +217,32 @@ class SsgnetSegmenterLearner:
 
     def _step(self, count: int, means: Means) -> None:
         """A batch with so many synthetic pictures."""
-        config = self._config
-        index_N = self._order.take(config.batch_size - count).to(self._device, non_blocking=True)
-        images_BCHW, masks_BHW = moved_together(
-            *pixels_and_masks(self._images_NCHW[index_N], self._masks_NHW[index_N], config.image_size), config
-        )
-        weights_BHW: Tensor | None = None
-        if count:
-            made_bCHW, targets_bHW, weights_bHW = self._synthetic(count)
-            weights_BHW = torch.cat([torch.ones_like(masks_BHW), weights_bHW])
-            images_BCHW, masks_BHW = torch.cat([images_BCHW, made_bCHW]), torch.cat([masks_BHW, targets_bHW])
-        loss = self._segmenter.learn(images_BCHW, masks_BHW, weights_BHW)
+        real = self._config.batch_size - count
+        parts = ([self._labelled(real)] if real else []) + ([self._synthetic(count)] if count else [])
+        images_BCHW, targets_BHW, weights_BHW = (torch.cat(each) for each in zip(*parts, strict=True))
+        loss = self._segmenter.learn(images_BCHW, targets_BHW, weights_BHW)
         means.add(len(images_BCHW), loss=loss)
 
+    def _labelled(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures in [0, 1], their masks, and how much each pixel counts: all alike."""
+        index_N = self._order.take(count).to(self._device, non_blocking=True)
+        pair = pixels_and_masks(self._images_NCHW[index_N], self._masks_NHW[index_N], self._config.image_size)
+        images_BCHW, masks_BHW = moved_together(*pair, self._config)
+        return images_BCHW, masks_BHW, torch.ones_like(masks_BHW)
+
     def _synthetic(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures in [0, 1], their targets, and how much each pixel counts."""
+        """The same of pictures of the bank with their pseudo-labels, which move with them."""
         index_M = self._kept[self._kept_order.take(count)].to(self._device, non_blocking=True)
         made = pseudo_masks(self._pseudo_MHW[index_M] / _MAX_BYTE, self._rules)
-        return to_unit(self._bank()[index_M], self._config.image_size), made.targets_BHW, made.weights_BHW
+        images_BCHW, maps_B2HW = moved_with_maps(
+            to_unit(self._bank()[index_M], self._config.image_size),
+            torch.stack([made.targets_BHW, made.weights_BHW], 1),
+            self._config,
+        )
+        targets_BHW, weights_BHW = maps_B2HW.unbind(1)
+        if not self._config.soft:
+            targets_BHW = hard_masks(targets_BHW).float()
+        return images_BCHW, targets_BHW, hard_masks(weights_BHW).float()
 
     def _sheet(self, bank_MCHW: Tensor) -> bytes:
         """A PNG file of eight columns."""

@@ -239,7 +239,10 @@ def test_batches_keep_the_share_of_synthetic_images(make_task):
 
 def test_a_batch_may_be_of_synthetic_images_alone(make_task):
     learner = build(make_task(), extra_ratio=50.0)  # 450 beside 9
-    assert {learner._num_synthetic_until(step + 1) - learner._num_synthetic_until(step) for step in range(9)} == {15, 16}
+    assert {learner._num_synthetic_until(step + 1) - learner._num_synthetic_until(step) for step in range(9)} == {
+        15,
+        16,
+    }
     losses = advance(learner, STAGES + 4)[STAGES:]
     assert ["real" in each for each in losses] == [True, False, False, True]
     assert all(torch.tensor(each["loss"]).isfinite() for each in losses)

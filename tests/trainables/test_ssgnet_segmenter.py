@@ -89,6 +89,33 @@ def test_unsure_pixels_do_not_count():
     assert bool(weights.any()) == bool(sure.any())
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_synthetic_pictures_are_turned_with_their_masks(soft):
+    one = build(rotation=90.0, flip=False, soft=soft, pixel_confidence=0.6)
+    advance(one, GENERATOR + ROUND + 1)
+    side = torch.arange(16.0)
+    ramp = (side[:, None] + side) / 30
+    one._pseudo_MHW = (ramp * 255).round().to(torch.uint8).expand(12, -1, -1)
+    one._bank_MCHW = one._pseudo_MHW[:, None].expand(-1, 3, -1, -1)
+    images, targets, weights = one._synthetic(8)
+    shown = images[:, 0]
+    assert (shown - ramp).abs().max() > 0.3
+    assert set(weights.unique().tolist()) == {0.0, 1.0}
+    clear = (shown - 0.5).abs() > 0.2  # away from both borders
+    assert clear.any()
+    assert weights[clear].all()
+    torch.testing.assert_close(targets[clear], (shown if soft else (shown > 0.5).float())[clear], atol=1e-5, rtol=0)
+
+
+def test_a_batch_may_be_of_synthetic_pictures_alone():
+    one = build(max_synthetic=1.0, synthetic_images=500, rotation=30.0)  # beside 8
+    advance(one, GENERATOR + ROUND)
+    found = one.epochs()
+    assert next(found)["round"] == 1
+    assert one._num_synthetic_until(60) - one._num_synthetic_until(59) == 4
+    found.close()
+
+
 @pytest.mark.parametrize("stop", [GENERATOR, GENERATOR + ROUND, GENERATOR + ROUND + 1, GENERATOR + 2 * ROUND + 1])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(stop, tmp_path):
     sizes = [16, *[8] * 7]

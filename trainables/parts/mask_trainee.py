@@ -1,6 +1,6 @@
 """A segmentation network with its optimiser and its loss: what a method trains on pictures with masks.
 
-Shapes: B batch, C channels, H W pixels, K classes.
+Shapes: B batch, C channels, H W pixels, K classes, M maps of an image.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from trainables.data.augment import random_affine, to_unit
 from trainables.nets.trans_unet import build_trans_unet
 from trainables.nets.vm_unet import VMUNet
 from trainables.parts.mask_losses import AdaptiveKappa, bce_dice, one_hot_masks, tvmf_dice
-from trainables.parts.mask_rounds import foreground
+from trainables.parts.mask_rounds import foreground, hard_masks
 from trainables.parts.prediction import predict_in_chunks
 from trainables.parts.schedules import cosine_decay, poly_decay
 from trainables.parts.trainee import Trainee
@@ -120,13 +120,23 @@ def pixels_and_masks(images_BCHW: Tensor, masks_BHW: Tensor, side: int) -> tuple
 
 def moved_together(images_BCHW: Tensor, masks_BHW: Tensor, config: SegmenterConfig) -> tuple[Tensor, Tensor]:
     """Images and masks, each pair turned and mirrored at random in the same way; masks stay 0 and 1."""
+    images_BCHW, maps_B1HW = moved_with_maps(images_BCHW, masks_BHW[:, None], config)
+    return images_BCHW, hard_masks(maps_B1HW[:, 0]).float()
+
+
+def moved_with_maps(images_BCHW: Tensor, maps_BMHW: Tensor, config: SegmenterConfig) -> tuple[Tensor, Tensor]:
+    """Images and the maps of each, turned and mirrored at random in the same way; values between pixels are mixed."""
     if not (config.rotation or config.flip or config.flip_vertical):
-        return images_BCHW, masks_BHW
-    together = torch.cat([images_BCHW, masks_BHW[:, None]], 1)
+        return images_BCHW, maps_BMHW
     together = random_affine(
-        together, degrees=config.rotation, shift=0.0, flip=config.flip, flip_vertical=config.flip_vertical
+        torch.cat([images_BCHW, maps_BMHW], 1),
+        degrees=config.rotation,
+        shift=0.0,
+        flip=config.flip,
+        flip_vertical=config.flip_vertical,
     )
-    return together[:, :-1], (together[:, -1] >= 0.5).float()
+    channels = images_BCHW.shape[1]
+    return together[:, :channels], together[:, channels:]
 
 
 def _standardised(images_BCHW: Tensor) -> Tensor:
