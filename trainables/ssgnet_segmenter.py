@@ -171,6 +171,8 @@ class SsgnetSegmenterLearner:
             return
         self._label_bank(round_)
         if self._config.round_init == "scratch":
+            del self._segmenter
+            self._accelerator.free_memory()  # it holds on to the network of the round before
             self._segmenter = MaskTrainee(self._config, self._task.channels, self._accelerator)
 
     def _label_bank(self, round_: int) -> None:

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -54,6 +56,14 @@ def test_masks_are_replaced_and_real_ones_stay():
     assert first.shape == one._pseudo_MHW.shape == (12, 16, 16), "of all rounds together no more than the bank"
     assert not torch.equal(first, one._pseudo_MHW)
     assert torch.equal(one._masks_NHW, real)
+
+
+def test_a_round_lets_go_of_the_network_of_the_one_before():
+    one = build()
+    before = weakref.ref(one._segmenter._network.plain)
+    advance(one, GENERATOR + ROUND + 1)
+    gc.collect()
+    assert before() is None
 
 
 def test_masks_are_those_of_the_round_before():

@@ -163,6 +163,7 @@ class SharedStage:
             if self._agreed(lambda: "enough" if time.monotonic() > until else "") == "enough":
                 self.close()
                 self._own = {}  # it is in the cache
+                self._accelerator.free_memory()  # it holds on to the networks, and a trial may help every minute
                 return True
             self._train_epoch()
         self._finish()

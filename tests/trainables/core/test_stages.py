@@ -1,6 +1,8 @@
+import gc
 import logging
 import multiprocessing
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -290,6 +292,25 @@ def test_help_ends_in_time_and_leaves_what_it_did(monkeypatch):
     assert other.state_dict() == {}
     assert walked(stage())[0] == walked(stage(again=1))[0]
     assert Walk.steps == 2 * EPOCHS
+
+
+def test_who_helps_again_and_again_holds_on_to_no_network(monkeypatch):
+    monkeypatch.setattr(stages, "HELP_SECONDS", -1.0)
+    accelerator = new_accelerator(precision="no", cpu=True)
+    networks = weakref.WeakSet()
+
+    class Learning(Walk):
+        def __init__(self):
+            super().__init__()
+            self.network = accelerator.prepare_model(torch.nn.Linear(2, 2), evaluation_mode=True)
+            networks.add(self.network)
+
+    one = SharedStage(
+        "walk", StageEntry("walk", {}), num_epochs=EPOCHS, seed=0, begin=Learning, accelerator=accelerator
+    )
+    assert all(one.help() for _ in range(3))
+    gc.collect()
+    assert len(networks) == 0
 
 
 @pytest.mark.parametrize("case", ["made", "taken", "at work"])
