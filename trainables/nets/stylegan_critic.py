@@ -16,6 +16,7 @@ Source: Karras et al., arXiv:1912.04958 (2020), section 4 and appendix B; groups
 Shapes: B batch, G group, C features, H W pixels (H = W).
 """
 
+from functools import lru_cache
 from math import log2, sqrt
 
 import torch
@@ -108,9 +109,15 @@ def group_spread(features_BCHW: Tensor, group: int) -> Tensor:
 def blurred(features_BCHW: Tensor, *, padding: int, stride: int = 1) -> Tensor:
     """Each feature map under the low pass 1 3 3 1, divided by 8, along both axes."""
     channels = features_BCHW.shape[1]
-    taps = features_BCHW.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    kernel = (taps[:, None] * taps).expand(channels, 1, -1, -1)
+    kernel = _low_pass(features_BCHW.device, features_BCHW.dtype).expand(channels, 1, -1, -1)
     return F.conv2d(features_BCHW, kernel, stride=stride, padding=padding, groups=channels)
+
+
+@lru_cache(maxsize=8)
+def _low_pass(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(4, 4); kept, as the host would wait for the device whenever it sent the taps there."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype) / 8
+    return (taps[:, None] * taps).to(device, non_blocking=True)
 
 
 class _Block(nn.Module):

@@ -253,8 +253,9 @@ def margin_of(geometry_B33: Tensor, side: int) -> int:
 def disturbed(images_BCHW: Tensor, what: Disturbance) -> Tensor:
     """The images as they look afterwards, differentiable twice."""
     if what.margin is not None:
-        images_BCHW = _resampled(images_BCHW, what.geometry_B33.to(images_BCHW), what.margin)
-    return _coloured(images_BCHW, what.colour_B44.to(images_BCHW))
+        geometry_B33 = what.geometry_B33.to(images_BCHW, non_blocking=True)
+        images_BCHW = _resampled(images_BCHW, geometry_B33, what.margin)
+    return _coloured(images_BCHW, what.colour_B44.to(images_BCHW, non_blocking=True))
 
 
 def _resampled(images_BCHW: Tensor, geometry_B33: Tensor, margin: int) -> Tensor:
@@ -275,7 +276,7 @@ def _resampled(images_BCHW: Tensor, geometry_B33: Tensor, margin: int) -> Tensor
 
 @lru_cache(maxsize=32)
 def _doubling_at(side: int, margin: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return doubling(side, margin).to(device, dtype)
+    return doubling(side, margin).to(device, dtype, non_blocking=True)
 
 
 def doubling(side: int, margin: int) -> Tensor:

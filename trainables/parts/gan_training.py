@@ -11,7 +11,8 @@ The pass that makes G(z') also updates G's running statistics. D sees the two ki
 one kind each. Without style mixing, path-length regularisation or classes, as in the paper.
 
 Several processes share each batch, as everywhere here (`parallel`), in whole groups of the discriminator. All random
-numbers come from one generator on the CPU, which is part of the state.
+numbers come from one generator on the CPU, which is part of the state. The host waits for the device at every fourth
+step alone, when p is adjusted.
 
 Sources: Karras et al., arXiv:2106.12423 (2021); losses: arXiv:1406.2661 and arXiv:1801.04406; lazy regularisation:
 arXiv:1912.04958, appendix B.
@@ -131,8 +132,9 @@ class GeneratorTraining:
         """
         batch = len(real_BCHW)
         if self.config.mirror:
-            flips_B = (torch.rand(batch, generator=self._random) < 0.5).to(real_BCHW.device)
-            real_BCHW = torch.where(flips_B[:, None, None, None], real_BCHW.flip(3), real_BCHW)
+            flips_B = torch.rand(batch, generator=self._random) < 0.5
+            flips_B111 = flips_B[:, None, None, None].to(real_BCHW.device, non_blocking=True)
+            real_BCHW = torch.where(flips_B111, real_BCHW.flip(3), real_BCHW)
         used_p = torch.tensor(self.augment_p)
         numbers = self._generator_step(batch) | self._critic_step(real_BCHW)
         if self._steps % self.config.penalty_interval == 0:
@@ -230,7 +232,8 @@ class GeneratorTraining:
         return {"penalty": penalty.detach()}
 
     def _generate(self, batch: int, following: Following | None = None) -> Tensor:
-        numbers_BZ = torch.randn(batch, self.config.z_dim, generator=self._random).to(self._accelerator.device)
+        numbers_BZ = torch.randn(batch, self.config.z_dim, generator=self._random)
+        numbers_BZ = numbers_BZ.to(self._accelerator.device, non_blocking=True)
         images_BCHW: Tensor = divided(
             lambda numbers_bZ: self._generator.run(numbers_bZ, following=following),
             numbers_BZ,

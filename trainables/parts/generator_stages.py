@@ -160,7 +160,7 @@ class _GeneratorWork:
         for _ in range(self._plan.steps_per_epoch):
             index_B = self._order.take(batch).to(device, non_blocking=True)
             losses = self._training.step(to_generator(self._images_NCHW[index_B], self._plan))
-            means.add(batch, **{name: loss.to(device) for name, loss in losses.items()})
+            means.add(batch, **{name: loss.to(device, non_blocking=True) for name, loss in losses.items()})
         self._epoch += 1
         return means.read() | self._scores()
 

@@ -314,3 +314,19 @@ def test_it_learns_discs():
     assert distance() < before / 4
     assert abs(made.mean() - real.mean()) < 0.2  # 0.46 at the start
     assert abs(made.std() - real.std()) < 0.15  # 0.37 at the start
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_on_a_gpu_the_host_waits_at_every_fourth_step_alone(precision):
+    config = replace(SMALL, augment="fixed", augment_p=0.5, mirror=True)
+    training = GeneratorTraining(config, new_accelerator(precision=precision, cpu=False), seed=1)
+    real = images(config.batch).cuda()
+    for _ in range(4):
+        training.step(real)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):  # with a penalty
+            training.step(real)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
