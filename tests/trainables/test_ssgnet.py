@@ -1,12 +1,16 @@
 """SSGNet: generators that trials share, what they make, and a classifier of real and made images."""
 
+import ast
+import inspect
 import json
 import logging
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
+from types import ModuleType
 
 import pytest
 import torch
@@ -123,6 +127,26 @@ def test_other_code_makes_other_generators(make_task, monkeypatch):
         monkeypatch.setattr(generator_stages, "_code", lambda code=code: code)
         keys.append(build(make_task())._stages()[0].entry.key)
     assert keys[0] != keys[1]
+
+
+def test_the_code_of_all_that_takes_part_counts():
+    """What a generator's training imports is in its key, but for what only carries it out or is hashed otherwise."""
+    told = {part.__name__ for part in generator_stages._CODE if isinstance(part, ModuleType)} | {
+        generator_stages.__name__
+    }
+    apart = {
+        "trainables.core.stages",
+        "trainables.core.stage_cache",
+        "trainables.core.train",
+        "trainables.nets.backbone",
+    }
+    for name in told:
+        for node in ast.walk(ast.parse(inspect.getsource(sys.modules[name]))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("trainables"):
+                modules = {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+                used = {module for module in modules if isinstance(sys.modules.get(module), ModuleType)}
+                packages = {"trainables.nets", "trainables.parts", "trainables.data", "trainables.core"}
+                assert used - packages <= told | apart, name
 
 
 def test_found_or_made_the_curve_is_the_same(make_task, steps):

@@ -8,7 +8,8 @@ Shapes: N images, B batch, C channels, H W pixels, K classes.
 """
 
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -23,9 +24,19 @@ from torch import Tensor
 
 from trainables.core.stage_cache import StageEntry
 from trainables.core.stages import SharedStage
+from trainables.core.train import seed_everything
 from trainables.data import augment
 from trainables.nets import alias_free, equalised, features, stylegan3, stylegan_critic
-from trainables.parts import adaptive_augment, gan_training, generator_config, generator_scores, orders, parallel
+from trainables.parts import (
+    adaptive_augment,
+    gan_training,
+    generator_config,
+    generator_scores,
+    meters,
+    modes,
+    orders,
+    parallel,
+)
 from trainables.parts.gan_training import GeneratorTraining
 from trainables.parts.generator_config import GeneratorConfig
 from trainables.parts.meters import Means
@@ -38,9 +49,9 @@ LOOKS = 4
 _MOST_REAL = 1000
 """Real images of such a distance."""
 
-_CODE = (
+_CODE: tuple[ModuleType | Callable[..., Any], ...] = (
     adaptive_augment, alias_free, augment, equalised, features, gan_training, generator_config, generator_scores,
-    orders, parallel, stylegan3, stylegan_critic,
+    meters, modes, orders, parallel, seed_everything, stylegan3, stylegan_critic,
 )  # fmt: skip
 
 
@@ -130,6 +141,7 @@ class GeneratorStage:
         return {
             "name": self._name,
             "images": sha256(self._images_NCHW.numpy().tobytes()).hexdigest(),
+            "shape": list(self._images_NCHW.shape),
             "start": self._start.stage.entry.key if self._start else "",
             "seed": self._seed,
             "plan": asdict(plan),
@@ -269,5 +281,5 @@ def execution(accelerator: Accelerator) -> dict[str, Any]:
 @cache
 def _code() -> str:
     """Hash of all source code that makes a generator what it is; this module's included."""
-    modules: list[ModuleType] = [*_CODE, inspect.getmodule(_code)]  # type: ignore[list-item]
-    return sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()
+    sources = [inspect.getsource(part) for part in (*_CODE, sys.modules[__name__])]
+    return sha256("".join(sources).encode()).hexdigest()
