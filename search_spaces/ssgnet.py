@@ -13,6 +13,8 @@ from search_spaces.core.config import MethodConfig, require
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Choice, Float, Int, When
 
+_FEWEST_LAYERS = 3  # the last two have the bandwidth of the image already
+
 
 @dataclass(frozen=True, kw_only=True)
 class SsgnetConfig(MethodConfig):
@@ -170,7 +172,8 @@ class SsgnetConfig(MethodConfig):
     """AdamW decoupled decay. Source: paper, Adam without."""
 
     patience: Annotated[int, Int(2, 1000, log=True)] = 20
-    """Epochs in a row without a lower training loss after which the step size falls. Source: code, 3 whole passes."""
+    """Epochs, of a few steps each, in a row without a lower training loss after which the step size falls. Source:
+    code, 3 whole passes; `paper` has about those of its chest X-rays."""
 
     plateau_factor: float = 0.1
     """By which the step size is multiplied at a plateau; 1 keeps it constant. Source: code."""
@@ -195,7 +198,7 @@ class SsgnetConfig(MethodConfig):
             "batch_size": 64,
             "lr": 5e-3,
             "weight_decay": 0.0,
-            "patience": 3,
+            "patience": 45,
         },
         "real": {"synthetic": False},
     }
@@ -223,6 +226,16 @@ class SsgnetConfig(MethodConfig):
         require(self, "ada_target", -1.0, 1.0)
         for name in ("augment_p", "truncation", "max_synthetic"):
             require(self, name, 0.0, 1.0)
+        if 0 < self.generator_layers < _FEWEST_LAYERS:
+            raise ConfigError(
+                f"SsgnetConfig.generator_layers: {self.generator_layers} is impossible, expected at least "
+                f"{_FEWEST_LAYERS}, or 0 for as many as suit the side"
+            )
+        if self.generator_channel_base < self.generator_side:
+            raise ConfigError(
+                f"SsgnetConfig.generator_channel_base: {self.generator_channel_base} leaves no channel at "
+                f"{self.generator_side} px, expected at least {self.generator_side}"
+            )
         group = min(self.mbstd_group, self.generator_batch)
         if self.generator_batch % group:
             raise ConfigError(

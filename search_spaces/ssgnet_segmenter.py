@@ -135,8 +135,23 @@ class SsgnetSegmenterConfig(SegmenterConfig):
             "min_agreement",
         ):  # fmt: skip
             require(self, name, 0.0, 1.0)
+        if self.min_foreground > self.max_foreground:
+            raise ConfigError(
+                f"SsgnetSegmenterConfig.min_foreground: {self.min_foreground:g} is above max_foreground, "
+                f"{self.max_foreground:g}, so no mask takes part; expected at most that"
+            )
+        if self.generator_channel_base < self.generator_side:
+            raise ConfigError(
+                f"SsgnetSegmenterConfig.generator_channel_base: {self.generator_channel_base} leaves no channel at "
+                f"{self.generator_side} px, expected at least {self.generator_side}"
+            )
         if self.generator_batch % min(4, self.generator_batch):
             raise ConfigError(
                 f"SsgnetSegmenterConfig.generator_batch: {self.generator_batch} is impossible, expected 2, 3 or a "
                 "multiple of 4"
             )
+
+    @property
+    def generator_side(self) -> int:
+        """Side in pixels of the pictures that the generator makes: the next power of two, at least 16."""
+        return max(16, 1 << (self.image_size - 1).bit_length())

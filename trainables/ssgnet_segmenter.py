@@ -278,11 +278,10 @@ def _new_generators(
 def _plan(config: SsgnetSegmenterConfig, task: Task, num_epochs: int) -> GeneratorPlan:
     """What a generator is; its time constants are shares of the pictures that it sees."""
     kimg = num_epochs * config.steps_per_epoch * config.generator_batch / 1000
-    side = max(16, 1 << (config.image_size - 1).bit_length())
     shape = GeneratorConfig(
-        resolution=side,
+        resolution=config.generator_side,
         channels=task.channels,
-        num_layers={16: 4, 32: 6, 64: 8, 128: 10}.get(side, 14),
+        num_layers={16: 4, 32: 6, 64: 8, 128: 10}.get(config.generator_side, 14),
         channel_base=config.generator_channel_base,
         channel_max=config.generator_width,
         z_dim=config.z_dim,
