@@ -23,7 +23,7 @@ from PIL import Image
 from search_spaces.core.errors import DataError
 from trainables.data.cohort import Picture, Tell
 from trainables.data.files import File, digest_of, pictures_below
-from trainables.data.lesions import with_masks
+from trainables.data.lesions import stem_of, with_masks
 from trainables.data.names import PREPARED_SIDES
 from trainables.data.pictures import SUFFIXES, opened
 
@@ -134,20 +134,23 @@ def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskedPict
     images, masks = pictures_below(folder, images_pattern), pictures_below(folder, masks_pattern)
     if not images:
         raise DataError(f"{folder / images_pattern} is no picture ({', '.join(SUFFIXES)}); add some")
-    pictures = with_masks(folder, [each.place for each in images], [each.place for each in masks], key=_name)
+    names = {stem_of(each.place) for each in images}
+
+    def name(place: str) -> str:
+        """Of the picture: an ending may be part of its own name, as in `12_OD` and `12_OS` of two eyes."""
+        stem = stem_of(place)
+        return stem if stem in names else _ENDINGS.sub("", stem)
+
+    pictures = with_masks(folder, [each.place for each in images], [each.place for each in masks], key=name)
     for picture in pictures:
         image, found = folder / picture.place, [str(folder / mask) for mask in picture.masks]
         if not found:
             pattern = PurePosixPath(masks_pattern)
-            wanted = folder / pattern.with_name(pattern.name.replace("*", _name(picture.place), 1))
+            wanted = folder / pattern.with_name(pattern.name.replace("*", stem_of(picture.place), 1))
             raise DataError(f"picture {image} has no mask; expected {wanted}, all black if nothing is marked: add it")
         if len(found) > 1:
             raise DataError(f"picture {image} has the masks {' and '.join(found)}; expected one: join or remove them")
     return MaskedPictures(folder, pictures, images + masks)
-
-
-def _name(place: str) -> str:
-    return _ENDINGS.sub("", PurePosixPath(place).stem)
 
 
 def _read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:

@@ -40,6 +40,21 @@ def test_an_own_folder(write_shapes, mask, ink):
     assert (read_images.dtype, read_masks.dtype) == (np.uint8, np.uint8)
 
 
+@pytest.mark.parametrize("mask", ["{}_OD.png", "{}_OD_mask.png"])
+def test_an_ending_may_be_part_of_a_name(write_shapes, mask):
+    """Of a right eye (oculus dexter), beside the left one."""
+    folder, _, masks = write_shapes(image="{}_OD.png", mask=mask)
+    for part, name in (("images", "00_OS.png"), ("masks", "00_OS_mask.png")):
+        (folder / part / name).write_bytes(
+            (folder / part / (mask if part == "masks" else "{}_OD.png").format("01")).read_bytes()
+        )
+    found = find_masked_folder(folder)
+    assert [picture.place for picture in found.pictures] == [
+        f"images/{n}.png" for n in ("00_OD", "00_OS", "01_OD", "02_OD")
+    ]
+    assert np.array_equal(found.read(40)[1], masks[[0, 1, 1, 2]])
+
+
 def test_traces_of_compression_are_no_marks(write_shapes):
     folder, _, masks = write_shapes(image="{}.jpg", mask="{}.jpg")
     assert (Image.open(folder / "masks/00.jpg").convert("L").point(lambda value: 255 * (0 < value < 255))).getbbox()
