@@ -116,9 +116,9 @@ class SsgnetLearner:
         generators = (*self._common, *self._generators.values())
         stages = {each.stage.name: _facts(each) for each in generators}
         files = {"stages.json": json.dumps(stages, indent=1).encode()} if stages else {}
-        if self._synthetic is None:
+        if not self._num_synthetic or self._epoch <= _generator_epochs(self._config):
             return files
-        made_MCHW, classes_M = self._synthetic
+        made_MCHW, classes_M = self._synthetic or self._training_set()
         for label in self._generators:
             real_NCHW = self._images_NCHW[self._labels_N == label]
             files[f"class-{label}.png"] = _sheet(real_NCHW, made_MCHW[classes_M == label], self._config.image_size)

@@ -104,8 +104,8 @@ class SsgnetSegmenterLearner:
             for each in self._generators
         }
         files = {"stages.json": json.dumps(stages, indent=1).encode()}
-        if self._bank_MCHW is not None:
-            files["bank.png"] = self._sheet(self._bank_MCHW)
+        if len(self._pseudo_MHW):
+            files["bank.png"] = self._sheet(self._bank())
         return files
 
     def state_dict(self) -> dict[str, Any]:

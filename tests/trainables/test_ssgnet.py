@@ -326,6 +326,22 @@ def test_a_run_ends_with_a_sheet_of_each_class(make_task):
     assert [stage["kid"] for stage in again.values()] == [stage["kid"] for stage in stages.values()]
 
 
+@pytest.mark.parametrize("done", [STAGES + 1, STAGES + 3])
+def test_who_is_interrupted_shows_the_same(done, make_task, tmp_path):
+    task = make_task()
+    shown = list(run(task, score_images=16, checkpoints=Checkpoints(tmp_path / "straight")))[-1].artefacts
+    interrupted = run(task, score_images=16, checkpoints=Checkpoints(tmp_path / "run"))
+    for _ in range(done):
+        next(interrupted)
+    interrupted.close()
+    again = list(run(task, score_images=16, checkpoints=Checkpoints(tmp_path / "run")))[-1].artefacts
+    assert again.keys() == shown.keys()
+    assert all(again[name] == shown[name] for name in shown if name != "stages.json")
+    first, second = (json.loads(files["stages.json"]) for files in (shown, again))
+    assert [each["kid"] for each in second.values()] == [each["kid"] for each in first.values()]
+    assert {each["origin"] for each in second.values()} == {"found"}
+
+
 def test_the_control_has_nothing_to_show(make_task):
     assert list(run(make_task(), epochs=1, synthetic=False))[-1].artefacts == {}
 

@@ -126,7 +126,9 @@ def test_a_batch_may_be_of_synthetic_pictures_alone():
     found.close()
 
 
-@pytest.mark.parametrize("stop", [GENERATOR, GENERATOR + ROUND, GENERATOR + ROUND + 1, GENERATOR + 2 * ROUND + 1])
+@pytest.mark.parametrize(
+    "stop", [GENERATOR, *(GENERATOR + done for done in (ROUND, ROUND + 1, 2 * ROUND + 1, 3 * ROUND + 1))]
+)
 def test_an_interrupted_run_ends_as_an_undisturbed_one(stop, tmp_path):
     sizes = [16, *[8] * 7]
     budget = Budget(images=sum(sizes), evaluate_every=1)
@@ -145,6 +147,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(stop, tmp_path):
     assert [p.replayed for p in resumed] == [True] * stop + [False] * (len(sizes) - stop)
     assert [(dict(p.losses), p.scores) for p in resumed] == [(dict(p.losses), p.scores) for p in straight]
     assert set(resumed[-1].artefacts) == {"stages.json", "bank.png"}
+    assert resumed[-1].artefacts["bank.png"] == straight[-1].artefacts["bank.png"]
 
 
 def test_the_last_round_falls_to_a_step_size_of_zero():

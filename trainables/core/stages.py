@@ -115,7 +115,9 @@ class SharedStage:
         raise OSError(f"{self.name}: what was just written to {self.entry.folder} cannot be read")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where its work stands; nothing of a stage that is made or not begun. The tensors are the live ones."""
+        """Where its work stands, or what is told of it where it is made. The tensors are the live ones."""
+        if self._made:
+            return {"key": self.entry.key, "losses": self._losses, "origin": self.origin}
         return self._state() if self._work else self._own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -124,7 +126,13 @@ class SharedStage:
         The state of another stage, as of one that was begun by other code, is not used: this one begins anew.
         """
         self.close()
-        self._own = state if state.get("key") == self.entry.key else {}
+        self._made, self._losses, self._own, self.origin = False, [], {}, ""
+        if state.get("key") != self.entry.key:
+            return
+        if "work" in state:
+            self._own = state
+        else:  # `result` makes it again where the cache has lost it
+            self._made, self._losses, self.origin = True, list(state["losses"]), state["origin"]
 
     def close(self) -> None:
         """Leaves what is trained in the cache, and lets others go on from there."""

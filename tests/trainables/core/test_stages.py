@@ -141,6 +141,21 @@ def test_a_trial_goes_on_from_its_own_checkpoint(cache_survives, monkeypatch, tm
     assert Walk.steps == 2
 
 
+@pytest.mark.parametrize("cache_survives", [True, False])
+def test_a_trial_that_goes_on_still_knows_what_was_made(cache_survives, monkeypatch, tmp_path):
+    first = stage()
+    losses, place = walked(first)
+    if not cache_survives:
+        monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(tmp_path / "another"))
+    second = stage()
+    second.load_state_dict(first.state_dict())
+    assert (second.losses, second.origin) == (losses, "made")
+    assert [second.epoch(number) for number in range(EPOCHS)] == losses
+    assert Walk.steps == EPOCHS
+    assert torch.equal(second.result()["place"], place)
+    assert Walk.steps == (EPOCHS if cache_survives else 2 * EPOCHS)
+
+
 def test_a_checkpoint_of_another_stage_is_not_used():
     other = stage(code="old")
     other.epoch(0)
