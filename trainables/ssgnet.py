@@ -82,6 +82,12 @@ class SsgnetLearner:
         self._real_order = EndlessOrder(len(task.labelled))
         self._num_synthetic = sum(self._wanted_K)
         self._synthetic_order = EndlessOrder(max(1, self._num_synthetic))
+        if config.synthetic and not self._num_synthetic:
+            log.warning(
+                "extra_ratio %g of %d images adds none, so generators learn for nothing: raise it, or synthetic: false",
+                config.extra_ratio,
+                config.class_target or max(counts_K),
+            )
         self._common, self._generators = (
             _new_generators(config, task, accelerator, seed) if config.synthetic else ([], {})
         )

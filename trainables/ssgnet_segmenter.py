@@ -26,6 +26,7 @@ Shapes: B batch, N labelled, M synthetic, U unlabelled, C channels, H W pixels.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any, final
@@ -44,6 +45,8 @@ from trainables.parts.mask_rounds import MaskRules, agreement, flip_averaged, ha
 from trainables.parts.mask_trainee import MaskTrainee, moved_together, moved_with_maps, pixels_and_masks
 from trainables.parts.meters import Means
 from trainables.parts.orders import EndlessOrder
+
+log = logging.getLogger(__name__)
 
 _MAX_BYTE = 255
 _COLUMNS = 8
@@ -86,8 +89,12 @@ class SsgnetSegmenterLearner:
                 generator.stage.close()
 
     def begin_epoch(self, share: float) -> None:
-        """Takes note of the share of the budget that is behind."""
+        """Takes note of the share of the budget that is behind, and looks whether the budget will reach all rounds."""
         self._share = share
+        if self._epoch == 1 and share * self._images_until_last_round >= _epoch_images(self._config, 0, 0, 0):
+            log.warning(
+                "the budget ends before the last round begins: raise it, or lower generator_images or round_images"
+            )
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, H, W) of the foreground, by the segmenter as it is."""
@@ -135,6 +142,12 @@ class SsgnetSegmenterLearner:
     @property
     def _generator_epochs(self) -> int:
         return sum(each.stage.num_epochs for each in self._generators)
+
+    @property
+    def _images_until_last_round(self) -> int:
+        config = self._config
+        before = self._generator_epochs + config.rounds * _round_epochs(config)
+        return sum(_epoch_images(config, 0, 0, epoch) for epoch in range(before))
 
     def _train_generator(self) -> dict[str, float]:
         epoch = self._epoch

@@ -386,6 +386,15 @@ def test_a_budget_that_ends_before_the_classifier_is_told(make_task, caplog):
     assert "the budget ends" not in caplog.text
 
 
+def test_a_ratio_that_adds_no_image_is_told(make_task, caplog):
+    build(make_task(), extra_ratio=0.2)
+    assert "extra_ratio 0.2 of 3 images adds none" in caplog.text
+    caplog.clear()
+    build(make_task(), extra_ratio=0.4)
+    build(make_task(), extra_ratio=0.2, synthetic=False)
+    assert caplog.text == ""
+
+
 # Images
 
 

@@ -160,3 +160,13 @@ def test_the_last_round_falls_to_a_step_size_of_zero():
     assert one._last_round_from == 0.5
     assert one._share_of_rest() == pytest.approx(0.8)
     found.close()
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(GENERATOR + 2 * ROUND, 1), (GENERATOR + 2 * ROUND + 1, 0)])
+def test_a_budget_that_ends_before_the_last_round_is_told(epochs, told, caplog):
+    sizes = [ssgnet_segmenter.METHOD.epoch_images(TINY, 0, 0, epoch) for epoch in range(epochs)]
+    one = build()
+    for epoch in (0, 1):
+        one._epoch = epoch
+        one.begin_epoch(sum(sizes[:epoch]) / sum(sizes))
+    assert caplog.text.count("the budget ends before the last round begins") == told
