@@ -427,6 +427,12 @@ def test_copies_are_near():
     assert generator_stages.nearness(real, real[:1].repeat(4, 1)) == 0
 
 
+def test_nearness_is_exact_where_features_are_alike():
+    real, fake = 5 + torch.rand(200, 192) / 100, 5 + torch.rand(50, 192) / 100
+    shifted = generator_stages.nearness(fake - 5, real - 5)
+    assert generator_stages.nearness(fake, real) == pytest.approx(shifted, rel=1e-3)
+
+
 def test_scores_by_other_features_are_other_entries(make_task):
     keys = {build(make_task(), score_images=2, feature_network=name)._stages()[0].entry.key
             for name in ("random", "timm:test_resnet", "timm:test_vit")}  # fmt: skip
