@@ -1,4 +1,4 @@
-"""From masks to metrics: pixels are counted on the device, image by image, and read once.
+"""From masks to metrics: pixels are counted image by image.
 
 Two conventions are in use, and papers compare numbers of one with numbers of the other: those of the foreground alone
 (`iou_fg`, `dice_fg`) and means over foreground and background (`miou_2`, `mdice_2`). Both are here, pooled over all
@@ -75,24 +75,6 @@ class MaskScores(PlainScores):
     """None is chosen: pixels from 0.5 on are foreground."""
 
 
-class MaskCounts:
-    """The pixels of predicted masks against true ones, on the device until they are read."""
-
-    def __init__(self) -> None:
-        self._counts: list[Tensor] = []
-
-    def add(self, predicted_BHW: Tensor, true_BHW: Tensor) -> None:
-        """Takes in hard masks, bool or 0 and 1; never waits for the device."""
-        self._counts.append(count_pixels(predicted_BHW, true_BHW))
-
-    def read(self) -> NDArray[np.int64]:
-        """Counts (N, 4), in the order in which images came; the only step that waits for the device."""
-        if not self._counts:
-            return np.zeros((0, 4), dtype=np.int64)
-        counts_N4: NDArray[np.int64] = torch.cat(self._counts).cpu().numpy()
-        return counts_N4
-
-
 def count_pixels(predicted_BHW: Tensor, true_BHW: Tensor) -> Tensor:
     """True positives, false positives, false negatives, true negatives of each image: (B, 4), int64.
 
@@ -105,14 +87,6 @@ def count_pixels(predicted_BHW: Tensor, true_BHW: Tensor) -> Tensor:
     both_B, named_B, true_B = (named_BP & true_BP).sum(1), named_BP.sum(1), true_BP.sum(1)
     either_B = named_B + true_B - both_B
     return torch.stack([both_B, named_B - both_B, true_B - both_B, true_BP.shape[1] - either_B], 1)
-
-
-def class_dice(counts_B4: Tensor) -> Tensor:
-    """Dice (2,) of background and foreground, pooled over images, where the counts are; 1 where neither has a pixel."""
-    tp, fp, fn, tn = counts_B4.sum(0)
-    both_2, wrong = torch.stack([tn, tp]), fp + fn
-    sizes_2 = 2 * both_2 + wrong
-    return torch.where(sizes_2 > 0, 2 * both_2 / sizes_2.clamp(min=1), 1.0)
 
 
 def score_masks(counts_N4: NDArray[np.int64]) -> MaskScores:

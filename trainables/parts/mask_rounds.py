@@ -97,31 +97,17 @@ def image_scores(confidences_BHW: Tensor, masks_BHW: Tensor, margin: int) -> Ten
     return (confidences_BHW * counted_BHW).sum((1, 2)) / counted_BHW.sum((1, 2))
 
 
-def kept(
-    scores_M: Tensor,
-    plausible_M: Tensor,
-    *,
-    keep_fraction: float = 1.0,
-    min_score: float = 0.0,
-    classes_M: Tensor | None = None,
-) -> Tensor:
+def kept(scores_M: Tensor, plausible_M: Tensor, *, keep_fraction: float = 1.0) -> Tensor:
     """Positions of the images that take part, in the order of the bank.
 
     Args:
         scores_M: of `pseudo_masks`.
         plausible_M: those that are not are never kept.
-        keep_fraction: of the plausible images of each class the best, rounded up; ties go to the earlier image.
-        min_score: the least score that is kept.
-        classes_M: of the images; None where all are of one.
+        keep_fraction: of the plausible images the best, rounded up; ties go to the earlier image.
     """
-    classes_M = torch.zeros_like(scores_M, dtype=torch.long) if classes_M is None else classes_M
-    parts = []
-    for each in torch.unique(classes_M).tolist():
-        members = (plausible_M & (classes_M == each)).nonzero()[:, 0]
-        count = ceil(keep_fraction * len(members) - 1e-9)  # 0.7 × 10 must count as 7
-        parts.append(members[scores_M[members].argsort(descending=True, stable=True)[:count]])
-    chosen = torch.cat(parts).sort().values if parts else plausible_M.nonzero()[:, 0]
-    return chosen[scores_M[chosen] >= min_score]
+    plausible = plausible_M.nonzero()[:, 0]
+    count = ceil(keep_fraction * len(plausible) - 1e-9)  # 0.7 × 10 must count as 7
+    return plausible[scores_M[plausible].argsort(descending=True, stable=True)[:count]].sort().values
 
 
 def agreement(masks_BHW: Tensor, earlier_BHW: Tensor) -> Tensor:
@@ -139,14 +125,3 @@ def flip_averaged(predict: Callable[[Tensor], Tensor], images_BCHW: Tensor) -> T
     """
     flips: Sequence[tuple[int, ...]] = ((), (-1,), (-2,), (-2, -1))
     return torch.stack([predict(images_BCHW.flip(flip)).flip(flip) for flip in flips]).mean(0)
-
-
-def another_round_may_help(validation_dice: Sequence[float], *, min_gain: float = 0.001, patience: int = 2) -> bool:
-    """Whether another round may help: not after `patience` of them without a gain of `min_gain` over the best before.
-
-    Args:
-        validation_dice: of round 0 and all since.
-    """
-    if len(validation_dice) <= patience:
-        return True
-    return max(validation_dice[-patience:]) >= max(validation_dice[:-patience]) + min_gain

@@ -6,7 +6,6 @@ from trainables.parts.mask_losses import bce_dice
 from trainables.parts.mask_rounds import (
     MaskRules,
     agreement,
-    another_round_may_help,
     confidences,
     flip_averaged,
     foreground,
@@ -66,14 +65,10 @@ def test_empty_and_full_masks(low, high, expected):
     assert "".join("FPE"[index] for index in chosen) == expected
 
 
-def test_the_best_of_each_class_are_kept():
+def test_the_best_are_kept():
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.95, 0.5, 0.7, 0.99])
     plausible = torch.tensor([1, 1, 1, 1, 1, 1, 1, 0]).bool()
-    classes = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-    assert kept(scores, plausible, keep_fraction=0.5, classes_M=classes).tolist() == [0, 1, 4, 6]
     assert kept(scores, plausible, keep_fraction=0.5).tolist() == [0, 1, 2, 4], "4 of 7, ties to the earlier one"
-    assert kept(scores, plausible, min_score=0.7).tolist() == [0, 1, 2, 4, 6]
-    assert kept(scores, plausible, keep_fraction=0.5, min_score=0.75).tolist() == [0, 1, 4]
     assert kept(scores, torch.zeros(8).bool()).tolist() == []
     assert len(kept(torch.rand(10), torch.ones(10).bool(), keep_fraction=0.7)) == 7
     assert len(kept(torch.rand(0), torch.ones(0).bool())) == 0
@@ -92,15 +87,6 @@ def test_mean_over_flips():
     symmetric = (weights + weights.flip(0) + weights.flip(1) + weights.flip(0, 1)) / 4
     torch.testing.assert_close(found, images[:, 0] * symmetric)
     torch.testing.assert_close(flip_averaged(lambda each: each[:, 0], images), images[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("dice", "expected"),
-    [([], True), ([0.5, 0.4], True), ([0.5, 0.4, 0.5], False), ([0.5, 0.5, 0.501], True), ([0.5, 0.6, 0.5], True),
-     ([0.5, 0.6, 0.6, 0.6005], False)],
-)  # fmt: skip
-def test_when_to_stop(dice, expected):
-    assert another_round_may_help(dice) == expected
 
 
 def fit(images, targets, weights, steps=60):
