@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 
 from sparse_search.cluster.node import Facts
-from sparse_search.execution.resources import num_trials, resources_of, resources_text
+from sparse_search.execution.resources import asked_text, num_trials, num_trials_over, resources_of, resources_text
 from sparse_search.results.objects import is_uri
 from sparse_search.search.sweep import Sweep
 
@@ -141,14 +141,20 @@ def check_request(sweep: Sweep, nodes: Mapping[str, Mapping[str, float]]) -> Ite
         largest = {name: max((node.get(name, 0) for node in nodes.values()), default=0) for name in asked}
         joint = " together" if all(largest[name] >= count for name, count in asked.items()) else ""
         most = resources_text(largest)
-        said = f"a trial asks for {resources_text(asked)}, but no single node has that{joint}: the most are {most}"
+        said = f"a trial asks for {asked_text(sweep)}, but no single node has that{joint}: the most are {most}"
         yield Finding(
             "request", CLUSTER, False, said,
-            "lower cpus_per_trial, gpus_per_trial or memory_per_trial, or add a larger node: a trial runs on one node",
+            "lower cpus_per_trial, gpus_per_trial or memory_per_trial, or add a larger node: "
+            "a trial runs on one node, or has that on each of its nodes_per_trial",
         )  # fmt: skip
         return
-    count = min(sum(fit.values()), sweep.workers or sum(fit.values()))
-    yield Finding("request", CLUSTER, True, f"a trial asks for {resources_text(asked)}: {count} at a time")
+    count = num_trials_over(list(fit.values()), sweep.nodes_per_trial)
+    if not count:
+        said = f"a trial asks for {asked_text(sweep)}, but only {sum(map(bool, fit.values()))} can give that"
+        yield Finding("request", CLUSTER, False, said, "lower nodes_per_trial, or add nodes")
+        return
+    count = min(count, sweep.workers or count)
+    yield Finding("request", CLUSTER, True, f"a trial asks for {asked_text(sweep)}: {count} at a time")
     for name in (name for name, trials in fit.items() if not trials):
         yield Finding("request", name, True, "no trial fits on it", "fine for a head that only drives; else see above")
 

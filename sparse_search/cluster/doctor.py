@@ -178,6 +178,7 @@ class _Visit:
         for method, study in largest.items():
             self.console.print(f"training {study.title} for a moment …", highlight=False)
             trial = study.trial(next(iter(study.plan.starts.values())), 0).as_dict()
+            trial["processes"] //= plan.nodes_per_trial  # those of one node
             train = partial(_task(try_trial, node, **asked), trial, study.rungs[0].images, self.data_root)
             for name, facts in answers({node.name: train}, TRIAL_SECONDS):
                 yield from facts if isinstance(facts, list) else check_trial(method, name, facts, plan)

@@ -1,9 +1,13 @@
-"""Nodes that are about to leave: their machine is recalled, or no longer needed."""
+"""Nodes that are about to leave, as their machine is recalled or no longer needed, and those of the trial at work."""
 
 import ray
 from ray.exceptions import RayError
+from ray.util.placement_group import get_current_placement_group, placement_group_table
 
 ANSWER_SECONDS = 2.0
+
+NODE_LOST = ("its node has died", "is temporarily unavailable")
+"""How Ray tells that an actor did not end by itself: the second, until it knows why a node no longer answers."""
 
 
 class NodeLeavesError(Exception):
@@ -28,6 +32,13 @@ def draining_nodes() -> frozenset[str]:
 
 
 def is_leaving() -> bool:
-    """Whether that is so of the node on which this runs."""
+    """Whether that is so of a node on which the trial at work here is trained."""
     leaving = draining_nodes()
-    return bool(leaving) and ray.get_runtime_context().get_node_id() in leaving
+    return bool(leaving) and not leaving.isdisjoint(trial_nodes())
+
+
+def trial_nodes() -> frozenset[str]:
+    """Ids of the nodes on which the trial at work here has its places, this one among them."""
+    group = get_current_placement_group()
+    places = placement_group_table(group)["bundles_to_node_id"].values() if group else ()
+    return frozenset((ray.get_runtime_context().get_node_id(), *places))

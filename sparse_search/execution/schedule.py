@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -19,7 +19,7 @@ from ray.tune.error import TuneError
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.execution.draining import draining_nodes
-from sparse_search.execution.resources import num_trials, resources_of, resources_text
+from sparse_search.execution.resources import asked_text, num_trials, num_trials_of, resources_of, resources_text
 from sparse_search.execution.searcher import JournalPruner, JournalSearcher
 from sparse_search.execution.worker import run_trial
 from sparse_search.search.sweep import Sweep
@@ -84,16 +84,21 @@ def num_workers(sweep: Sweep) -> int:
     """
     wanted = resources_of(sweep)
     nodes = _nodes()
-    fit = sum(num_trials(wanted, node) for node in nodes)
-    may_come = bool(os.environ.get("RAY_ADDRESS")) and not any(all(node.get(name) for name in wanted) for node in nodes)
+    fit = num_trials_of(sweep, nodes)
+    of_the_kind = sum(all(node.get(name) for name in wanted) for node in nodes)
+    may_come = bool(os.environ.get("RAY_ADDRESS")) and of_the_kind < sweep.nodes_per_trial
     if fit < 1 and not may_come:
-        there = dict.fromkeys(resources_text({name: node.get(name, 0) for name in wanted}) for node in nodes)
-        have = f"there are {'; '.join(there)}" if len(there) == 1 else f"no node has them: {'; '.join(there)}"
-        raise ConfigError(
-            f"a trial asks for {resources_text(wanted)}, but {have}; "
-            "lower cpus_per_trial, gpus_per_trial or memory_per_trial"
-        )
+        names = "nodes_per_trial, " * (sweep.nodes_per_trial > 1) + "cpus_per_trial, gpus_per_trial or memory_per_trial"
+        raise ConfigError(f"a trial asks for {asked_text(sweep)}, but {_there(wanted, nodes)}; lower {names}")
     return min(fit, sweep.workers or fit)
+
+
+def _there(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
+    """What nodes have of what a trial asks for, where that is not enough."""
+    if able := sum(num_trials(wanted, node) > 0 for node in nodes):
+        return f"only {able} of {len(nodes)} nodes can give that" if len(nodes) > 1 else "there is only one node"
+    there = dict.fromkeys(resources_text({name: node.get(name, 0) for name in wanted}) for node in nodes)
+    return f"there are {'; '.join(there)}" if len(there) == 1 else f"no node has them: {'; '.join(there)}"
 
 
 class Slots:
@@ -101,7 +106,6 @@ class Slots:
 
     def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None]) -> None:
         self._sweep, self._say = sweep, say
-        self._wanted = resources_of(sweep)
         self._now, self._most = workers, sys.maxsize
         self._looked = self._said = -math.inf
 
@@ -109,7 +113,7 @@ class Slots:
         """At least 1: where no node is left Tune waits with a trial at hand, so that an autoscaler sees it."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._note(min(sum(num_trials(self._wanted, node) for node in _nodes()), self._limit))
+            self._note(min(num_trials_of(self._sweep, _nodes()), self._limit))
         return max(1, self._now)
 
     def lower(self) -> int:
@@ -126,7 +130,9 @@ class Slots:
         before, self._now = self._now, count
         if not count and time.monotonic() - self._said > WAITING_SECONDS:
             self._said = time.monotonic()
-            self._say(f"no node can train a trial ({resources_text(self._wanted)}); waiting for one")
+            single = self._sweep.nodes_per_trial == 1
+            lacks = "no node can train a trial" if single else "there are not enough nodes for a trial"
+            self._say(f"{lacks} ({asked_text(self._sweep)}); waiting for {'one' if single else 'more'}")
         elif count and count != before:
             self._said = -math.inf
             self._say(f"{'more' if count > before else 'fewer'} nodes: {count} trials at a time from now on")
@@ -169,7 +175,8 @@ def execute(
 def _fit(sweep: Sweep, searcher: JournalSearcher, folder: Path, callback: tune.Callback) -> str:
     """Runs one Tuner; why it broke down, or nothing."""
     scratch = folder / f"tune-{uuid4().hex[:8]}"
-    resources = {name.lower(): count for name, count in resources_of(sweep).items()}
+    strategy = "PACK" if sweep.nodes_per_trial == 1 else "STRICT_SPREAD"
+    resources = tune.PlacementGroupFactory([resources_of(sweep)] * sweep.nodes_per_trial, strategy=strategy)
     tuner = tune.Tuner(
         tune.with_resources(run_trial, resources),
         tune_config=tune.TuneConfig(

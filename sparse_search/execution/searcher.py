@@ -18,7 +18,8 @@ from ray.tune.search import Searcher
 
 from search_spaces.core.errors import UserError
 from sparse_search.analysis.statistics import score_interval
-from sparse_search.execution.draining import NodeLeavesError
+from sparse_search.execution.draining import NODE_LOST, NodeLeavesError
+from sparse_search.execution.other_nodes import NodeLostError
 from sparse_search.execution.stored_checkpoints import checkpoints_at
 from sparse_search.execution.worker import QUIET_SECONDS, VALUE, Job, record_id
 from sparse_search.results.store import Store
@@ -34,8 +35,8 @@ MOST_NODES_LOST = 3
 MOST_SIGNS_OF_LIFE = 20
 """In a second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
 
-_NODE_LOST = ("its node has died", "is temporarily unavailable", NodeLeavesError.__name__)
-"""How Ray tells that a worker did not end by itself: the second, until it knows why a node no longer answers."""
+_NODE_LOST = (*NODE_LOST, NodeLeavesError.__name__, NodeLostError.__name__)
+"""How it is told that a worker did not end by itself."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,7 @@ class JournalSearcher(Searcher):
             rungs=study.rungs,
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,
+            nodes=study.sweep.nodes_per_trial,
             quiet_seconds=max(QUIET_SECONDS, len(self._live) / MOST_SIGNS_OF_LIFE),
             results=self._store.address,
             checkpoints=(self._checkpoints / study.folder / str(original_number(trial))).as_posix(),

@@ -1,13 +1,12 @@
 """What runs inside a Ray trial, and the only module that does.
 
 A trial climbs its rungs: at each it trains as many of its runs as far as the rung says, and reports. Whatever happens
-inside is an outcome that is reported; only the death of the process, and that its node is about to leave, reach Tune as
-an error.
+inside is an outcome that is reported; only the death of the process, and that a node of its is gone or about to leave,
+reach Tune as an error.
 """
 
 import gc
 import json
-import os
 import platform
 import resource
 import time
@@ -30,6 +29,7 @@ from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
 from search_spaces.core.ranges import inactive_fields
 from sparse_search.execution.draining import NodeLeavesError, is_leaving
+from sparse_search.execution.other_nodes import NodeLostError, OtherNodes, confine
 from sparse_search.execution.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
 from sparse_search.results.parts import write_atomically
 from sparse_search.results.predictions import artefact_folder, write_predictions
@@ -78,6 +78,9 @@ class Job:
     """Scores by predictor of the runs that need no training, by name."""
 
     gpus: float
+    nodes: int = 1
+    """On which it is trained, with so many GPUs on each."""
+
     quiet_seconds: float = QUIET_SECONDS
     """Least time between two signs of life."""
 
@@ -107,13 +110,13 @@ def run_trial(config: dict[str, str]) -> None:
     _freeze_imports()
     try:
         job = Job.from_json(config["job"])
-        _confine(job.gpus)
+        confine(job.gpus)
         trained = _Training(job)
         for report in trained.reports():
             tune.report(report)
         if collapse := trained.collapse():
             outcome = {"outcome": "collapsed", "reason": collapse, VALUE: 0.0}
-    except NodeLeavesError:
+    except (NodeLeavesError, NodeLostError):
         raise
     except (DivergedError, torch.OutOfMemoryError) as why:
         outcome = {"outcome": "diverged", "reason": str(why).splitlines()[0], VALUE: 0.0}
@@ -267,7 +270,8 @@ class _Training:
         asked = (trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
         task, hidden_labels_M = _images(*asked, trial.find_method().kind)
         checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
-        progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M)
+        elsewhere = OtherNodes(self.job.nodes, self.job.gpus, root) if self.job.nodes > 1 else None
+        progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M, elsewhere=elsewhere)
         return _AtWork(run, self._identity(run, task), task.validation, progress)
 
     def _identity(self, run: Run, task: Task) -> dict[str, Any]:
@@ -307,7 +311,7 @@ class _Training:
         """The record of a run as it stands."""
         return at_work.identity | {
             "wall_seconds": at_work.wall_seconds,
-            "gpu_seconds": at_work.wall_seconds * self.job.gpus,
+            "gpu_seconds": at_work.wall_seconds * self.job.gpus * self.job.nodes,
             "peak_memory_bytes": _peak_memory_bytes(self.trial.device) if self.trial.processes == 1 else None,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "curve": [
@@ -336,14 +340,6 @@ def _images(
     """A run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials of a study."""
     asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold, kind)
     return few_shot_task(*asked), hidden_labels(*asked)
-
-
-def _confine(gpus: float) -> None:
-    """Keeps the process to what its trial asked for: it sees no GPU, or takes no more of one's memory than its part."""
-    if not gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif gpus < 1 and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def _reset_peak_memory(device: str) -> None:

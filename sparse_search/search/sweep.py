@@ -88,7 +88,10 @@ class Sweep:
     seed: int = 0
     precision: str = "no"
     processes: int = 1
-    """Processes that share each batch of a trial, on one node; with GPUs one on each."""
+    """Processes that share each batch of a trial; with GPUs one on each."""
+
+    nodes_per_trial: int = 1
+    """Nodes among which the processes of a trial are divided. It changes no result but by `cpus_per_trial`."""
 
     accumulate: int = 1
     """Batches whose gradients are averaged before each step."""
@@ -97,9 +100,11 @@ class Sweep:
     """Whether networks go through `torch.compile`."""
 
     cpus_per_trial: int = 1
+    """On each of its nodes, as the GPUs and the memory."""
+
     gpus_per_trial: float = 0
     memory_per_trial: float = 2.0
-    """Gigabytes that a trial reserves on its node, so that no node runs out."""
+    """Gigabytes that a trial reserves, so that no node runs out."""
 
     workers: int | None = None
     """Trials at the same time; as many as the resources allow when not given."""
@@ -206,6 +211,7 @@ class Study:
             "objectives": num_objectives(sweep.sampler),
             "limits": sorted(sweep.limits),
             "conditions": {name: [str(when) for when in each] for name, each in self._conditions().items()},
+            "cpus_per_trial": sweep.cpus_per_trial * sweep.nodes_per_trial,
         } | {
             name: getattr(sweep, name)
             for name in (
@@ -222,7 +228,6 @@ class Study:
                 "processes",
                 "accumulate",
                 "compile",
-                "cpus_per_trial",
             )
         }
         if self.confirmation:
@@ -290,7 +295,7 @@ class Study:
             processes=sweep.processes,
             accumulate=sweep.accumulate,
             compile=sweep.compile,
-            threads=max(1, sweep.cpus_per_trial // sweep.processes),
+            threads=max(1, sweep.cpus_per_trial * sweep.nodes_per_trial // sweep.processes),
             device="gpu" if sweep.gpus_per_trial else "cpu",
         )
 

@@ -39,7 +39,7 @@ CHOICES = {
 }
 MINIMA = {
     "image_size": 8, "images": 1, "evaluate_every": 1, "seed": 0, "processes": 1, "accumulate": 1,
-    "cpus_per_trial": 1, "workers": 1, "retries": 0, "confirm": 0, "confirm_label_sets": 1,
+    "nodes_per_trial": 1, "cpus_per_trial": 1, "workers": 1, "retries": 0, "confirm": 0, "confirm_label_sets": 1,
     "max_trials": 1, "transfer": 0,
 }  # fmt: skip
 """The least legal value of each whole number."""
@@ -111,15 +111,25 @@ def _check_together(plain: Mapping[str, Any]) -> None:
     if num_objectives(plain["sampler"]) > 1 and plain["pruner"].name != "none":
         raise ConfigError(f"sampler {plain['sampler'].name} has two objectives and cannot be pruned: use pruner: none")
     most = max(plain["label_sets"]) + plain.get("confirm_label_sets", Sweep.confirm_label_sets)
-    processes, gpus = plain.get("processes", 1), plain.get("gpus_per_trial", 0)
-    if processes > 1 and gpus not in (0, processes):
-        raise ConfigError(f"processes: {processes} need a GPU each or none; set gpus_per_trial to {processes} or 0")
-    if processes > plain.get("cpus_per_trial", 1):
-        raise ConfigError(f"processes: {processes} need a CPU each; raise cpus_per_trial to {processes} or more")
+    _check_processes(plain)
     if plain.get("split_policy") == "fresh" and most >= FRESH_BLOCK:
         raise ConfigError(f"label_sets: with split_policy fresh they must stay below {FRESH_BLOCK}")
     if plain["name"] in plain["warm_start"]:
         raise ConfigError(f"warm_start: '{plain['name']}' is this sweep itself; name earlier ones")
+
+
+def _check_processes(plain: Mapping[str, Any]) -> None:
+    processes, nodes, gpus = plain.get("processes", 1), plain.get("nodes_per_trial", 1), plain.get("gpus_per_trial", 0)
+    if processes % nodes:
+        raise ConfigError(
+            f"nodes_per_trial: {nodes} nodes cannot have equally many of {processes} process{'es' * (processes > 1)}; "
+            f"set processes to a multiple of {nodes}"
+        )
+    here, where = processes // nodes, f"{processes}{f' on {nodes} nodes' * (nodes > 1)}"
+    if processes > 1 and gpus not in (0, here):
+        raise ConfigError(f"processes: {where} need a GPU each or none; set gpus_per_trial to {here} or 0")
+    if here > plain.get("cpus_per_trial", 1):
+        raise ConfigError(f"processes: {where} need a CPU each; raise cpus_per_trial to {here} or more")
 
 
 def _kind(plans: Sequence[MethodPlan]) -> Kind:

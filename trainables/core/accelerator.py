@@ -4,14 +4,16 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 
 from search_spaces.core.errors import ConfigError
 
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
 COMPILER = "inductor"
+
+T = TypeVar("T")
 
 
 def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: bool = False) -> Accelerator:
@@ -48,6 +52,15 @@ def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: 
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate),  # a launcher's wish is no match
         dynamo_backend=COMPILER if compile and _can_compile("cpu" if cpu else "cuda") else "no",
     )
+
+
+def from_main(read: Callable[[], T], accelerator: Accelerator) -> T:
+    """What the main process reads, in every process: another may be on a machine that sees older files, or none."""
+    if accelerator.num_processes == 1:
+        return read()
+    values: list[Any] = [read() if accelerator.is_main_process else None]
+    value: T = broadcast_object_list(values)[0]
+    return value
 
 
 @cache

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
+from trainables.core.accelerator import from_main
 from trainables.core.stage_cache import StageEntry
 from trainables.core.train import seed_everything
 
@@ -107,7 +107,7 @@ class SharedStage:
         """
         for _ in range(2):
             self._advance(self.num_epochs)
-            value = self.entry.read()
+            value = from_main(self.entry.read, self._accelerator)
             if value is not None:
                 result: dict[str, Any] = value["result"]
                 return result
@@ -181,7 +181,7 @@ class SharedStage:
         """Finds the stage, or starts to make it where whoever was at it left it."""
         patience = 0.0
         while (word := self._agreed(partial(self._look, patience))) != "make":
-            if word == "found" and (value := self.entry.read()) is not None:
+            if word == "found" and (value := from_main(self.entry.read, self._accelerator)) is not None:
                 self._take_over(value)
                 return
             if word == "taken":
@@ -193,13 +193,12 @@ class SharedStage:
 
     def _start(self) -> None:
         work = self._new_work()
-        begun = self.entry.begun.load()
+        begun = from_main(self.entry.begun.load, self._accelerator)
         states = [state for state in (begun[1] if begun else {}, self._own) if state]
         newest = max(states, key=lambda state: len(state["losses"]), default=None)
         if newest:
             work.load_state_dict(newest["work"])
             self._losses, self._seconds = list(newest["losses"]), newest["seconds"]
-        self._accelerator.wait_for_everyone()  # before the main process saves, and removes what others have to read
         self._work, self._own = work, {}
         self._saved_at = time.monotonic()
         self.origin = "continued" if newest else "made"
@@ -268,9 +267,7 @@ class SharedStage:
 
     def _agreed(self, decide: Callable[[], str]) -> str:
         """What the main process decides, told to all."""
-        words = [decide() if self._accelerator.is_main_process else ""]
-        word: str = broadcast_object_list(words)[0] if self._accelerator.num_processes > 1 else words[0]
-        return word
+        return from_main(decide, self._accelerator)
 
     def _say(self, text: str) -> None:
         if self._accelerator.is_main_process:

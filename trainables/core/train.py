@@ -23,6 +23,7 @@ from torch import Tensor
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
+from trainables.core.accelerator import from_main
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.evaluate import (
     AnyScores,
@@ -328,8 +329,7 @@ def seed_everything(seed: int, epoch: int) -> None:
 
 def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, accelerator: Accelerator) -> list[Progress]:
     """Puts the learner where the newest checkpoint left it; the evaluations until then."""
-    saved = checkpoints.load() if checkpoints else None
-    accelerator.wait_for_everyone()  # before the main process can save, and remove what another still has to read
+    saved = from_main(checkpoints.load, accelerator) if checkpoints else None
     if saved is None:
         return []
     learner.load_state_dict(saved[1]["learner"])

@@ -19,7 +19,7 @@ from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.evaluate import SELECTIONS
-from trainables.core.group import is_member, train_together
+from trainables.core.group import Elsewhere, is_member, train_together
 from trainables.core.method import Method, Task, Validation, find_method
 from trainables.core.pictures import PictureRule
 from trainables.core.train import Budget, Progress, train
@@ -76,15 +76,17 @@ class Run:
         method: Method[Any] | None = None,
         checkpoints: Checkpoints | None = None,
         hidden_labels_M: Tensor | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Generator[Progress]:
         """Trains it; see `trainables.core.train.train`. `method`: its own, wrapped by someone who watches.
 
-        In `processes` new processes if there should be several, unless this is one of several already.
+        In `processes` new processes if there should be several, unless this is one of several already. `elsewhere`:
+        other machines that take an equal share of them each.
         """
         trial = self.trial
         if trial.processes > 1 and not is_member():
             options = {"task": task, "method": method, "checkpoints": checkpoints, "hidden_labels_M": hidden_labels_M}
-            return train_together(self, trial.processes, **options)
+            return train_together(self, trial.processes, elsewhere, **options)
         torch.set_num_threads(trial.threads)
         accelerator = new_accelerator(
             precision=trial.precision, cpu=trial.device == "cpu", accumulate=trial.accumulate, compile=trial.compile
@@ -141,7 +143,7 @@ class Trial:
     """CPU threads of each process; part of the identity, as sums in another order differ in their last digits."""
 
     processes: int = 1
-    """Processes on one machine that share each batch; digits differ from those of a single one in rounding."""
+    """Processes that share each batch, on whichever machines; digits differ from those of a single one in rounding."""
 
     accumulate: int = 1
     """Batches whose gradients are averaged before each step."""

@@ -258,6 +258,17 @@ def test_a_request_that_the_cluster_meets_only_in_all_is_refused(tiny, changes, 
     assert "a trial runs on one node" in found.remedy
 
 
+def test_a_request_over_two_nodes_counts_places_on_different_ones(tiny):
+    asks, large = tiny(processes=2, nodes_per_trial=2), {"CPU": 4.0, "memory": 8e9}
+    (found,) = check_request(asks, {"a": large, "b": large | {"CPU": 3.0}})
+    assert found.ok
+    assert found.said == "a trial asks for 1 CPU and 2.0 GB on each of 2 nodes: 3 at a time"
+    found = next(check_request(asks, {"a": large, "head": {"memory": 8e9}}))
+    assert not found.ok
+    assert found.said.endswith("on each of 2 nodes, but only 1 can give that")
+    assert found.remedy == "lower nodes_per_trial, or add nodes"
+
+
 def test_a_head_on_which_nothing_fits_is_a_warning(tiny):
     fits, head = check_request(tiny(), {"head": {"memory": 8e9}, "a": {"CPU": 4.0, "memory": 8e9}})
     assert "4 at a time" in fits.said

@@ -116,14 +116,45 @@ def test_a_cluster_without_a_node_of_the_kind_is_waited_for(tiny, monkeypatch):
     assert num_workers(tiny(gpus_per_trial=1)) == 0
 
 
+OVER_TWO = {"nodes_per_trial": 2, "processes": 2}
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [((2, 2), 2), ((4, 1), 1), ((4, 2, 1), 3), ((1, 1, 1), 1)], ids=str)
+def test_a_trial_over_two_nodes_takes_a_place_on_each(tiny, monkeypatch, cpus, expected):
+    monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=float(count), memory=64e9) for count in cpus])
+    assert num_workers(tiny(**OVER_TWO)) == expected
+
+
+def test_a_trial_over_more_nodes_than_there_are_is_a_clear_mistake(tiny, monkeypatch):
+    asks = "a trial asks for 1 CPU and 5.0 GB on each of 2 nodes, but "
+    large, small = node(CPU=4.0, memory=8e9), node(CPU=4.0, memory=2e9)
+    for there, said in (
+        ([large], "there is only one node; lower nodes_per_trial, cpus_per_trial"),
+        ([large, small, small], "only 1 of 3 nodes can give that; lower nodes_per_trial, cpus_per_trial"),
+        ([small, small], "there are 4 CPUs and 2.0 GB; lower nodes_per_trial, cpus_per_trial"),
+    ):
+        monkeypatch.setattr(ray, "nodes", lambda there=there: there)
+        with pytest.raises(ConfigError, match=asks + said):
+            num_workers(tiny(memory_per_trial=5, **OVER_TWO))
+
+
+def test_a_cluster_with_too_few_nodes_of_the_kind_is_waited_for(tiny, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=4.0, memory=8e9), node(memory=8e9)])
+    assert num_workers(tiny(**OVER_TWO)) == 0
+    monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=4.0, memory=8e9), node(CPU=4.0, memory=1e9)])
+    with pytest.raises(ConfigError, match="only 1 of 2 nodes can give that"):
+        num_workers(tiny(**OVER_TWO))
+
+
 @pytest.fixture
 def slots(tiny, monkeypatch):
     """A maker of looks at a cluster: the nodes of each, and the slots and what was said."""
 
-    def make(*looks, workers=2, most=None):
+    def make(*looks, workers=2, most=None, **changes):
         clock, said, counts = [0.0], [], []
         monkeypatch.setattr(schedule.time, "monotonic", lambda: clock[0])
-        counting = Slots(tiny(**({"workers": most} if most else {})), workers, said.append)
+        counting = Slots(tiny(**changes, **({"workers": most} if most else {})), workers, said.append)
         for nodes in looks:
             monkeypatch.setattr(ray, "nodes", lambda there=nodes: [node(CPU=n, memory=64e9) for n in there])
             clock[0] += LOOK_SECONDS + 0.1
@@ -149,3 +180,14 @@ def test_without_a_node_one_trial_waits_and_it_is_told_now_and_then(slots):
     waiting = "no node can train a trial (1 CPU and 2.0 GB); waiting for one"
     assert said == [waiting, "more nodes: 1 trials at a time from now on", waiting]
     assert slots(*[(0.0,)] * (looks + 2), workers=0)[1] == [waiting] * 2
+
+
+def test_slots_of_trials_over_two_nodes(slots):
+    counts, said = slots((4.0,), (4.0, 1.0), (4.0, 2.0), (4.0,), workers=0, **OVER_TWO)
+    assert counts == [1, 1, 2, 1]
+    assert said == [
+        "there are not enough nodes for a trial (1 CPU and 2.0 GB on each of 2 nodes); waiting for more",
+        "more nodes: 1 trials at a time from now on",
+        "more nodes: 2 trials at a time from now on",
+        "there are not enough nodes for a trial (1 CPU and 2.0 GB on each of 2 nodes); waiting for more",
+    ]

@@ -184,6 +184,7 @@ def test_no_more_trials_than_slots_and_as_many_as_come(begin, make_record):
         "The actor died because its node has died. Node Id: 0123",
         "The actor is temporarily unavailable: RpcError",
         "sparse_search.execution.draining.NodeLeavesError: its node is about to leave",
+        "sparse_search.execution.other_nodes.NodeLostError: a node of a trial is gone",
     ],
 )
 def test_a_lost_node_is_no_failure_of_its_trials(begin, tmp_path, error):

@@ -79,3 +79,14 @@ def test_most_trials_of_all_studies_are_shared_out_evenly(tiny):
     assert [study.plan.trials for study in studies] == [3, 1, 3, 1, 3, 1]
     assert [study.plan.trials for study in studies_of(tiny(methods=methods, max_trials=100))] == [6, 1]
     assert studies[0].name == studies_of(tiny(methods=methods, shots=[2, 3, 4]))[0].name
+
+
+def test_over_how_many_nodes_a_trial_is_trained_makes_it_no_other(tiny):
+    single, spread = (
+        studies_of(tiny(processes=4, **changes))[0]
+        for changes in ({"cpus_per_trial": 8}, {"cpus_per_trial": 4, "nodes_per_trial": 2})
+    )
+    assert single.name == spread.name
+    trials = [study.trial(study.plan.settings, 0) for study in (single, spread)]
+    assert trials[0] == trials[1]
+    assert trials[0].threads == 2

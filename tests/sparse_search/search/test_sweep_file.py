@@ -103,6 +103,23 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
             TINY | {"processes": 2, "cpus_per_trial": 2, "gpus_per_trial": 1},
             "processes: 2 need a GPU each or none; set gpus_per_trial to 2 or 0",
         ),
+        (TINY | {"nodes_per_trial": 0}, "nodes_per_trial: 0 is impossible, expected a whole number from 1"),
+        (
+            TINY | {"nodes_per_trial": 2},
+            "nodes_per_trial: 2 nodes cannot have equally many of 1 process; set processes to a multiple of 2",
+        ),
+        (
+            TINY | {"nodes_per_trial": 2, "processes": 3},
+            "nodes_per_trial: 2 nodes cannot have equally many of 3 processes; set processes to a multiple of 2",
+        ),
+        (
+            TINY | {"nodes_per_trial": 2, "processes": 4},
+            "processes: 4 on 2 nodes need a CPU each; raise cpus_per_trial to 2 or more",
+        ),
+        (
+            TINY | {"nodes_per_trial": 2, "processes": 4, "cpus_per_trial": 2, "gpus_per_trial": 4},
+            "processes: 4 on 2 nodes need a GPU each or none; set gpus_per_trial to 2 or 0",
+        ),
         (TINY | {"accumulate": 0}, "accumulate: 0 is impossible, expected a whole number from 1"),
         (TINY | {"accumulate": 2.5}, "accumulate: 2.5 is impossible"),
         (TINY | {"compile": "fast"}, "compile: 'fast' is impossible, expected true or false"),

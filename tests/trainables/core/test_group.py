@@ -2,8 +2,11 @@
 
 import os
 import signal
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import Pipe, active_children
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import torch
 
 from search_spaces.core.errors import ConfigError
 from trainables.core.checkpoint import Checkpoints
-from trainables.core.group import LostProcessError
+from trainables.core.group import LostProcessError, Members
 from trainables.core.train import DivergedError
 from trainables.core.trial import Trial
 
@@ -66,6 +69,60 @@ def test_closed_after_an_evaluation_it_leaves_no_process_and_goes_on_from_its_ch
     assert resumed[-1].scores == together[-1].scores
 
 
+class Beside:
+    """Another machine, played by this one, that sees nothing of the folder of checkpoints."""
+
+    num_machines = 2
+
+    def __init__(self, folder, doomed=False):
+        self._folder, self._doomed, self._members = folder, doomed, None
+
+    def variables(self):
+        return {"MASTER_ADDR": "127.0.0.1"}
+
+    def start(self, run, shares, place, options):
+        (share,) = shares
+        assert share == range(1, 2)
+        self._members = Members(run, share, place, dict(options) | {"checkpoints": Checkpoints(self._folder)})
+        before = {child.pid for child in active_children()}
+        self._members.start()
+        (pid,) = {child.pid for child in active_children()} - before
+        ours, theirs = Pipe(duplex=False)
+        threading.Thread(target=self._tell, args=(theirs,), daemon=True).start()
+        if self._doomed:
+            threading.Timer(15, os.kill, (pid, signal.SIGKILL)).start()
+        return [ours]
+
+    def end(self):
+        self._members.end()
+
+    def _tell(self, connection):
+        with suppress(OSError):  # nobody listens any more
+            connection.send(self._members.watch())
+
+
+@pytest.mark.slow
+def test_another_machine_goes_on_from_the_checkpoint_that_the_first_one_has(tmp_path, together):
+    run, checkpoints = a_run(), Checkpoints(tmp_path / "run")
+    progress = run.train(run.task(None), checkpoints=checkpoints, elsewhere=Beside(tmp_path / "none"))
+    assert next(each for each in progress if each.scores).scores
+    progress.close()
+    resumed = list(run.train(run.task(None), checkpoints=checkpoints, elsewhere=Beside(tmp_path / "none")))
+    assert [each.replayed for each in resumed if each.scores] == [True, False]
+    assert resumed[-1].scores == together[-1].scores
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_on_another_machine_ends_the_run(tmp_path):
+    run = a_run(images=1_000_000)
+    started, before = time.monotonic(), set(members())
+    with pytest.raises(LostProcessError, match="process 1 of a run ended with exit code -9"):
+        list(run.train(run.task(None), elsewhere=Beside(tmp_path, doomed=True)))
+    assert time.monotonic() - started < 60
+    assert not [pid for pid in set(members()) - before if "spawn_main" in command(pid)]
+
+
 def command(pid):
     return Path(f"/proc/{pid}/cmdline").read_text()
 
@@ -78,7 +135,7 @@ def test_a_killed_process_is_noticed():
     victim = max(pid for pid in set(members()) - before if "spawn_main" in command(pid))
     os.kill(victim, signal.SIGKILL)
     started = time.monotonic()
-    with pytest.raises((LostProcessError, RuntimeError)):
+    with pytest.raises(LostProcessError, match="exit code -9"):
         list(progress)
     assert time.monotonic() - started < 60
 

@@ -1,6 +1,8 @@
 import gc
 import logging
 import multiprocessing
+import os
+import socket
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -260,6 +262,35 @@ def test_two_processes_at_once_make_it_once():
         process.join()
     assert told[0][:2] == told[1][:2]
     assert sorted(one[2:] for one in told) == [("found", 0), ("made", EPOCHS)]
+
+
+def make_beside_another(rank, port, folder, results):
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": "0", "SPARSE_SEARCH_CACHE": f"{folder}/{rank}"}
+    begun, made, found = stage(), stage(), stage()
+    begun.epoch(1)
+    begun.close()
+    told = [(*walked(one), one.origin) for one in (made, found)]
+    results.put([(losses, place.tolist(), origin) for losses, place, origin in told])
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_on_machines_with_a_cache_each_share_what_the_first_one_has(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    both = [context.Process(target=make_beside_another, args=(rank, port, tmp_path, results)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    first, second = (results.get(timeout=120) for _ in both)
+    for process in both:
+        process.join()
+    losses, place = walked(stage())
+    assert first == second == [(losses, place.tolist(), origin) for origin in ("continued", "found")]
+    assert list(tmp_path.glob("0/stages/*/made-*"))
+    assert not list(tmp_path.glob("1/stages/*/made-*"))
 
 
 def test_who_waits_says_so_and_takes_over(caplog, monkeypatch):

@@ -1,0 +1,223 @@
+"""A trial over several nodes: real sweeps on a Ray cluster of several nodes on this machine.
+
+The method leaves a line in a log for each epoch that a process trains (witness.py), with the raylet of its node.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from sparse_search.results.store import Store
+
+from ..conftest import TINY
+from .test_elastic import ROOT, Scene, TwoMachines, can_make_namespaces
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own processes and files
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+SETTINGS = {"classifier": "test_resnet", "dropout": 0.0, "drop_path": 0.0}  # masks differ between processes
+SWEEP = TINY | {
+    "pruner": "none", "memory_per_trial": 0.3, "retries": 0, "processes": 2, "nodes_per_trial": 2,
+    "objective": "auroc",  # networks that have seen so little often name one class
+    "methods": {"witness:METHOD": {"trials": 2, "presets": [], "search": ["lr"], "settings": SETTINGS}},
+}  # fmt: skip
+LONG = {"images": 40 * 20, "evaluate_every": 4 * 20}
+"""40 epochs, with a checkpoint after every fourth."""
+
+
+class Epoch(NamedTuple):
+    """A line of the log."""
+
+    rank: int
+    process: int
+    parent: int
+    raylet: int
+    number: int
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where a sweep runs, with the variables of its driver and its nodes."""
+    shutil.copy(Path(__file__).parents[1] / "witness.py", tmp_path)
+    write(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(tmp_path))))
+    monkeypatch.setenv("WITNESS_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_health_check_period_ms", "1000")  # a dead node is noticed after 5 s instead of 15
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
+def write(folder, **changes):
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP | changes))
+
+
+class Watched(Scene):
+    """A scene whose log tells nodes."""
+
+    def epochs(self):
+        log = self.folder / "log"
+        return [Epoch(*map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def last(self, rank):
+        """The newest line of a rank."""
+        return next((each for each in reversed(self.epochs()) if each.rank == rank), Epoch(rank, 0, 0, 0, 0))
+
+    def records(self):
+        return sorted(Store(self.folder / "results").records(), key=lambda record: record["number"])
+
+
+@pytest.fixture
+def cluster(folder):
+    from ray.cluster_utils import Cluster
+
+    short = tempfile.mkdtemp(prefix="ray-")  # a socket's path has 107 letters at most
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": short})
+    yield made
+    made.shutdown()
+    shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.fixture
+def scene(cluster, folder):
+    made = Watched(cluster, folder)
+    yield made
+    made.end()
+
+
+def raylet_of(node):
+    return node.all_processes["raylet"][0].process.pid
+
+
+def is_alive(process):
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def check_complete(scene, images):
+    records = [record for record in scene.records() if record["status"] == "complete"]
+    assert [record["curve"][-1]["images"] for record in records] == [images] * 2
+    assert not list((scene.folder / "results" / "sweeps" / "tiny" / "checkpoints").glob("*/*"))
+    assert not [each for each in scene.epochs() if is_alive(each.process)], "nothing goes on"
+
+
+def test_trials_over_two_nodes_find_what_one_process_finds(scene, folder):
+    nodes = [scene.add_node(), scene.add_node()]
+    scene.start()
+    scene.finish()
+    check_complete(scene, images=80)
+    assert "1 trials at a time" in scene.said
+    assert {(each.rank, each.raylet) for each in scene.epochs()} in (
+        {(rank, raylet_of(nodes[rank])) for rank in (0, 1)},
+        {(rank, raylet_of(nodes[1 - rank])) for rank in (0, 1)},
+    )
+    together = scene.records()
+    for left in (folder / "results", folder / "log"):
+        left.rename(left.with_name(f"{left.name} together"))
+    write(folder, processes=1, nodes_per_trial=1)
+    scene.start()
+    scene.finish()
+    assert {each.rank for each in scene.epochs()} == {0}
+    check_equal_to_rounding(together[0], scene.records()[0])  # of the default; what comes next is drawn anew
+
+
+def check_equal_to_rounding(two, one):
+    assert (two["processes"], one["processes"]) == (2, 1)
+    assert two["config"] == one["config"]
+    for ours, theirs in zip(two["curve"], one["curve"], strict=True):
+        assert ours["images"] == theirs["images"]
+        for losses in zip(ours["losses"], theirs["losses"], strict=True):
+            assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        ours, theirs = (each["scores"]["supervised"] for each in (ours, theirs))
+        assert ours["log_loss"] == pytest.approx(theirs["log_loss"], rel=1e-4)
+        assert ours["confusion"] == theirs["confusion"]
+
+
+def test_a_trial_whose_second_node_is_killed_goes_on_elsewhere(scene, folder, monkeypatch):
+    monkeypatch.setenv("WITNESS_SECONDS", "0.3")
+    write(folder, **LONG)
+    nodes = {raylet_of(node): node for node in (scene.add_node(), scene.add_node(), scene.add_node())}
+    scene.start()
+    scene.wait_for(lambda: scene.last(1).number > 20)
+    before, doomed = scene.epochs(), scene.last(1).raylet
+    scene.kill(nodes[doomed])
+    scene.finish()
+    check_complete(scene, images=800)
+    assert len(scene.records()) == 2, "it has cost no retry"
+    after = scene.epochs()[len(before) :]
+    moved = next(each for each in after if each.process not in {known.process for known in before})
+    assert moved.number > 12, "from its checkpoint"
+    assert doomed not in {each.raylet for each in scene.epochs()[-80:]}
+    assert {each.number for each in scene.epochs() if each.rank == 1} == set(range(1, 41))
+
+
+def test_a_trial_whose_process_on_the_second_node_is_killed_goes_on(scene, folder, monkeypatch):
+    monkeypatch.setenv("WITNESS_SECONDS", "0.3")
+    write(folder, retries=1, **LONG)
+    scene.add_node()
+    scene.add_node()
+    scene.start()
+    scene.wait_for(lambda: scene.last(1).number > 20)
+    os.kill(scene.last(1).process, signal.SIGKILL)
+    before, killed = scene.epochs(), time.monotonic()
+    known = {each.process for each in before}
+    scene.wait_for(lambda: {each.process for each in scene.epochs()} - known, 60)
+    assert time.monotonic() - killed < 60
+    moved = next(each for each in scene.epochs() if each.process not in known)
+    assert moved.number > 12, "from its checkpoint"
+    scene.finish()
+    check_complete(scene, images=800)
+    (failed,) = (record["reason"] for record in scene.records() if record["status"] != "complete")
+    assert "LostProcessError: process 1 of a run ended with exit code -9" in failed
+
+
+def test_a_trial_whose_second_node_is_recalled_leaves_at_a_checkpoint(scene, folder, monkeypatch):
+    monkeypatch.setenv("WITNESS_SECONDS", "1")  # a look at the nodes every 5 s should not come too late
+    write(folder, **LONG)
+    nodes = {raylet_of(node): node for node in (scene.add_node(), scene.add_node(), scene.add_node())}
+    scene.start()
+    scene.wait_for(lambda: scene.last(1).number > 4)
+    recalled = scene.last(1).raylet
+    scene.drain(nodes[recalled])
+    scene.finish()
+    check_complete(scene, images=800)
+    assert len(scene.records()) == 2
+    assert [each.number for each in scene.epochs() if each.rank == 0] == 2 * list(range(1, 41)), "nothing twice"
+    assert recalled not in {each.raylet for each in scene.epochs()[-80:]}
+
+
+def test_machines_that_only_a_link_joins_train_together_and_a_cut_ends_it(folder, monkeypatch):
+    if not can_make_namespaces():
+        pytest.skip("needs iproute2 and the right to make network namespaces")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("WITNESS_SECONDS", "0.3")
+    write(folder, **LONG)
+    short = Path(tempfile.mkdtemp(prefix="ray-"))
+    machines = TwoMachines(short)
+    scene = Watched(machines, folder, machines.inside)
+    try:
+        machines.add_node()
+        scene.start()
+        scene.wait_for(lambda: scene.last(1).number > 20)
+        assert scene.last(0).raylet != scene.last(1).raylet
+        machines.cut()
+        scene.wait_for(lambda: "there are not enough nodes for a trial" in scene.said)
+        scene.wait_for(lambda: not is_alive(scene.last(0).process), 60)  # that beyond the cut ends with its raylet
+    finally:
+        scene.end()
+        machines.shutdown()
+        shutil.rmtree(short, ignore_errors=True)
