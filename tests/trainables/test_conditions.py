@@ -12,7 +12,10 @@ import torch
 from search_spaces.core.config import write_config
 from search_spaces.core.ranges import conditions_of, inactive_fields, space_of
 from trainables.core.method import find_method, method_names
+from trainables.nets.trans_unet import TransUNet
+from trainables.parts import mask_trainee
 
+from .nets.test_trans_unet import tiny_hybrid
 from .test_every_method import build, other_values, small, weights
 
 
@@ -37,6 +40,16 @@ def failing(config, when):
     options = get_args(get_type_hints(type(config))[when.name]) or (False, True)
     candidates = options if when.above is None else (type(getattr(config, when.name))(when.above),)
     return replace(config, **{when.name: next(value for value in candidates if not when.holds(value))})
+
+
+@pytest.fixture(autouse=True)
+def _with_a_tiny_transformer(monkeypatch):
+    """TransUNet on a small encoder: timm has none, and the published one has a hundred million weights."""
+
+    def build_tiny(encoder, *, image_size, channels, num_classes, dropout, **options):
+        return TransUNet(tiny_hybrid(image_size, channels), num_classes=num_classes, dropout=dropout)
+
+    monkeypatch.setattr(mask_trainee, "build_trans_unet", build_tiny)
 
 
 @pytest.fixture(scope="module")
