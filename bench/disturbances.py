@@ -28,7 +28,7 @@ import yaml
 from search_spaces.core.config import short_hash
 
 ROOT = Path(__file__).resolve().parents[1]
-METHOD = ROOT / "tests/sparse_search/chaotic.py"
+METHOD = ROOT / "tests/sparse_search/execution/chaotic.py"
 CALL = "from sparse_search.cli.app import main; main()"
 FORGETFUL = f"import chaotic, sparse_search.execution.schedule as s; s.run_trial = chaotic.run_forgetful_trial; {CALL}"
 

@@ -51,7 +51,7 @@ class Epoch(NamedTuple):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Where a sweep runs, with the variables of its driver and its nodes."""
-    shutil.copy(Path(__file__).parents[1] / "witness.py", tmp_path)
+    shutil.copy(Path(__file__).with_name("witness.py"), tmp_path)
     write(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(tmp_path))))
     monkeypatch.setenv("WITNESS_LOG", str(tmp_path / "log"))

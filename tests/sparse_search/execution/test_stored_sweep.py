@@ -24,8 +24,8 @@ from sparse_search.results.records import decode
 from sparse_search.results.storage import read_store, store_at
 from sparse_search.results.store import Store
 
-from ..chaotic import ChaoticConfig
 from ..conftest import TINY
+from .chaotic import ChaoticConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
