@@ -9,7 +9,8 @@ nothing that was finished may have been trained again, nothing that was running 
 interval (two where its newest checkpoint was damaged or no disk took it) and the epoch that is trained while a
 checkpoint is written, the journal may hold no open trial, nobody may have seen a traceback, and with one worker
 leaderboard and runs must equal, but for times, those of a sweep that nobody disturbed. What is lost is counted in a log
-that the method itself keeps, a line for each epoch (tests/sparse_search/execution/chaotic.py). Exit code 1 if anything fails.
+that the method itself keeps, a line for each epoch (tests/sparse_search/execution/chaotic.py). Exit code 1 if anything
+fails.
 
 `disk` mounts a small tmpfs, for which it must be root; `memory` takes some 4 GB.
 """
