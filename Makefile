@@ -10,8 +10,8 @@ demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuratio
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
 	$(BIN)/sparse-search demo
 
-test: $(STAMP)  ## the whole suite; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
-	@echo "== test: the whole suite on two processes (up to 50 minutes on two cores)"
+test: $(STAMP)  ## the suite but for what takes minutes a test; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
+	@echo "== test: the suite on two processes (some twenty minutes on two cores)"
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: $(STAMP)  ## sweeps disturbed and compared, clusters of several nodes on this machine, one after the other
