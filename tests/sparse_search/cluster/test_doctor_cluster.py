@@ -133,10 +133,9 @@ def test_a_sick_node_is_told_from_a_healthy_one(folder, start_node):
     for package in ("sparse_search", "trainables", "search_spaces"):
         shutil.copytree(ROOT / package, folder / "other" / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(folder / "other", folder / "older")
-    (folder / "older" / "sparse_search" / "doctor_node.py").write_text(  # were it not there, an editable install has it
-        "raise ModuleNotFoundError(\"No module named 'sparse_search.cluster.node'\")"
-    )
-    with (folder / "other" / "sparse_search" / "cost.py").open("a") as file:
+    absent = folder / "older" / "sparse_search" / "cluster" / "node.py"  # were it not there, an editable install has it
+    absent.write_text("raise ModuleNotFoundError(\"No module named 'sparse_search.cluster.node'\")")
+    with (folder / "other" / "sparse_search" / "search" / "cost.py").open("a") as file:
         file.write("# another version\n")
     start_node()
     start_node(PYTHONPATH=str(folder / "older"))
