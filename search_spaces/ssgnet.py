@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.config import MethodConfig, require
 from search_spaces.core.errors import ConfigError
+from search_spaces.core.generators import layers_for, require_channels, side_for
 from search_spaces.core.ranges import Choice, Float, Int, When
 
 _FEWEST_LAYERS = 3  # the last two have the bandwidth of the image already
@@ -231,11 +232,7 @@ class SsgnetConfig(MethodConfig):
                 f"SsgnetConfig.generator_layers: {self.generator_layers} is impossible, expected at least "
                 f"{_FEWEST_LAYERS}, or 0 for as many as suit the side"
             )
-        if self.generator_channel_base < self.generator_side:
-            raise ConfigError(
-                f"SsgnetConfig.generator_channel_base: {self.generator_channel_base} leaves no channel at "
-                f"{self.generator_side} px, expected at least {self.generator_side}"
-            )
+        require_channels(self, self.generator_channel_base, self.generator_side)
         group = min(self.mbstd_group, self.generator_batch)
         if self.generator_batch % group:
             raise ConfigError(
@@ -246,10 +243,9 @@ class SsgnetConfig(MethodConfig):
     @property
     def generator_side(self) -> int:
         """Side in pixels of the images that generators make: the next power of two, at least 16."""
-        return max(16, 1 << (self.image_size - 1).bit_length())
+        return side_for(self.image_size)
 
     @property
     def num_layers(self) -> int:
         """Synthesis layers besides the last, as set or by the rule for this side."""
-        by_side = {16: 4, 32: 6, 64: 8, 128: 10}
-        return self.generator_layers or by_side.get(self.generator_side, 14)
+        return self.generator_layers or layers_for(self.generator_side)

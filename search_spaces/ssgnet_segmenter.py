@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.config import require
 from search_spaces.core.errors import ConfigError
+from search_spaces.core.generators import require_channels, side_for
 from search_spaces.core.ranges import Choice, Float, Int, When
 from search_spaces.segmenter import SegmenterConfig
 
@@ -140,11 +141,7 @@ class SsgnetSegmenterConfig(SegmenterConfig):
                 f"SsgnetSegmenterConfig.min_foreground: {self.min_foreground:g} is above max_foreground, "
                 f"{self.max_foreground:g}, so no mask takes part; expected at most that"
             )
-        if self.generator_channel_base < self.generator_side:
-            raise ConfigError(
-                f"SsgnetSegmenterConfig.generator_channel_base: {self.generator_channel_base} leaves no channel at "
-                f"{self.generator_side} px, expected at least {self.generator_side}"
-            )
+        require_channels(self, self.generator_channel_base, self.generator_side)
         if self.generator_batch % min(4, self.generator_batch):
             raise ConfigError(
                 f"SsgnetSegmenterConfig.generator_batch: {self.generator_batch} is impossible, expected 2, 3 or a "
@@ -154,4 +151,4 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     @property
     def generator_side(self) -> int:
         """Side in pixels of the pictures that the generator makes: the next power of two, at least 16."""
-        return max(16, 1 << (self.image_size - 1).bit_length())
+        return side_for(self.image_size)

@@ -35,6 +35,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from search_spaces.core.generators import layers_for
 from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import to_signed, to_unit
@@ -294,7 +295,7 @@ def _plan(config: SsgnetSegmenterConfig, task: Task, num_epochs: int) -> Generat
     shape = GeneratorConfig(
         resolution=config.generator_side,
         channels=task.channels,
-        num_layers={16: 4, 32: 6, 64: 8, 128: 10}.get(config.generator_side, 14),
+        num_layers=layers_for(config.generator_side),
         channel_base=config.generator_channel_base,
         channel_max=config.generator_width,
         z_dim=config.z_dim,
