@@ -32,7 +32,8 @@ from search_spaces.core.config import MethodConfig, canonical_json, read_config,
 from search_spaces.core.ranges import Choice, Float, Int, Range, narrow, space_of
 from trainables.core.accelerator import new_accelerator
 from trainables.core.method import Labelled, Learner, find_method
-from trainables.core.train import Budget, DivergedError, predict, score_all, train
+from trainables.core.scoring import score_all
+from trainables.core.train import Budget, DivergedError, predict, train
 from trainables.core.trial import Run, Trial
 from trainables.data.tasks import test_set
 

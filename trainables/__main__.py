@@ -78,8 +78,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add(
         "method",
         nargs="?",
-        help="sparse, ssgnet, ssl_gan, convnet, resnet, supervised, constant, (ssgnet_)segmenter, or your own as "
-        "module:ATTRIBUTE",
+        help="sparse, ssgnet(_generators), ssl_gan, convnet, resnet, supervised, constant, (ssgnet_)segmenter, or your "
+        "own as module:ATTRIBUTE",
     )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add(
@@ -228,7 +228,7 @@ def _line(images: int, progress: Any) -> str:
 
 
 def _score_text(predictor: str, scores: Any) -> str:
-    name = next(name for name in ("balanced_accuracy", "dice_fg") if scores.metric(name) is not None)
+    name = next(name for name in ("balanced_accuracy", "dice_fg", "kid") if scores.metric(name) is not None)
     return f"{predictor}: {name.replace('_', ' ')} {scores.metric(name):.4f}"
 
 
@@ -238,7 +238,7 @@ def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
     print(f"validation scores{evaluations}" + (f", mean of {len(results)} runs" if len(results) > 1 else ""))
     for predictor in results[0]:
         scores = [result[predictor] for result in results]
-        names = ("balanced_accuracy", "accuracy", "auroc", "dice_fg", "iou_fg", "mdice_2", "miou_2")
+        names = ("balanced_accuracy", "accuracy", "auroc", "dice_fg", "iou_fg", "mdice_2", "miou_2", "kid", "fid")
         known = {name: [s.metric(name) for s in scores if s.metric(name) is not None] for name in names}
         line = "  ".join(f"{name} {statistics.fmean(values)!r}" for name, values in known.items() if values)
         print(f"  {predictor:12s} {line}")

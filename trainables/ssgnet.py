@@ -32,7 +32,6 @@ Shapes: B batch, N labelled, M synthetic, U unlabelled, C channels, H W pixels, 
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from math import ceil
 from typing import Any, final
 
 import torch
@@ -40,16 +39,12 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
 from trainables.core.method import Learner, Method, Task
-from trainables.core.stages import SharedStage
-from trainables.data.augment import random_flip, to_signed, to_unit
+from trainables.data.augment import random_flip, to_unit
 from trainables.nets.backbone import LastLayerOnly, build_classifier
+from trainables.parts.class_generators import ClassGenerators, generator_epochs
 from trainables.parts.enlarge import enlarging, num_synthetic
-from trainables.parts.generator_config import GeneratorConfig
-from trainables.parts.generator_scores import grid_png
-from trainables.parts.generator_stages import GeneratorPlan, GeneratorStage
 from trainables.parts.meters import Means
 from trainables.parts.orders import EndlessOrder
 from trainables.parts.prediction import predict_by_classifier
@@ -57,8 +52,6 @@ from trainables.parts.schedules import Plateau
 from trainables.parts.trainee import Trainee
 
 log = logging.getLogger(__name__)
-
-_COLUMNS, _ROWS = 8, 7
 
 
 @final
@@ -88,28 +81,26 @@ class SsgnetLearner:
                 config.extra_ratio,
                 config.class_target or max(counts_K),
             )
-        self._common, self._generators = (
-            _new_generators(config, task, accelerator, seed) if config.synthetic else ([], {})
-        )
-        for generator in self._generators.values():
-            generator.stage.meanwhile = self._make_another
+        self._generators = ClassGenerators(config, task, accelerator, seed) if config.synthetic else None
         self._epoch = 0
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """First some steps of one generator per step, class after class; then some of the classifier."""
         try:
             while True:
-                place = self._place(self._epoch)
-                losses = place[0].epoch(place[1]) if place else self._train_classifier()
+                if self._generators and self._epoch < _epochs_before(self._config):
+                    losses = self._generators.epoch(self._epoch)
+                else:
+                    losses = self._train_classifier()
                 self._epoch += 1
                 yield losses
         finally:
-            for stage in self._stages():
-                stage.close()
+            if self._generators:
+                self._generators.close()
 
     def begin_epoch(self, share: float) -> None:
         """Looks whether the budget will reach the classifier."""
-        if self._epoch == 1 and share * _generator_epochs(self._config) >= 1:
+        if self._epoch == 1 and share * _epochs_before(self._config) >= 1:
             log.warning("the budget ends before the classifier learns anything: raise it, or lower generator_images")
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
@@ -119,68 +110,35 @@ class SsgnetLearner:
     def artefacts(self) -> dict[str, bytes]:
         """A sheet for each class, its labelled images in the first row and synthetic ones below; and of each generator
         where it comes from, and its scores, if it was told them."""
-        generators = (*self._common, *self._generators.values())
-        stages = {each.stage.name: _facts(each) for each in generators}
-        files = {"stages.json": json.dumps(stages, indent=1).encode()} if stages else {}
-        if not self._num_synthetic or self._epoch <= _generator_epochs(self._config):
-            return files
-        made_MCHW, classes_M = self._synthetic or self._training_set()
-        for label in self._generators:
-            real_NCHW = self._images_NCHW[self._labels_N == label]
-            files[f"class-{label}.png"] = _sheet(real_NCHW, made_MCHW[classes_M == label], self._config.image_size)
+        if not self._generators:
+            return {}
+        files = {"stages.json": json.dumps(self._generators.facts(), indent=1).encode()}
+        if self._num_synthetic and self._epoch > _epochs_before(self._config):
+            made_MCHW, classes_M = self._synthetic or self._training_set()
+            for label in self._generators.labels:
+                files[f"class-{label}.png"] = self._generators.sheet(label, made_MCHW[classes_M == label])
         return files
 
     def state_dict(self) -> dict[str, Any]:
         """Classifier, optimiser, plateau, orders, the generator at work; not what is in the cache."""
-        return {
-            "epoch": self._epoch,
-            "stages": [stage.state_dict() for stage in self._stages()],
-            **{name: part.state_dict() for name, part in self._parts().items()},
-        }
+        return {"epoch": self._epoch, **{name: part.state_dict() for name, part in self._parts().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
         self._epoch = state["epoch"]
-        for stage, its_state in zip(self._stages(), state["stages"], strict=True):
-            stage.load_state_dict(its_state)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
-    def _parts(self) -> dict[str, Trainee | Plateau | EndlessOrder]:
+    def _parts(self) -> dict[str, Trainee | Plateau | EndlessOrder | ClassGenerators]:
         orders = {"real_order": self._real_order, "synthetic_order": self._synthetic_order}
-        return {"classifier": self._classifier, "plateau": self._plateau, **orders}
-
-    # Generators
-
-    def _stages(self) -> list[SharedStage]:
-        """In their order."""
-        return [each.stage for each in (*self._common, *self._generators.values())]
-
-    def _place(self, epoch: int) -> tuple[SharedStage, int] | None:
-        """Whose epoch comes after so many, and which of its own; None when it is the classifier's turn."""
-        for stage in self._stages():
-            if epoch < stage.num_epochs:
-                return stage, epoch
-            epoch -= stage.num_epochs
-        return None
-
-    def _make_another(self) -> bool:
-        """Works on the generator of some class while another trial is at the one that is needed now."""
-        others = (each.stage for each in self._generators.values() if each.stage.origin != "waits")
-        return any(stage.help() for stage in others)
+        generators = {"generators": self._generators} if self._generators else {}
+        return {"classifier": self._classifier, "plateau": self._plateau, **orders, **generators}
 
     def _training_set(self) -> tuple[Tensor, Tensor]:
         """The synthetic images (M, C, H, W) and their classes (M,), on the device."""
-        banks = [self._bank(label, wanted) for label, wanted in enumerate(self._wanted_K)]
+        banks = [self._generators.bank(k, n) if self._generators and n else None for k, n in enumerate(self._wanted_K)]
         images_MCHW, labels_M = enlarging(banks, self._wanted_K)
         return images_MCHW.to(self._device), labels_M.to(self._device)
-
-    def _bank(self, label: int, wanted: int) -> Tensor | None:
-        if not wanted:
-            return None
-        bank = self._generators[label].bank(wanted, self._config.truncation)
-        images_NCHW: Tensor = bank.result()["images"]
-        return images_NCHW
 
     # Classifier
 
@@ -188,7 +146,7 @@ class SsgnetLearner:
         config, means = self._config, Means()
         if self._synthetic is None and self._num_synthetic:
             self._synthetic = self._training_set()
-        first = (self._epoch - _generator_epochs(config)) * config.steps_per_epoch
+        first = (self._epoch - _epochs_before(config)) * config.steps_per_epoch
         for step in range(first, first + config.steps_per_epoch):
             self._step(self._num_synthetic_until(step + 1) - self._num_synthetic_until(step), means)
         self._classifier.finish()
@@ -235,111 +193,20 @@ def _new_classifier(config: SsgnetConfig, task: Task) -> nn.Module:
     return LastLayerOnly(network) if config.freeze == "backbone" else network
 
 
-def _new_generators(
-    config: SsgnetConfig, task: Task, accelerator: Accelerator, seed: int
-) -> tuple[list[GeneratorStage], dict[int, GeneratorStage]]:
-    """The common generator, if there is one, and that of each class with labelled images."""
-    images_NCHW, labels_N = task.labelled.images_NCHW, task.labelled.labels_N
-    common: list[GeneratorStage] = []
-    if num_epochs := _pretrain_epochs(config):
-        pool_UCHW = torch.cat([images_NCHW, task.unlabelled_NCHW])
-        common.append(GeneratorStage("pool", _plan(config, task, num_epochs), pool_UCHW, accelerator, seed=seed))
-    present = sorted(set(labels_N.tolist()))
-    total = _class_epochs(config)
-    if total < len(present):
-        epoch = config.generator_batch * config.steps_per_epoch
-        raise ConfigError(
-            f"generator_images: {config.generator_images:,} are {total} epochs of {epoch:,} for {len(present)} "
-            f"generators; expected at least {epoch * len(present):,}"
-        )
-    ends = [total * (position + 1) // len(present) for position in range(len(present))]
-    generators = {}
-    for label, first, end in zip(present, [0, *ends], ends, strict=False):
-        generators[label] = GeneratorStage(
-            str(label),
-            _plan(config, task, end - first),
-            images_NCHW[labels_N == label],
-            accelerator,
-            seed=seed + 1 + label,
-            start=common[0] if common else None,
-        )
-    return common, generators
-
-
-def _plan(config: SsgnetConfig, task: Task, num_epochs: int) -> GeneratorPlan:
-    """What a generator is; its time constants are shares of the images that it sees."""
-    kimg = num_epochs * config.steps_per_epoch * config.generator_batch / 1000
-    shape = GeneratorConfig(
-        resolution=config.generator_side,
-        channels=task.channels,
-        num_layers=config.num_layers,
-        channel_base=config.generator_channel_base,
-        channel_max=config.generator_width,
-        z_dim=config.z_dim,
-        mapping_layers=config.mapping_layers,
-        batch=config.generator_batch,
-        group=config.mbstd_group,
-        gamma=config.r1_weight,
-        penalty_interval=config.r1_interval,
-        g_lr=config.generator_lr,
-        d_lr=config.critic_lr,
-        mirror=config.generator_mirror,
-        augment=config.augment,
-        augment_groups=config.augment_operations,
-        augment_p=config.augment_p,
-        ada_target=config.ada_target,
-        ada_kimg=config.ada_share * kimg,
-        average_kimg=config.ema_share * kimg,
-        magnitude_kimg=config.magnitude_share * kimg,
-        frozen_convolutions=config.freeze_critic,
-    )
-    return GeneratorPlan(
-        shape, config.image_size, num_epochs, config.steps_per_epoch, config.feature_network, config.score_images
-    )
-
-
-def _facts(generator: GeneratorStage) -> dict[str, Any]:
-    """Where it comes from and, of the scores in its losses, all that were told."""
-    stage, scores = generator.stage, {}
-    for name in ("kid", "fid", "nearness"):
-        scores[name] = [value for losses in stage.losses for key, value in losses.items() if key.startswith(f"{name}_")]
-    facts = {"origin": stage.origin, "key": stage.entry.key, "epochs": stage.num_epochs}
-    return facts | {"features": generator.feature_hash} | scores
-
-
-def _sheet(real_NCHW: Tensor, made_MCHW: Tensor, side: int) -> bytes:
-    """A PNG file of eight columns: up to eight real images, then synthetic ones."""
-    real_NCHW = to_unit(real_NCHW[:_COLUMNS], side)
-    gap_NCHW = real_NCHW.new_zeros(_COLUMNS - len(real_NCHW), *real_NCHW.shape[1:])
-    images_NCHW = torch.cat([real_NCHW, gap_NCHW, to_unit(made_MCHW[: _COLUMNS * _ROWS], side)])
-    return grid_png(to_signed(images_NCHW), columns=_COLUMNS)
-
-
-def _class_epochs(config: SsgnetConfig) -> int:
-    """Of the generators of all classes together."""
-    return ceil(config.generator_images / (config.generator_batch * config.steps_per_epoch)) if config.synthetic else 0
-
-
-def _pretrain_epochs(config: SsgnetConfig) -> int:
-    if not config.synthetic or config.generator_init != "unlabelled_pretrain":
-        return 0
-    return ceil(config.pretrain_images / (config.generator_batch * config.steps_per_epoch))
-
-
-def _generator_epochs(config: SsgnetConfig) -> int:
+def _epochs_before(config: SsgnetConfig) -> int:
     """Epochs before the classifier's first."""
-    return _pretrain_epochs(config) + _class_epochs(config)
+    return generator_epochs(config) if config.synthetic else 0
 
 
 def _epoch_images(config: SsgnetConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
     """Those of its steps: real ones of a generator's, real and synthetic ones of the classifier's."""
-    batch = config.generator_batch if epoch < _generator_epochs(config) else config.batch_size
+    batch = config.generator_batch if epoch < _epochs_before(config) else config.batch_size
     return batch * config.steps_per_epoch
 
 
 def _ends_cycle(config: SsgnetConfig, epoch: int) -> bool:
     """Whether the classifier has learned: before, there is nothing to compare."""
-    return epoch > _generator_epochs(config)
+    return epoch > _epochs_before(config)
 
 
 def build(config: SsgnetConfig, task: Task, accelerator: Accelerator) -> Learner:

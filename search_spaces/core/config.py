@@ -25,7 +25,7 @@ from typing import (
 )
 
 from search_spaces.core.errors import ConfigError, suggestion
-from search_spaces.core.ranges import Range, conditions_of
+from search_spaces.core.ranges import Range, When, conditions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,9 @@ class MethodConfig:
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named settings from publications, as differences from the defaults; tried first in every search."""
+
+    inherited_when: ClassVar[When | None] = None
+    """Condition on the searched fields that a method has from another one's configuration."""
 
     def __post_init__(self) -> None:
         require(self, "image_size", 8, 1024)

@@ -125,12 +125,15 @@ def space_of(config_type: type) -> Space:
 
 
 def conditions_of(config_type: type) -> dict[str, tuple[When, ...]]:
-    """The conditions of every field that has some."""
-    hints = get_type_hints(config_type, include_extras=True)
-    found = {
-        name: tuple(extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, When))
-        for name, hint in hints.items()
-    }
+    """The conditions of every searched field that has some, first the one that it shares with all inherited ones."""
+    shared: When | None = getattr(config_type, "inherited_when", None)
+    found: dict[str, tuple[When, ...]] = {}
+    for name, hint in get_type_hints(config_type, include_extras=True).items():
+        extras = getattr(hint, "__metadata__", ())
+        own = tuple(extra for extra in extras if isinstance(extra, When))
+        is_searched = any(isinstance(extra, Range) for extra in extras)
+        is_inherited = name not in config_type.__annotations__
+        found[name] = (shared, *own) if shared and is_searched and is_inherited else own
     return {name: conditions for name, conditions in found.items() if conditions}
 
 

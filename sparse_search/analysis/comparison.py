@@ -24,9 +24,9 @@ from sparse_search.analysis.significance import (
     win_tie_loss,
 )
 from sparse_search.analysis.statistics import Cell, bootstrap_interval, probability_of_improvement
-from sparse_search.results.rows import metric_for, metric_of
+from sparse_search.results.rows import metric_for, metric_of, sign_of
 from sparse_search.results.storage import read_store
-from sparse_search.results.trials import RANKING, SMALLER_IS_BETTER
+from sparse_search.results.trials import RANKING
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def compare_all(
     """
     runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
     metric = metric_of(runs, metric)
-    level = "mask" if metric_for("mask", metric) == metric else "image"
+    level = next(level for level in ("image", "mask", "generator") if metric_for(level, metric) == metric)
     of_images = runs.filter(pc.equal(runs["level"], level))
     names = list(dict.fromkeys(methods or sorted(pc.unique(of_images["predictor"]).to_pylist())))
     if len(names) < 2:
@@ -275,7 +275,7 @@ def _overall(
     *,
     num_left_out: int,
 ) -> OverallComparison:
-    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    sign = sign_of(metric)
     larger_is_better = {name: [sign * score for score in scores] for name, scores in table.items()}
     enough = len(datasets) >= MIN_DATASETS
     notes = list(_too_few(len(datasets)))

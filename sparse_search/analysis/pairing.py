@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.analysis.leaderboard import rank
 from sparse_search.analysis.statistics import Cell, bootstrap_interval, selection_optimism
-from sparse_search.results.trials import RANKING, SMALLER_IS_BETTER
+from sparse_search.results.rows import sign_of
+from sparse_search.results.trials import RANKING
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
@@ -155,7 +156,7 @@ def paired_cell(
     shared = [name for name in sorted(sets_a) if name in sets_b and sets_a[name].hashes == sets_b[name].hashes]
     if not shared:
         return None
-    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    sign = sign_of(metric)
     cell = Cell(
         dataset=ranking["dataset"],
         scores=tuple(round(sign * (sets_a[name].score - sets_b[name].score), 12) for name in shared),

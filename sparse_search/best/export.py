@@ -35,6 +35,7 @@ def export(
         for row in ranked
         if row["level"] != "patch" and (config_id is None or row["config_id"].startswith(config_id))
     ]
+    rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
         raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
     rows = _most_label_sets(rows)

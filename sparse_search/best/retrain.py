@@ -20,8 +20,9 @@ from sparse_search.results.storage import read_store, send
 from sparse_search.results.store import Store
 from sparse_search.versions import versions
 from trainables.core.evaluate import METRICS, AnyScores
-from trainables.core.method import Labelled, Learner
-from trainables.core.train import DivergedError, Probabilities, predict, score_all
+from trainables.core.method import Labelled, Learner, Predictions
+from trainables.core.scoring import scorer_of
+from trainables.core.train import DivergedError, predict
 from trainables.core.trial import Run, Trial
 from trainables.data.source import prepare
 from trainables.data.tasks import test_set
@@ -153,7 +154,7 @@ class _Trained:
 
     validated: Mapping[str, AnyScores]
     test: Mapping[str, AnyScores]
-    predictions: Mapping[str, Probabilities]
+    predictions: Predictions
     """On test images."""
 
 
@@ -206,7 +207,7 @@ def _train(
         return learners[0]
 
     test: Mapping[str, AnyScores] = {}
-    predictions: Mapping[str, Probabilities] = {}
+    predictions: Predictions = {}
     if unseen:  # the networks are needed here; they are those of several processes, to rounding
         run = replace(run, trial=replace(run.trial, processes=1))
     try:
@@ -215,7 +216,8 @@ def _train(
             if unseen and progress.stands_for == run.trial.images:
                 chosen = {name: scores.threshold for name, scores in progress.selected.items()}
                 predictions = predict(learners[0], unseen, progress.epoch)
-                test = score_all(predictions, unseen, run.trial.picture_rule, chosen)
+                scorer = scorer_of(method, run.trial.config, unseen, run.trial.picture_rule, chosen)
+                test = scorer(predictions)
     except DivergedError as why:
         raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
     return _Trained(progress.selected, test, predictions)

@@ -31,7 +31,9 @@ def export_command(
 
     values = export(results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric)
     write_export(values, output)
-    typer.echo(f"{output}: {values['method']}, {metric} {values['evidence']['scores'][metric]:.4f} on validation")
+    evidence = values["evidence"]
+    metric = evidence["interval_95"]["metric"]  # its own, where the one that was asked for is of another kind
+    typer.echo(f"{output}: {values['method']}, {metric} {evidence['scores'][metric]:.4f} on validation")
     typer.echo(f"train it again:  python -m trainables --config {output}")
 
 

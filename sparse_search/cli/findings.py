@@ -40,8 +40,8 @@ def look_table(looks: "Sequence[Look]") -> "Table":
     from rich.table import Table
 
     table = Table(
-        caption="test and validation: balanced accuracy of the same networks, of masks the Dice of the foreground, "
-        "mean over label sets; 95 % interval from the number of test images alone",
+        caption="test and validation: balanced accuracy of the same networks, of masks the Dice of the foreground, of "
+        "generators the kernel distance, mean over label sets; 95 % interval from the number of test images alone",
         caption_justify="left",
     )
     for name in ("when", "who", "why", "data set", "shots", "method", "configuration"):
@@ -50,7 +50,8 @@ def look_table(looks: "Sequence[Look]") -> "Table":
         table.add_column(name, justify="right")
     for look in looks:
         for predictor, test in look.test.items():
-            main = "balanced_accuracy" if test["balanced_accuracy"] is not None else "dice_fg"
+            mains = (name for name in ("balanced_accuracy", "dice_fg", "kid") if test.get(name) is not None)
+            main = next(mains, "balanced_accuracy")
             ends = "-" if test["low"] is None else f"{test['low']:.2f}–{test['high']:.2f}"
             table.add_row(
                 look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,

@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from sparse_search.analysis.leaderboard import Board
     from sparse_search.best.retrain import Tell
 
-_LEVELS = {"image": "images", "patch": "patches", "mask": "images, pixel by pixel"}
+_LEVELS = {
+    "image": "images", "patch": "patches", "mask": "images, pixel by pixel",
+    "generator": "images, class by class",
+}  # fmt: skip
 _COLUMNS = {"balanced_accuracy": "balanced acc.", "accuracy": "accuracy", "auroc": "AUROC"}
 _MASK_COLUMNS = {name: name.replace("_", " ") for name in ("dice_fg", "iou_fg", "mdice_2", "miou_2")}
+_GENERATOR_COLUMNS = {
+    "kid": "kernel distance", "fid": "Fréchet distance",
+    "manifold_precision": "precision", "manifold_recall": "recall",
+}  # fmt: skip
 """Metrics that a leaderboard shows, and what it calls them; the first is followed by an interval."""
+_TINY = 0.01
 MOST_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -147,7 +155,8 @@ def _ranking_table(
     from rich.table import Table
 
     from sparse_search.analysis.leaderboard import SELECTED
-    from sparse_search.results.trials import SMALLER_IS_BETTER, shots_text
+    from sparse_search.results.rows import SMALLER_IS_BETTER
+    from sparse_search.results.trials import shots_text
 
     data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
     scored = f"{rows[0]['num_images']:g} {_LEVELS[shared['level']]}"
@@ -160,7 +169,7 @@ def _ranking_table(
         "many tries is optimistic",
         caption_justify="left",
     )
-    shown = _MASK_COLUMNS if shared["level"] == "mask" else _COLUMNS
+    shown = {"mask": _MASK_COLUMNS, "generator": _GENERATOR_COLUMNS}.get(shared["level"], _COLUMNS)
     extra = [metric] if metric not in shown else []
     extra += ["localisation"] if metric != "localisation" and rows[0]["localisation"] is not None else []
     table.add_column("#", justify="right")
@@ -208,8 +217,10 @@ def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
 
 
 def score_text(value: float | None) -> str:
-    """A score with three digits; a dash for none."""
-    return "-" if value is None else f"{value:.3f}"
+    """A score with three digits, or two that count where it is tiny; a dash for none."""
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if 0 < abs(value) < _TINY else f"{value:.3f}"
 
 
 def short(value: Any) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sparse_search.results.rows import sign_of
 from sparse_search.search.cost import Clock, OutOfTimeError
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import StudyStatus
@@ -26,6 +27,9 @@ def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
     names = ("pruned", "infeasible", "collapsed", "diverged", "failed", "running")
     counts = {name: [getattr(status, name) for status in statuses] for name in names}
     shown = {name: numbers for name, numbers in counts.items() if any(numbers)}
+    objectives = [status.objective for status in statuses]
+    if len(set(objectives)) > 1:
+        shown["objective"] = objectives
     table = Table(caption=caption, caption_justify="left")
     table.add_column("study")
     for name in ("done", *shown, "best", "95 %", "s / trial"):
@@ -149,7 +153,9 @@ class Display(tune.Callback):
 
     def _summary(self) -> str:
         statuses = self._statuses()
-        best = max((s for s in statuses if s.best is not None), key=lambda s: s.best or 0.0, default=None)
+        known = [status for status in statuses if status.best is not None]
+        wanted = [status for status in known if status.objective == known[-1].objective]
+        best = max(wanted, key=lambda s: (s.best or 0.0) * sign_of(s.objective), default=None)
         running = f"{sum(status.running for status in statuses)} running"
         if shares := self._shares():
             running += f" ({', '.join(f'{share:.0%}' for share in shares[-4:])} of a full trial)"

@@ -125,7 +125,9 @@ def status_of(
                 if study.name in begun:
                     journals[study.name] = StudyJournal(study, storage, look_only=True)
         searches = [
-            journals[study.name].status() if study.name in journals else StudyStatus(study.title, study.plan.trials)
+            journals[study.name].status()
+            if study.name in journals
+            else StudyStatus(study.title, study.plan.trials, objective=study.plan.objective)
             for study in studies
         ]
         confirming = (journals[name].status() for s in studies if (name := s.confirming().name) in journals)
@@ -176,15 +178,21 @@ class _Driver:
         searches = [StudyJournal(study, storage) for study in studies]
         confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
         for journal in searches:
-            if self.sweep.warm_start:
-                told = journal.tell_earlier(earlier_trials(journal.study, self.store))
-                if told:
-                    self.console.print(f"{journal.study.title}: {told} trials of earlier sweeps", highlight=False)
-            journal.propose_starts()
-            if self.sweep.transfer and journal.study.plan.space and not journal.is_told_from_elsewhere:
-                proposed = journal.propose_from_elsewhere(self._portfolio(journal.study))
-                self.console.print(f"{journal.study.title}: {proposed} configurations from elsewhere", highlight=False)
+            if not journal.waits:
+                self.begin(journal)
         return searches, confirmations
+
+    def begin(self, journal: StudyJournal) -> None:
+        """Proposes what comes before searching; done again it changes nothing."""
+        title = journal.study.title
+        if self.sweep.warm_start:
+            told = journal.tell_earlier(earlier_trials(journal.study, self.store))
+            if told:
+                self.console.print(f"{title}: {told} trials of earlier sweeps", highlight=False)
+        journal.propose_starts()
+        if self.sweep.transfer and journal.study.plan.space and not journal.is_told_from_elsewhere:
+            proposed = journal.propose_from_elsewhere(self._portfolio(journal.study))
+            self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)
 
     def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:
         """What did well elsewhere; nothing where nothing is known."""
@@ -203,7 +211,12 @@ class _Driver:
         self.console.print("starting Ray …", highlight=False)
         with ray_session():
             searcher = JournalSearcher(
-                searches, confirmations, self.store, checkpoints=self._checkpoints, data_root=self.data_root
+                searches,
+                confirmations,
+                self.store,
+                checkpoints=self._checkpoints,
+                data_root=self.data_root,
+                begin=self.begin,
             )
             workers = num_workers(self.sweep)
             self._print_plan(searches, workers)
@@ -216,7 +229,9 @@ class _Driver:
         self.console.print(f"{self.sweep.name}: {len(searches)} studies, {workers} trials at a time", highlight=False)
         for study in (journal.study for journal in searches):
             rungs = " → ".join(f"{rung.images:,} images × {rung.num_label_sets}" for rung in study.rungs)
-            self.console.print(f"  {study.title}: {study.plan.trials} trials, {rungs} label sets", highlight=False)
+            after = f", with the best settings of {study.plan.settings_from}" if study.plan.settings_from else ""
+            words = f"  {study.title}: {study.plan.trials} trials, {rungs} label sets{after}"
+            self.console.print(words, highlight=False)
 
     def _remove_old_checkpoints(self, journals: Sequence[StudyJournal]) -> None:
         """What was left: by a driver killed just after a trial's end, or by a worker writing as it was stopped."""

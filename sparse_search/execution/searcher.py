@@ -60,7 +60,8 @@ class _Live:
 class JournalSearcher(Searcher):
     """Serves many studies to one Tuner: first what a dead driver left, then what the least served study asks.
 
-    The journals of `searches` come with those of their confirmations, which begin when a search is over.
+    The journals of `searches` come with those of their confirmations, which begin when a search is over. So does a
+    search that has settings from another one: `begin` proposes then what comes before searching.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class JournalSearcher(Searcher):
         *,
         checkpoints: Path,
         data_root: Path | None,
+        begin: Callable[[StudyJournal], None],
     ) -> None:
         super().__init__()  # without a metric: Tune would end everything at a report that lacks it
         self.journals = (*searches, *confirmations)
@@ -78,6 +80,7 @@ class JournalSearcher(Searcher):
         self._store = store
         self._checkpoints = checkpoints
         self._data_root = data_root
+        self._begin = begin
         self.problem = ""
         """Why the sweep has to end early; empty while all is well."""
 
@@ -182,11 +185,23 @@ class JournalSearcher(Searcher):
         for search, confirmation in self._pairs:
             if confirmation.study.sweep.confirm and search.status().is_over:
                 confirmation.propose_best_of(search)
-        open_ones = [(journal, status) for journal in self.journals if (status := journal.status()).num_open]
+        self._begin_waiting()
+        journals = [journal for journal in self.journals if not journal.waits]
+        open_ones = [(journal, status) for journal in journals if (status := journal.status()).num_open]
         for journal, _ in sorted(open_ones, key=lambda each: (each[0].awaits_start(), _share_started(each[1]))):
             if asked := journal.ask():
                 return journal, *asked
         return None
+
+    def _begin_waiting(self) -> None:
+        """Begins each search that has settings from another one, when that is over."""
+        searches = [search for search, _ in self._pairs]
+        for search in searches:
+            if search.waits:
+                (source,) = (each for each in searches if each.study.place == search.study.place_before)
+                if source.status().is_over:
+                    search.take_settings(source)
+                    self._begin(search)
 
     def _tell(self, live: _Live, result: dict[str, Any] | None) -> str:
         if not result or VALUE not in result:
@@ -230,7 +245,7 @@ class JournalSearcher(Searcher):
             },
             interval=score_interval(
                 [record["curve"][-1]["selected"][main]["confusion"] for record in records],
-                sweep.objective,
+                live.journal.study.plan.objective,
                 same_images=sweep.validation == "official",
             ),
         )
@@ -269,7 +284,7 @@ class JournalSearcher(Searcher):
             number=trial.number,
             start=trial.user_attrs.get("start", ""),
             label_sets=study.label_sets_text,
-            objective=study.sweep.objective,
+            objective=study.plan.objective,
             rungs=study.rungs,
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,

@@ -33,6 +33,7 @@ from sparse_search.execution.other_nodes import NodeLostError, OtherNodes, confi
 from sparse_search.execution.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
 from sparse_search.results.parts import write_atomically
 from sparse_search.results.predictions import artefact_folder, write_predictions
+from sparse_search.results.rows import sign_of
 from sparse_search.results.storage import send, store_at
 from sparse_search.search.sweep import Rung
 from sparse_search.versions import versions
@@ -160,7 +161,7 @@ class _Training:
         self._value = 0.0
         self._step = 0
         method = self.trial.find_method()
-        self._main, self._kind = method.predictors[0], method.kind
+        self._main, self._kind = method.predictors[0], "generation" if method.scorer else method.kind
         self._values = {name: self._value_of(selected[self._main].get) for name, selected in job.known.items()}
         self._collapses = dict.fromkeys(job.known, "")
         self._at_work: _AtWork | None = None
@@ -250,9 +251,9 @@ class _Training:
             from sparse_search.results.heat_maps import write_mask_sheet  # matplotlib takes its time
 
             write_mask_sheet(results, at_work.identity, images, predictions[self._main])
-        else:
+        elif self._kind == "classification":
             write_predictions(results, at_work.identity, images, predictions)
-        if images.grid:
+        if images.grid and self._kind == "classification":
             from sparse_search.results.heat_maps import write_sheet  # matplotlib takes its time
 
             threshold = end.scores[self._main].threshold
@@ -263,7 +264,8 @@ class _Training:
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
         """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""
-        return (metric(self.job.objective) or 0.0) + TIE_BREAK * (metric("auroc") or 0.0)
+        objective = self.job.objective
+        return sign_of(objective) * (metric(objective) or 0.0) + TIE_BREAK * (metric("auroc") or 0.0)
 
     def _begin(self, run: Run) -> _AtWork:
         trial, root = self.trial, self.job.data_root
@@ -297,7 +299,7 @@ class _Training:
                 "config": write_config(trial.config),
                 "inactive": ", ".join(inactive_fields(type(trial.config), write_config(trial.config))),
                 "dataset": task.dataset,
-                "kind": task.kind,
+                "kind": self._kind,
                 "source": trial.dataset,
                 "protocol": PROTOCOL,
                 "processor": trial.device,

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparse_search.analysis.importance import Importance
-from sparse_search.results.rows import CONFIRMATION
-from sparse_search.results.trials import RANKING, SMALLER_IS_BETTER
+from sparse_search.results.rows import CONFIRMATION, SMALLER_IS_BETTER
+from sparse_search.results.trials import RANKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,8 @@ METRIC_WORDS = {
     "localisation": "localisation AUROC", "patch_localisation": "localisation AUROC of patches",
     "dice_fg": "Dice of the foreground", "iou_fg": "IoU of the foreground", "mdice_2": "Dice of both classes",
     "miou_2": "IoU of both classes", "pixel_accuracy": "pixel accuracy", "sensitivity": "sensitivity",
-    "specificity": "specificity",
+    "specificity": "specificity", "kid": "kernel distance (KID)", "fid": "Fréchet distance (FID)",
+    "manifold_precision": "precision of generators", "manifold_recall": "recall of generators",
 }  # fmt: skip
 METRIC_WORDS |= {
     f"{name}_img": f"{METRIC_WORDS[name]}, image by image"

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from search_spaces.core.config import canonical_json, short_hash
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised with every change of a column's name, type or meaning."""
 
 
@@ -60,7 +60,21 @@ class _MaskMetrics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scored(_MaskMetrics, _ClassMetrics):
+class _GeneratorMetrics:
+    """Of generators, means over classes against real images; null for all else."""
+
+    kid: float | None
+    """Kernel distance, which may be below 0."""
+
+    fid: float | None
+    """Fréchet distance."""
+
+    manifold_precision: float | None
+    manifold_recall: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored(_GeneratorMetrics, _MaskMetrics, _ClassMetrics):
     """A row with scores."""
 
     num_images: int | None
@@ -89,7 +103,7 @@ class RunRow(_Scored):
     method: str
     predictor: str
     level: str
-    """What is scored: each `image`, each `patch` of the images, or the `mask` of each image."""
+    """What is scored: each `image`, each `patch` of the images, the `mask` of each image, or the `generator`s."""
 
     config_id: str
     config_json: str
@@ -131,6 +145,8 @@ class RunRow(_Scored):
 
     image_size: int
     pretrained: str
+    """Whose weights are there from the start; of generators, those of the network in whose features they are scored."""
+
     status: str
     """`complete`, `pruned`, `infeasible`, `collapsed`, `diverged` or `failed`; only complete ones are ranked."""
 
@@ -202,9 +218,15 @@ class CurveRow(_Scored):
     """A list over the epochs since the evaluation before, a few at a time: `epoch`, mean losses, diagnoses."""
 
 
-_CLASS_METRICS, _MASK_METRICS = (tuple(field.name for field in fields(each)) for each in (_ClassMetrics, _MaskMetrics))
-METRIC_COLUMNS = (*_CLASS_METRICS, *_MASK_METRICS)
-"""Masks have the latter, images and patches the former; the others are null."""
+_CLASS_METRICS, _MASK_METRICS, _GENERATOR_METRICS = (
+    tuple(field.name for field in fields(each)) for each in (_ClassMetrics, _MaskMetrics, _GeneratorMetrics)
+)
+METRIC_COLUMNS = (*_CLASS_METRICS, *_MASK_METRICS, *_GENERATOR_METRICS)
+"""Images and patches have the first, masks the second, generators the last; the others are null."""
+
+SMALLER_IS_BETTER = ("calibration_error", "log_loss", "kid", "fid")
+
+_BY_LEVEL = {"mask": _MASK_METRICS, "generator": _GENERATOR_METRICS}
 
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -252,7 +274,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "config_id": config_id(record["method"], config),
         "config_json": canonical_json(config),
         "image_size": config["image_size"],
-        "pretrained": config.get("pretrained", ""),
+        "pretrained": config.get("feature_network" if record["kind"] == "generation" else "pretrained", ""),
         "images_done": last["images"],
         "epochs_done": last["epoch"],
         "train_seconds": last["seconds"],
@@ -269,9 +291,12 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
+_LEVELS = {"segmentation": "mask", "generation": "generator"}
+
+
 def _level(record: Mapping[str, Any], predictor: str) -> str:
-    if record["kind"] == "segmentation":
-        return "mask"
+    if record["kind"] in _LEVELS:
+        return _LEVELS[record["kind"]]
     return "patch" if predictor in record["patch_predictors"] else "image"
 
 
@@ -291,16 +316,21 @@ def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {**shared, **here, **metrics, "predictor": predictor}
 
 
+def sign_of(metric: str) -> int:
+    """Times this, a metric is better when it is larger."""
+    return -1 if metric in SMALLER_IS_BETTER else 1
+
+
 def metric_for(level: str, metric: str) -> str:
     """What rows of a level are ranked by: the metric that is asked for, or the level's first where it has no such."""
-    own = _MASK_METRICS if level == "mask" else _CLASS_METRICS
+    own = _BY_LEVEL.get(level, _CLASS_METRICS)
     return metric if metric in own else own[0]
 
 
 def metric_of(runs: pa.Table, metric: str) -> str:
-    """What is asked of run rows: the metric, or where all of them are of masks, what masks are ranked by then."""
+    """What is asked of run rows: the metric, or where all of them are of one level, what it is ranked by then."""
     levels = pc.unique(runs["level"]).to_pylist()
-    return metric_for("mask", metric) if levels == ["mask"] else metric
+    return metric_for(levels[0], metric) if len(levels) == 1 else metric
 
 
 def config_id(method: str, config: Mapping[str, Any]) -> str:

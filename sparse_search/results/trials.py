@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from sparse_search.results.parts import first_of_each, plain_array
-from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED, metric_for
+from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED, metric_for, sign_of
 
 RANKING = (
     "dataset", "shots", "level", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol",
@@ -25,7 +25,6 @@ RANKING = (
 """Rows that differ in one of these never share a ranking."""
 
 TRIAL = ("method", "predictor", "trial_id")
-SMALLER_IS_BETTER = ("calibration_error", "log_loss")
 
 _KEPT = (
     "source", "official", "config_id", "config_json", "inactive", "start", "label_budget", "shots_in_all",
@@ -120,7 +119,7 @@ def _smallest_best(trials: pa.Table, metric: str) -> NDArray[np.float64]:
     values = np.full(len(trials), np.nan)
     for level, name in by.items():
         own = np.asarray(pc.equal(trials["level"], level).to_numpy(zero_copy_only=False), bool)
-        values[own] = (1 if name in SMALLER_IS_BETTER else -1) * _numbers(trials[name])[own]
+        values[own] = -sign_of(name) * _numbers(trials[name])[own]
     return values
 
 

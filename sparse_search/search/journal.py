@@ -11,12 +11,11 @@
 A failed trial without a retry has been given up; `retry_given_up` tries it again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from hashlib import sha256
 from statistics import fmean
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -47,11 +46,12 @@ from sparse_search.search.samplers import (
     num_startup,
     read_sampler,
 )
+from sparse_search.search.steps import Stepwise, in_one_step, until_next_step
 from sparse_search.search.sweep import Study
 from trainables.core.trial import Trial
 
-WORST = 0.0
-"""Value of a rejected trial: the least of every objective."""
+WORST = {1: 0.0, -1: -1e9}
+"""Value of a rejected trial, by the sign of its study: the least of every objective."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Of the objective and, where they count, the seconds of training."""
@@ -77,51 +77,12 @@ class Earlier:
     values: tuple[float, ...]
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _in_one_step(
-    method: Callable[Concatenate["StudyJournal", P], R],
-) -> Callable[Concatenate["StudyJournal", P], R]:
-    """Waits for the disk once, when all that the method writes is written; what was counted before holds no more."""
-
-    @wraps(method)
-    def stepping(self: "StudyJournal", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            with self._storage.step():
-                return method(self, *args, **kwargs)
-        finally:
-            self._num_steps += 1
-
-    return stepping
-
-
-def _until_next_step(method: Callable[["StudyJournal"], R]) -> Callable[["StudyJournal"], R]:
-    """Counts once until the study changes, which only its one driver does; who looks only, counts each time."""
-
-    @wraps(method)
-    def counting(self: "StudyJournal") -> R:
-        num_steps = self._num_steps  # first: what another thread counts during a step is not kept beyond it
-        known = self._counted.get(method.__name__)
-        if known is None or known[0] != num_steps or self._look_only:
-            known = self._counted[method.__name__] = (num_steps, method(self))
-        return cast(R, known[1])
-
-    return counting
-
-
-class StudyJournal:
+class StudyJournal(Stepwise):
     """One study: what is planned, what is known, what comes next."""
 
     def __init__(self, study: Study, storage: Journal, *, look_only: bool = False) -> None:
+        super().__init__(storage, look_only=look_only)
         self.study = study
-        self._storage = storage
-        self._look_only = look_only
-        self._num_steps = 0
-        self._counted: dict[str, tuple[int, Any]] = {}
-        """By name of a method, what it found after how many steps."""
-
         self.shares: dict[int, float] = {}
         """By number of a running trial, how much of its full budget it has had, as far as this driver knows."""
 
@@ -138,29 +99,52 @@ class StudyJournal:
             load_if_exists=True,
         )
 
-    @_in_one_step
+    @in_one_step
     def propose_starts(self) -> None:
         """Enqueues the default and the presets, once in the life of the study."""
         known = {frozen.user_attrs.get("start") for frozen in self._trials()}
         for start, config in self.study.plan.starts.items():
             if start not in known:
-                self._propose(config, {"start": start})
+                self._propose(_changed(config, self._taken), {"start": start})
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has settings from another study, and has not taken them yet."""
+        is_search = self.study.plan.settings_from and not self.study.confirmation
+        return bool(is_search) and "taken" not in self._optuna.user_attrs
+
+    @in_one_step
+    def take_settings(self, source: "StudyJournal") -> dict[str, Any]:
+        """Takes those of the best configuration of a search that is over, once in the life of the study.
+
+        They are empty where nothing was complete: then its own stay.
+        """
+        best = source.best(1)
+        values = write_config(source.config_of(best[0])) if best else {}
+        taken = {name: values[name] for name in self.study.plan.taken if values}
+        self._optuna.set_user_attr("taken", taken)
+        return taken
+
+    @property
+    def _taken(self) -> dict[str, Any]:
+        taken: dict[str, Any] = self._optuna.user_attrs.get("taken", {})
+        return taken
 
     @property
     def is_told_from_elsewhere(self) -> bool:
         """Whether what did well elsewhere has been enqueued, once in the life of the study."""
         return "from_elsewhere" in self._optuna.user_attrs
 
-    @_in_one_step
+    @in_one_step
     def propose_from_elsewhere(self, configs: Sequence[MethodConfig]) -> int:
         """Enqueues configurations behind the default and the presets, as far as the plan has room; returns how many."""
         room = max(0, self.study.plan.trials - len(self._trials()))
         for config in configs[:room]:  # proposed twice after a kill, the second is a repeat
-            self._propose(config, {})
+            self._propose(_changed(config, self._taken), {})
         self._optuna.set_user_attr("from_elsewhere", min(room, len(configs)))
         return min(room, len(configs))
 
-    @_in_one_step
+    @in_one_step
     def propose_best_of(self, search: "StudyJournal") -> None:
         """Enqueues, for a confirmation, the best configurations of a search that is over, and its default."""
         proposed = {frozen.user_attrs.get("confirms") for frozen in self._trials()}
@@ -169,7 +153,7 @@ class StudyJournal:
                 about = {"start": frozen.user_attrs.get("start", ""), "confirms": frozen.number}
                 self._propose(search.config_of(frozen), about | {"original": original_number(frozen)})
 
-    @_in_one_step
+    @in_one_step
     def tell_earlier(self, trials: Sequence[Earlier]) -> int:
         """Adds comparable trials of earlier sweeps for the sampler to learn from; returns how many are new."""
         known = {frozen.user_attrs.get("config_id") for frozen in self._trials()}
@@ -192,7 +176,7 @@ class StudyJournal:
             )
         return len(new)
 
-    @_until_next_step
+    @until_next_step
     def status(self) -> StudyStatus:
         """Counts and the best value."""
         trials = self._trials()
@@ -206,7 +190,8 @@ class StudyJournal:
             self.study.title,
             planned,
             **done,
-            best=best.values[0] if best else None,
+            objective=self.study.plan.objective,
+            best=self.study.sign * best.values[0] if best else None,
             interval=best.user_attrs.get("interval") if best else None,
             seconds=fmean(seconds) if seconds else None,
         )
@@ -217,14 +202,14 @@ class StudyJournal:
         planned = self.study.plan.trials
         return min(planned, known) if "exhausted" in self._optuna.user_attrs else planned
 
-    @_in_one_step
+    @in_one_step
     def running(self) -> list[tuple[optuna.Trial, Trial]]:
         """Trials that a driver left behind, with what they train."""
         left = [frozen._trial_id for frozen in self._trials() if frozen.state == TrialState.RUNNING]
         trials = [optuna.Trial(self._optuna, trial_id) for trial_id in left]
         return [(trial, planned) for trial in trials if (planned := self._admit(trial))]
 
-    @_in_one_step
+    @in_one_step
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
         """The next trial and what it trains; None when the space has nothing new."""
         for repeats in range(MOST_REPEATS):
@@ -237,7 +222,7 @@ class StudyJournal:
         self._optuna.set_user_attr("exhausted", True)
         return None
 
-    @_until_next_step
+    @until_next_step
     def awaits_start(self) -> bool:
         """Whether its random start-up trials are all being trained: another one would be as blind."""
         searched = [frozen.state for frozen in self._trials() if "start" not in frozen.user_attrs]
@@ -252,7 +237,7 @@ class StudyJournal:
             trial.report(value, step)
         return "start" not in trial.user_attrs and trial.should_prune()
 
-    @_in_one_step
+    @in_one_step
     def complete(self, trial: optuna.Trial, value: float, result: Result = NO_RESULT, *, infeasible: str = "") -> None:
         """The trial reached its full budget, perhaps beyond a limit: `infeasible` says why."""
         for name, measured in result.measures.items():
@@ -270,19 +255,19 @@ class StudyJournal:
         beyond = [name for name, limit in limits.items() if measures.get(name, 0) > limit]
         return "; ".join(f"{name} {measures[name]:.4g}, at most {limits[name]:.4g} allowed" for name in beyond)
 
-    @_in_one_step
+    @in_one_step
     def prune(self, trial: optuna.Trial) -> None:
         """The trial was stopped early."""
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
-    @_in_one_step
+    @in_one_step
     def reject(self, trial: optuna.Trial, outcome: str, reason: str) -> None:
         """The trial diverged or collapsed: no score counts, and the sampler should learn from that."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
-        self._tell_values(trial, WORST, WORST_SECONDS)
+        self._tell_values(trial, WORST[self.study.sign], WORST_SECONDS)
 
-    @_in_one_step
+    @in_one_step
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
         """The trial failed through no fault of its values; they are tried again while retries are left."""
         attempt = trial.user_attrs.get("attempt", 0)
@@ -291,7 +276,7 @@ class StudyJournal:
             self._try_again(self._trials()[trial.number], attempt + 1)  # before the tell: a kill in between repeats it
         self._optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-    @_in_one_step
+    @in_one_step
     def retry_given_up(self) -> None:
         """Enqueues once more what was given up."""
         for frozen in self._with_outcome("failed"):
@@ -383,7 +368,8 @@ class StudyJournal:
     def _base_of(self, trial: optuna.Trial | FrozenTrial) -> MethodConfig:
         """The configuration below the searched values: the proposed one, kept with the trial, else the default."""
         settings = self.study.plan.settings
-        return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
+        own = trial.user_attrs.get("config") or write_config(settings) | self._taken
+        return read_config(type(settings), own)
 
     def _params_of(self, config: MethodConfig) -> dict[str, Any]:
         """The searched values of a configuration; one outside its range or without effect is no parameter."""

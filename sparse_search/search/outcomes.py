@@ -42,6 +42,9 @@ class StudyStatus:
     """Given up after all retries."""
 
     running: int = 0
+    objective: str = ""
+    """What it searches for."""
+
     best: float | None = None
     """Best objective among the complete trials."""
 

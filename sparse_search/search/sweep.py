@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from typing import NamedTuple
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import Conditions, Space, conditions_of
-from sparse_search.results.rows import CONFIRMATION
+from sparse_search.results.rows import CONFIRMATION, sign_of
 from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
 from trainables.core.kind import Kind
 from trainables.core.method import Validation, find_method
@@ -38,6 +38,16 @@ class MethodPlan:
     space: Space
     starts: Mapping[str, MethodConfig]
     """Configurations proposed before any search, by name: the default and the presets."""
+
+    objective: str = "balanced_accuracy"
+    """What its studies search for."""
+
+    settings_from: str = ""
+    """The method of the sweep whose study, of the same data set and number of shots, comes before this one's: settings
+    that are searched there are those of its best configuration here."""
+
+    taken: Space = field(default_factory=dict)
+    """These settings, and the ranges that they may come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +91,8 @@ class Sweep:
     """And how the score is chosen above which a picture is named class 1."""
 
     objective: str = "balanced_accuracy"
-    """A sweep of segmentation has `dice_fg` where it names none."""
+    """Of methods that give each image a class. Segmentation has `dice_fg` where a sweep names none; generators have
+    `kid`, or what their own `objective` says."""
 
     sampler: SamplerChoice = DEFAULT_SAMPLER
     pruner: PrunerChoice = DEFAULT_PRUNER
@@ -210,6 +221,7 @@ class Study:
             "rungs": [list(rung) for rung in self.rungs],
             "objectives": num_objectives(sweep.sampler),
             "limits": sorted(sweep.limits),
+            "objective": self.plan.objective,
             "conditions": {name: [str(when) for when in each] for name, each in self._conditions().items()},
             "cpus_per_trial": sweep.cpus_per_trial * sweep.nodes_per_trial,
         } | {
@@ -222,7 +234,6 @@ class Study:
                 "selection",
                 "aggregate",
                 "threshold",
-                "objective",
                 "seed",
                 "precision",
                 "processes",
@@ -230,10 +241,28 @@ class Study:
                 "compile",
             )
         }
+        if self.plan.settings_from:
+            taken = {name: repr(range_) for name, range_ in self.plan.taken.items()}
+            identity["settings_from"] = {self.plan.settings_from: taken}
         if self.confirmation:
             identity["confirm_label_sets"] = sweep.confirm_label_sets
         name = f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
         return f"{name}{CONFIRMATION}" if self.confirmation else name
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What tells it apart from the other searches of its sweep."""
+        return self.plan.name, self.dataset, self.shots
+
+    @property
+    def place_before(self) -> tuple[str, str, int]:
+        """Of the search that it has settings from."""
+        return self.plan.settings_from, self.dataset, self.shots
+
+    @property
+    def sign(self) -> int:
+        """Its objective times this is better when larger."""
+        return sign_of(self.plan.objective)
 
     @property
     def folder(self) -> str:
@@ -311,7 +340,7 @@ class Study:
         """Images until the end of the first cycle, for the configuration of the space in which it comes last."""
         longest = self.plan.settings
         images = self._first_cycle(longest)
-        for name, range_ in self.plan.space.items():
+        for name, range_ in {**self.plan.taken, **self.plan.space}.items():
             for end in range_.ends():
                 other = read_config(type(longest), write_config(longest) | {name: end})
                 if self._first_cycle(other) > images:

@@ -1,8 +1,8 @@
 """A sweep file becomes a `Sweep`, strictly: every mistake is named before anything runs."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from search_spaces.core.yaml_files import read_yaml
 from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
 from sparse_search.search.sweep import FRESH_BLOCK, Draws, MethodPlan, Study, Sweep
 from trainables.core.evaluate import SELECTIONS
+from trainables.core.generated import GENERATOR_METRICS
 from trainables.core.kind import Kind
 from trainables.core.masks import MASK_METRICS
 from trainables.core.method import find_method
@@ -21,9 +22,10 @@ from trainables.core.pictures import AGGREGATES, THRESHOLDS
 from trainables.core.trial import PRECISIONS
 from trainables.data.splits import VALIDATION_MODES
 
-OBJECTIVES: Mapping[Kind, tuple[str, ...]] = {
+OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "classification": ("balanced_accuracy", "accuracy", "macro_f1", "auroc"),
     "segmentation": MASK_METRICS,
+    "generation": GENERATOR_METRICS,
 }
 """What can be searched for; the first is meant when none is named."""
 
@@ -90,11 +92,12 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     image_size = plain.get("image_size", Sweep.image_size)
     if not isinstance(values["methods"], Mapping):
         raise ConfigError("'methods' must be a mapping of method name to its plan")
-    plain["methods"] = tuple(
-        _Plan(str(name), image_size, body or {}).read() for name, body in values["methods"].items()
-    )
-    plain.setdefault("objective", OBJECTIVES[_kind(plain["methods"])][0])
-    _check_objective(plain["objective"], plain["methods"])
+    plans: dict[str, MethodPlan] = {}
+    for name, body in values["methods"].items():
+        plans[str(name)] = _Plan(str(name), image_size, body or {}, plans).read()
+    _check_kind(plans)
+    plain["methods"] = tuple(_with_objective(plan, plain.get("objective")) for plan in plans.values())
+    plain.setdefault("objective", plain["methods"][-1].objective)
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
         Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), draws=Draws("", 1, 0)).trial(plan.settings, 0)
@@ -132,22 +135,29 @@ def _check_processes(plain: Mapping[str, Any]) -> None:
         raise ConfigError(f"processes: {where} need a CPU each; raise cpus_per_trial to {here} or more")
 
 
-def _kind(plans: Sequence[MethodPlan]) -> Kind:
-    """What the methods find, which must be the same."""
-    kinds = {plan.name: find_method(plan.name).kind for plan in plans}
+def _check_kind(plans: Iterable[str]) -> None:
+    """The methods find the same in images, or make such images."""
+    kinds: dict[str, Kind] = {name: find_method(name).kind for name in plans}
     if len(set(kinds.values())) > 1:
         words = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
         raise ConfigError(f"methods: {words}; a sweep is of one kind, as its objective is: write one sweep for each")
-    return next(iter(kinds.values()))
 
 
-def _check_objective(objective: str, plans: Sequence[MethodPlan]) -> None:
-    kind = _kind(plans)
-    if objective not in OBJECTIVES[kind]:
-        known = ", ".join(OBJECTIVES[kind])
+def _with_objective(plan: MethodPlan, of_sweep: str | None) -> MethodPlan:
+    """The plan with what it searches for: its own objective, the sweep's, or the first of its kind.
+
+    Generators have their own where the sweep's is one of classes, which is for the other methods.
+    """
+    method = find_method(plan.name)
+    kind = "generation" if method.scorer else method.kind
+    known = OBJECTIVES[kind]
+    is_for_others = method.scorer is not None and of_sweep in OBJECTIVES[method.kind]
+    objective = plan.objective or (of_sweep if of_sweep and not is_for_others else known[0])
+    if objective not in known:
         raise ConfigError(
-            f"objective '{objective}' is none of {kind}, which {plans[0].name} does; choose one of {known}"
+            f"objective '{objective}' is none of {kind}, which {plan.name} does; choose one of {', '.join(known)}"
         )
+    return replace(plan, objective=objective)
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,8 @@ class _Plan:
     name: str
     image_size: int
     body: Mapping[str, Any]
+    before: Mapping[str, MethodPlan]
+    """Entries above this one."""
 
     def read(self) -> MethodPlan:
         try:
@@ -166,7 +178,7 @@ class _Plan:
 
     def _read(self) -> MethodPlan:
         config_type = find_method(self.name).config
-        known = ("trials", "settings", "search", "presets")
+        known = ("trials", "settings", "search", "presets", "objective", "settings_from")
         if not isinstance(self.body, Mapping):
             raise ConfigError(f"expected {', '.join(known)}; got {self.body!r}")
         for key in self.body:
@@ -177,8 +189,17 @@ class _Plan:
             raise ConfigError(f"settings: expected 'field: value' pairs, got {given!r}")
         if "image_size" in given:
             raise ConfigError("image_size stands at the top of a sweep: it is the same for every method")
+        source = self._source()
+        shared = _shared(source, config_type) if source else ()
+        asked = self.body.get("search")
+        for name in (*given, *(asked if isinstance(asked, Mapping | list) else ())):
+            if source and name in shared:
+                raise ConfigError(f"'{name}' comes from {source.name}: change it there, or leave settings_from out")
+        if source:
+            given = {name: getattr(source.settings, name) for name in shared} | dict(given)
         settings = read_config(config_type, {"image_size": self.image_size, **given})
-        space = narrow(space_of(config_type), self.body.get("search"))
+        own = {name: range_ for name, range_ in space_of(config_type).items() if name not in shared}
+        space = narrow(own, asked)
         _check_legal(settings, space)
         starts = self._starts(settings, given)
         trials = self.body.get("trials", 10)
@@ -190,7 +211,26 @@ class _Plan:
             settings=settings,
             space=space,
             starts=starts,
+            objective=self._text("objective", [name for names in OBJECTIVES.values() for name in names]),
+            settings_from=source.name if source else "",
+            taken={name: range_ for name, range_ in source.space.items() if name in shared} if source else {},
         )
+
+    def _source(self) -> MethodPlan | None:
+        """The entry whose best settings this one takes."""
+        name = self._text("settings_from", self.before)
+        if not name:
+            return None
+        if not _shared(self.before[name], find_method(self.name).config):
+            raise ConfigError(f"settings_from: {name} has no setting in common with it")
+        return self.before[name]
+
+    def _text(self, key: str, known: Collection[str]) -> str:
+        value = self.body.get(key, "")
+        if value and value not in known:
+            hint = suggestion(str(value), known) if known else "; it must stand below the method that it names"
+            raise ConfigError(f"{key} '{value}' is unknown{hint}")
+        return str(value)
 
     def _starts(self, settings: MethodConfig, given: Mapping[str, Any]) -> dict[str, MethodConfig]:
         """The default and the presets, with the sweep's settings on top; equal ones once."""
@@ -204,6 +244,12 @@ class _Plan:
             if config not in starts.values():
                 starts[name] = config
         return starts
+
+
+def _shared(source: MethodPlan, config_type: type[MethodConfig]) -> tuple[str, ...]:
+    """Settings that both methods have, besides the side of images."""
+    names = {field.name for field in fields(config_type)} - {"image_size"}
+    return tuple(field.name for field in fields(source.settings) if field.name in names)
 
 
 def _check_legal(settings: MethodConfig, space: Space) -> None:

@@ -22,10 +22,9 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import Choice, Range, Space, inactive_fields, space_of
 from sparse_search.analysis.leaderboard import query, rank
-from sparse_search.results.rows import metric_of
+from sparse_search.results.rows import metric_of, sign_of
 from sparse_search.results.storage import read_store
 from sparse_search.results.store import Store
-from sparse_search.results.trials import SMALLER_IS_BETTER
 from sparse_search.search.sweep import Study
 from trainables.core.method import find_method
 from trainables.core.trial import PROTOCOL
@@ -112,9 +111,7 @@ def portfolio_for(study: Study, store: Store) -> tuple[MethodConfig, ...]:
         ResultsError: nothing is known from elsewhere.
     """
     plan, apart_from = study.plan, (study.draws.content_hash, study.shots)
-    found = transfer(
-        store.folder, plan.name, size=study.sweep.transfer, metric=study.sweep.objective, apart_from=apart_from
-    )
+    found = transfer(store.folder, plan.name, size=study.sweep.transfer, metric=plan.objective, apart_from=apart_from)
     own = write_config(plan.settings)
     chosen = [
         own | {name: value for name, value in write_config(config).items() if value in plan.space.get(name, ())}
@@ -130,7 +127,7 @@ def places(store: Store, method: str, metric: str) -> Iterator[Place]:
     runs = runs.filter((pc.field("predictor") == main) & (pc.field("protocol") == PROTOCOL))
     metric = metric_of(runs, metric)
     rows = rank(runs, metric).to_pylist()
-    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    sign = sign_of(metric)
 
     def key(row: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in SEARCH)

@@ -39,7 +39,7 @@ def earlier_trials(study: Study, store: Store) -> list[Earlier]:
             raise ResultsError(
                 f"warm_start: no results of '{sweep}' in {store.address}; there are: {', '.join(known) or 'none'}"
             )
-        rows = rank(own, study.sweep.objective).to_pylist()
+        rows = rank(own, study.plan.objective).to_pylist()
         found += [earlier for row in rows if (earlier := _earlier(study, sweep, row))]
     return found
 
@@ -59,7 +59,7 @@ def _earlier(study: Study, sweep: str, row: dict[str, Any]) -> Earlier | None:
     config = read_config(type(settings), json.loads(row["config_json"]))
     if not _differs_within(study, config):
         return None
-    values = (row[study.sweep.objective], row["train_seconds"] * row["num_runs"])
+    values = (study.sign * row[study.plan.objective], row["train_seconds"] * row["num_runs"])
     return Earlier(sweep, config, values[: num_objectives(study.sweep.sampler)])
 
 

@@ -11,6 +11,7 @@ from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Scheduled, find_method, method_names
 from trainables.core.train import Budget, train
+from trainables.parts.class_generators import generator_epochs
 
 SMALL = {"image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_resnet", "batch_size": 8, "mu": 1,
          "lr": 1e-3, "drop_path": 0.0,
@@ -23,14 +24,21 @@ SMALL = {"image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_re
 STAGES = {"generator_images": 5 * 16, "pretrain_images": 5 * 16, "ada_target": 0.2}
 """Enough of what comes before the classifier's first epoch for each of its settings to matter."""
 
-methods = pytest.mark.parametrize("name", method_names())
-learning = pytest.mark.parametrize("name", [name for name in method_names() if name != "constant"])
+GENERATORS = [name for name in method_names() if find_method(name).scorer]
+"""They predict nothing of images, and have tests of their own."""
+
+PREDICTING = [name for name in method_names() if name not in GENERATORS]
+
+every_method = pytest.mark.parametrize("name", method_names())
+methods = pytest.mark.parametrize("name", PREDICTING)
+learning = pytest.mark.parametrize("name", [name for name in PREDICTING if name != "constant"])
 
 
 def small(name, **changes):
     config_type = find_method(name).config
     known = {field.name for field in fields(config_type)}
-    return config_type(**{key: value for key, value in {**SMALL, **changes}.items() if key in known})
+    scored = {"score_images": 8} if name in GENERATORS else {}
+    return config_type(**{key: value for key, value in {**SMALL, **scored, **changes}.items() if key in known})
 
 
 def images_of(name, config, task, epochs):
@@ -81,12 +89,12 @@ def trained_predictions(name, task, config, epochs):
     return torch.cat(list(learner.predict(task.validation.images_NCHW).values()))
 
 
-@methods
+@every_method
 def test_its_space_and_its_module_share_a_name(name):
     assert find_method(name).config.__module__ == f"search_spaces.{name}"
 
 
-@methods
+@every_method
 def test_its_module_tells_what_it_does(name):
     module = __import__(f"trainables.{name}", fromlist=["METHOD"])
     assert len(module.__doc__.strip()) > 60
@@ -257,13 +265,15 @@ def test_a_learner_never_reads_validation_labels_or_masks(name, make_task):
 
 
 def knobs():
-    """Every searched field of every method, but those of another method from which it has them."""
+    """Every searched field of every method, but those of another method from which it has them, and lengths that would
+    take all of the thousands of images that they are."""
     configs = {name: find_method(name).config for name in method_names()}
     found = []
     for name, config in configs.items():
         others = [base for base in config.__mro__[1:] if base in configs.values()]
         inherited = {field for base in others for field in space_of(base)}
-        found += [(name, field) for field in space_of(config) if field not in inherited]
+        long = ("generator_images", "pretrain_images") if name in GENERATORS else ()
+        found += [(name, field) for field in space_of(config) if field not in (*inherited, *long)]
     return found
 
 
@@ -284,11 +294,13 @@ def test_no_dead_knob(name, field, make_task, baselines):
     task, config = make_task(num_unlabelled=40), small(name, **STAGES)
     method = find_method(name)
     before = next((epoch for epoch in range(16) if method.cycle_ends(config, epoch + 1)), 0)
-    for epochs in (before + 4, before + 16):  # a decay shows after a few updates
+    lengths = (before + 4, before + 16)  # a decay shows after a few updates
+    for epochs in lengths if name in PREDICTING else (generator_epochs(config),):
         if (name, epochs) not in baselines:
             baselines[name, epochs] = trained_predictions(name, task, config, epochs)
         for value in other_values(config, field):
-            changed = trained_predictions(name, task, replace(config, **{field: value}), epochs)
+            other = replace(config, **{field: value})
+            changed = trained_predictions(name, task, other, epochs if name in PREDICTING else generator_epochs(other))
             if not torch.equal(baselines[name, epochs], changed):
                 return
     pytest.fail(f"{name}.{field} changes nothing")

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from trainables.core.generated import GENERATOR_METRICS, GeneratorScores
 from trainables.core.grid import Grid
 from trainables.core.masks import MASK_METRICS, MaskScores, PlainScores, count_pixels, score_masks
 from trainables.core.pictures import PictureRule, localisation, patch_localisation, probabilities
@@ -23,8 +24,8 @@ CLASS_METRICS = (
 )  # fmt: skip
 """Metrics of a classification, the default objective first. Calibration error and log-loss are better when smaller."""
 
-METRICS = (*CLASS_METRICS, *MASK_METRICS)
-"""Of both kinds of task: each has none of the other's."""
+METRICS = (*CLASS_METRICS, *MASK_METRICS, *GENERATOR_METRICS)
+"""Of every kind: each has none of the others'."""
 
 SELECTIONS: Mapping[str, int] = {"last": 1, "mean3": 3}
 """Rules that say which scores a run is judged by: the mean over so many of its last evaluations."""
@@ -70,11 +71,13 @@ class Scores(PlainScores):
     """The score above which a picture is named class 1, chosen on all of these pictures."""
 
 
-AnyScores = Scores | MaskScores
+AnyScores = Scores | MaskScores | GeneratorScores
 
 
 def read_scores(values: dict[str, Any]) -> AnyScores:
-    """The scores that `as_dict` wrote, of either kind."""
+    """The scores that `as_dict` wrote, of any kind."""
+    if GENERATOR_METRICS[0] in values:
+        return GeneratorScores.from_dict(values)
     return (MaskScores if MASK_METRICS[0] in values else Scores).from_dict(values)
 
 

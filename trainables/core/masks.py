@@ -26,7 +26,7 @@ MASK_METRICS = (
 
 @dataclass(frozen=True)
 class PlainScores:
-    """What scores of either kind of task have in common."""
+    """What scores of every kind have in common."""
 
     def metric(self, name: str) -> float | None:
         """The metric of that name; None for one of the other kind."""

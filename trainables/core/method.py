@@ -9,16 +9,25 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 
 import trainables
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
+from trainables.core.evaluate import AnyScores
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind
 
 Validation = Literal["realistic", "labelled-cv", "official"]
+
+Predictions = Mapping[str, NDArray[np.float64]]
+"""What predictors say, by name."""
+
+Scorer = Callable[[Predictions], Mapping[str, AnyScores]]
+"""Judges predictions, by the images that it was made for."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,8 @@ class Learner(Protocol):
     def predict(self, images_BCHW: Tensor) -> Mapping[str, Tensor]:
         """Class probabilities (B, K) of every predictor this method trains, by name, the main one first.
 
-        In a segmentation those of the foreground, (B, H, W), at the size of the images.
+        In a segmentation those of the foreground, (B, H, W), at the size of the images. A method with a `scorer` of its
+        own gives what that judges.
 
         Args:
             images_BCHW: uint8, any device. Deterministic; changes nothing.
@@ -195,6 +205,12 @@ class Method(Generic[C]):
     names_one_class: bool = False
     """Whether it gives every image the same class on purpose, so that this is no collapse."""
 
+    scorer: Callable[[C, Labelled], Scorer] | None = None
+    """Given the configuration and images with labels, what judges a method that does not predict these: generators. It
+    is evaluated once, at its end, which comes where `epoch_images` is more than any budget has.
+
+    Raises `ConfigError` where so few images judge nothing."""
+
     @property
     def kind(self) -> Kind:
         """What a dataset is drawn for."""
@@ -208,7 +224,7 @@ def patch_predictor(name: str) -> str:
 
 def predictor_names(method: Method[Any], images: Labelled) -> tuple[str, ...]:
     """Of every scored predictor, the main one first."""
-    patches = [patch_predictor(name) for name in method.predictors if images.grid]
+    patches = [patch_predictor(name) for name in method.predictors if images.grid and not method.scorer]
     return (*method.predictors, *patches)
 
 

@@ -29,9 +29,6 @@ from trainables.core.evaluate import (
     AnyScores,
     collapse,
     read_scores,
-    score,
-    score_foreground,
-    score_patches,
     select,
 )
 from trainables.core.method import (
@@ -39,20 +36,17 @@ from trainables.core.method import (
     Labelled,
     Learner,
     Method,
+    Predictions,
     PseudoLabelling,
     Scheduled,
+    Scorer,
     Task,
-    patch_predictor,
 )
 from trainables.core.pictures import PictureRule
-
-Probabilities = NDArray[np.float64]
+from trainables.core.scoring import scorer_of
 
 LOG_ENTRIES = 16
 """Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
-
-
-_PIXELWISE = 3  # dimensions of predictions
 
 
 class DivergedError(Exception):
@@ -129,7 +123,7 @@ class Progress:
     replayed: bool = False
     """Whether this is read from a checkpoint rather than trained now."""
 
-    predictions: Mapping[str, Probabilities] = field(default_factory=dict)
+    predictions: Predictions = field(default_factory=dict)
     """At the end of a run: what its predictors say of each validation image or patch (N, K), or pixel (N, H, W)."""
 
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
@@ -171,13 +165,14 @@ def train(
         raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
     sizes = len(task.labelled), len(task.unlabelled_NCHW)
     epoch_images = partial(method.epoch_images, config, *sizes)
+    evaluations = budget.evaluations(epoch_images, partial(method.cycle_ends, config))
     plan = _Plan(
         budget_images=budget.images,
         epoch_images=epoch_images,
-        evaluations=budget.evaluations(epoch_images, partial(method.cycle_ends, config)),
+        evaluations={max(evaluations): budget.images} if method.scorer else evaluations,
         selection=selection,
-        picture_rule=picture_rule or PictureRule(),
-        watched="" if method.names_one_class else method.predictors[0],
+        score=scorer_of(method, config, task.validation, picture_rule or PictureRule()),
+        watched="" if method.names_one_class or method.scorer else method.predictors[0],
     )
     hidden_labels_M = None if hidden_labels_M is None else hidden_labels_M.to(accelerator.device)
     seed_everything(seed, 0)
@@ -199,7 +194,7 @@ class _Plan:
     epoch_images: Callable[[int], int]
     evaluations: Mapping[int, int]
     selection: str
-    picture_rule: PictureRule
+    score: Scorer
     watched: str
     """The predictor that should name more than one class at the end; empty where none has to."""
 
@@ -239,7 +234,7 @@ def _train(
         predictions = predict(learner, task.validation, progress.epoch)
         evaluation = replace(
             progress,
-            scores=score_all(predictions, task.validation, plan.picture_rule),
+            scores=plan.score(predictions),
             stands_for=plan.evaluations[progress.epoch],
             log=_thinned(log),
             predictions=predictions if progress.epoch == plan.last_epoch else {},
@@ -278,7 +273,7 @@ def _train_epochs(
         yield Progress(epoch, images, losses, {}, seconds)
 
 
-def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, Probabilities]:
+def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray[np.float64]]:
     """What every predictor says of each image or patch (N, K), or of each pixel (N, H, W).
 
     Raises:
@@ -289,37 +284,6 @@ def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, Probabi
         if not np.isfinite(probs).all():
             raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")
     return predictions
-
-
-def score_all(
-    predictions: Mapping[str, Probabilities],
-    images: Labelled,
-    rule: PictureRule,
-    thresholds: Mapping[str, float | None] | None = None,
-) -> dict[str, AnyScores]:
-    """Scores of every predictor on labelled images.
-
-    Of patches a predictor's own name stands for the pictures, and that of `patch_predictor` for the patches.
-
-    Args:
-        predictions: as `predict` gave them.
-        images: those that were predicted.
-        rule: how pictures are judged by their patches.
-        thresholds: of pictures, by predictor, as they were chosen on other images; by default chosen here.
-    """
-    if images.masks_IHW is not None and all(probs.ndim == _PIXELWISE for probs in predictions.values()):
-        masks_NHW = images.masks_IHW.numpy()
-        return {name: score_foreground(probs_NHW, masks_NHW) for name, probs_NHW in predictions.items()}
-    labels_N, grid = images.labels_N.numpy(), images.grid
-    each: dict[str, AnyScores] = {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
-    if grid is None:
-        return each
-    masks_IHW = None if images.masks_IHW is None else images.masks_IHW.numpy()
-    pictures: dict[str, AnyScores] = {
-        name: score_patches(probs_NK, labels_N, grid, rule, masks_IHW=masks_IHW, threshold=(thresholds or {}).get(name))
-        for name, probs_NK in predictions.items()
-    }
-    return pictures | {patch_predictor(name): scores for name, scores in each.items()}
 
 
 def seed_everything(seed: int, epoch: int) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from trainables.core.generated import GeneratorScores
 from trainables.parts.modes import evaluated
 
 if TYPE_CHECKING:
@@ -35,23 +36,6 @@ LARGEST_SUBSET = 1000
 _AT_A_TIME = 1024
 NEIGHBOURS = 3
 """How many a manifold's balls reach to."""
-
-
-@dataclass(frozen=True)
-class GeneratorScores:
-    """Of generated against real images."""
-
-    fid: float
-    kid: float
-    kid_std: float
-    """Over its subsets; 0 where they are all of the images."""
-
-    precision: float
-    recall: float
-    num_real: int
-    num_fake: int
-    feature_hash: str
-    """Of the network: scores of another one do not compare."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +54,7 @@ class Memorisation:
         return self.fake / self.held_out if self.held_out else float("inf")
 
 
-def score_generator(real_ND: Tensor, fake_MD: Tensor, feature_hash: str) -> GeneratorScores:
+def score_generator(real_ND: Tensor, fake_MD: Tensor) -> GeneratorScores:
     """Scores from features. Deterministic; torch's random numbers are left as they are.
 
     Raises:
@@ -78,17 +62,13 @@ def score_generator(real_ND: Tensor, fake_MD: Tensor, feature_hash: str) -> Gene
     """
     if min(len(real_ND), len(fake_MD)) < 2:
         raise ValueError(f"{len(real_ND)} real and {len(fake_MD)} generated images: scores need two of each at least")
-    kid, kid_std = kernel_distance(real_ND, fake_MD)
     precision, recall = precision_and_recall(real_ND, fake_MD)
     return GeneratorScores(
+        num_images=len(real_ND),
+        kid=kernel_distance(real_ND, fake_MD)[0],
         fid=frechet_distance(real_ND, fake_MD),
-        kid=kid,
-        kid_std=kid_std,
-        precision=precision,
-        recall=recall,
-        num_real=len(real_ND),
-        num_fake=len(fake_MD),
-        feature_hash=feature_hash,
+        manifold_precision=precision,
+        manifold_recall=recall,
     )
 
 

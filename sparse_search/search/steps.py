@@ -1,0 +1,52 @@
+"""Steps of one who works on a journal: each waits for the disk once, and what was counted holds until the next."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from sparse_search.search.journal_file import Journal
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="Stepwise")
+
+
+class Stepwise:
+    """Works on a journal in steps, or looks only."""
+
+    def __init__(self, storage: Journal, *, look_only: bool) -> None:
+        self._storage = storage
+        self._look_only = look_only
+        self._num_steps = 0
+        self._counted: dict[str, tuple[int, Any]] = {}
+        """By name of a method, what it found after how many steps."""
+
+
+def in_one_step(
+    method: Callable[Concatenate[S, P], R],
+) -> Callable[Concatenate[S, P], R]:
+    """Waits for the disk once, when all that the method writes is written; what was counted before holds no more."""
+
+    @wraps(method)
+    def stepping(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with self._storage.step():
+                return method(self, *args, **kwargs)
+        finally:
+            self._num_steps += 1
+
+    return stepping
+
+
+def until_next_step(method: Callable[[S], R]) -> Callable[[S], R]:
+    """Counts once until the study changes, which only its one driver does; who looks only, counts each time."""
+
+    @wraps(method)
+    def counting(self: S) -> R:
+        num_steps = self._num_steps  # first: what another thread counts during a step is not kept beyond it
+        known = self._counted.get(method.__name__)
+        if known is None or known[0] != num_steps or self._look_only:
+            known = self._counted[method.__name__] = (num_steps, method(self))
+        return cast(R, known[1])
+
+    return counting
