@@ -72,7 +72,7 @@ class JournalSearcher(Searcher):
         *,
         checkpoints: Path,
         data_root: Path | None,
-        begin: Callable[[StudyJournal], None],
+        begin: Callable[[StudyJournal], object] = StudyJournal.propose_starts,
     ) -> None:
         super().__init__()  # without a metric: Tune would end everything at a report that lacks it
         self.journals = (*searches, *confirmations)

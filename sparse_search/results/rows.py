@@ -328,9 +328,10 @@ def metric_for(level: str, metric: str) -> str:
 
 
 def metric_of(runs: pa.Table, metric: str) -> str:
-    """What is asked of run rows: the metric, or where all of them are of one level, what it is ranked by then."""
-    levels = pc.unique(runs["level"]).to_pylist()
-    return metric_for(levels[0], metric) if len(levels) == 1 else metric
+    """What is asked of run rows: the metric, or where all are of masks or of generators, what these are ranked by."""
+    level, *others = pc.unique(runs["level"]).to_pylist() or [""]
+    is_of_others = level in _BY_LEVEL and not others and metric in METRIC_COLUMNS
+    return metric_for(level, metric) if is_of_others else metric
 
 
 def config_id(method: str, config: Mapping[str, Any]) -> str:

@@ -54,11 +54,12 @@ def make_mask_record(make_record):
     return make
 
 
-def test_columns_are_the_metrics_of_both_kinds():
+def test_columns_are_the_metrics_of_every_kind():
     assert METRIC_COLUMNS == METRICS
     assert set(PIXEL_METRICS) == {name for name in MASK_METRICS if not name.endswith("_img")}
     assert (metric_for("mask", "accuracy"), metric_for("mask", "iou_fg")) == ("dice_fg", "iou_fg")
     assert (metric_for("image", "dice_fg"), metric_for("patch", "auroc")) == ("balanced_accuracy", "auroc")
+    assert (metric_for("generator", "auroc"), metric_for("generator", "fid")) == ("kid", "fid")
 
 
 def test_scores_from_tables_of_pixels():
