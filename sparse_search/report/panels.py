@@ -36,11 +36,21 @@ _HEALTH = {
 }  # fmt: skip
 """Diagnoses of pseudo-labels in the order of their colours, and what the figure calls them."""
 
+_MARKED = "outlined in cyan: what was marked by hand, which training did not see"
 _SHEETS = {
-    "image": ("heat_maps.png", "Where findings are seen", "what their patches say"),
-    "mask": ("masks.png", "What was marked", "the masks that were found, outlined in yellow"),
+    "image": ("heat_maps.png", "Where findings are seen", f"Validation pictures and what their patches say; {_MARKED}"),
+    "mask": (
+        "masks.png",
+        "What was marked",
+        f"Validation pictures and the masks that were found, outlined in yellow; {_MARKED}",
+    ),
+    "generator": (
+        "class-*.png",
+        "What was generated",
+        "Of each class up to eight labelled images in the first row, and what its generator makes below",
+    ),
 }
-"""By level: the file of a run's sheet, its title, and what it shows."""
+"""By level: the files of a run's sheets, their title, and what they show."""
 
 _MOST_LINES, _MOST_DOTS, _MOST_METHODS, _MOST_AXES = 200, 400, 3, 14
 _FEWEST_LINES = 4
@@ -60,7 +70,7 @@ def panels(question: Question) -> Iterator[Panel]:
     """The figures that its records are enough for."""
     here = reduce(and_, (pc.field(name) == question.shared[name] for name in ("dataset", "shots")))
     question = replace(question, curves=question.curves.filter(here))
-    for drawn in (_learning_curves, _best_so_far, _importance, _health, _heat_maps):
+    for drawn in (_learning_curves, _best_so_far, _importance, _health, _sheets):
         panel = drawn(question)
         if panel is not None:
             yield panel
@@ -202,25 +212,25 @@ def _health(question: Question) -> Panel | None:
     return None
 
 
-def _heat_maps(question: Question) -> Panel | None:
+def _sheets(question: Question) -> Panel | None:
     """What was drawn of the best configuration, on its first label set."""
     best, level = question.rows[0], question.shared["level"]
     if level not in _SHEETS:
         return None
-    name, title, words = _SHEETS[level]
+    pattern, title, words = _SHEETS[level]
     run = {**question.shared, "method": best["method"], "run_id": best["run_id_list"][0]}
+    file = "" if "*" in pattern else pattern
     try:
-        content = (artefacts_of(question.results, run, name) / name).read_bytes()
+        contents = [path.read_bytes() for path in sorted(artefacts_of(question.results, run, file).glob(pattern))]
     except OSError:
         return None
-    source = base64.b64encode(content).decode()
+    if not contents:
+        return None
+    image = Markup('<img alt="{}" src="data:image/png;base64,{}">')
     return Panel(
         title,
-        Markup('<img alt="Validation pictures and what was found in them" src="data:image/png;base64,{}">').format(
-            source
-        ),
-        f"Validation pictures and {words}, by {best['predictor']} {best['config_id'][:6]} on label set "
-        f"{best['label_set_list'][0]}; outlined in cyan: what was marked by hand, which training did not see.",
+        Markup("\n").join(image.format(words, base64.b64encode(content).decode()) for content in contents),
+        f"{words}. By {best['predictor']} {best['config_id'][:6]} on label set {best['label_set_list'][0]}.",
         wide=True,
     )
 

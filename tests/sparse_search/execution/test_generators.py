@@ -255,7 +255,9 @@ def test_a_real_sweep_of_two_studies(tmp_path):
     assert {stage["origin"] for stages in facts for stage in stages.values()} == {"found"}
     assert list(results.glob("artefacts/**/method=ssgnet_generators/*/class-0.png"))
     assert best_so_far(results, method="ssgnet_generators")["score"].notna().any()
-    assert "kernel distance (KID)" in write_report(results, tmp_path / "report.html").read_text()
+    page = write_report(results, tmp_path / "report.html").read_text()
+    assert "kernel distance (KID)" in page
+    assert page.count("what its generator makes below") > 10, "a sheet for each class"
     path = tmp_path / "best.yaml"
     write_export(export(results, dataset="digits", shots=2, method="ssgnet_generators"), path)
     assert reproduce(path).is_equal
