@@ -336,9 +336,9 @@ def _epoch_images(config: SsgnetSegmenterConfig, num_labelled: int, num_unlabell
 
 
 def _ends_cycle(config: SsgnetSegmenterConfig, epoch: int) -> bool:
-    """Whether a round ends after so many epochs; in the last one, any."""
+    """Whether a round ends after so many epochs; the last one ends with the budget."""
     done = epoch - _own_epochs(config) - _pretrain_epochs(config)
-    return done > 0 and (done % _round_epochs(config) == 0 or done > config.rounds * _round_epochs(config))
+    return 0 < done <= config.rounds * _round_epochs(config) and done % _round_epochs(config) == 0
 
 
 def build(config: SsgnetSegmenterConfig, task: Task, accelerator: Accelerator) -> Learner:
