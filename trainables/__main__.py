@@ -229,7 +229,7 @@ def _line(images: int, progress: Any) -> str:
 
 def _score_text(predictor: str, scores: Any) -> str:
     name = next(name for name in ("balanced_accuracy", "dice_fg", "kid") if scores.metric(name) is not None)
-    return f"{predictor}: {name.replace('_', ' ')} {scores.metric(name):.4f}"
+    return f"{predictor}: {name.replace('_', ' ')} {scores.metric(name):.4g}"
 
 
 def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:

@@ -34,6 +34,7 @@ from trainables.parts.class_generators import ClassGenerators, generator_epochs
 from trainables.parts.generator_scores import features_of, score_generator
 
 NAME = "ssgnet_generators"
+_TOO_SHORT = "the budget ends before the generators are trained: raise images, or lower generator_images"
 
 
 @final
@@ -67,12 +68,12 @@ class SsgnetGeneratorsLearner:
             ConfigError: it does not.
         """
         if self._epoch == 1 and share * generator_epochs(self._config) > 1:
-            raise ConfigError(
-                "the budget ends before the generators are trained: raise images, or lower generator_images"
-            )
+            raise ConfigError(_TOO_SHORT)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """What the generators make (K, M, C, H, W), uint8, on the CPU: nothing of the images."""
+        if self._epoch < generator_epochs(self._config):
+            raise ConfigError(_TOO_SHORT)
         wanted = self._config.score_images
         return {NAME: torch.stack([self._generators.bank(k, wanted)[:wanted] for k in self._generators.labels])}
 

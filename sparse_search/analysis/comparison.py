@@ -121,8 +121,9 @@ def compare(
     if a == b:
         raise ConfigError(f"'{a}' was given twice; name two methods, predictors or configurations to compare")
     runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
-    metric = metric_of(runs, metric)
-    sides = sides_of(runs, (a, b), metric)
+    sides = sides_of(runs, (a, b), metric_of(runs, metric))
+    levels = {key[RANKING.index("level")] for side in sides.values() for key in side}
+    metric = metric_of(runs.filter(pc.field("level").isin(levels)), metric)
     scores = scores_of(runs, metric)
     paired: list[tuple[PairedCell, Cell]] = []
     keys = widest({key: rows[0]["num_runs"] for key, rows in sides[a].items() if key in sides[b]})
@@ -164,7 +165,8 @@ def compare_all(
     """
     runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
     metric = metric_of(runs, metric)
-    level = next(level for level in ("image", "mask", "generator") if metric_for(level, metric) == metric)
+    levels = (level for level in ("mask", "generator") if metric_for(level, metric) == metric)
+    level = next(levels, "image")
     of_images = runs.filter(pc.equal(runs["level"], level))
     names = list(dict.fromkeys(methods or sorted(pc.unique(of_images["predictor"]).to_pylist())))
     if len(names) < 2:

@@ -28,12 +28,13 @@ def export_command(
     scores with interval, how many configurations were tried, hashes of data and label sets, versions.
     """
     from sparse_search.best.export import export, write_export
+    from sparse_search.results.texts import score_text
 
     values = export(results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric)
     write_export(values, output)
     evidence = values["evidence"]
     metric = evidence["interval_95"]["metric"]  # its own, where the one that was asked for is of another kind
-    typer.echo(f"{output}: {values['method']}, {metric} {evidence['scores'][metric]:.4f} on validation")
+    typer.echo(f"{output}: {values['method']}, {metric} {score_text(evidence['scores'][metric], 4)} on validation")
     typer.echo(f"train it again:  python -m trainables --config {output}")
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sparse_search.cli.printing import console, print_lines, score_text, short
+from sparse_search.cli.printing import console, print_lines, short
+from sparse_search.results.texts import score_text
 
 if TYPE_CHECKING:
     from pathlib import Path

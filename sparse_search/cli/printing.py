@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from search_spaces.core.errors import ConfigError
+from sparse_search.results.texts import score_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +31,6 @@ _GENERATOR_COLUMNS = {
     "manifold_precision": "precision", "manifold_recall": "recall",
 }  # fmt: skip
 """Metrics that a leaderboard shows, and what it calls them; the first is followed by an interval."""
-_TINY = 0.01
 MOST_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -214,13 +214,6 @@ def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
     last_line = (row["reason"].strip().splitlines() or [""])[-1]  # of a traceback: the error
     why = f", {shorten(last_line, 100, placeholder=' …')}" if last_line else ""
     return f"not ranked: {row['method']} {row['config_id'][:6]} ({row['start']}){where}: {row['status']}{why}"
-
-
-def score_text(value: float | None) -> str:
-    """A score with three digits, or two that count where it is tiny; a dash for none."""
-    if value is None:
-        return "-"
-    return f"{value:.2g}" if 0 < abs(value) < _TINY else f"{value:.3f}"
 
 
 def short(value: Any) -> str:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sparse_search.results.rows import sign_of
+from sparse_search.results.texts import score_text
 from sparse_search.search.cost import Clock, OutOfTimeError
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import StudyStatus
@@ -35,7 +36,7 @@ def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
     for name in ("done", *shown, "best", "95 %", "s / trial"):
         table.add_column(name, justify="right")
     for position, status in enumerate(statuses):
-        best = "" if status.best is None else f"{status.best:.4f}"
+        best = "" if status.best is None else score_text(status.best, 4)
         interval = "" if status.interval is None else "–".join(f"{end:.2f}" for end in status.interval)
         seconds = "" if status.seconds is None else f"{status.seconds:.1f}"
         numbers = (str(column[position] or "") for column in shown.values())
@@ -159,7 +160,7 @@ class Display(tune.Callback):
         running = f"{sum(status.running for status in statuses)} running"
         if shares := self._shares():
             running += f" ({', '.join(f'{share:.0%}' for share in shares[-4:])} of a full trial)"
-        found = f", best {best.best:.4f} ({best.title})" if best else ""
+        found = f", best {score_text(best.best, 4)} ({best.title})" if best else ""
         return f"{self._pace(statuses)}, {running}{found}"
 
     def _shares(self) -> list[float]:

@@ -184,14 +184,17 @@ class _Driver:
 
     def begin(self, journal: StudyJournal) -> None:
         """Proposes what comes before searching; done again it changes nothing."""
-        title = journal.study.title
+        study, title = journal.settled, journal.study.title
+        if study.plan.settings_from:
+            taken = ", ".join(f"{name} {getattr(study.plan.settings, name)}" for name in study.plan.taken)
+            self.console.print(f"{title}: from {study.plan.settings_from}: {taken}", highlight=False)
         if self.sweep.warm_start:
-            told = journal.tell_earlier(earlier_trials(journal.study, self.store))
+            told = journal.tell_earlier(earlier_trials(study, self.store))
             if told:
                 self.console.print(f"{title}: {told} trials of earlier sweeps", highlight=False)
         journal.propose_starts()
-        if self.sweep.transfer and journal.study.plan.space and not journal.is_told_from_elsewhere:
-            proposed = journal.propose_from_elsewhere(self._portfolio(journal.study))
+        if self.sweep.transfer and study.plan.space and not journal.is_told_from_elsewhere:
+            proposed = journal.propose_from_elsewhere(self._portfolio(study))
             self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)
 
     def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:

@@ -191,15 +191,19 @@ class JournalSearcher(Searcher):
         for journal, _ in sorted(open_ones, key=lambda each: (each[0].awaits_start(), _share_started(each[1]))):
             if asked := journal.ask():
                 return journal, *asked
-        return None
+        return self._next() if open_ones else None  # their spaces are exhausted: they are over, and others may begin
 
     def _begin_waiting(self) -> None:
-        """Begins each search that has settings from another one, when that is over."""
+        """Begins each search that has settings from another one, when that is over.
+
+        Where all that it tried has failed, and may be tried again, this waits for it.
+        """
         searches = [search for search, _ in self._pairs]
         for search in searches:
             if search.waits:
                 (source,) = (each for each in searches if each.study.place == search.study.place_before)
-                if source.status().is_over:
+                status = source.status()
+                if status.planned and status.is_over and (source.best(1) or not status.failed):
                     search.take_settings(source)
                     self._begin(search)
 

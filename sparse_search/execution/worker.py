@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from math import inf
@@ -219,11 +219,11 @@ class _Training:
         at_work = self._changed[run.name] = self._at_work
         resumed = time.perf_counter()
         for progress in at_work.progress:
+            self._images[run.name] = progress.stands_for or min(progress.images, self.trial.images)
             if progress.scores:
-                at_work.evaluations.append(progress)
+                at_work.evaluations.append(replace(progress, predictions={}, artefacts={}))
                 self._values[run.name] = self._value_of(progress.selected[self._main].metric)
                 self._collapses[run.name] = progress.collapse
-                self._images[run.name] = progress.stands_for
             if progress.predictions:
                 self._keep(at_work, progress)
             at_work.wall_seconds += time.perf_counter() - resumed

@@ -36,9 +36,10 @@ from sparse_search.report.parts import (
 )
 from sparse_search.results.ledger import count_looks
 from sparse_search.results.parts import write_atomically
-from sparse_search.results.rows import METRIC_COLUMNS, metric_for, metric_of
+from sparse_search.results.rows import METRIC_COLUMNS, SMALLER_IS_BETTER, metric_for, metric_of
 from sparse_search.results.storage import read_store
 from sparse_search.results.store import Store
+from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, searched_settings, trials_of
 
 _MOST_ROWS, _MOST_ROWS_TOGETHER = 100, 800
@@ -170,6 +171,8 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["score"] = score_text
+    environment.tests["smaller_is_better"] = {METRIC_WORDS[name] for name in SMALLER_IS_BETTER}.__contains__
     return environment.get_template("report.html").render(
         asked=asked,
         cells=cells,
@@ -187,6 +190,11 @@ def _page(
     )
 
 
+def _order(level: str) -> tuple[bool, str]:
+    """Generators come behind what learns from them."""
+    return level == "generator", level
+
+
 def _cells(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]], test_looks: int) -> list[Cell]:
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
     for question in questions:
@@ -194,7 +202,7 @@ def _cells(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]],
     most_rows = max(3, min(_MOST_ROWS, _MOST_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
     cells, num_figured = [], 0
     for number, ((dataset, shots), own) in enumerate(sorted(found.items())):
-        ordered = sorted(own, key=lambda question: (question.shared["level"], -question.rows[0]["num_runs"]))
+        ordered = sorted(own, key=lambda each: (*_order(each.shared["level"]), -each.rows[0]["num_runs"]))
         parts = []
         for position, question in enumerate(ordered):
             key, with_figures = f"part-{number}-{position}", num_figured < _MOST_FIGURED

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from sparse_search.analysis.importance import Importance
 from sparse_search.results.rows import CONFIRMATION, SMALLER_IS_BETTER
+from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING
 
 if TYPE_CHECKING:
@@ -194,14 +195,18 @@ def summary(question: Question) -> str:
     settings = {"": "", "default": ", in its default configuration"}.get(
         first["start"], f", as preset {first['start']}"
     )
-    words = [f"{first['predictor']} leads with {metric} {first[question.metric]:.3f}{_interval(first)}{settings}."]
+    words = [
+        f"{first['predictor']} leads with {metric} {score_text(first[question.metric])}{_interval(first)}{settings}."
+    ]
     default = next((r for r in question.rows if r["method"] == first["method"] and r["start"] == "default"), None)
     if default is not None and default is not first and default["trial_id"] != first["trial_id"]:
-        words.append(f"The default of {default['method']} reaches {default[question.metric]:.3f}.")
+        words.append(f"The default of {default['method']} reaches {score_text(default[question.metric])}.")
     second = next((row for method, row in question.best_of_methods().items() if method != first["method"]), None)
     if second is not None:
         end = "; the intervals overlap, so this table does not tell them apart." if _overlap(first, second) else "."
-        words.append(f"The best of {second['method']} has {second[question.metric]:.3f}{_interval(second)}{end}")
+        words.append(
+            f"The best of {second['method']} has {score_text(second[question.metric])}{_interval(second)}{end}"
+        )
     return " ".join(words)
 
 

@@ -12,7 +12,7 @@ A failed trial without a retry has been given up; `retry_given_up` tries it agai
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from statistics import fmean
 from typing import Any
@@ -50,8 +50,8 @@ from sparse_search.search.steps import Stepwise, in_one_step, until_next_step
 from sparse_search.search.sweep import Study
 from trainables.core.trial import Trial
 
-WORST = {1: 0.0, -1: -1e9}
-"""Value of a rejected trial, by the sign of its study: the least of every objective."""
+FAR, TINY = -1e4, 1e-3
+"""Of distances, with their sign: what is far where nothing is known to compare with, and the least difference."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Of the objective and, where they count, the seconds of training."""
@@ -121,9 +121,16 @@ class StudyJournal(Stepwise):
         """
         best = source.best(1)
         values = write_config(source.config_of(best[0])) if best else {}
-        taken = {name: values[name] for name in self.study.plan.taken if values}
+        own = write_config(self.study.plan.settings)
+        taken = {name: value for name, value in values.items() if name in own}
         self._optuna.set_user_attr("taken", taken)
         return taken
+
+    @property
+    def settled(self) -> Study:
+        """The study with the settings that it has taken."""
+        plan = self.study.plan
+        return replace(self.study, plan=replace(plan, settings=_changed(plan.settings, self._taken)))
 
     @property
     def _taken(self) -> dict[str, Any]:
@@ -265,7 +272,7 @@ class StudyJournal(Stepwise):
         """The trial diverged or collapsed: no score counts, and the sampler should learn from that."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
-        self._tell_values(trial, WORST[self.study.sign], WORST_SECONDS)
+        self._tell_values(trial, self._worst(), WORST_SECONDS)
 
     @in_one_step
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
@@ -329,6 +336,16 @@ class StudyJournal(Stepwise):
         limits = self.study.sweep.limits
         return [frozen.user_attrs.get(name, limit) / limit - 1 for name, limit in limits.items()]
 
+    def _worst(self) -> float:
+        """What a rejected trial is worth: 0, or of distances, which have no end, one worse than all that are known.
+
+        No worse than that, as a model by values, not ranks, would see nothing else any more.
+        """
+        if self.study.sign > 0:
+            return 0.0
+        known = [frozen.values[0] for frozen in self._with_outcome("complete")]
+        return min(known) - max(max(known) - min(known), abs(min(known)), TINY) if known else FAR
+
     def _tell_values(self, trial: optuna.Trial, value: float, seconds: float) -> None:
         values = [value, seconds][: num_objectives(self.study.sweep.sampler)]
         self._optuna.tell(trial, values, skip_if_finished=True)
@@ -367,9 +384,8 @@ class StudyJournal(Stepwise):
 
     def _base_of(self, trial: optuna.Trial | FrozenTrial) -> MethodConfig:
         """The configuration below the searched values: the proposed one, kept with the trial, else the default."""
-        settings = self.study.plan.settings
-        own = trial.user_attrs.get("config") or write_config(settings) | self._taken
-        return read_config(type(settings), own)
+        settings = self.settled.plan.settings
+        return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
 
     def _params_of(self, config: MethodConfig) -> dict[str, Any]:
         """The searched values of a configuration; one outside its range or without effect is no parameter."""

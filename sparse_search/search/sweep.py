@@ -242,8 +242,8 @@ class Study:
             )
         }
         if self.plan.settings_from:
-            taken = {name: repr(range_) for name, range_ in self.plan.taken.items()}
-            identity["settings_from"] = {self.plan.settings_from: taken}
+            source = next(plan for plan in self.sweep.methods if plan.name == self.plan.settings_from)
+            identity["settings_from"] = replace(self, plan=source, confirmation=False).name
         if self.confirmation:
             identity["confirm_label_sets"] = sweep.confirm_label_sets
         name = f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"

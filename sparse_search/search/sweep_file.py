@@ -1,6 +1,7 @@
 """A sweep file becomes a `Sweep`, strictly: every mistake is named before anything runs."""
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import ceil, isfinite
@@ -96,12 +97,38 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     for name, body in values["methods"].items():
         plans[str(name)] = _Plan(str(name), image_size, body or {}, plans).read()
     _check_kind(plans)
-    plain["methods"] = tuple(_with_objective(plan, plain.get("objective")) for plan in plans.values())
+    plain["methods"] = _with_objectives(plans.values(), plain.get("objective"))
     plain.setdefault("objective", plain["methods"][-1].objective)
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
         Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), draws=Draws("", 1, 0)).trial(plan.settings, 0)
+        _check_length(plan, sweep.images)
     return sweep
+
+
+def _check_length(plan: MethodPlan, images: int) -> None:
+    """The budget holds all epochs of a method that is scored at its end only, whatever its settings."""
+    method = find_method(plan.name)
+    if not method.scorer:
+        return
+
+    def length(config: MethodConfig) -> int:
+        seen = epoch = 0
+        while seen <= images and (size := method.epoch_images(config, 1, 0, epoch)) < sys.maxsize:
+            seen, epoch = seen + size, epoch + 1
+        return seen
+
+    longest = plan.settings
+    for name, range_ in plan.space.items():
+        ends = (read_config(type(longest), write_config(longest) | {name: end}) for end in range_.ends())
+        longest = max(longest, *ends, key=length)
+    starts = {f"'{name}'": config for name, config in plan.starts.items()}
+    for what, config in {**starts, "the longest configuration of its search": longest}.items():
+        if length(config) > images:
+            raise ConfigError(
+                f"method {plan.name}: {what} needs more than the {images:,} images of a run; raise images, or leave it "
+                "out with presets and search"
+            )
 
 
 def _pruner_beside(sampler: SamplerChoice) -> PrunerChoice:
@@ -143,21 +170,30 @@ def _check_kind(plans: Iterable[str]) -> None:
         raise ConfigError(f"methods: {words}; a sweep is of one kind, as its objective is: write one sweep for each")
 
 
-def _with_objective(plan: MethodPlan, of_sweep: str | None) -> MethodPlan:
-    """The plan with what it searches for: its own objective, the sweep's, or the first of its kind.
+def _with_objectives(plans: Iterable[MethodPlan], of_sweep: str | None) -> tuple[MethodPlan, ...]:
+    """The plans with what they search for: their own objective, the sweep's, or the first of their kind.
 
     Generators have their own where the sweep's is one of classes, which is for the other methods.
     """
-    method = find_method(plan.name)
-    kind = "generation" if method.scorer else method.kind
-    known = OBJECTIVES[kind]
-    is_for_others = method.scorer is not None and of_sweep in OBJECTIVES[method.kind]
-    objective = plan.objective or (of_sweep if of_sweep and not is_for_others else known[0])
-    if objective not in known:
-        raise ConfigError(
-            f"objective '{objective}' is none of {kind}, which {plan.name} does; choose one of {', '.join(known)}"
-        )
-    return replace(plan, objective=objective)
+    judged = [(plan, _judged(plan.name)) for plan in plans]
+    is_for_others = any(kind != "generation" and of_sweep in OBJECTIVES[kind] for _, kind in judged)
+    found = []
+    for plan, kind in judged:
+        known = OBJECTIVES[kind]
+        of_this = known[0] if of_sweep is None or (kind == "generation" and is_for_others) else of_sweep
+        objective = plan.objective or of_this
+        if objective not in known:
+            raise ConfigError(
+                f"objective '{objective}' is none of {kind}, which {plan.name} does; choose one of {', '.join(known)}"
+            )
+        found.append(replace(plan, objective=objective))
+    return tuple(found)
+
+
+def _judged(method: str) -> str:
+    """Which of `OBJECTIVES` it can be judged by."""
+    found = find_method(method)
+    return "generation" if found.scorer else found.kind
 
 
 @dataclass(frozen=True)
@@ -200,7 +236,9 @@ class _Plan:
         settings = read_config(config_type, {"image_size": self.image_size, **given})
         own = {name: range_ for name, range_ in space_of(config_type).items() if name not in shared}
         space = narrow(own, asked)
-        _check_legal(settings, space)
+        searched_before = {**source.taken, **source.space} if source else {}
+        taken = {name: range_ for name, range_ in searched_before.items() if name in shared}
+        _check_legal(settings, {**taken, **space})
         starts = self._starts(settings, given)
         trials = self.body.get("trials", 10)
         if type(trials) is not int or trials < 1:
@@ -213,7 +251,7 @@ class _Plan:
             starts=starts,
             objective=self._text("objective", [name for names in OBJECTIVES.values() for name in names]),
             settings_from=source.name if source else "",
-            taken={name: range_ for name, range_ in source.space.items() if name in shared} if source else {},
+            taken=taken,
         )
 
     def _source(self) -> MethodPlan | None:
@@ -226,11 +264,13 @@ class _Plan:
         return self.before[name]
 
     def _text(self, key: str, known: Collection[str]) -> str:
-        value = self.body.get(key, "")
+        value = self.body.get(key) or ""
+        if not isinstance(value, str):
+            raise ConfigError(f"{key}: expected a name, got {value!r}")
         if value and value not in known:
-            hint = suggestion(str(value), known) if known else "; it must stand below the method that it names"
+            hint = suggestion(value, known) if known else "; it must stand below the method that it names"
             raise ConfigError(f"{key} '{value}' is unknown{hint}")
-        return str(value)
+        return value
 
     def _starts(self, settings: MethodConfig, given: Mapping[str, Any]) -> dict[str, MethodConfig]:
         """The default and the presets, with the sweep's settings on top; equal ones once."""

@@ -142,6 +142,10 @@ def test_a_budget_that_ends_too_early_is_refused_at_once(make_task):
     with pytest.raises(ConfigError, match="the budget ends before the generators are trained: raise images, or lower"):
         seen.extend(start(make_task(), images=LENGTH * 16 - 1))
     assert len(seen) == 1
+    long = replace(CONFIG, steps_per_epoch=1000, generator_images=3 * 8000, pretrain_images=8000)
+    learner = build(NAME, make_task(), long)
+    with pytest.raises(ConfigError, match="the budget ends before"):
+        learner.predict(torch.empty(0))
 
 
 def test_too_few_images_to_compare_with_are_refused_before_training(make_task):

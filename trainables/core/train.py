@@ -279,7 +279,8 @@ def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray
     Raises:
         DivergedError: a prediction is not finite.
     """
-    predictions = {name: p.double().cpu().numpy() for name, p in learner.predict(images.images_NCHW).items()}
+    found = {name: p.cpu().numpy() for name, p in learner.predict(images.images_NCHW).items()}
+    predictions = {name: p if p.dtype == np.uint8 else p.astype(np.float64) for name, p in found.items()}
     for name, probs in predictions.items():
         if not np.isfinite(probs).all():
             raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")

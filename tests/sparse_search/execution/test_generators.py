@@ -6,9 +6,11 @@ import pytest
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
+from search_spaces.core.config import write_config
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import space_of
 from search_spaces.ssgnet import SsgnetConfig
+from sparse_search.analysis.comparison import compare, compare_all
 from sparse_search.analysis.curves import best_so_far
 from sparse_search.analysis.leaderboard import board, leaderboard, rankings
 from sparse_search.best.export import export, write_export
@@ -106,6 +108,24 @@ def test_each_study_has_its_objective():
         (with_changes("ssgnet", objective="kid"), "'kid' is none of classification, which ssgnet does"),
         (SWEEP | {"objective": "kid"}, "'kid' is none of classification, which ssgnet does"),
         (with_changes("ssgnet", objective="kidd"), "objective 'kidd' is unknown; did you mean 'kid'"),
+        (with_changes("ssgnet", objective=["auroc"]), r"objective: expected a name, got \['auroc'\]"),
+        (with_changes("ssgnet", settings_from=3), "settings_from: expected a name, got 3"),
+        (
+            SWEEP | {"methods": {"ssgnet_generators": GENERATORS}, "objective": "accuracy"},
+            "'accuracy' is none of generation, which ssgnet_generators does; choose one of kid, fid",
+        ),
+        (
+            with_changes("ssgnet_generators", presets=["paper"], settings={}) | {"images": 9_000},
+            "ssgnet_generators: 'paper' needs more than the 9,000 images of a run; raise images, or leave it out",
+        ),
+        (
+            with_changes("ssgnet_generators", search={"generator_images": {"low": 160, "high": 321}}),
+            "the longest configuration of its search needs more than the 320 images of a run",
+        ),
+        (
+            SWEEP | {"methods": {"resnet": {}, "convnet": {"settings_from": "resnet"}}},
+            r"method convnet: ConvnetConfig.shift: expected a whole number, got 0\.3",
+        ),
     ],
 )
 def test_errors_name_the_mistake(values, words):
@@ -114,12 +134,16 @@ def test_errors_name_the_mistake(values, words):
     assert "\n" not in str(caught.value)
 
 
-def test_another_search_before_is_another_study():
-    plain, other = (
-        studies_of(parse_sweep(values))
-        for values in (SWEEP, with_changes("ssgnet_generators", search=["r1_weight", "generator_lr"]))
-    )
+@pytest.mark.parametrize("change", [{"search": ["r1_weight", "generator_lr"]}, {"objective": "fid"}])
+def test_another_search_before_is_another_study(change):
+    plain, other = (studies_of(parse_sweep(values)) for values in (SWEEP, with_changes("ssgnet_generators", **change)))
     assert plain[1].name != other[1].name
+
+
+def test_keys_without_a_value_mean_nothing():
+    plan = parse_sweep(with_changes("ssgnet", objective=None)).methods[1]
+    assert (plan.objective, plan.settings_from) == ("balanced_accuracy", "ssgnet_generators")
+    assert parse_sweep(with_changes("ssgnet", settings_from=None)).methods[1].taken == {}
 
 
 def test_the_first_rung_comes_after_the_longest_generators():
@@ -151,7 +175,7 @@ def test_a_study_takes_the_best_settings_once(journals):
     assert (before.status().best, before.status().objective) == (0.1, "kid")
     assert after.waits
     taken = after.take_settings(before)
-    assert taken == {name: getattr(configs[1], name) for name in ("r1_weight", "augment")}
+    assert taken == write_config(configs[1])
     after.propose_starts()
     assert not after.waits
     for _ in range(4):  # the default, `real`, and two that are searched
@@ -160,6 +184,20 @@ def test_a_study_takes_the_best_settings_once(journals):
     again = journals()[1]
     assert not again.waits
     assert [planned.config.r1_weight for _, planned in again.running()] == [taken["r1_weight"]] * 4
+
+
+def test_all_settings_of_a_preset_are_taken_where_it_is_the_best(tmp_path):
+    values = with_changes("ssgnet_generators", presets=["paper"], settings={}) | {"images": 6_000_000}
+    storage = Journal(tmp_path / "journal.log")
+    before, after = (StudyJournal(study, storage) for study in studies_of(parse_sweep(values)))
+    before.propose_starts()
+    configs = [finished(before, kid) for kid in (0.3, 0.1)]
+    assert configs[1].z_dim == 512
+    after.take_settings(before)
+    after.propose_starts()
+    config = write_config(after.ask()[1].config)
+    assert {name: config[name] for name in write_config(configs[1])} == write_config(configs[1])
+    assert after.settled.plan.settings.z_dim == 512, "what a warm start compares with"
 
 
 def test_a_search_that_found_nothing_leaves_the_settings_as_they_are(journals):
@@ -187,15 +225,39 @@ def test_what_diverged_is_worse_than_any_distance(journals):
     assert before.status().best == 12.5
 
 
+def searcher_of(before, after, store, tmp_path):
+    storage = Journal(tmp_path / "journal.log")
+    confirmations = [StudyJournal(each.study.confirming(), storage) for each in (before, after)]
+    before.propose_starts()
+    return JournalSearcher([before, after], confirmations, store, checkpoints=tmp_path / "c", data_root=None)
+
+
+def test_a_search_waits_while_all_before_has_failed_and_may_be_tried_again(journals, store, tmp_path):
+    before, after = journals()
+    searcher = searcher_of(before, after, store, tmp_path)
+    for _ in range(2):
+        before.fail(before.ask()[0], "no space left on device", retry=False)
+    assert before.status().is_over
+    assert searcher.suggest("a") == searcher.FINISHED
+    assert after.waits
+    assert not after.status().is_over
+    before.retry_given_up()
+    assert json.loads(searcher.suggest("b")["job"])["trial"]["method"] == "ssgnet_generators"
+
+
+def test_a_search_begins_when_the_space_before_is_exhausted(store, tmp_path):
+    values = with_changes("ssgnet_generators", trials=5, search=["augment"])
+    storage = Journal(tmp_path / "journal.log")
+    before, after = (StudyJournal(study, storage) for study in studies_of(parse_sweep(values)))
+    searcher = searcher_of(before, after, store, tmp_path)
+    for kid in (0.1, 0.2, 0.3):
+        finished(before, kid)
+    assert json.loads(searcher.suggest("a")["job"])["trial"]["method"] == "ssgnet"
+
+
 def test_a_search_that_waits_begins_when_the_one_before_is_over(journals, store, tmp_path):
     before, after = journals()
-    before.propose_starts()
-    confirmations = [
-        StudyJournal(each.study.confirming(), Journal(tmp_path / "journal.log")) for each in (before, after)
-    ]
-    searcher = JournalSearcher(
-        [before, after], confirmations, store, checkpoints=tmp_path / "checkpoints", data_root=None
-    )
+    searcher = searcher_of(before, after, store, tmp_path)
     jobs = [json.loads(searcher.suggest(name)["job"]) for name in ("a", "b")]
     assert {job["trial"]["method"] for job in jobs} == {"ssgnet_generators"}
     assert {job["objective"] for job in jobs} == {"kid"}
@@ -235,6 +297,25 @@ def test_generators_rank_by_the_smallest_distance_and_apart(store, make_record, 
     assert kids == {"random": [-0.001, 0.02], "timm:resnet18": [-0.5]}, "features do not compare"
     assert [len(rows) for shared, rows in found if shared["level"] == "image"] == [1]
     assert export(store.folder, dataset="digits", shots=5, metric="accuracy")["method"] == "supervised"
+    page = write_report(store.folder, store.folder / "report.html").read_text()
+    assert page.index("supervised leads with balanced accuracy") < page.index("ssgnet_generators leads with kernel")
+    assert "kernel distance (KID) -0.001." in page, "no zero where a distance is small"
+
+
+def test_generators_are_compared_by_distance(store, make_record, make_generator_record):
+    for record in (make_record(0), make_record(5, method="convnet")):
+        store.write(record)
+    for number, (kid, gamma) in enumerate([(0.02, 1.0), (-0.001, 2.0)], 1):
+        record = make_generator_record(number, kid)
+        store.write(record | {"config": record["config"] | {"r1_weight": gamma}})
+    frame = board(store, every=True).ranked.to_pandas()
+    ids = frame[frame["level"] == "generator"].sort_values("kid")["config_id"]
+    found = compare(store.folder, *ids)
+    assert found.metric == "kid"
+    assert found.difference > 0, "smaller is better"
+    assert compare(store.folder, "supervised", "convnet").metric == "balanced_accuracy"
+    with pytest.raises(ConfigError, match="metric 'foo' is unknown"):
+        compare_all(store.folder, metric="foo")
 
 
 @pytest.mark.ray
