@@ -2,7 +2,7 @@
 
 import json
 import os
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from sparse_search.execution.worker import Job, run_trial
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Rung
 from trainables.core.evaluate import Scores
-from trainables.core.train import DivergedError
+from trainables.core.train import DivergedError, Progress
 from trainables.core.trial import Run
 
 from ..conftest import scores, studies_of
@@ -24,10 +24,9 @@ GOOD, FAIR, POOR = ((5, 0), (0, 5)), ((4, 1), (1, 4)), ((5, 0), (5, 0))
 def evaluation(epoch, stands_for, raw, selected=None, collapse=""):
     """What `Run.train` yields at an evaluation; between two of them there are no scores."""
     read = lambda confusion: {"constant": Scores.from_dict(scores(confusion))} if confusion else {}  # noqa: E731
-    return SimpleNamespace(
-        epoch=epoch, images=20 * epoch, stands_for=stands_for, log=({"epoch": epoch, "loss": 1.0},),
-        train_seconds=1.0 * epoch, collapse=collapse, scores=read(raw), selected=read(selected or raw), predictions={},
-        artefacts={},
+    return Progress(
+        epoch=epoch, images=20 * epoch, losses={}, stands_for=stands_for, log=({"epoch": epoch, "loss": 1.0},),
+        train_seconds=1.0 * epoch, collapse=collapse, scores=read(raw), selected=read(selected or raw),
     )  # fmt: skip
 
 
@@ -83,9 +82,8 @@ def test_a_trial_climbs_its_rungs(reports):
 def test_what_a_run_ends_with_is_kept(reports, tmp_path):
     def ends(attempt):
         yield evaluation(2, 40, GOOD)
-        end = evaluation(4, 80, GOOD)
-        end.predictions, end.artefacts = {"constant": np.full((20, 10), 0.1)}, {"sheet.png": b"picture"}
-        yield end
+        kept = {"predictions": {"constant": np.full((20, 10), 0.1)}, "artefacts": {"sheet.png": b"picture"}}
+        yield replace(evaluation(4, 80, GOOD), **kept)
 
     reports(ends, always(GOOD))
     (folder,) = (tmp_path / "results" / "artefacts").glob("*/*/*/*")
