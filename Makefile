@@ -42,8 +42,7 @@ bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, ope
 	$(BIN)/python bench/sparse_step.py
 
 bench-ssgnet: $(STAMP)  ## StyleGAN3's nonlinearity and steps, the selective scan, against their plain forms (ten minutes)
-	$(BIN)/python bench/stylegan3.py
-	$(BIN)/python bench/selective_scan.py
+	$(BIN)/python bench/ssgnet.py
 
 bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its overhead; and how it survives 20 disturbances
 	$(BIN)/python bench/search_quality.py

@@ -106,9 +106,12 @@ def test_the_table_of_ssl_gans_steps_is_printed():
 
 
 @pytest.mark.slow
-def test_the_table_of_stylegan3_is_printed():
-    rows = cells_of(lines_of("stylegan3", "--quick", "--device", "cpu"))
-    assert [row[1].split()[0] for row in rows] == ["32", "32", "1"]
+def test_the_tables_of_ssgnet_are_printed():
+    lines = lines_of("ssgnet", "--quick", "--device", "cpu")
+    second = next(number for number, line in enumerate(lines) if line.startswith("| ") and "channels | batch" in line)
+    stylegan3, scan = cells_of(lines[:second]), cells_of(lines[second:])
+    assert [row[1].split()[0] for row in stylegan3] == ["32", "32", "1"]
+    assert [row[1] for row in scan] == 2 * ["forward", "forward and backward"]
 
 
 @pytest.mark.slow
