@@ -109,7 +109,7 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
     papers: dict[str, str] = {}
     for shared, rows in rankings(found.ranked):
         console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric)))
-        papers |= _print_published(rows[0])
+        papers |= _print_published(rows[0]) if shared["level"] != "generator" else {}
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
                 f"test labels of these data: looked at {times} time{'s' * (times > 1)}, see `sparse-search ledger`"
