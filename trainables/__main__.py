@@ -20,6 +20,7 @@ TRIAL_FLAGS = (
     "dataset", "shots", "validation", "images", "evaluate_every", "selection", "seed", "precision", "threads", "device",
     "accumulate", "compile",
 )  # fmt: skip
+_TINY = 0.01
 QUIET_SECONDS = 2.0
 
 
@@ -229,7 +230,9 @@ def _line(images: int, progress: Any) -> str:
 
 def _score_text(predictor: str, scores: Any) -> str:
     name = next(name for name in ("balanced_accuracy", "dice_fg", "kid") if scores.metric(name) is not None)
-    return f"{predictor}: {name.replace('_', ' ')} {scores.metric(name):.4g}"
+    value = scores.metric(name)
+    text = f"{value:.2g}" if 0 < abs(value) < _TINY else f"{value:.4f}"
+    return f"{predictor}: {name.replace('_', ' ')} {text}"
 
 
 def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:

@@ -27,11 +27,17 @@ from torch import Tensor
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
 from trainables.core.evaluate import AnyScores, mean_scores
+from trainables.core.generated import GeneratorScores
 from trainables.core.method import Labelled, Learner, Method, Predictions, Task
 from trainables.data.augment import to_signed, to_unit
 from trainables.nets.features import feature_network
 from trainables.parts.class_generators import ClassGenerators, generator_epochs
-from trainables.parts.generator_scores import features_of, score_generator
+from trainables.parts.generator_scores import (
+    features_of,
+    frechet_distance,
+    kernel_distance,
+    precision_and_recall,
+)
 
 NAME = "ssgnet_generators"
 _TOO_SHORT = "the budget ends before the generators are trained: raise images, or lower generator_images"
@@ -114,13 +120,25 @@ class _Scorer:
         """Of what the generators made, class by class."""
         made_KMCHW = torch.from_numpy(predictions[NAME].astype(np.uint8))
         of_each = [
-            score_generator(real_ND, self._features(made_MCHW))
+            _scores(real_ND, self._features(made_MCHW))
             for real_ND, made_MCHW in zip(self._real_K, made_KMCHW, strict=True)
         ]
         return {NAME: replace(mean_scores(of_each), num_images=self._num_images)}
 
     def _features(self, images_NCHW: Tensor) -> Tensor:
         return features_of(to_signed(to_unit(images_NCHW, self._side)), self._network)
+
+
+def _scores(real_ND: Tensor, fake_MD: Tensor) -> GeneratorScores:
+    """Of one class."""
+    precision, recall = precision_and_recall(real_ND, fake_MD)
+    return GeneratorScores(
+        num_images=len(real_ND),
+        kid=kernel_distance(real_ND, fake_MD)[0],
+        fid=frechet_distance(real_ND, fake_MD),
+        manifold_precision=precision,
+        manifold_recall=recall,
+    )
 
 
 def _epoch_images(config: SsgnetGeneratorsConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

@@ -14,9 +14,10 @@ from search_spaces.core.ranges import conditions_of, inactive_fields, space_of
 from trainables.core.method import find_method, method_names
 from trainables.nets.trans_unet import TransUNet
 from trainables.parts import mask_trainee
+from trainables.parts.class_generators import generator_epochs
 
 from .nets.test_trans_unet import tiny_hybrid
-from .test_every_method import build, other_values, small, weights
+from .test_every_method import GENERATORS, build, other_values, small, weights
 
 
 def conditions_above(name, field):
@@ -71,9 +72,9 @@ def test_a_field_has_no_effect_where_its_condition_fails(name, field, when, make
 
 
 def trained(name, config, make_task):
-    """Losses, state and predictions after two epochs."""
+    """Losses, state and predictions after two epochs, of generators at their end."""
     task = make_task(num_unlabelled=16)
     learner = build(name, task, config)
     epochs = iter(learner.epochs())
-    losses = [dict(next(epochs)) for _ in range(2)]
+    losses = [dict(next(epochs)) for _ in range(generator_epochs(config) if name in GENERATORS else 2)]
     return losses, weights(learner), *learner.predict(task.validation.images_NCHW).values()

@@ -125,7 +125,7 @@ def test_other_code_makes_other_generators(make_task, monkeypatch):
     keys = []
     for code in ("old", "new"):
         monkeypatch.setattr(generator_stages, "_code", lambda code=code: code)
-        keys.append(build(make_task())._stages()[0].entry.key)
+        keys.append(build(make_task())._generators._stages()[0].entry.key)
     assert keys[0] != keys[1]
 
 
@@ -356,7 +356,7 @@ def test_generators_count_alike_whatever_the_number_of_classes(make_task):
     ends = [find_method("ssgnet").cycle_ends(config, epoch) for epoch in range(1, STAGES + 3)]
     assert ends == [False] * STAGES + [True, True]
     for num_classes in (2, 3):
-        stages = build(make_task(num_classes=num_classes))._stages()
+        stages = build(make_task(num_classes=num_classes))._generators._stages()
         assert sum(stage.num_epochs for stage in stages) == STAGES
 
 
@@ -434,13 +434,13 @@ def test_nearness_is_exact_where_features_are_alike():
 
 
 def test_scores_by_other_features_are_other_entries(make_task):
-    keys = {build(make_task(), score_images=2, feature_network=name)._stages()[0].entry.key
+    keys = {build(make_task(), score_images=2, feature_network=name)._generators._stages()[0].entry.key
             for name in ("random", "timm:test_resnet", "timm:test_vit")}  # fmt: skip
     assert len(keys) == 3
 
 
 def test_an_entry_says_what_determines_it(make_task):
-    stage = build(make_task())._stages()[0]
+    stage = build(make_task())._generators._stages()[0]
     assert isinstance(stage.entry, StageEntry)
     for part in ('"gamma":1.0', '"images":"', '"precision":"no"', '"resolution":16', '"torch":"'):
         assert part in stage.entry._about

@@ -18,7 +18,7 @@ from trainables.core.train import Budget, train
 from trainables.data.augment import to_signed, to_unit
 from trainables.nets.features import feature_network
 from trainables.parts.class_generators import generator_epochs
-from trainables.parts.generator_scores import features_of, frechet_distance, kernel_distance
+from trainables.parts.generator_scores import features_of, frechet_distance, kernel_distance, precision_and_recall
 from trainables.ssgnet import METHOD as SSGNET
 from trainables.ssgnet_generators import METHOD, NAME
 
@@ -62,6 +62,8 @@ def test_its_scores_are_means_over_classes_of_distances_to_validation_images(mak
     assert scores.num_images == len(task.validation)
     assert scores.kid == pytest.approx(sum(kernel_distance(*pair)[0] for pair in pairs) / 3)
     assert scores.fid == pytest.approx(sum(frechet_distance(*pair) for pair in pairs) / 3)
+    both = [sum(shares) / 3 for shares in zip(*(precision_and_recall(*pair) for pair in pairs), strict=True)]
+    assert [scores.manifold_precision, scores.manifold_recall] == pytest.approx(both)
     assert read_scores(scores.as_dict()) == scores
     assert scores.metric("balanced_accuracy") is None
 

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from trainables.core.generated import GeneratorScores
 from trainables.parts.modes import evaluated
 
 if TYPE_CHECKING:
@@ -52,24 +51,6 @@ class Memorisation:
     def ratio(self) -> float:
         """Below 1 generated images are nearer to the training images than other real ones; near 0 they are copies."""
         return self.fake / self.held_out if self.held_out else float("inf")
-
-
-def score_generator(real_ND: Tensor, fake_MD: Tensor) -> GeneratorScores:
-    """Scores from features. Deterministic; torch's random numbers are left as they are.
-
-    Raises:
-        ValueError: fewer than two images of a kind.
-    """
-    if min(len(real_ND), len(fake_MD)) < 2:
-        raise ValueError(f"{len(real_ND)} real and {len(fake_MD)} generated images: scores need two of each at least")
-    precision, recall = precision_and_recall(real_ND, fake_MD)
-    return GeneratorScores(
-        num_images=len(real_ND),
-        kid=kernel_distance(real_ND, fake_MD)[0],
-        fid=frechet_distance(real_ND, fake_MD),
-        manifold_precision=precision,
-        manifold_recall=recall,
-    )
 
 
 @torch.no_grad()
