@@ -91,7 +91,7 @@ def _learning_curves(question: Question) -> Panel | None:
             words = f"{row['predictor']}, {'best' if is_best else 'default'}"
             words += ", which is the default" if is_best and row["start"] == "default" else ""
             lines.append(_mean_line(own, words, question.series[row["method"]], dashed=not is_best))
-    if not lines:
+    if max((len(line.x) for line in lines), default=0) < 2:  # generators are evaluated once
         return None
     metric = METRIC_WORDS[question.metric]
     return Panel(

@@ -298,6 +298,7 @@ def test_generators_rank_by_the_smallest_distance_and_apart(store, make_record, 
     assert [len(rows) for shared, rows in found if shared["level"] == "image"] == [1]
     assert export(store.folder, dataset="digits", shots=5, metric="accuracy")["method"] == "supervised"
     page = write_report(store.folder, store.folder / "report.html").read_text()
+    assert page.count("<h4>Learning curves</h4>") == 1, "a single evaluation is no curve"
     assert page.index("supervised leads with balanced accuracy") < page.index("ssgnet_generators leads with kernel")
     assert "kernel distance (KID) -0.001." in page, "no zero where a distance is small"
 
