@@ -41,7 +41,7 @@ bench: $(STAMP)  ## how long the commands take to start, and a leaderboard over 
 bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, operations, memory (about ten minutes)
 	$(BIN)/python bench/sparse_step.py
 
-bench-ssgnet: $(STAMP)  ## StyleGAN3's nonlinearity and steps, the selective scan, against their plain forms (ten minutes)
+bench-ssgnet: $(STAMP)  ## StyleGAN3's nonlinearity and steps, the selective scan, against their plain forms (three minutes)
 	$(BIN)/python bench/ssgnet.py
 
 bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its overhead; and how it survives 20 disturbances

@@ -1,6 +1,6 @@
 """What SSGNet's own parts cost: `bench/stylegan3.py`, then `bench/selective_scan.py`, in one process.
 
-    python bench/ssgnet.py                # about ten minutes on a CPU
+    python bench/ssgnet.py                # three minutes on two cores
     python bench/ssgnet.py --quick        # tiny sizes, to see that it runs
 
 Options are those that both have: --device, --batch, --repeats, --threads, --quick.

@@ -118,7 +118,7 @@ class _Scorer:
 
     def __call__(self, predictions: Predictions) -> dict[str, AnyScores]:
         """Of what the generators made, class by class."""
-        made_KMCHW = torch.from_numpy(predictions[NAME].astype(np.uint8))
+        made_KMCHW = torch.from_numpy(predictions[NAME].astype(np.uint8, copy=False))
         of_each = [
             _scores(real_ND, self._features(made_MCHW))
             for real_ND, made_MCHW in zip(self._real_K, made_KMCHW, strict=True)

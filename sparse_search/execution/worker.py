@@ -161,7 +161,7 @@ class _Training:
         self._value = 0.0
         self._step = 0
         method = self.trial.find_method()
-        self._main, self._kind = method.predictors[0], "generation" if method.scorer else method.kind
+        self._main, self._kind = method.predictors[0], method.judged_as
         self._values = {name: self._value_of(selected[self._main].get) for name, selected in job.known.items()}
         self._collapses = dict.fromkeys(job.known, "")
         self._at_work: _AtWork | None = None

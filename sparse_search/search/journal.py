@@ -129,12 +129,12 @@ class StudyJournal(Stepwise):
     @property
     def settled(self) -> Study:
         """The study with the settings that it has taken."""
-        plan = self.study.plan
-        return replace(self.study, plan=replace(plan, settings=_changed(plan.settings, self._taken)))
+        plan, taken = self.study.plan, self._taken
+        return replace(self.study, plan=replace(plan, settings=_changed(plan.settings, taken))) if taken else self.study
 
     @property
     def _taken(self) -> dict[str, Any]:
-        taken: dict[str, Any] = self._optuna.user_attrs.get("taken", {})
+        taken: dict[str, Any] = self._optuna.user_attrs.get("taken", {}) if self.study.plan.settings_from else {}
         return taken
 
     @property
@@ -147,7 +147,7 @@ class StudyJournal(Stepwise):
         """Enqueues configurations behind the default and the presets, as far as the plan has room; returns how many."""
         room = max(0, self.study.plan.trials - len(self._trials()))
         for config in configs[:room]:  # proposed twice after a kill, the second is a repeat
-            self._propose(_changed(config, self._taken), {})
+            self._propose(config, {})
         self._optuna.set_user_attr("from_elsewhere", min(room, len(configs)))
         return min(room, len(configs))
 

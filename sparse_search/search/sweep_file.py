@@ -175,7 +175,7 @@ def _with_objectives(plans: Iterable[MethodPlan], of_sweep: str | None) -> tuple
 
     Generators have their own where the sweep's is one of classes, which is for the other methods.
     """
-    judged = [(plan, _judged(plan.name)) for plan in plans]
+    judged = [(plan, find_method(plan.name).judged_as) for plan in plans]
     is_for_others = any(kind != "generation" and of_sweep in OBJECTIVES[kind] for _, kind in judged)
     found = []
     for plan, kind in judged:
@@ -188,12 +188,6 @@ def _with_objectives(plans: Iterable[MethodPlan], of_sweep: str | None) -> tuple
             )
         found.append(replace(plan, objective=objective))
     return tuple(found)
-
-
-def _judged(method: str) -> str:
-    """Which of `OBJECTIVES` it can be judged by."""
-    found = find_method(method)
-    return "generation" if found.scorer else found.kind
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,8 +22,8 @@ from trainables.core.kind import Kind
 
 Validation = Literal["realistic", "labelled-cv", "official"]
 
-Predictions = Mapping[str, NDArray[np.float64]]
-"""What predictors say, by name."""
+Predictions = Mapping[str, NDArray[Any]]
+"""What predictors say, by name: float64, or uint8 where it is images."""
 
 Scorer = Callable[[Predictions], Mapping[str, AnyScores]]
 """Judges predictions, by the images that it was made for."""
@@ -215,6 +214,11 @@ class Method(Generic[C]):
     def kind(self) -> Kind:
         """What a dataset is drawn for."""
         return self.tasks[0]
+
+    @property
+    def judged_as(self) -> Kind | Literal["generation"]:
+        """Which metrics there are of it."""
+        return "generation" if self.scorer else self.kind
 
 
 def patch_predictor(name: str) -> str:

@@ -273,14 +273,16 @@ def _train_epochs(
         yield Progress(epoch, images, losses, {}, seconds)
 
 
-def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray[np.float64]]:
+def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray[Any]]:
     """What every predictor says of each image or patch (N, K), or of each pixel (N, H, W).
 
     Raises:
         DivergedError: a prediction is not finite.
     """
-    found = {name: p.cpu().numpy() for name, p in learner.predict(images.images_NCHW).items()}
-    predictions = {name: p if p.dtype == np.uint8 else p.astype(np.float64) for name, p in found.items()}
+    found = learner.predict(images.images_NCHW)
+    predictions = {
+        name: (probs if probs.dtype == torch.uint8 else probs.double()).cpu().numpy() for name, probs in found.items()
+    }
     for name, probs in predictions.items():
         if not np.isfinite(probs).all():
             raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")

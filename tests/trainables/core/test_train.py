@@ -13,7 +13,7 @@ from search_spaces.core.errors import ConfigError
 from trainables.core.accelerator import new_accelerator
 from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Method
-from trainables.core.train import Budget, DivergedError, seed_everything, train
+from trainables.core.train import Budget, DivergedError, predict, seed_everything, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,3 +338,15 @@ def test_a_learner_hears_the_share_of_the_budget_that_is_behind_also_after_a_res
     next(run), next(run)
     run.close()
     assert shares(checkpoints=Checkpoints(tmp_path)) == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("bfloat16", "float64"), ("float16", "float64"), ("uint8", "uint8")])
+def test_predictions_of_any_precision_are_read(dtype, kept, make_task):
+    class Rounded(ToyLearner):
+        def predict(self, images_BCHW):
+            return {"toy": torch.ones(len(images_BCHW), 3, dtype=getattr(torch, dtype))}
+
+    task = make_task()
+    (found,) = predict(Rounded(ToyConfig(), task), task.validation, epoch=1).values()
+    assert found.dtype == kept
+    assert (found == 1).all()
