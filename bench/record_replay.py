@@ -30,12 +30,12 @@ from torch import nn
 
 from search_spaces.core.config import MethodConfig, canonical_json, read_config, write_config
 from search_spaces.core.ranges import Choice, Float, Int, Range, narrow, space_of
-from trainables.core.accelerator import new_accelerator
 from trainables.core.method import Labelled, Learner, find_method
-from trainables.core.scoring import score_all
-from trainables.core.train import Budget, DivergedError, predict, train
-from trainables.core.trial import Run, Trial
 from trainables.data.tasks import test_set
+from trainables.metrics.scoring import score_all
+from trainables.training.accelerator import new_accelerator
+from trainables.training.train import Budget, DivergedError, predict, train
+from trainables.training.trial import Run, Trial
 
 IMAGES = 2700
 SHARES = (27, 9, 3, 1)

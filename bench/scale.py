@@ -48,7 +48,7 @@ from sparse_search.search.journal_file import Journal
 from sparse_search.search.sweep import Draws, Study, Sweep
 from sparse_search.search.sweep_file import parse_sweep
 from sparse_search.versions import versions
-from trainables.core.trial import PROTOCOL, Run, Trial
+from trainables.training.trial import PROTOCOL, Run, Trial
 
 METHODS = ("sparse", "supervised", "convnet", "ssl_gan")
 DATASETS = ("pneumoniamnist", "dermamnist", "bloodmnist", "octmnist", "breastmnist")

@@ -33,10 +33,10 @@ from bench.operations import Operations
 from search_spaces.sparse import SparseConfig
 from tests.trainables import naive_sparse
 from trainables import sparse
-from trainables.core.accelerator import ONEDNN_LIMIT, cpu_runs_bf16, new_accelerator
+from trainables.components.meters import Means
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.data.augment import to_unit
-from trainables.parts.meters import Means
+from trainables.training.accelerator import ONEDNN_LIMIT, cpu_runs_bf16, new_accelerator
 
 NUM_CLASSES, CHANNELS = 8, 3
 TINY = {"width": 4, "critic_width": 4, "classifier": "test_resnet", "drop_path": 0.0}

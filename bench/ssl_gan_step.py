@@ -28,10 +28,10 @@ from bench.sparse_step import Step, limit_amx, peak_memory, print_table, process
 from search_spaces.ssl_gan import SslGanConfig
 from tests.trainables import naive_ssl_gan
 from trainables import ssl_gan
-from trainables.core.accelerator import new_accelerator
+from trainables.components.meters import Means
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.data.augment import to_signed, to_unit
-from trainables.parts.meters import Means
+from trainables.training.accelerator import new_accelerator
 
 NUM_CLASSES, CHANNELS, FULL_WIDTH = 2, 3, 96
 HEADER = ["what", "px", "width", "batch", "ours in", "naive s", "ours s", "ratio", "GFLOP", "ratio", "peak GB"]

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.sparse_step import Options, Step, peak_memory, print_table, processor, release, say, time_in_turn
 from tests.trainables.naive_alias_free import stuffed
-from trainables.core.accelerator import new_accelerator
-from trainables.nets.alias_free import Band, FilteredLeakyReLU, Resampling, layer_schedule
-from trainables.parts.gan_training import GeneratorTraining
-from trainables.parts.generator_config import PROFILES
+from trainables.stylegan.alias_free import Band, FilteredLeakyReLU, Resampling, layer_schedule
+from trainables.stylegan.gan_training import GeneratorTraining
+from trainables.stylegan.generator_config import PROFILES
+from trainables.training.accelerator import new_accelerator
 
 HEADER = ["what", "batch", "channels", "plain s", "ours s", "ratio", "peak GB"]
 ENLARGED = 2

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _stages_told() -> Iterator[None]:
     """Prints what of a trial is found in the cache, and what is made for it."""
-    stages, handler = logging.getLogger("trainables.core.stages"), logging.StreamHandler(sys.stdout)
+    stages, handler = logging.getLogger("trainables.training.stages"), logging.StreamHandler(sys.stdout)
     level = stages.level
     handler.setFormatter(logging.Formatter("  %(message)s"))
     stages.addHandler(handler)
@@ -152,10 +152,10 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 
 
 def _train(options: argparse.Namespace) -> int:
-    from trainables.core.evaluate import SELECTIONS
-    from trainables.core.train import DivergedError
-    from trainables.core.trial import Trial
     from trainables.data.source import prepare
+    from trainables.metrics.evaluate import SELECTIONS
+    from trainables.training.train import DivergedError
+    from trainables.training.trial import Trial
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
     print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.images:,} images, {trial.threads} threads")
@@ -185,7 +185,7 @@ def _preparation(dataset: str) -> Callable[[int, int], None]:
 
 
 def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
-    from trainables.core.checkpoint import Checkpoints
+    from trainables.training.checkpoint import Checkpoints
 
     task = run.task(options.data_root)
     folder = options.checkpoints / run.run_id(task.provenance.content_hash) if options.checkpoints else None

@@ -22,11 +22,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
+from trainables.components.meters import Means
+from trainables.components.orders import EndlessOrder
+from trainables.components.schedules import linear_decay
+from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
 from trainables.core.method import Learner, Method, Task
-from trainables.parts.discriminator import augmented, new_discriminator, predict_by_average
-from trainables.parts.meters import Means
-from trainables.parts.orders import EndlessOrder
-from trainables.parts.schedules import linear_decay
 
 
 @final

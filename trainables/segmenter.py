@@ -27,10 +27,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.segmenter import SegmenterConfig
+from trainables.components.meters import Means
+from trainables.components.orders import EndlessOrder
+from trainables.components.segmentation_model import MaskTrainee, moved_together, pixels_and_masks
 from trainables.core.method import Learner, Method, Task
-from trainables.parts.mask_trainee import MaskTrainee, moved_together, pixels_and_masks
-from trainables.parts.meters import Means
-from trainables.parts.orders import EndlessOrder
 
 
 @final

@@ -39,13 +39,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.sparse import SparseConfig
-from trainables.core.method import Learner, Method, Task
-from trainables.data.augment import random_flip, to_unit
-from trainables.nets.attention_unet import AttentionUNet
-from trainables.nets.backbone import build_classifier
-from trainables.nets.patch_critic import PatchCritic
-from trainables.parts.batches import even_batches, num_used
-from trainables.parts.losses import (
+from trainables.components.batches import even_batches, num_used
+from trainables.components.losses import (
     bce_sum,
     entropy_loss,
     gradient_penalty,
@@ -56,12 +51,13 @@ from trainables.parts.losses import (
     slope_norms,
     soft_cross_entropy,
 )
-from trainables.parts.meters import Means
-from trainables.parts.modes import batch_norm_counts, evaluated, frozen
-from trainables.parts.parallel import divided
-from trainables.parts.prediction import predict_in_chunks
-from trainables.parts.prototypes import PrototypeBank
-from trainables.parts.pseudo_labels import (
+from trainables.components.meters import Means
+from trainables.components.modes import batch_norm_counts, evaluated, frozen
+from trainables.components.optimized_model import Trainee
+from trainables.components.parallel import divided
+from trainables.components.prediction import predict_in_chunks
+from trainables.components.prototypes import PrototypeBank
+from trainables.components.pseudo_labels import (
     TemporalEnsemble,
     class_balance,
     most_confident,
@@ -69,7 +65,11 @@ from trainables.parts.pseudo_labels import (
     vote_health,
     weighted_vote,
 )
-from trainables.parts.trainee import Trainee
+from trainables.core.method import Learner, Method, Task
+from trainables.data.augment import random_flip, to_unit
+from trainables.nets.attention_unet import AttentionUNet
+from trainables.nets.backbone import build_classifier
+from trainables.nets.patch_critic import PatchCritic
 
 _NO_LABEL = -1
 _LEAST_UNLABELLED = 2

@@ -40,16 +40,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.ssgnet import SsgnetConfig
+from trainables.components.enlarge import enlarging, num_synthetic
+from trainables.components.meters import Means
+from trainables.components.optimized_model import Trainee
+from trainables.components.orders import EndlessOrder
+from trainables.components.prediction import predict_by_classifier
+from trainables.components.schedules import Plateau
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import random_flip, to_unit
 from trainables.nets.backbone import LastLayerOnly, build_classifier
-from trainables.parts.class_generators import ClassGenerators, generator_epochs
-from trainables.parts.enlarge import enlarging, num_synthetic
-from trainables.parts.meters import Means
-from trainables.parts.orders import EndlessOrder
-from trainables.parts.prediction import predict_by_classifier
-from trainables.parts.schedules import Plateau
-from trainables.parts.trainee import Trainee
+from trainables.stylegan.class_generators import ClassGenerators, generator_epochs
 
 log = logging.getLogger(__name__)
 

@@ -26,13 +26,14 @@ from torch import Tensor
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
-from trainables.core.evaluate import AnyScores, mean_scores
-from trainables.core.generated import GeneratorScores
 from trainables.core.method import Labelled, Learner, Method, Predictions, Task
+from trainables.core.scores import AnyScores
 from trainables.data.augment import to_signed, to_unit
+from trainables.metrics.evaluate import mean_scores
+from trainables.metrics.generated import GeneratorScores
 from trainables.nets.features import feature_network
-from trainables.parts.class_generators import ClassGenerators, generator_epochs
-from trainables.parts.generator_scores import (
+from trainables.stylegan.class_generators import ClassGenerators, generator_epochs
+from trainables.stylegan.generator_scores import (
     features_of,
     frechet_distance,
     kernel_distance,

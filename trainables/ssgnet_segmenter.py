@@ -37,15 +37,15 @@ from torch import Tensor
 
 from search_spaces.core.generators import layers_for
 from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
+from trainables.components.mask_rounds import MaskRules, agreement, flip_averaged, hard_masks, kept, pseudo_masks
+from trainables.components.meters import Means
+from trainables.components.orders import EndlessOrder
+from trainables.components.segmentation_model import MaskTrainee, moved_together, moved_with_maps, pixels_and_masks
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import to_signed, to_unit
-from trainables.parts.generator_config import GeneratorConfig
-from trainables.parts.generator_scores import grid_png
-from trainables.parts.generator_stages import GeneratorPlan, GeneratorStage
-from trainables.parts.mask_rounds import MaskRules, agreement, flip_averaged, hard_masks, kept, pseudo_masks
-from trainables.parts.mask_trainee import MaskTrainee, moved_together, moved_with_maps, pixels_and_masks
-from trainables.parts.meters import Means
-from trainables.parts.orders import EndlessOrder
+from trainables.stylegan.generator_config import GeneratorConfig
+from trainables.stylegan.generator_scores import grid_png
+from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage
 
 log = logging.getLogger(__name__)
 

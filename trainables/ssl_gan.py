@@ -35,17 +35,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.ssl_gan import SslGanConfig, first_map
+from trainables.components.gan_losses import feature_matching, generated_loss, pull_away, real_loss, realness
+from trainables.components.losses import entropy_loss
+from trainables.components.meters import Means
+from trainables.components.modes import frozen
+from trainables.components.optimized_model import Trainee
+from trainables.components.orders import EndlessOrder
+from trainables.components.schedules import linear_decay
+from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
 from trainables.core.method import Learner, Method, Task
 from trainables.nets.ssl_gan import Generator, pooled
 from trainables.nets.weight_norm import initialise_by_data
-from trainables.parts.discriminator import augmented, new_discriminator, predict_by_average
-from trainables.parts.gan_losses import feature_matching, generated_loss, pull_away, real_loss, realness
-from trainables.parts.losses import entropy_loss
-from trainables.parts.meters import Means
-from trainables.parts.modes import frozen
-from trainables.parts.orders import EndlessOrder
-from trainables.parts.schedules import linear_decay
-from trainables.parts.trainee import Trainee
 
 
 @final

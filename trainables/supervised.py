@@ -19,14 +19,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.supervised import SupervisedConfig
+from trainables.components.batches import even_batches
+from trainables.components.losses import mixup, soft_cross_entropy
+from trainables.components.meters import Means
+from trainables.components.optimized_model import Trainee
+from trainables.components.prediction import predict_by_classifier
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import random_flip, to_unit
 from trainables.nets.backbone import build_classifier
-from trainables.parts.batches import even_batches
-from trainables.parts.losses import mixup, soft_cross_entropy
-from trainables.parts.meters import Means
-from trainables.parts.prediction import predict_by_classifier
-from trainables.parts.trainee import Trainee
 
 
 @final

@@ -15,9 +15,9 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.statistics import score_interval
 from sparse_search.best.export import read_export
 from sparse_search.results.predictions import read_predictions
-from trainables.core.evaluate import METRICS, Scores, score_patches
 from trainables.core.grid import Grid
-from trainables.core.pictures import AGGREGATES, THRESHOLDS, PictureRule
+from trainables.metrics.evaluate import METRICS, Scores, score_patches
+from trainables.metrics.pictures import AGGREGATES, THRESHOLDS, PictureRule
 
 _NOT_OF_PICTURES = ("localisation", "patch_localisation")
 

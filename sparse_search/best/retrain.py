@@ -19,13 +19,14 @@ from sparse_search.results.rows import config_id
 from sparse_search.results.storage import read_store, send
 from sparse_search.results.store import Store
 from sparse_search.versions import versions
-from trainables.core.evaluate import METRICS, AnyScores
 from trainables.core.method import Labelled, Learner, Predictions
-from trainables.core.scoring import scorer_of
-from trainables.core.train import DivergedError, predict
-from trainables.core.trial import Run, Trial
+from trainables.core.scores import AnyScores
 from trainables.data.source import prepare
 from trainables.data.tasks import test_set
+from trainables.metrics.evaluate import METRICS
+from trainables.metrics.scoring import scorer_of
+from trainables.training.train import DivergedError, predict
+from trainables.training.trial import Run, Trial
 
 Tell = Callable[[str, float], None]
 """Told what is being trained, and which share of everything is done."""

@@ -56,7 +56,7 @@ def aggregate_command(
     """
     from sparse_search.best.export import write_export
     from sparse_search.best.picture_rules import compare_rules, with_rule
-    from trainables.core.pictures import PictureRule
+    from trainables.metrics.pictures import PictureRule
 
     if use is None:
         print_rules(compare_rules(exported, results, metric=metric), metric)

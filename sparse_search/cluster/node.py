@@ -185,8 +185,8 @@ def try_trial(trial: Mapping[str, Any], images: int, data_root: str) -> Facts:
     """
     import torch
 
-    from trainables.core.train import DivergedError
-    from trainables.core.trial import Trial
+    from trainables.training.train import DivergedError
+    from trainables.training.trial import Trial
 
     ends = time.monotonic() + TRAIN_SECONDS
     trained = 0

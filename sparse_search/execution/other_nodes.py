@@ -25,8 +25,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from search_spaces.core.errors import DataError, UserError
 from sparse_search.execution.draining import NODE_LOST
-from trainables.core.group import LostProcessError, Members
-from trainables.core.trial import Run
+from trainables.training.processes import LostProcessError, Members
+from trainables.training.trial import Run
 
 LOOK_SECONDS = 2.0
 """Time between two looks at whether a node that does not answer yet is still there."""
@@ -37,7 +37,7 @@ class NodeLostError(LostProcessError):
 
 
 class OtherNodes:
-    """Where the processes of a run are that this node does not have; see `trainables.core.group.Elsewhere`.
+    """Where the processes of a run are that this node does not have; see `trainables.training.processes.Elsewhere`.
 
     Args:
         num_machines: Nodes of the trial, this one included.

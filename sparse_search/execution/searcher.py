@@ -25,7 +25,7 @@ from sparse_search.execution.worker import QUIET_SECONDS, VALUE, Job, record_id
 from sparse_search.results.store import Store
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import Result, StudyStatus, original_number
-from trainables.core.trial import Trial
+from trainables.training.trial import Trial
 
 MOST_FAILURES_IN_A_ROW = 10
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sparse_search.results.objects import StorageError
 from sparse_search.results.storage import MirroredStore, fetch_missing, store_at
-from trainables.core.checkpoint import Checkpoints
+from trainables.training.checkpoint import Checkpoints
 
 PATIENCE_SECONDS = 300.0
 """How long a worker waits for a storage that does not answer."""

@@ -38,11 +38,11 @@ from sparse_search.results.storage import send, store_at
 from sparse_search.search.sweep import Rung
 from sparse_search.versions import versions
 from trainables.core.kind import Kind
-from trainables.core.masks import MASK_METRICS
 from trainables.core.method import Labelled, Task, Validation, predictor_names
-from trainables.core.train import DivergedError, Progress
-from trainables.core.trial import PROTOCOL, Run, Trial
 from trainables.data.tasks import few_shot_task, hidden_labels
+from trainables.metrics.masks import MASK_METRICS
+from trainables.training.train import DivergedError, Progress
+from trainables.training.trial import PROTOCOL, Run, Trial
 
 VALUE = "value"
 """Name of the reported objective."""

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from sparse_search.results.parts import write_atomically
 from sparse_search.results.predictions import artefact_folder
-from trainables.core.evaluate import FOREGROUND
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled
-from trainables.core.pictures import PictureRule, heat_maps
 from trainables.data.patches import reassemble
+from trainables.metrics.evaluate import FOREGROUND
+from trainables.metrics.pictures import PictureRule, heat_maps
 
 _ALPHA = 0.4
 _COLOURS = "inferno"

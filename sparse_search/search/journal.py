@@ -48,7 +48,7 @@ from sparse_search.search.samplers import (
 )
 from sparse_search.search.steps import Stepwise, in_one_step, until_next_step
 from sparse_search.search.sweep import Study
-from trainables.core.trial import Trial
+from trainables.training.trial import Trial
 
 FAR, TINY = -1e4, 1e-3
 """Of distances, with their sign: what is far where nothing is known to compare with, and the least difference."""

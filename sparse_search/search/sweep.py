@@ -13,7 +13,7 @@ from sparse_search.results.rows import CONFIRMATION, sign_of
 from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
 from trainables.core.kind import Kind
 from trainables.core.method import Validation, find_method
-from trainables.core.trial import PROTOCOL, Trial
+from trainables.training.trial import PROTOCOL, Trial
 
 LADDER = (1 / 5, 1 / 5, 3 / 5, 1)
 """The share of the label sets that is trained at each rung."""

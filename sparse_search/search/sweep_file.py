@@ -14,14 +14,14 @@ from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
 from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
 from sparse_search.search.sweep import FRESH_BLOCK, Draws, MethodPlan, Study, Sweep
-from trainables.core.evaluate import SELECTIONS
-from trainables.core.generated import GENERATOR_METRICS
 from trainables.core.kind import Kind
-from trainables.core.masks import MASK_METRICS
 from trainables.core.method import find_method
-from trainables.core.pictures import AGGREGATES, THRESHOLDS
-from trainables.core.trial import PRECISIONS
 from trainables.data.splits import VALIDATION_MODES
+from trainables.metrics.evaluate import SELECTIONS
+from trainables.metrics.generated import GENERATOR_METRICS
+from trainables.metrics.masks import MASK_METRICS
+from trainables.metrics.pictures import AGGREGATES, THRESHOLDS
+from trainables.training.trial import PRECISIONS
 
 OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "classification": ("balanced_accuracy", "accuracy", "macro_f1", "auroc"),

@@ -27,7 +27,7 @@ from sparse_search.results.storage import read_store
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Study
 from trainables.core.method import find_method
-from trainables.core.trial import PROTOCOL
+from trainables.training.trial import PROTOCOL
 
 LEAST_TRIALS = 5
 """Complete trials that a place needs before it has a say."""

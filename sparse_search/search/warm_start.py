@@ -12,7 +12,7 @@ from sparse_search.results.store import Store
 from sparse_search.search.journal import Earlier
 from sparse_search.search.samplers import num_objectives
 from sparse_search.search.sweep import Study
-from trainables.core.trial import PROTOCOL
+from trainables.training.trial import PROTOCOL
 
 _SAME = (
     "method", "shots", "validation", "images", "evaluate_every", "selection", "aggregate", "threshold", "precision",

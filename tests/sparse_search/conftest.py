@@ -14,7 +14,7 @@ import pytest
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Draws
 from sparse_search.search.sweep_file import parse_sweep
-from trainables.core.evaluate import Scores
+from trainables.metrics.evaluate import Scores
 
 
 def scores(confusion=((4, 1), (2, 3)), **changes):

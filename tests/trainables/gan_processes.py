@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from trainables.core.accelerator import new_accelerator
-from trainables.parts.gan_training import GeneratorTraining
-from trainables.parts.generator_config import GeneratorConfig
+from trainables.stylegan.gan_training import GeneratorTraining
+from trainables.stylegan.generator_config import GeneratorConfig
+from trainables.training.accelerator import new_accelerator
 
 CONFIG = GeneratorConfig(
     resolution=16, channels=1, num_layers=4, channel_base=64, channel_max=4, z_dim=8, margin=4,

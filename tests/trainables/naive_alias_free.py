@@ -4,8 +4,8 @@ from math import sqrt
 
 import torch.nn.functional as F
 
-from trainables.nets.alias_free import LIMIT
-from trainables.nets.equalised import SLOPE
+from trainables.stylegan.alias_free import LIMIT
+from trainables.stylegan.equalized import SLOPE
 
 
 def bent(wide, slope, limit):

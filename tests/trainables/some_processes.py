@@ -12,7 +12,7 @@ import torch
 from search_spaces.segmenter import SegmenterConfig
 from search_spaces.ssl_gan import SslGanConfig
 from trainables import segmenter, ssl_gan
-from trainables.core.accelerator import new_accelerator
+from trainables.training.accelerator import new_accelerator
 
 from .test_segmenter import SMALL
 from .test_segmenter import task as masks_task

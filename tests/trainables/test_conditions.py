@@ -11,10 +11,10 @@ import torch
 
 from search_spaces.core.config import write_config
 from search_spaces.core.ranges import conditions_of, inactive_fields, space_of
+from trainables.components import segmentation_model as mask_trainee
 from trainables.core.method import find_method, method_names
 from trainables.nets.trans_unet import TransUNet
-from trainables.parts import mask_trainee
-from trainables.parts.class_generators import generator_epochs
+from trainables.stylegan.class_generators import generator_epochs
 
 from .nets.test_trans_unet import tiny_hybrid
 from .test_every_method import GENERATORS, build, other_values, small, weights

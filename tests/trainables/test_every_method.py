@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from search_spaces.core.ranges import Choice, space_of
-from trainables.core.accelerator import new_accelerator
-from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import Scheduled, find_method, method_names
-from trainables.core.train import Budget, train
-from trainables.parts.class_generators import generator_epochs
+from trainables.stylegan.class_generators import generator_epochs
+from trainables.training.accelerator import new_accelerator
+from trainables.training.checkpoint import Checkpoints
+from trainables.training.train import Budget, train
 
 SMALL = {"image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_resnet", "batch_size": 8, "mu": 1,
          "lr": 1e-3, "drop_path": 0.0,

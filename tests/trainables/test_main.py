@@ -8,8 +8,8 @@ import yaml
 
 from search_spaces.constant import ConstantConfig
 from trainables.__main__ import _line, _parser, _trial_values, main
-from trainables.core.train import Progress
-from trainables.core.trial import Trial
+from trainables.training.train import Progress
+from trainables.training.trial import Trial
 
 SMALL = ["--set", "classifier=test_resnet", "--set", "image_size=16", "--images", "60", "--threads", "1"]
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from search_spaces.resnet import ResnetConfig
 from trainables import resnet
-from trainables.core.accelerator import new_accelerator
+from trainables.components.meters import Means
 from trainables.core.method import Labelled
 from trainables.nets.backbone import build_classifier
-from trainables.parts.meters import Means
+from trainables.training.accelerator import new_accelerator
 
 from .test_sparse_waits import Waits
 

@@ -7,11 +7,11 @@ from torch import nn
 from search_spaces.core.errors import ConfigError
 from search_spaces.segmenter import SegmenterConfig
 from trainables import segmenter
-from trainables.core.accelerator import new_accelerator
+from trainables.components import segmentation_model as mask_trainee
+from trainables.components.segmentation_model import moved_together, pixels_and_masks
 from trainables.core.method import Labelled, Provenance, Task
-from trainables.data.shapes import shapes
-from trainables.parts import mask_trainee
-from trainables.parts.mask_trainee import moved_together, pixels_and_masks
+from trainables.data.readers.shapes import shapes
+from trainables.training.accelerator import new_accelerator
 
 SMALL = SegmenterConfig(
     image_size=16,

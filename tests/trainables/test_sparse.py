@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 from search_spaces.sparse import SparseConfig
 from trainables import sparse
-from trainables.core import accelerator as accelerators
-from trainables.core.accelerator import new_accelerator
+from trainables.components.meters import Means
 from trainables.core.method import Labelled, Provenance, Task
-from trainables.parts.meters import Means
+from trainables.training import accelerator as accelerators
+from trainables.training.accelerator import new_accelerator
 
 TINY = {
     "width": 4, "critic_width": 4, "classifier": "test_resnet", "image_size": 32, "batch_size": 8, "mu": 1,

@@ -17,9 +17,9 @@ from torch import nn
 
 from search_spaces.sparse import SparseConfig
 from trainables import sparse
-from trainables.core.accelerator import new_accelerator
+from trainables.components.meters import Means
 from trainables.core.method import Labelled, Provenance, Task
-from trainables.parts.meters import Means
+from trainables.training.accelerator import new_accelerator
 
 from . import naive_sparse as naive
 

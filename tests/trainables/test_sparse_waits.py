@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from search_spaces.sparse import SparseConfig
 from trainables import sparse
-from trainables.core.accelerator import new_accelerator
-from trainables.parts.meters import Means
+from trainables.components.meters import Means
+from trainables.training.accelerator import new_accelerator
 
 from .test_sparse import TINY, build, make_task, train
 

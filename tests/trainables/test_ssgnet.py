@@ -19,17 +19,17 @@ from PIL import Image
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
 from trainables import ssgnet
-from trainables.core.accelerator import new_accelerator
-from trainables.core.checkpoint import Checkpoints
 from trainables.core.method import find_method
-from trainables.core.stage_cache import StageEntry
-from trainables.core.train import Budget, train
-from trainables.core.trial import Trial
 from trainables.data.augment import to_unit
-from trainables.parts import generator_stages
-from trainables.parts.gan_training import GeneratorTraining
-from trainables.parts.generator_config import GeneratorConfig
-from trainables.parts.generator_stages import GeneratorPlan, cropped, to_bytes, to_generator
+from trainables.stylegan import generator_stages
+from trainables.stylegan.gan_training import GeneratorTraining
+from trainables.stylegan.generator_config import GeneratorConfig
+from trainables.stylegan.generator_stages import GeneratorPlan, cropped, to_bytes, to_generator
+from trainables.training.accelerator import new_accelerator
+from trainables.training.checkpoint import Checkpoints
+from trainables.training.stage_cache import StageEntry
+from trainables.training.train import Budget, train
+from trainables.training.trial import Trial
 
 SMALL = {
     "image_size": 16, "generator_images": 6 * 8, "generator_batch": 8, "generator_width": 8,
@@ -135,9 +135,9 @@ def test_the_code_of_all_that_takes_part_counts():
         generator_stages.__name__
     }
     apart = {
-        "trainables.core.stages",
-        "trainables.core.stage_cache",
-        "trainables.core.train",
+        "trainables.training.stages",
+        "trainables.training.stage_cache",
+        "trainables.training.train",
         "trainables.nets.backbone",
     }
     for name in told:

@@ -10,17 +10,17 @@ from search_spaces.core.config import write_config
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
 from trainables import ssgnet_generators
-from trainables.core.accelerator import new_accelerator
-from trainables.core.checkpoint import Checkpoints
-from trainables.core.evaluate import mean_scores, read_scores
-from trainables.core.scoring import scorer_of
-from trainables.core.train import Budget, train
 from trainables.data.augment import to_signed, to_unit
+from trainables.metrics.evaluate import mean_scores, read_scores
+from trainables.metrics.scoring import scorer_of
 from trainables.nets.features import feature_network
-from trainables.parts.class_generators import generator_epochs
-from trainables.parts.generator_scores import features_of, frechet_distance, kernel_distance, precision_and_recall
 from trainables.ssgnet import METHOD as SSGNET
 from trainables.ssgnet_generators import METHOD, NAME
+from trainables.stylegan.class_generators import generator_epochs
+from trainables.stylegan.generator_scores import features_of, frechet_distance, kernel_distance, precision_and_recall
+from trainables.training.accelerator import new_accelerator
+from trainables.training.checkpoint import Checkpoints
+from trainables.training.train import Budget, train
 
 from .test_every_method import Forbidden, build, small, weights
 

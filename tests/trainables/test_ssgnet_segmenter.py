@@ -7,9 +7,9 @@ import torch
 
 from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
 from trainables import ssgnet_segmenter
-from trainables.core.accelerator import new_accelerator
-from trainables.core.checkpoint import Checkpoints
-from trainables.core.train import Budget, train
+from trainables.training.accelerator import new_accelerator
+from trainables.training.checkpoint import Checkpoints
+from trainables.training.train import Budget, train
 
 from .test_segmenter import task
 

@@ -8,11 +8,11 @@ from torch import nn
 from search_spaces.convnet import ConvnetConfig
 from search_spaces.ssl_gan import SslGanConfig
 from trainables import convnet, ssl_gan
-from trainables.core import accelerator as accelerators
-from trainables.core.accelerator import new_accelerator
-from trainables.core.checkpoint import Checkpoints
-from trainables.parts import discriminator
-from trainables.parts.meters import Means
+from trainables.components import ssl_gan_classifier as discriminator
+from trainables.components.meters import Means
+from trainables.training import accelerator as accelerators
+from trainables.training.accelerator import new_accelerator
+from trainables.training.checkpoint import Checkpoints
 
 from .test_every_method import start
 from .test_sparse_waits import Waits, strict  # noqa: F401

@@ -7,9 +7,9 @@ import torch
 
 from search_spaces.ssl_gan import SslGanConfig
 from trainables import ssl_gan
-from trainables.core.accelerator import new_accelerator
-from trainables.parts import discriminator
-from trainables.parts.meters import Means
+from trainables.components import ssl_gan_classifier as discriminator
+from trainables.components.meters import Means
+from trainables.training.accelerator import new_accelerator
 
 from . import naive_ssl_gan as naive
 

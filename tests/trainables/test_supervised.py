@@ -3,8 +3,8 @@ import torch
 from search_spaces.constant import ConstantConfig
 from search_spaces.supervised import SupervisedConfig
 from trainables import constant, supervised
-from trainables.core.accelerator import new_accelerator
 from trainables.core.method import Labelled, Provenance, Task
+from trainables.training.accelerator import new_accelerator
 
 TINY = {"classifier": "test_resnet", "image_size": 32, "batch_size": 4}
 

@@ -16,9 +16,9 @@ from torch import Tensor
 import trainables
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
-from trainables.core.evaluate import AnyScores
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind
+from trainables.core.scores import AnyScores
 
 Validation = Literal["realistic", "labelled-cv", "official"]
 

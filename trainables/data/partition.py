@@ -5,11 +5,13 @@ not that of `Generator.permutation` (NEP 19).
 """
 
 from hashlib import sha256
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.reader import Split
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]

@@ -21,20 +21,20 @@ from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind
 from trainables.data.catalog import CATALOG, DatasetInfo
-from trainables.data.cohort import CLASS_NAMES, CohortReader, Tell
-from trainables.data.digits import DigitsReader
 from trainables.data.download import download
-from trainables.data.folder import open_folder
-from trainables.data.idrid import find_idrid
-from trainables.data.idrid import is_there as idrid_is_there
-from trainables.data.lesions import find_cohort, has_masks, side_of
-from trainables.data.masked import MaskedReader, open_masked_folder, open_optic_discs, open_shapes
 from trainables.data.names import Request, read_name
-from trainables.data.npz import open_npz
-from trainables.data.partition import Indices
+from trainables.data.partition import Indices, Split
 from trainables.data.patches import check_grid
-from trainables.data.preparation import open_cohort
-from trainables.data.reader import Reader, Split
+from trainables.data.readers.class_folders import open_folder
+from trainables.data.readers.digits import DigitsReader
+from trainables.data.readers.idrid import find_idrid
+from trainables.data.readers.idrid import is_there as idrid_is_there
+from trainables.data.readers.lesion_files import find_cohort, has_masks, side_of
+from trainables.data.readers.lesion_reader import CLASS_NAMES, CohortReader, Tell
+from trainables.data.readers.mask_reader import MaskedReader, open_masked_folder, open_optic_discs, open_shapes
+from trainables.data.readers.npz import open_npz
+from trainables.data.readers.reader import Reader
+from trainables.data.readers.resize_cache import open_cohort
 
 ROOT_VARIABLE = "SPARSE_SEARCH_DATA"
 _MADE_HERE = ("digits", "shapes")

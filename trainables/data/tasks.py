@@ -21,9 +21,8 @@ from torch import Tensor
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task, Validation
 from trainables.data.draw import Draw, draw_few_shot
-from trainables.data.partition import Indices
+from trainables.data.partition import Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches
-from trainables.data.reader import Split
 from trainables.data.source import Source, open_source
 
 

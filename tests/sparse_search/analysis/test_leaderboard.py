@@ -188,14 +188,14 @@ def test_a_collapsed_trial_counts_as_tried_and_is_not_ranked(fill):
 
 def test_every_selection_has_words():
     from sparse_search.analysis.leaderboard import SELECTED
-    from trainables.core.evaluate import SELECTIONS
+    from trainables.metrics.evaluate import SELECTIONS
 
     assert list(SELECTED) == list(SELECTIONS)
 
 
 def test_the_metrics_of_rows_are_those_of_the_evaluation():
     from sparse_search.results.rows import METRIC_COLUMNS
-    from trainables.core.evaluate import METRICS
+    from trainables.metrics.evaluate import METRICS
 
     assert METRIC_COLUMNS == METRICS
 

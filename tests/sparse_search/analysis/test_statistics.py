@@ -13,7 +13,7 @@ from sparse_search.analysis.statistics import (
     summarise,
     wilson_interval,
 )
-from trainables.core.evaluate import score
+from trainables.metrics.evaluate import score
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 10), (10, 10), (45, 50)])

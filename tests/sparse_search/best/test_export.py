@@ -4,7 +4,7 @@ from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import read_yaml
 from search_spaces.supervised import SupervisedConfig
 from sparse_search.best.export import export, write_export
-from trainables.core.trial import Trial
+from trainables.training.trial import Trial
 
 GOOD = ((5, 0), (0, 5))
 

@@ -9,8 +9,8 @@ from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.results.ledger import looks, num_looks
-from trainables.core.trial import Trial
 from trainables.data.tasks import test_set as whole_test_set
+from trainables.training.trial import Trial
 
 TRIAL = {
     "method": "supervised", "config": {"classifier": "test_resnet", "image_size": 16, "lr": 1e-3}, "dataset": "digits",

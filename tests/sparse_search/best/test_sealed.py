@@ -14,7 +14,7 @@ from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.execution.run import run, status
 from sparse_search.report.page import write_report
 from sparse_search.search.sweep_file import parse_sweep
-from trainables.data.shapes import shapes
+from trainables.data.readers.shapes import shapes
 from trainables.data.source import open_source
 
 from ..conftest import TINY

@@ -9,8 +9,8 @@ from ray.exceptions import ActorDiedError
 
 from search_spaces.core.errors import DataError
 from sparse_search.execution.other_nodes import NodeLostError, _lost, _Node, network_variables
-from trainables.core.group import LostProcessError
-from trainables.core.trial import Trial
+from trainables.training.processes import LostProcessError
+from trainables.training.trial import Trial
 
 
 def test_the_network_of_an_address_is_used_unless_the_user_named_one(monkeypatch):

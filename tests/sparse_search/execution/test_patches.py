@@ -20,7 +20,7 @@ from sparse_search.execution.worker import Job, run_trial
 from sparse_search.report.page import write_report
 from sparse_search.results.ledger import looks
 from sparse_search.results.predictions import artefact_folder, read_predictions
-from trainables.core.pictures import PictureRule
+from trainables.metrics.pictures import PictureRule
 
 from ..cli.test_cli import call
 
@@ -162,8 +162,8 @@ def test_whole_images_have_no_heat_maps(best, trained, tmp_path):
 
 
 def test_a_resumed_run_that_was_over_keeps_its_predictions_too(fundus, tmp_path):
-    from trainables.core.checkpoint import Checkpoints
-    from trainables.core.trial import Trial
+    from trainables.training.checkpoint import Checkpoints
+    from trainables.training.trial import Trial
 
     trial = Trial.from_dict(
         {

@@ -19,8 +19,8 @@ from sparse_search.results.ledger import looks
 from sparse_search.results.rows import METRIC_COLUMNS, metric_for
 from sparse_search.results.storage import read_store
 from sparse_search.search.sweep_file import parse_sweep
-from trainables.core.evaluate import CLASS_METRICS, METRICS
-from trainables.core.masks import MASK_METRICS, score_masks
+from trainables.metrics.evaluate import CLASS_METRICS, METRICS
+from trainables.metrics.masks import MASK_METRICS, score_masks
 
 SEGMENTER = {
     "segmenter": {

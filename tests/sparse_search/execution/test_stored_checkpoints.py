@@ -7,7 +7,7 @@ import torch
 
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing, forget_here
 from sparse_search.results.storage import store_at
-from trainables.core.checkpoint import Checkpoints
+from trainables.training.checkpoint import Checkpoints
 
 FOLDER = "sweeps/test/checkpoints/study/3"
 RUN = f"{FOLDER}/run"

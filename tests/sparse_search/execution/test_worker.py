@@ -11,9 +11,9 @@ from sparse_search.execution import worker
 from sparse_search.execution.worker import Job, run_trial
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Rung
-from trainables.core.evaluate import Scores
-from trainables.core.train import DivergedError, Progress
-from trainables.core.trial import Run
+from trainables.metrics.evaluate import Scores
+from trainables.training.train import DivergedError, Progress
+from trainables.training.trial import Run
 
 from ..conftest import scores, studies_of
 

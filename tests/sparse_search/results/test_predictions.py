@@ -11,10 +11,10 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.sql import sql
 from sparse_search.best.picture_rules import compare_rules, with_rule
 from sparse_search.results.predictions import artefact_folder, read_predictions, write_predictions
-from trainables.core.evaluate import score_patches
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled
-from trainables.core.pictures import AGGREGATES, THRESHOLDS, PictureRule
+from trainables.metrics.evaluate import score_patches
+from trainables.metrics.pictures import AGGREGATES, THRESHOLDS, PictureRule
 
 GRID = Grid(2, 3)
 RUN = {"dataset": "fundus:2x3", "shots": 10, "method": "convnet", "run_id": "abc"}

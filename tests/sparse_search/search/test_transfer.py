@@ -8,7 +8,7 @@ from search_spaces.supervised import SupervisedConfig
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.transfer import portfolio_for, transfer
-from trainables.core.trial import PROTOCOL
+from trainables.training.trial import PROTOCOL
 
 from ..conftest import TINY, studies_of
 

@@ -5,7 +5,7 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.warm_start import earlier_trials
-from trainables.core.trial import PROTOCOL
+from trainables.training.trial import PROTOCOL
 
 from ..conftest import studies_of
 

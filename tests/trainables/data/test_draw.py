@@ -3,12 +3,12 @@ import pytest
 
 from search_spaces.core.errors import DataError
 from trainables.data.draw import draw_few_shot
-from trainables.data.reader import SPLITS
+from trainables.data.partition import SPLITS
 
 
 def test_a_draw_reads_no_image(write_npz, damage, monkeypatch):
     path = write_npz()
-    monkeypatch.setattr("trainables.data.npz.NpzReader.images", lambda *_: pytest.fail("read an image"))
+    monkeypatch.setattr("trainables.data.readers.npz.NpzReader.images", lambda *_: pytest.fail("read an image"))
     source, split = draw_few_shot(str(path), 3, 0)
     assert source.splits == SPLITS
     assert np.bincount(source.labels("train")[split.labelled_indices]).tolist() == [3, 3, 3]

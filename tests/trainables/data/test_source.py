@@ -5,7 +5,7 @@ import pytest
 
 from search_spaces.core.errors import DataError
 from trainables.data import source as module
-from trainables.data.reader import md5_of_file
+from trainables.data.readers.reader import md5_of_file
 from trainables.data.source import available_sides, data_root, open_source
 
 

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from tests.trainables.naive_scan import naive_scan
-from trainables.core.masks import count_pixels, score_masks
-from trainables.data.shapes import shapes
+from trainables.components.mask_losses import AdaptiveKappa, bce_dice, one_hot_masks, tvmf_dice
+from trainables.components.mask_rounds import foreground, hard_masks
+from trainables.data.readers.shapes import shapes
+from trainables.metrics.masks import count_pixels, score_masks
 from trainables.nets.vm_unet import SS2D, PatchExpanding, PatchMerging, VMUNet, VSSBlock, in_four_directions
-from trainables.parts.mask_losses import AdaptiveKappa, bce_dice, one_hot_masks, tvmf_dice
-from trainables.parts.mask_rounds import foreground, hard_masks
 
 SMALL = {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 1), "decoder_depths": (1, 1, 1, 1), "d_state": 4}
 

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+
+from trainables.components.optimized_model import Trainee
+from trainables.training.accelerator import new_accelerator
+
+
+class Halves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(2, 1), nn.Linear(2, 1)
+
+    def forward(self, inputs):
+        return self.used(inputs)
+
+
+def trainee(precision="no"):
+    torch.manual_seed(0)
+    return Trainee(Halves(), new_accelerator(precision=precision, cpu=True), lr=0.1, beta1=0.5, weight_decay=0.5)
+
+
+def test_what_the_loss_does_not_reach_stays_even_under_decay():
+    one = trainee()
+    before = {name: p.clone() for name, p in one.plain.named_parameters()}
+    for _ in range(2):
+        one.learn(one(torch.ones(3, 2)).sum())
+    for name, p in one.plain.named_parameters():
+        assert p.equal(before[name]) == name.startswith("unused")
+
+
+def test_a_shared_loss_moves_each_as_its_own_would():
+    first, second = trainee(), trainee()
+    first.learn(first(torch.ones(3, 2)).sum() + second(torch.ones(3, 2)).sum(), second)
+    alone = trainee()
+    alone.learn(alone(torch.ones(3, 2)).sum())
+    for one in (first, second):
+        assert all(p.equal(q) for p, q in zip(one.plain.parameters(), alone.plain.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_outputs_are_float32_in_every_precision(precision):
+    assert trainee(precision)(torch.ones(3, 2)).dtype == torch.float32
+
+
+def test_state_goes_round():
+    one, other = trainee(), trainee()
+    one.learn(one(torch.ones(3, 2)).sum())
+    other.load_state_dict(one.state_dict())
+    for each in (one, other):
+        each.learn(each(torch.ones(3, 2)).sum())
+    assert all(p.equal(q) for p, q in zip(one.plain.parameters(), other.plain.parameters(), strict=True))
+
+
+def learned(batches, accumulate):
+    """Parameters after one loss a batch and the end of the pass."""
+    torch.manual_seed(0)
+    accelerator = new_accelerator(precision="no", cpu=True, accumulate=accumulate)
+    one = Trainee(Halves(), accelerator, lr=0.1, beta1=0.5, weight_decay=0.5)
+    steps = 0
+    for batch in batches:
+        one.learn(one(batch).square().mean())
+        steps += one._gathered == 0
+    steps += one._gathered > 0
+    one.finish()
+    return steps, list(one.plain.parameters())
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_accumulated_batches_are_one_batch_also_at_a_short_end(count):
+    torch.manual_seed(2)
+    batches = list(torch.randn(count, 6, 2))
+    joined = [torch.cat(batches[:3])] + ([batches[3]] if count == 4 else [])
+    (steps, ours), (expected_steps, expected) = learned(batches, 3), learned(joined, 1)
+    assert steps == expected_steps == len(joined)
+    for p, q in zip(ours, expected, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+def test_what_accumulates_is_the_gradient_of_each_alone():
+    accelerator = new_accelerator(precision="no", cpu=True, accumulate=2)
+    first, second = (Trainee(Halves(), accelerator, lr=0.1, beta1=0.5, weight_decay=0.5) for _ in range(2))
+    before = [p.clone() for p in first.plain.parameters()]
+    first.learn(first(torch.ones(3, 2)).sum())
+    second.learn(second(torch.ones(3, 2)).sum())
+    assert all(p.equal(q) for p, q in zip(first.plain.parameters(), before, strict=True))
+    first.learn(first(torch.ones(3, 2)).sum())
+    assert not first.plain.used.weight.equal(before[0])
+    assert second._gathered == 1

@@ -1,0 +1,1 @@
+"""Small pieces that methods share: losses, orders, averages, schedules, what an optimiser trains."""

@@ -1,0 +1,127 @@
+"""A network and its optimiser, as Accelerate runs them."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from trainables.components.parallel import average_gradients, divided
+from trainables.components.weight_average import WeightAverage
+
+
+class Trainee:
+    """A network on the device with its own AdamW (β₂ = 0.999), or SGD.
+
+    Calling it runs the network in Accelerate's precision and returns float32, so losses are in float32. With several
+    processes each works on its share of the batch. With gradient accumulation the optimiser steps after that many
+    losses, down their mean gradient, and `finish` takes the step for a rest.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        accelerator: Accelerator,
+        *,
+        lr: float,
+        beta1: float,
+        weight_decay: float,
+        channels_last: bool = True,
+        compiled: bool = True,
+        average_decay: float | None = None,
+        momentum: float | None = None,
+        undecayed: Collection[str] = (),
+    ) -> None:
+        """Takes the network over.
+
+        Args:
+            channels_last: the memory layout of its weights and features.
+            compiled: whether it is compiled where the accelerator compiles. Not for a network of which a loss may
+                leave some outputs out: compiled, what only they need gets a zero gradient, not none.
+            average_decay: of an exponential average of its weights, kept beside it; None for no average.
+            momentum: of SGD; None for AdamW.
+            undecayed: names of parameters without weight decay.
+        """
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.plain: nn.Module = network.to(accelerator.device).to(memory_format=layout)
+        """The network itself, for its state, its modes and what must not run in reduced precision."""
+        # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
+        self._average = None if average_decay is None else WeightAverage(self.plain, average_decay)
+        groups = list(_groups(network, weight_decay, undecayed))
+        fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
+        optimiser: Optimizer = (
+            AdamW(groups, lr=lr, betas=(beta1, 0.999), fused=fused)
+            if momentum is None
+            else SGD(groups, lr=lr, momentum=momentum, fused=fused)
+        )
+        # Without Accelerate's wrapper for several processes: see `parallel`.
+        prepared: Any = accelerator.prepare_model(network, evaluation_mode=True)
+        self._prepared = prepared if compiled else accelerator.unwrap_model(prepared, keep_torch_compile=False)
+        self._optimiser = accelerator.prepare_optimizer(optimiser)
+        self._accelerator = accelerator
+        self._gathered = 0
+
+    def __call__(self, *inputs_B: Tensor) -> Any:
+        """The network's output."""
+        return divided(self._prepared, *inputs_B, accelerator=self._accelerator)
+
+    @property
+    def average(self) -> nn.Module:
+        """The network with the average of its weights so far, without autocast."""
+        if self._average is None:
+            raise ValueError("no average was asked for")
+        return self._average.network
+
+    def set_lr(self, lr: float) -> None:
+        """The step size from now on."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+
+    def learn(self, loss: Tensor, *others: "Trainee") -> None:
+        """One step of this network, and of others that share the loss, down its gradient.
+
+        A parameter that the loss does not reach has no gradient, rather than a zero one, and AdamW leaves it
+        alone: neither decay nor moments touch it.
+        """
+        self._accelerator.backward(loss)
+        for trainee in (self, *others):
+            trainee._gathered += 1
+            if trainee._gathered == self._accelerator.gradient_accumulation_steps:
+                trainee._step()
+
+    def finish(self) -> None:
+        """Takes the step for the losses since the last one, where there are any."""
+        if self._gathered:
+            share = self._gathered / self._accelerator.gradient_accumulation_steps
+            torch._foreach_div_([p.grad for p in self.plain.parameters() if p.grad is not None], share)
+            self._step()
+
+    def _step(self) -> None:
+        average_gradients(self.plain.parameters(), self._accelerator)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._gathered = 0
+        if self._average is not None:
+            self._average.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimiser, average; the tensors are the live ones, not copies."""
+        state = {"network": self.plain.state_dict(), "optimiser": self._optimiser.state_dict()}
+        return state if self._average is None else state | {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        self.plain.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        if self._average is not None:
+            self.average.load_state_dict(state["average"])
+
+
+def _groups(network: nn.Module, weight_decay: float, undecayed: Collection[str]) -> Iterator[dict[str, Any]]:
+    """The parameters with weight decay, then those without, if there are any."""
+    named = dict(network.named_parameters())
+    yield {"params": [each for name, each in named.items() if name not in undecayed], "weight_decay": weight_decay}
+    if undecayed:
+        yield {"params": [named[name] for name in sorted(undecayed)], "weight_decay": 0.0}

@@ -1,0 +1,169 @@
+"""A segmentation network with its optimiser and its loss: what a method trains on pictures with masks.
+
+Shapes: B batch, C channels, H W pixels, K classes, M maps of an image.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from search_spaces.segmenter import SegmenterConfig
+from trainables.components.mask_losses import AdaptiveKappa, bce_dice, one_hot_masks, tvmf_dice
+from trainables.components.mask_rounds import foreground, hard_masks
+from trainables.components.optimized_model import Trainee
+from trainables.components.prediction import predict_in_chunks
+from trainables.components.schedules import cosine_decay, poly_decay
+from trainables.data.augment import random_affine, to_unit
+from trainables.nets.trans_unet import build_trans_unet
+from trainables.nets.vm_unet import VMUNet
+
+_MOMENTUM, _BETA1 = 0.9, 0.9
+_LEAST_DEVIATION = 1e-3
+_DECAYS = {"cosine": cosine_decay, "poly": poly_decay}
+
+
+class MaskTrainee:
+    """Network, optimiser, and κ where the loss has one.
+
+    With BCE-Dice the network has one logit, that of the foreground; with t-vMF Dice one for each class.
+    """
+
+    def __init__(self, config: SegmenterConfig, channels: int, accelerator: Accelerator) -> None:
+        self._config, self._device = config, accelerator.device
+        self._kappa = AdaptiveKappa(2, scale=config.kappa_scale, source="train_ema").to(accelerator.device)
+        network = _new_network(config, channels)
+        spared = network.no_weight_decay() if isinstance(network, VMUNet) else ()
+        self._network = Trainee(
+            network,
+            accelerator,
+            lr=config.lr,
+            beta1=_BETA1,
+            weight_decay=config.weight_decay,
+            momentum=_MOMENTUM if config.optimiser == "sgd" else None,
+            undecayed=spared,
+        )
+
+    def begin(self, share: float) -> None:
+        """Sets the step size for that share of the budget."""
+        self._network.set_lr(self._config.lr * _DECAYS[self._config.decay](share))
+
+    def learn(self, images_BCHW: Tensor, masks_BHW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
+        """One step; returns the loss.
+
+        Args:
+            images_BCHW: in [0, 1].
+            masks_BHW: float, shares of the foreground.
+            weights_BHW: how much each pixel counts; None for all alike.
+        """
+        logits_BKHW = self._network(_standardised(images_BCHW))
+        if self._config.loss == "bce_dice":
+            loss = bce_dice(
+                logits_BKHW[:, 0], masks_BHW, dice_weight=self._config.dice_weight, pixel_weights_BHW=weights_BHW
+            )
+        else:
+            targets_BKHW = one_hot_masks(masks_BHW, 2)
+            loss = tvmf_dice(logits_BKHW, targets_BKHW, self._kappa.kappa_K, weights_BHW)
+            self._kappa.see(logits_BKHW.detach(), targets_BKHW, weights_BHW)
+        self._network.learn(loss)
+        return loss.detach()
+
+    def end_epoch(self) -> None:
+        """Takes the step for a rest of batches, and sets κ."""
+        self._network.finish()
+        self._kappa.end_epoch()
+
+    def predict(self, images_BCHW: Tensor) -> Tensor:
+        """Probabilities (B, H, W) of the foreground, at the size of the images (uint8), on their device."""
+        size = images_BCHW.shape[2:]
+
+        def foreground_of(unit_BCHW: Tensor) -> dict[str, Tensor]:
+            probs_BHW = foreground(self._network(_standardised(unit_BCHW)))
+            if probs_BHW.shape[1:] != size:
+                probs_BHW = F.interpolate(probs_BHW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+            return {"foreground": probs_BHW}
+
+        return predict_in_chunks(
+            foreground_of,
+            images_BCHW,
+            side=self._config.image_size,
+            device=self._device,
+            networks=(self._network.plain,),
+            chunk=self._config.batch_size,
+        )["foreground"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimiser, κ; the tensors are the live ones, not copies."""
+        return {"network": self._network.state_dict(), "kappa": self._kappa.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        self._network.load_state_dict(state["network"])
+        self._kappa.load_state_dict(state["kappa"])
+
+
+def pixels_and_masks(images_BCHW: Tensor, masks_BHW: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Images in [0, 1] and masks of 0 and 1, both float and of that side; masks by the nearest pixel.
+
+    Args:
+        images_BCHW: uint8.
+        masks_BHW: bool.
+        side: in pixels.
+    """
+    marked_B1HW = masks_BHW[:, None].float()
+    if marked_B1HW.shape[2:] != (side, side):
+        marked_B1HW = F.interpolate(marked_B1HW, size=(side, side), mode="nearest-exact")
+    return to_unit(images_BCHW, side), marked_B1HW[:, 0]
+
+
+def moved_together(images_BCHW: Tensor, masks_BHW: Tensor, config: SegmenterConfig) -> tuple[Tensor, Tensor]:
+    """Images and masks, each pair turned and mirrored at random in the same way; masks stay 0 and 1."""
+    images_BCHW, maps_B1HW = moved_with_maps(images_BCHW, masks_BHW[:, None], config)
+    return images_BCHW, hard_masks(maps_B1HW[:, 0]).float()
+
+
+def moved_with_maps(images_BCHW: Tensor, maps_BMHW: Tensor, config: SegmenterConfig) -> tuple[Tensor, Tensor]:
+    """Images and the maps of each, turned and mirrored at random in the same way; values between pixels are mixed."""
+    if not (config.rotation or config.flip or config.flip_vertical):
+        return images_BCHW, maps_BMHW
+    together = random_affine(
+        torch.cat([images_BCHW, maps_BMHW], 1),
+        degrees=config.rotation,
+        shift=0.0,
+        flip=config.flip,
+        flip_vertical=config.flip_vertical,
+    )
+    channels = images_BCHW.shape[1]
+    return together[:, :channels], together[:, channels:]
+
+
+def _standardised(images_BCHW: Tensor) -> Tensor:
+    """Each image with mean 0 and deviation 1, an even one with 0."""
+    means_B111 = images_BCHW.mean((1, 2, 3), keepdim=True)
+    deviations_B111 = images_BCHW.std((1, 2, 3), keepdim=True, correction=0)
+    return (images_BCHW - means_B111) / deviations_B111.clamp(min=_LEAST_DEVIATION)
+
+
+def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
+    num_logits = 1 if config.loss == "bce_dice" else 2
+    if config.network == "trans_unet":
+        return build_trans_unet(
+            config.encoder,
+            num_classes=num_logits,
+            channels=channels,
+            image_size=config.image_size,
+            pretrained=config.pretrained,
+            dropout=config.dropout,
+        )
+    depths = (config.depth,) * config.stages
+    return VMUNet(
+        num_classes=num_logits,
+        channels=channels,
+        dims=[config.features * 2**stage for stage in range(config.stages)],
+        depths=depths,
+        decoder_depths=(*depths[:-1], max(1, config.depth - 1)),
+        d_state=config.d_state,
+        drop_path=config.drop_path,
+    )

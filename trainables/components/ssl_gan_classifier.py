@@ -1,0 +1,78 @@
+"""The classifier that `ssl_gan` and `convnet` share: how it is built and started, what it sees, how it predicts.
+
+Shapes: B batch, N labelled, C channels, H W pixels, K classes.
+"""
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from search_spaces.convnet import ConvnetConfig
+from search_spaces.ssl_gan import SslGanConfig
+from trainables.components.optimized_model import Trainee
+from trainables.components.prediction import predict_in_chunks
+from trainables.core.method import Task
+from trainables.data.augment import random_flip, random_shift, to_signed, to_unit
+from trainables.nets.ssl_gan import Discriminator
+from trainables.nets.weight_norm import initialise_by_data
+
+_EXAMPLES, _AT_SIDE, _FEWEST_EXAMPLES = 500, 32, 100
+"""Images that the start is fitted to at 32 px; of larger ones fewer, as they have more pixels and need memory."""
+
+Config = ConvnetConfig | SslGanConfig
+
+
+def new_discriminator(config: Config, task: Task, accelerator: Accelerator) -> Trainee:
+    """A discriminator with Adam and an average of its weights, started on the task's labelled images."""
+    network = Discriminator(
+        channels=task.channels,
+        num_classes=task.num_classes,
+        width=config.width,
+        tail=config.tail,
+        drop_in=config.drop_in,
+        drop_hidden=config.drop_hidden,
+        negative_slope=config.negative_slope,
+        init_std=config.init_std,
+        train_gain=config.train_gain,
+    ).to(accelerator.device)
+    if config.ddi:
+        examples_BCHW = _examples(task.labelled.images_NCHW, config.image_size).to(accelerator.device)
+        initialise_by_data(network, to_signed(to_unit(examples_BCHW, config.image_size)), output=network.output)
+    # Without decay AdamW is Adam.
+    return Trainee(
+        network,
+        accelerator,
+        lr=config.lr,
+        beta1=config.beta1,
+        weight_decay=0.0,
+        average_decay=1 - 1 / config.ema_steps,
+    )
+
+
+def _examples(images_NCHW: Tensor, side: int) -> Tensor:
+    """Images in a random order, from the first again where there are too few: dropout makes each another one."""
+    count = max(_FEWEST_EXAMPLES, min(_EXAMPLES, _EXAMPLES * _AT_SIDE**2 // side**2))
+    order_N = torch.randperm(len(images_NCHW))
+    return images_NCHW[order_N[torch.arange(count) % len(order_N)]]
+
+
+def augmented(images_BCHW: Tensor, config: Config) -> Tensor:
+    """Bytes as training images in [-1, 1], each mirrored and moved at random."""
+    if config.flip:
+        images_BCHW = random_flip(images_BCHW)
+    if config.flip_vertical:
+        images_BCHW = random_flip(images_BCHW, axis=-2)
+    unit_BCHW = to_unit(images_BCHW, config.image_size)
+    return to_signed(random_shift(unit_BCHW, config.shift) if config.shift else unit_BCHW)
+
+
+def predict_by_average(discriminator: Trainee, images_BCHW: Tensor, *, name: str, side: int) -> dict[str, Tensor]:
+    """Probabilities (B, K), under that name, of the discriminator with averaged weights, given bytes."""
+    network = discriminator.average
+    return predict_in_chunks(
+        lambda unit_BCHW: {name: network(to_signed(unit_BCHW))[0].softmax(1)},
+        images_BCHW,
+        side=side,
+        device=next(network.parameters()).device,
+        networks=(network,),
+    )

@@ -1,0 +1,135 @@
+"""A folder of pictures, one folder a class, as a dataset in memory.
+
+Layouts: `train/<class>/*` with optional `val/<class>/*` and `test/<class>/*`; or `<class>/*`, which is
+shared out class by class, 70 % train, 10 % val, 20 % test, fixed by the content hash. Names that begin with a
+dot and other kinds of files are passed over.
+
+What the training pictures look like decides colour and side, so that nothing of the test set shapes training:
+grey when all of them are grey; their own side when all are squares of one side, else 224 pixels. `@SIDE` asks
+for another one. Pictures are resized bilinearly, antialiased, without keeping their aspect ratio.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.core.errors import DataError
+from trainables.data.partition import SPLITS, Split, three_way_split
+from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
+from trainables.data.readers.picture_files import SUFFIXES, read_picture, shared_format
+from trainables.data.readers.reader import ImageShape
+
+_VAL_SHARE = 0.1
+_TEST_SHARE = 0.2
+
+
+@final
+@dataclass(frozen=True)
+class FolderReader:
+    """A folder whose files were listed; pictures are decoded when asked for."""
+
+    folder: Path
+    class_names: tuple[str, ...]
+    channels: int
+    side: int
+    files: tuple[File, ...]
+    members: Mapping[Split, tuple[str, ...]]
+    """Places of the pictures of each split."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Splits that hold a picture."""
+        return tuple(split for split in SPLITS if self.members[split])
+
+    def labels(self, split: Split) -> NDArray[np.integer]:
+        """Labels (N,): positions in the sorted class names."""
+        return np.array([self.class_names.index(_class_of(place)) for place in self.members[split]], dtype=np.int64)
+
+    def image_shape(self, split: Split) -> ImageShape:
+        """N, C, side, side."""
+        return len(self.members[split]), self.channels, self.side, self.side
+
+    def images(self, split: Split) -> NDArray[np.uint8]:
+        """Pixels (N, C, side, side).
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        images_NCHW = np.empty(self.image_shape(split), dtype=np.uint8)
+        for index, place in enumerate(self.members[split]):
+            images_NCHW[index] = read_picture(self.folder / place, self.channels, self.side)
+        return images_NCHW
+
+    def digest(self) -> str:
+        """MD5 over the sorted places and the bytes of all pictures."""
+        return digest_of(self.folder, self.files)
+
+
+def open_folder(folder: Path, side: int | None) -> FolderReader:
+    """Lists a folder of pictures and looks at the headers of the training ones.
+
+    Raises:
+        DataError: another layout, fewer than two classes, an unknown class, an unreadable or 16-bit picture.
+    """
+    has_splits = (folder / "train").is_dir()
+    if has_splits:
+        _check_split_names(folder)
+    pattern = "*/*/*" if has_splits else "*/*"
+    return _open(
+        folder, side, _class_names(folder / "train" if has_splits else folder), pictures_below(folder, pattern)
+    )
+
+
+@lru_cache(maxsize=8)
+def _open(folder: Path, side: int | None, class_names: tuple[str, ...], files: tuple[File, ...]) -> FolderReader:
+    members = _members(folder, class_names, files)
+    channels, own_side = shared_format([folder / place for place in members["train"]])
+    return FolderReader(folder, class_names, channels, side or own_side, files, members)
+
+
+def _members(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
+    places = [file.place for file in files]
+    has_splits = places[0].count("/") == 2
+    if not has_splits:
+        return _shared_out(folder, class_names, files)
+    for place in places:
+        if _class_of(place) not in class_names:
+            known = ", ".join(class_names)
+            raise DataError(f"{folder / place} is of no class in train/ ({known}); rename or remove its folder")
+    return {split: tuple(place for place in places if place.startswith(f"{split}/")) for split in SPLITS}
+
+
+def _shared_out(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
+    labels_N = np.array([class_names.index(_class_of(file.place)) for file in files])
+    parts = three_way_split(labels_N, digest_of(folder, files), val_share=_VAL_SHARE, test_share=_TEST_SHARE)
+    return {split: tuple(files[index].place for index in indices) for split, indices in parts.items()}
+
+
+def _class_of(place: str) -> str:
+    return place.split("/")[-2]
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    classes = _folders(folder)
+    expected = "one folder of pictures per class, at least two"
+    if len(classes) < 2:
+        raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
+    for name in classes:
+        if not any(is_picture(file) for file in (folder / name).iterdir()):
+            raise DataError(f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}); expected {expected}")
+    return classes
+
+
+def _check_split_names(folder: Path) -> None:
+    for name in _folders(folder):
+        if name not in SPLITS:
+            raise DataError(f"folder {folder / name} stands beside train/; expected val or test: rename or remove it")
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(IGNORED)))

@@ -1,0 +1,112 @@
+"""Pictures of any size whose lesions are marked pixel by pixel: two classes, healthy and lesion.
+
+Labelled pictures are counted in all, not class by class; a test part is fixed by the content hash, and what is left is
+drawn anew for each label set (`splits.drawn_split`). Pixels come from the cache of `preparation`.
+
+Shapes: N pictures, C channels, S pixels of a side.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.partition import Indices, Split
+from trainables.data.readers.files import File, digest_of
+from trainables.data.readers.reader import ImageShape
+
+CLASS_NAMES = ("healthy", "lesion")
+Tell = Callable[[int, int], None]
+"""Told how many pictures are done, and of how many."""
+
+
+class Picture(NamedTuple):
+    """Where a picture and its masks lie, below the cohort's folder."""
+
+    place: str
+    masks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The files of such a dataset: listed, not yet read."""
+
+    folder: Path
+    pictures: tuple[Picture, ...]
+    files: tuple[File, ...]
+    """Everything that counts: pictures, masks, tables."""
+
+    test_share: float
+    """Of every class, fixed by the content hash."""
+
+    val_share: float
+    """Of what is no test picture, of every class, drawn anew for each label set."""
+
+    others: tuple[str, ...] = ()
+    """Places of pictures that are known to be neither healthy nor marked."""
+
+    @property
+    def digest(self) -> str:
+        """MD5 over places and bytes of all files, 32 hex digits."""
+        return digest_of(self.folder, self.files)
+
+
+@final
+@dataclass(frozen=True)
+class Prepared:
+    """Pictures and masks as they lie in the cache, mapped from its files; those of the test split are the last."""
+
+    images_NCSS: NDArray[np.uint8]
+    masks_NSb: NDArray[np.uint8]
+    """Eight pixels a byte."""
+
+    labels_N: NDArray[np.int64]
+    num_train: int
+    places: tuple[str, ...]
+    left_out: dict[str, str]
+    """Pictures that do not count, and the one each is equal to."""
+
+
+@final
+@dataclass(frozen=True)
+class CohortReader:
+    """A cohort that was prepared. `images` are mapped from a file: only what is indexed is read."""
+
+    cohort: Cohort
+    prepared: Prepared
+    splits: tuple[Split, ...] = ("train", "test")
+
+    @property
+    def val_share(self) -> float:
+        """Of the train split, what each label set draws to validate."""
+        return self.cohort.val_share
+
+    def labels(self, split: Split) -> NDArray[np.integer]:
+        """Labels (N,): 1 for a picture with any lesion pixel, else 0."""
+        return self.prepared.labels_N[self._part(split)]
+
+    def image_shape(self, split: Split) -> ImageShape:
+        """N, C, S, S."""
+        count, channels, height, width = self.images(split).shape
+        return count, channels, height, width
+
+    def images(self, split: Split) -> NDArray[np.uint8]:
+        """Pixels (N, C, S, S), read-only."""
+        return self.prepared.images_NCSS[self._part(split)]
+
+    def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_]:
+        """Lesions (N, S, S) of the chosen pictures, in their order."""
+        packed = self.prepared.masks_NSb[self._part(split)][chosen]
+        side = self.prepared.images_NCSS.shape[-1]
+        return np.unpackbits(packed, axis=-1, count=side).view(np.bool_)
+
+    def digest(self) -> str:
+        """MD5 over places and bytes of all files."""
+        return self.cohort.digest
+
+    def _part(self, split: Split) -> slice:
+        bounds = {"train": (0, self.prepared.num_train), "test": (self.prepared.num_train, None)}
+        return slice(*bounds[split])

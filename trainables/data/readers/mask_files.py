@@ -1,0 +1,171 @@
+"""Pictures with a mask each, for segmentation: a folder of one's own, and the optic discs of IDRiD.
+
+A folder holds `images/*` and `masks/*`; a mask is named as its picture, or as its picture and `_mask` or
+`_segmentation`. Every picture has one mask of its size, which is all black where there is nothing to mark: a picture
+without a mask is a mistake here. A pixel is marked where the mask is not 0 (in a JPEG: above 127).
+
+Pictures are resized bilinearly and antialiased, masks by the nearest pixel, without keeping the aspect ratio.
+
+Shapes: N pictures, H = W = S pixels.
+
+Source of the discs: Porwal et al., Medical Image Analysis 59:101561, 2020; folders as in `idrid`.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from search_spaces.core.errors import DataError
+from trainables.data.names import PREPARED_SIDES
+from trainables.data.readers.files import File, digest_of, pictures_below
+from trainables.data.readers.lesion_files import stem_of, with_masks
+from trainables.data.readers.lesion_reader import Picture, Tell
+from trainables.data.readers.picture_files import SUFFIXES, opened
+
+_ENDINGS = re.compile("_(mask|segmentation|OD)$")
+_LOSSY, _HALF = "JPEG", 127
+_ORIGIN = "https://doi.org/10.21227/H25W98"
+
+
+@final
+@dataclass(frozen=True)
+class MaskedPictures:
+    """Pictures and masks that were listed, in the order of their places; they are decoded when asked for."""
+
+    folder: Path
+    pictures: tuple[Picture, ...]
+    """Each with one mask."""
+
+    files: tuple[File, ...]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def digest(self) -> str:
+        """MD5 over places and bytes of all pictures and masks, 32 hex digits."""
+        return digest_of(self.folder, self.files)
+
+    def read(self, side: int, tell: Tell | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Pictures (N, S, S, 3) in 0..255, grey ones with three equal channels, and masks (N, S, S) of 0 and 1.
+
+        Args:
+            side: S, in pixels.
+            tell: told of every picture that was read.
+
+        Raises:
+            DataError: a side out of range, a file that cannot be decoded, a mask of another size than its picture.
+        """
+        low, high = PREPARED_SIDES
+        if not low <= side <= high:
+            raise DataError(f"{self.folder}: pictures with masks are made {low} to {high} pixels wide, not {side}")
+        images_NSS3 = np.empty((len(self), side, side, 3), dtype=np.uint8)
+        masks_NSS = np.empty((len(self), side, side), dtype=np.uint8)
+        for index, picture in enumerate(self.pictures):
+            image, mask = self.folder / picture.place, self.folder / picture.masks[0]
+            images_NSS3[index], size = _read_image(image, side)
+            masks_NSS[index] = _read_mask(mask, image, size, side)
+            if tell:
+                tell(index + 1, len(self))
+        return images_NSS3, masks_NSS
+
+
+def find_masked_folder(folder: Path) -> MaskedPictures:
+    """Lists a folder of one's own, and opens no picture.
+
+    Raises:
+        DataError: another layout, no picture, a picture without a mask or with two, a mask without a picture.
+    """
+    for part in ("images", "masks"):
+        if not (folder / part).is_dir():
+            raise DataError(f"folder {folder} has no {part}/; expected images/NAME.png with masks/NAME.png: add it")
+    return _paired(folder, "images/*.*", "masks/*.*")
+
+
+class _Layout(NamedTuple):
+    images: str
+    masks: str
+
+
+_DISCS: dict[Literal["train", "test"], tuple[_Layout, _Layout]] = {
+    "train": (
+        _Layout("segmentation/train/images/*.*", "segmentation/train/masks/OD/*.*"),
+        _Layout(
+            "A. Segmentation/1. Original Images/a. Training Set/*.*",
+            "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/*/*_OD.*",
+        ),
+    ),
+    "test": (
+        _Layout("segmentation/test/images/*.*", "segmentation/test/masks/OD/*.*"),
+        _Layout(
+            "A. Segmentation/1. Original Images/b. Testing Set/*.*",
+            "A. Segmentation/2. All Segmentation Groundtruths/b. Testing Set/*/*_OD.*",
+        ),
+    ),
+}
+
+
+def find_optic_discs(root: Path, split: Literal["train", "test"]) -> MaskedPictures:
+    """Lists the fundus pictures of an official split, 54 or 27, with the masks of their optic discs; opens none.
+
+    Args:
+        root: data root; the pictures lie below its `idrid`, as unpacked or under plain names.
+        split: the official one.
+
+    Raises:
+        DataError: files are missing.
+    """
+    folder = (root / "idrid").absolute()
+    for layout in _DISCS[split]:
+        if pictures_below(folder, layout.masks):
+            return _paired(folder, *layout)
+    raise DataError(
+        f"idrid: {folder} holds no optic discs for {split} ({_DISCS[split][0].masks}); "
+        f"unpack '{_DISCS[split][1].images.split('/')[0]}' from {_ORIGIN} there"
+    )
+
+
+def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskedPictures:
+    images, masks = pictures_below(folder, images_pattern), pictures_below(folder, masks_pattern)
+    if not images:
+        raise DataError(f"{folder / images_pattern} is no picture ({', '.join(SUFFIXES)}); add some")
+    names = {stem_of(each.place) for each in images}
+
+    def name(place: str) -> str:
+        """Of the picture: an ending may be part of its own name, as in `12_OD` and `12_OS` of two eyes."""
+        stem = stem_of(place)
+        return stem if stem in names else _ENDINGS.sub("", stem)
+
+    pictures = with_masks(folder, [each.place for each in images], [each.place for each in masks], key=name)
+    for picture in pictures:
+        image, found = folder / picture.place, [str(folder / mask) for mask in picture.masks]
+        if not found:
+            pattern = PurePosixPath(masks_pattern)
+            wanted = folder / pattern.with_name(pattern.name.replace("*", stem_of(picture.place), 1))
+            raise DataError(f"picture {image} has no mask; expected {wanted}, all black if nothing is marked: add it")
+        if len(found) > 1:
+            raise DataError(f"picture {image} has the masks {' and '.join(found)}; expected one: join or remove them")
+    return MaskedPictures(folder, pictures, images + masks)
+
+
+def _read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Pixels (S, S, 3), and the width and height of the file."""
+    with opened(path) as picture:
+        resized = picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+        return np.asarray(resized, dtype=np.uint8), picture.size
+
+
+def _read_mask(path: Path, image: Path, size: tuple[int, int], side: int) -> NDArray[np.uint8]:
+    with opened(path) as mask:
+        if mask.size != size:
+            given, wanted = (f"{width}x{height}" for width, height in (mask.size, size))
+            raise DataError(f"mask {path} is {given} pixels, but its picture {image} is {wanted}: make them equal")
+        # Lossy files have traces of ink around what was marked.
+        least = _HALF if mask.format == _LOSSY else 0
+        marked = Image.fromarray(np.asarray(mask if mask.mode in ("1", "L") else mask.convert("L")) > least)
+        return np.asarray(marked.resize((side, side), Image.Resampling.NEAREST), dtype=np.uint8)

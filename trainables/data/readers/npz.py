@@ -1,0 +1,155 @@
+"""One `.npz` file in MedMNIST's layout, read member by member.
+
+Layout: `train_images`, `train_labels` and optionally the same of `val` and `test`; images (N, H, W) or
+(N, H, W, 3) of uint8, labels (N,) or (N, 1) of whole numbers. Members are read from the zip archive as plain
+arrays: pickled objects are refused.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, final
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from search_spaces.core.errors import DataError
+from trainables.data.partition import SPLITS, Split
+from trainables.data.readers.reader import ImageShape, md5_of_file
+
+LAYOUT = "train_images, train_labels and optionally val_* and test_*"
+
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    MemoryError,  # a damaged header may ask for any size
+    NotImplementedError,  # a compression that this Python lacks
+    OSError,
+    RuntimeError,  # an encrypted member
+    ValueError,
+)
+
+
+@final
+@dataclass(frozen=True)
+class NpzReader:
+    """An npz file whose list of members was read."""
+
+    path: Path
+    splits: tuple[Split, ...]
+    """Splits whose images and labels are both there."""
+
+    any_finding: bool
+    """Labels are columns of findings: 1 when any is set."""
+
+    def labels(self, split: Split) -> NDArray[np.integer]:
+        """Labels (N,); reads only this array.
+
+        Raises:
+            DataError: damaged file, or labels of another type or shape.
+        """
+        key = f"{split}_labels"
+        labels: NDArray[Any] = self._array(key)
+        if labels.dtype.kind not in "iu":
+            raise DataError(f"{key} of {self.path} are {labels.dtype}; expected whole numbers: save them as int64")
+        if self.any_finding and labels.ndim == 2:
+            labels = (labels != 0).any(axis=1, keepdims=True).astype(np.int64)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.ndim != 1:
+            raise DataError(f"{key} of {self.path} have shape {labels.shape}; expected (N,) or (N, 1): one per image")
+        return labels
+
+    def image_shape(self, split: Split) -> ImageShape:
+        """N, C, H, W from the array's header.
+
+        Raises:
+            DataError: damaged file, or images of another type or shape.
+        """
+        with self._member(f"{split}_images") as stream:
+            shape, dtype = _header(stream)
+        return _nchw(shape, dtype, f"{split}_images of {self.path}")
+
+    def images(self, split: Split) -> NDArray[np.uint8]:
+        """Pixels (N, C, H, W); reads only this array.
+
+        Raises:
+            DataError: damaged file, or images of another type or shape.
+        """
+        count, channels, height, width = self.image_shape(split)
+        raw = self._array(f"{split}_images")
+        images_NHWC = raw.reshape(count, height, width, channels)
+        return np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2))
+
+    def digest(self) -> str:
+        """MD5 of the file."""
+        with _damage_told(self.path, "the file"):
+            return md5_of_file(self.path)
+
+    def _array(self, key: str) -> NDArray[Any]:
+        with self._member(key) as stream:
+            array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+            stream.read(1)  # only at a member's end does zipfile compare its checksum
+        return array
+
+    @contextmanager
+    def _member(self, key: str) -> Iterator[IO[bytes]]:
+        with (
+            _damage_told(self.path, f"'{key}'"),
+            zipfile.ZipFile(self.path) as archive,
+            archive.open(f"{key}.npy") as stream,
+        ):
+            yield stream
+
+
+def open_npz(path: Path, *, any_finding: bool = False) -> NpzReader:
+    """Reads the archive's list of members, and no array.
+
+    Raises:
+        DataError: the file is no npz, lacks the train split, or holds one half of a split.
+    """
+    with _damage_told(path, "the archive"), zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy") for name in archive.namelist()}
+    for split in SPLITS:
+        pair = {f"{split}_images", f"{split}_labels"}
+        if not pair <= members and (split == "train" or pair & members):
+            missing = min(pair - members)
+            raise DataError(f"{path} has no array '{missing}'; expected MedMNIST's layout, that is {LAYOUT}: add it")
+    return NpzReader(path, tuple(split for split in SPLITS if f"{split}_images" in members), any_finding)
+
+
+@contextmanager
+def _damage_told(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as problem:
+        reason = (str(problem) or type(problem).__name__).splitlines()[0]
+        raise DataError(
+            f"{path}: {what} cannot be read ({reason}); expected an undamaged npz: save it again"
+        ) from problem
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
+
+
+def _nchw(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> ImageShape:
+    if dtype != np.uint8:
+        raise DataError(f"{what} are {dtype}; expected uint8 in 0..255: scale and save them as uint8")
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        raise DataError(f"{what} have shape {shape}; expected (N, H, W) or (N, H, W, 3): move the axes")
+    count, height, width = shape[:3]
+    if height != width:
+        raise DataError(f"{what} are {height}x{width} pixels; expected squares: crop or resize them")
+    if 0 in shape:
+        raise DataError(f"{what} have shape {shape}; expected at least one image: add some or drop the array")
+    return count, shape[3] if len(shape) == 4 else 1, height, width

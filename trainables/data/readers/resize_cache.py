@@ -1,0 +1,252 @@
+"""Pictures with lesion masks, brought to one size: done once, then kept.
+
+Every picture is first reduced to the smallest width and height in the cohort, and then compressed once as the smallest
+one is, where that is a JPEG: else sharpness and the traces of compression would tell those that come small from those
+that come large. It is then made square and divided by its own maximum. A mask goes straight from its own size to the
+final one, a pixel being marked where any of those it stands for is, so no lesion is too small.
+
+Of pictures that are equal when reduced only one counts, so that none lies in two splits: one with lesions, where there
+is one. A healthy one does not count either when it is equal to one that is known to be of another kind.
+
+Shapes: N pictures, C channels, H W pixels of a picture, S of a side.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
+
+from search_spaces.core.errors import DataError
+from trainables.data.cache import Facts, kept
+from trainables.data.partition import three_way_split
+from trainables.data.readers.lesion_reader import CLASS_NAMES, Cohort, CohortReader, Picture, Prepared, Tell
+from trainables.data.readers.picture_files import channels_and_sizes, opened
+
+VERSION = 1
+"""Of everything that is done to pixels and splits here; another one is another cache."""
+
+_THREADS = 2
+_SPLIT_WORDS = 16  # hex digits of the digest that fix the test split
+_REDUCING_GAP = 2.0  # times the final size, to which neighbours are averaged first: faster, and as sharp
+_LOSSY = "JPEG"
+_HALF = 127
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What all pictures become."""
+
+    channels: int
+    smallest: tuple[int, int]
+    """Width and height in pixels, of any picture."""
+
+    side: int
+    compression: Mapping[str, Any] | None = None
+    """How Pillow saves a JPEG like the smallest picture; None where that is no JPEG."""
+
+
+class _Done(NamedTuple):
+    place: str
+    identity: str
+    """Equal for equal pictures."""
+
+    label: int
+    content: bytes = b""
+    """Pixels, then packed masks; nothing for a picture that only serves to be compared."""
+
+
+def open_cohort(cohort: Cohort, side: int, tell: Tell | None = None) -> CohortReader:
+    """The cohort at a side in pixels, prepared unless that was done before.
+
+    The first time takes minutes and tells how far it is; the next ones take as long as reading the files' bytes.
+
+    Raises:
+        DataError: a picture or a mask that cannot be read or is of another size, a class that is empty, a full disk.
+    """
+    digest = cohort.digest
+    folder, facts = kept(f"pictures-{digest}-{side}-v{VERSION}", partial(_prepare, cohort, side, tell))
+    prepared = Prepared(
+        images_NCSS=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
+        masks_NSb=np.load(folder / "masks.npy", mmap_mode="r", allow_pickle=False),
+        labels_N=np.array(facts["labels"], dtype=np.int64),
+        num_train=facts["num_train"],
+        places=tuple(facts["places"]),
+        left_out=facts["left_out"],
+    )
+    return CohortReader(cohort, prepared)
+
+
+def pooled(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """The mask (side, side), marked where any pixel is that falls there; enlarged where it was smaller."""
+    for axis, length in enumerate(mask_HW.shape):
+        mask_HW = np.logical_or.reduceat(mask_HW, np.arange(side) * length // side, axis=axis)
+    return mask_HW
+
+
+def brightened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Divided by the greatest value of all channels, in 0..255; black stays black."""
+    greatest = max(int(pixels.max()), 1)
+    divided: NDArray[np.uint8] = np.rint(np.minimum(np.arange(256) * (255 / greatest), 255)).astype(np.uint8)
+    return np.take(divided, pixels)
+
+
+def reduced(picture: Image.Image, form: Form) -> Image.Image:
+    """The picture at the smallest size, grey or RGB; as it is where it has this size."""
+    picture = picture.convert("L" if form.channels == 1 else "RGB")
+    if picture.size == form.smallest:
+        return picture
+    small = picture.resize(form.smallest, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
+    return _compressed(small, form.compression)
+
+
+def squared(picture: Image.Image, form: Form) -> NDArray[np.uint8]:
+    """Pixels (C, S, S) of a picture at the smallest size."""
+    resized = np.asarray(picture.resize((form.side, form.side), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return brightened(resized.reshape(form.side, form.side, form.channels).transpose(2, 0, 1))
+
+
+def _compressed(picture: Image.Image, compression: Mapping[str, Any] | None) -> Image.Image:
+    if compression is None:
+        return picture
+    stream = BytesIO()
+    picture.save(stream, "JPEG", **compression)
+    return Image.open(stream, formats=["JPEG"]).convert(picture.mode)
+
+
+def _form(paths: Sequence[Path], side: int) -> Form:
+    channels, sizes = channels_and_sizes(paths)
+    smallest = min(width for width, _ in sizes), min(height for _, height in sizes)
+    return Form(channels, smallest, side, _compression(paths) if len(sizes) > 1 else None)
+
+
+def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
+    """Of the picture with the fewest pixels."""
+
+    def num_pixels(path: Path) -> int:
+        with opened(path) as picture:
+            return picture.width * picture.height
+
+    with opened(min(paths, key=num_pixels)) as picture:
+        if not isinstance(picture, JpegImageFile):
+            return None
+        return {"qtables": picture.quantization, "subsampling": get_sampling(picture)}
+
+
+def _prepare(cohort: Cohort, side: int, tell: Tell | None, folder: Path) -> Facts:
+    form = _form([cohort.folder / picture.place for picture in cohort.pictures], side)
+    items = [*cohort.pictures, *cohort.others]
+    read: list[_Done] = []
+    with (folder / "all").open("wb") as stream:
+        for done in _side_by_side(partial(_read, cohort.folder, form), items):
+            stream.write(done.content)
+            read.append(done._replace(content=b""))
+            if tell:
+                tell(len(read), len(items))
+    equal_to = _left_out(read, num_pictures=len(cohort.pictures))
+    rows = np.array([row for row in range(len(cohort.pictures)) if read[row].place not in equal_to])
+    labels_N = np.array([read[row].label for row in rows], dtype=np.int64)
+    _check_classes(labels_N, cohort.folder)
+    parts = three_way_split(labels_N, cohort.digest[:_SPLIT_WORDS], val_share=0.0, test_share=cohort.test_share)
+    order = np.concatenate([parts["train"], parts["test"]])
+    _write_in_order(folder, rows[order].tolist(), form)
+    return {
+        "labels": labels_N[order].tolist(),
+        "num_train": len(parts["train"]),
+        "places": [read[row].place for row in rows[order]],
+        "left_out": equal_to,
+    }
+
+
+def _read(folder: Path, form: Form, item: Picture | str) -> _Done:
+    place = item if isinstance(item, str) else item.place
+    with opened(folder / place) as picture:
+        size = picture.size
+        small = reduced(picture, form)
+    identity = sha256(small.tobytes()).hexdigest()
+    if isinstance(item, str):
+        return _Done(place, identity, -1)
+    mask_HW = np.zeros(size[::-1], dtype=np.bool_)
+    for mask in item.masks:
+        mask_HW |= _read_mask(folder / mask, folder / place, size)
+    mask_SS = pooled(mask_HW, form.side)
+    content = squared(small, form).tobytes() + np.packbits(mask_SS, axis=-1).tobytes()
+    return _Done(place, identity, int(mask_SS.any()), content)
+
+
+def _read_mask(path: Path, picture_path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    with opened(path) as mask:
+        if mask.size != size:
+            given, wanted = (f"{width}x{height}" for width, height in (mask.size, size))
+            raise DataError(
+                f"mask {path} is {given} pixels, but its picture {picture_path} is {wanted}: make them equal"
+            )
+        # Lossy files have traces of ink around what was marked.
+        least = _HALF if mask.format == _LOSSY else 0
+        return np.asarray(mask if mask.mode in ("1", "L") else mask.convert("L")) > least
+
+
+def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results in the order of the items, few of them at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * _THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _left_out(read: Sequence[_Done], num_pictures: int) -> dict[str, str]:
+    """Places of pictures that do not count, and the place of the one each is equal to."""
+    pictures, others = read[:num_pictures], read[num_pictures:]
+    marked, healthy = ([done for done in pictures if done.label == label] for label in (1, 0))
+    first: dict[str, str] = {}
+    for done in (*marked, *others, *healthy):
+        first.setdefault(done.identity, done.place)
+    return {done.place: first[done.identity] for done in pictures if first[done.identity] != done.place}
+
+
+def _check_classes(labels_N: NDArray[np.int64], folder: Path) -> None:
+    for label, name in enumerate(CLASS_NAMES):
+        if label not in labels_N:
+            wanted = "without any lesion pixel" if label == 0 else "with a lesion pixel"
+            raise DataError(f"{folder} holds no {name} picture, that is one {wanted}, among {len(labels_N)}: add some")
+
+
+def _write_in_order(folder: Path, rows: Sequence[int], form: Form) -> None:
+    """Pictures and masks into a file each, from the one that has them in the order in which they were read."""
+    image = (form.channels, form.side, form.side)
+    mask = (form.side, -(-form.side // 8))
+    image_bytes, mask_bytes = int(np.prod(image)), int(np.prod(mask))
+    unordered = folder / "all"
+    with (
+        unordered.open("rb") as source,
+        (folder / "images.npy").open("wb") as images,
+        (folder / "masks.npy").open("wb") as masks,
+    ):
+        _write_header(images, (len(rows), *image))
+        _write_header(masks, (len(rows), *mask))
+        for row in rows:
+            source.seek(row * (image_bytes + mask_bytes))
+            images.write(source.read(image_bytes))
+            masks.write(source.read(mask_bytes))
+    unordered.unlink()
+
+
+def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
+    npy.write_array_header_1_0(stream, {"shape": shape, "fortran_order": False, "descr": "|u1"})

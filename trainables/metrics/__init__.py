@@ -1,0 +1,1 @@
+"""From predictions to scores: pure functions, and the table of metrics."""

@@ -1,0 +1,60 @@
+"""How predictions are judged: by the kind of task, or as the method says.
+
+Shapes: N images or patches, I pictures, K classes, H W pixels.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from search_spaces.core.config import MethodConfig
+from trainables.core.method import Labelled, Method, Predictions, Scorer, patch_predictor
+from trainables.core.scores import AnyScores
+from trainables.metrics.evaluate import score, score_foreground, score_patches
+from trainables.metrics.pictures import PictureRule
+
+_PIXELWISE = 3  # dimensions of predictions
+
+
+def scorer_of(
+    method: Method[Any],
+    config: MethodConfig,
+    images: Labelled,
+    rule: PictureRule,
+    thresholds: Mapping[str, float | None] | None = None,
+) -> Scorer:
+    """What judges predictions of a method: its own scorer, else `score_all`, whose arguments these are."""
+    if method.scorer:
+        return method.scorer(config, images)
+    return partial(score_all, images=images, rule=rule, thresholds=thresholds)
+
+
+def score_all(
+    predictions: Predictions,
+    images: Labelled,
+    rule: PictureRule,
+    thresholds: Mapping[str, float | None] | None = None,
+) -> dict[str, AnyScores]:
+    """Scores of every predictor on labelled images.
+
+    Of patches a predictor's own name stands for the pictures, and that of `patch_predictor` for the patches.
+
+    Args:
+        predictions: as `predict` gave them.
+        images: those that were predicted.
+        rule: how pictures are judged by their patches.
+        thresholds: of pictures, by predictor, as they were chosen on other images; by default chosen here.
+    """
+    if images.masks_IHW is not None and all(probs.ndim == _PIXELWISE for probs in predictions.values()):
+        masks_NHW = images.masks_IHW.numpy()
+        return {name: score_foreground(probs_NHW, masks_NHW) for name, probs_NHW in predictions.items()}
+    labels_N, grid = images.labels_N.numpy(), images.grid
+    each: dict[str, AnyScores] = {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
+    if grid is None:
+        return each
+    masks_IHW = None if images.masks_IHW is None else images.masks_IHW.numpy()
+    pictures: dict[str, AnyScores] = {
+        name: score_patches(probs_NK, labels_N, grid, rule, masks_IHW=masks_IHW, threshold=(thresholds or {}).get(name))
+        for name, probs_NK in predictions.items()
+    }
+    return pictures | {patch_predictor(name): scores for name, scores in each.items()}

@@ -1,1 +1,0 @@
-"""Small pure functions that methods share, each with its source."""

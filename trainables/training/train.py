@@ -1,0 +1,365 @@
+"""The one driver: seeds, epochs, evaluation, checkpoints, timing; the same for every method.
+
+Shapes: N images, K classes, M unlabelled images.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from math import ceil, isfinite
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search_spaces.core.config import MethodConfig
+from search_spaces.core.errors import ConfigError
+from trainables.core.method import (
+    Illustrating,
+    Labelled,
+    Learner,
+    Method,
+    Predictions,
+    PseudoLabelling,
+    Scheduled,
+    Scorer,
+    Task,
+)
+from trainables.core.scores import AnyScores
+from trainables.metrics.evaluate import (
+    collapse,
+    read_scores,
+    select,
+)
+from trainables.metrics.pictures import PictureRule
+from trainables.metrics.scoring import scorer_of
+from trainables.training.accelerator import from_main
+from trainables.training.checkpoint import Checkpoints
+
+LOG_ENTRIES = 16
+"""Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
+
+
+class DivergedError(Exception):
+    """Training went where no score exists: an outcome with a reason, not a failure of the machine."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train and when to look, in images: methods and schedules then compare at equal cost."""
+
+    images: int
+    """Images to train on, labelled and unlabelled; one that is seen again counts again."""
+
+    evaluate_every: int
+    """Images between evaluations; the last window is shorter where they do not divide the budget."""
+
+    def evaluations(self, epoch_images: Callable[[int], int], cycle_ends: Callable[[int], bool]) -> dict[int, int]:
+        """Epochs after which to evaluate, in order, each with the images of the budget that it stands for.
+
+        The budget falls into windows of `evaluate_every` images. Each is evaluated once, at the last end of a cycle in
+        its second half, else at its last end of an epoch, and stands for its own end: an unsupervised phase disturbs
+        networks, which recover until the cycle ends, and configurations with cycles of different lengths must be
+        compared at the same cost. A window in which no epoch ends has no evaluation. Training ends at the last
+        evaluation, as nothing after it would be scored: no budget is overdrawn, except by a first epoch longer than it.
+
+        Args:
+            epoch_images: Images seen in the epoch after so many epochs.
+            cycle_ends: Whether a cycle ends after so many epochs.
+        """
+        chosen: dict[int, tuple[bool, int]] = {}
+        seen = epoch = 0
+        while (seen := seen + epoch_images(epoch)) <= self.images:
+            epoch += 1
+            end = min(ceil(seen / self.evaluate_every) * self.evaluate_every, self.images)
+            start = (end - 1) // self.evaluate_every * self.evaluate_every
+            at_cycle_end = 2 * seen >= start + end and cycle_ends(epoch)
+            if at_cycle_end or not chosen.get(end, (False, 0))[0]:
+                chosen[end] = (at_cycle_end, epoch)
+        evaluations = {epoch: end for end, (_, epoch) in sorted(chosen.items())} or {1: self.images}
+        return evaluations | {max(evaluations): self.images}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after an epoch."""
+
+    epoch: int
+    """Epochs done."""
+
+    images: int
+    """Images seen so far."""
+
+    losses: Mapping[str, float]
+    """Mean losses of this epoch, by name."""
+
+    scores: Mapping[str, AnyScores]
+    """Validation scores by predictor; empty between evaluations."""
+
+    train_seconds: float
+    """Time spent in training so far, evaluation and checkpoints not counted."""
+
+    stands_for: int = 0
+    """Images of the budget that this evaluation stands for; 0 between evaluations."""
+
+    selected: Mapping[str, AnyScores] = field(default_factory=dict)
+    """Scores by predictor that the run is judged by if it ends here; empty between evaluations."""
+
+    collapse: str = ""
+    """At the last evaluation: why its scores are worthless, if the main predictor names one class for all images."""
+
+    log: tuple[Mapping[str, float], ...] = ()
+    """At an evaluation: `epoch` and mean losses of the epochs since the one before, `LOG_ENTRIES` entries at most."""
+
+    replayed: bool = False
+    """Whether this is read from a checkpoint rather than trained now."""
+
+    predictions: Predictions = field(default_factory=dict)
+    """At the end of a run: what its predictors say of each validation image or patch (N, K), or pixel (N, H, W)."""
+
+    artefacts: Mapping[str, bytes] = field(default_factory=dict)
+    """At the end of a run of an `Illustrating` learner: files by name."""
+
+
+def train(
+    method: Method[Any],
+    config: MethodConfig,
+    task: Task,
+    budget: Budget,
+    *,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None = None,
+    selection: str = "last",
+    picture_rule: PictureRule | None = None,
+    hidden_labels_M: Tensor | None = None,
+) -> Generator[Progress]:
+    """Trains a method on a task and yields after every epoch, with scores where an evaluation is due.
+
+    With `checkpoints` the state is handed over for saving after every evaluation before it is yielded, and a run that
+    finds one first yields the evaluations it already has (`replayed`), then goes on: the same numbers, bit for bit on
+    CPU, as without the interruption. Closing the iterator stops training; it ends when what was saved is on disk.
+
+    Args:
+        selection: Rule for the scores that a run is judged by, one of `SELECTIONS`.
+        picture_rule: How pictures are judged by their patches, where the task has patches.
+        hidden_labels_M: Labels of the unlabelled images, for diagnosis only: the share of right pseudo-labels joins
+            the losses as `pseudo_accuracy`, in epochs in which a `PseudoLabelling` learner gave some. Neither the
+            learner nor the selection ever sees them.
+
+    Raises:
+        ConfigError: the method does not do this kind of task.
+        DivergedError: a loss or a prediction is not finite.
+        OSError: a checkpoint could not be written.
+    """
+    if task.kind not in method.tasks:
+        raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
+    sizes = len(task.labelled), len(task.unlabelled_NCHW)
+    epoch_images = partial(method.epoch_images, config, *sizes)
+    evaluations = budget.evaluations(epoch_images, partial(method.cycle_ends, config))
+    plan = _Plan(
+        budget_images=budget.images,
+        epoch_images=epoch_images,
+        evaluations={max(evaluations): budget.images} if method.scorer else evaluations,
+        selection=selection,
+        score=scorer_of(method, config, task.validation, picture_rule or PictureRule()),
+        watched="" if method.names_one_class or method.scorer else method.predictors[0],
+    )
+    hidden_labels_M = None if hidden_labels_M is None else hidden_labels_M.to(accelerator.device)
+    seed_everything(seed, 0)
+    try:
+        with checkpoints or nullcontext():
+            yield from _train(
+                method.build(config, task, accelerator), task, plan, seed, accelerator, checkpoints, hidden_labels_M
+            )
+    finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
+        accelerator.free_memory()  # it collects garbage before it lets go of the networks
+        gc.collect()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """When a run is evaluated, and what follows from its evaluations."""
+
+    budget_images: int
+    epoch_images: Callable[[int], int]
+    evaluations: Mapping[int, int]
+    selection: str
+    score: Scorer
+    watched: str
+    """The predictor that should name more than one class at the end; empty where none has to."""
+
+    @property
+    def last_epoch(self) -> int:
+        return max(self.evaluations)
+
+    def judge(self, before: Sequence[Progress], evaluation: Progress) -> Progress:
+        """The evaluation with what follows from it and those before: selected scores, and a collapse at the end."""
+        selected = select([each.scores for each in (*before, evaluation)], self.selection)
+        reason = collapse(selected[self.watched]) if self.watched else ""
+        ended = reason and evaluation.epoch >= self.last_epoch
+        return replace(evaluation, selected=selected, collapse=f"{self.watched} {reason}" if ended else "")
+
+
+def _train(
+    learner: Learner,
+    task: Task,
+    plan: _Plan,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None,
+    hidden_labels_M: Tensor | None,
+) -> Iterator[Progress]:
+    history = _resume(learner, plan, checkpoints, accelerator)
+    if history and history[-1].epoch == plan.last_epoch:
+        predictions = predict(learner, task.validation, plan.last_epoch)
+        history[-1] = replace(history[-1], predictions=predictions, artefacts=_artefacts(learner))
+    yield from history
+    done = history[-1] if history else Progress(0, 0, {}, {}, 0.0)
+    log: list[Mapping[str, float]] = []
+    for progress in _train_epochs(learner, done, plan, seed, hidden_labels_M):
+        log.append({"epoch": progress.epoch, **progress.losses})
+        if progress.epoch not in plan.evaluations:
+            yield progress
+            continue
+        predictions = predict(learner, task.validation, progress.epoch)
+        evaluation = replace(
+            progress,
+            scores=plan.score(predictions),
+            stands_for=plan.evaluations[progress.epoch],
+            log=_thinned(log),
+            predictions=predictions if progress.epoch == plan.last_epoch else {},
+            artefacts=_artefacts(learner) if progress.epoch == plan.last_epoch else {},
+        )
+        history.append(plan.judge(history, evaluation))
+        log.clear()
+        if checkpoints:
+            if accelerator.is_main_process:
+                state = {"learner": learner.state_dict(), "history": [_plain(each) for each in history]}
+                checkpoints.save(progress.epoch, state)
+            accelerator.wait_for_everyone()
+        yield history[-1]
+
+
+def _train_epochs(
+    learner: Learner, done: Progress, plan: _Plan, seed: int, hidden_labels_M: Tensor | None
+) -> Iterator[Progress]:
+    """Trains on from what is done; each epoch with its losses, not yet evaluated.
+
+    Raises:
+        DivergedError: a loss is not finite.
+    """
+    images, seconds, epochs = done.images, done.train_seconds, iter(learner.epochs())
+    for epoch in range(done.epoch + 1, plan.last_epoch + 1):
+        seed_everything(seed, epoch)
+        started = time.perf_counter()
+        if isinstance(learner, Scheduled):
+            learner.begin_epoch(images / plan.budget_images)
+        losses = {name: float(value) for name, value in next(epochs).items()}
+        seconds += time.perf_counter() - started
+        images += plan.epoch_images(epoch - 1)
+        _check_finite(losses, epoch)
+        if hidden_labels_M is not None and isinstance(learner, PseudoLabelling):
+            losses |= _pseudo_accuracy(learner.pseudo_labels(), hidden_labels_M)
+        yield Progress(epoch, images, losses, {}, seconds)
+
+
+def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray[Any]]:
+    """What every predictor says of each image or patch (N, K), or of each pixel (N, H, W).
+
+    Raises:
+        DivergedError: a prediction is not finite.
+    """
+    found = learner.predict(images.images_NCHW)
+    predictions = {
+        name: (probs if probs.dtype == torch.uint8 else probs.double()).cpu().numpy() for name, probs in found.items()
+    }
+    for name, probs in predictions.items():
+        if not np.isfinite(probs).all():
+            raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")
+    return predictions
+
+
+def seed_everything(seed: int, epoch: int) -> None:
+    """Seeds Python, NumPy and torch for one epoch: a resumed run draws what an undisturbed one draws."""
+    set_seed(int.from_bytes(sha256(f"{seed}/{epoch}".encode()).digest()[:4], "big"))
+
+
+def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, accelerator: Accelerator) -> list[Progress]:
+    """Puts the learner where the newest checkpoint left it; the evaluations until then."""
+    saved = from_main(checkpoints.load, accelerator) if checkpoints else None
+    if saved is None:
+        return []
+    learner.load_state_dict(saved[1]["learner"])
+    history: list[Progress] = []
+    for values in saved[1]["history"]:
+        history.append(plan.judge(history, _read(values)))
+    return history
+
+
+def _artefacts(learner: Learner) -> Mapping[str, bytes]:
+    return learner.artefacts() if isinstance(learner, Illustrating) else {}
+
+
+def _thinned(log: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:
+    """The log of some epochs `LOG_ENTRIES` entries at most: means of those that follow one another."""
+    size = ceil(len(log) / LOG_ENTRIES) or 1
+    return tuple(_mean_entry(log[first : first + size]) for first in range(0, len(log), size))
+
+
+def _mean_entry(entries: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """The last epoch of some, and the mean of each loss over those that have it."""
+    names = dict.fromkeys(name for entry in entries for name in entry)
+    means = {name: fmean(entry[name] for entry in entries if name in entry) for name in names}
+    return means | {"epoch": entries[-1]["epoch"]}
+
+
+def _plain(evaluation: Progress) -> dict[str, Any]:
+    """What of an evaluation does not follow from the others, as plain values."""
+    return {
+        "epoch": evaluation.epoch,
+        "images": evaluation.images,
+        "losses": dict(evaluation.losses),
+        "log": [dict(entry) for entry in evaluation.log],
+        "scores": {name: s.as_dict() for name, s in evaluation.scores.items()},
+        "seconds": evaluation.train_seconds,
+        "stands_for": evaluation.stands_for,
+    }
+
+
+def _read(values: dict[str, Any]) -> Progress:
+    scores = {name: read_scores(s) for name, s in values["scores"].items()}
+    return Progress(
+        values["epoch"],
+        values["images"],
+        values["losses"],
+        scores,
+        values["seconds"],
+        stands_for=values["stands_for"],
+        log=tuple(values["log"]),
+        replayed=True,
+    )
+
+
+def _pseudo_accuracy(labels_M: Tensor | None, hidden_labels_M: Tensor) -> dict[str, float]:
+    """The share of given labels that are right, by name; nothing where none was given (-1)."""
+    if labels_M is None:
+        return {}
+    counts = torch.stack([(labels_M == hidden_labels_M).sum(), (labels_M >= 0).sum()])
+    right, given = counts.tolist()  # the only wait for the device
+    return {"pseudo_accuracy": right / given} if given else {}
+
+
+def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
+    for name, value in losses.items():
+        if not isfinite(value):
+            raise DivergedError(f"loss '{name}' became {value} in epoch {epoch}")
