@@ -42,7 +42,7 @@ SWEEP = {
 PLAN = {"presets": [], "search": ["rate", "noise"]}
 PLAN_WITH_NAN = {"search": ["rate", "poison"]}
 
-MOST_TYPINGS = 5
+MAX_TYPINGS = 5
 TYPING_SECONDS = 400.0
 """After which a command that is still running counts as hung."""
 
@@ -147,7 +147,7 @@ class Scene:
 
     def finish(self) -> None:
         """Types the command until it is done."""
-        while not self.is_done and len(self.codes) < MOST_TYPINGS:
+        while not self.is_done and len(self.codes) < MAX_TYPINGS:
             time.sleep(self.chance.uniform(0, 3))
             self.wait(self.type())
 

@@ -32,7 +32,7 @@ from search_spaces.core.config import canonical_json, short_hash
 from sparse_search.analysis.leaderboard import board
 from sparse_search.results.catalog import Catalog, Part, table_path
 from sparse_search.results.compaction import commit
-from sparse_search.results.parts import write_table
+from sparse_search.results.files import write_table
 from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, SCHEMA_VERSION, SEARCHED
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING

@@ -41,8 +41,8 @@ IMAGES = 2700
 SHARES = (27, 9, 3, 1)
 """Budgets: the full one divided by each."""
 
-LEAST_LABEL_SETS = 5
-MOST_TEST_IMAGES = 500
+MIN_LABEL_SETS = 5
+MAX_TEST_IMAGES = 500
 TINY = {"image_size": 16, "classifier": "replay_cnn", "drop_path": 0.0, "batch_size": 32}
 
 SCHEMA = pa.schema(
@@ -161,7 +161,7 @@ class RungBudget(Budget):
 def test_images(dataset: str) -> Labelled:
     """At most 500, always the same."""
     whole = test_set(dataset)
-    chosen_N = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:MOST_TEST_IMAGES]
+    chosen_N = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:MAX_TEST_IMAGES]
     return Labelled(whole.images_NCHW[chosen_N], whole.labels_N[chosen_N])
 
 
@@ -179,11 +179,11 @@ def curve(run: Run) -> Iterator[tuple[int, float, float, float]]:
     watched, task = replace(method, build=build), run.task(None)
     try:
         for progress in train(watched, run.trial.config, task, budget, seed=run.seed, accelerator=accelerator):
-            if progress.stands_for:
+            if progress.budget_images:
                 predictions = predict(learners[0], unseen, progress.epoch)
                 test = score_all(predictions, unseen, run.trial.picture_rule)[main].balanced_accuracy
                 validation = progress.scores[main].balanced_accuracy
-                yield progress.stands_for, validation, test, progress.train_seconds
+                yield progress.budget_images, validation, test, progress.train_seconds
     except DivergedError:
         return
 
@@ -237,7 +237,7 @@ def collect(folder: Path, file: Path) -> None:
     lines = {(line["cell"], line["config"], line["label_set"]): line for line in recorded(folder)}
     rows = []
     for (cell, number, _), line in sorted(lines.items()):
-        if all((cell, number, label_set) in lines for label_set in range(LEAST_LABEL_SETS)):
+        if all((cell, number, label_set) in lines for label_set in range(MIN_LABEL_SETS)):
             scores = {images: rest for images, *rest in line.pop("curve")}
             for images in (IMAGES // share for share in SHARES):
                 named = zip(("validation", "test", "train_seconds"), scores.get(images, [np.nan] * 3), strict=True)
@@ -246,7 +246,7 @@ def collect(folder: Path, file: Path) -> None:
         "what": "balanced accuracy of the main predictor, validation 'realistic'; test: a fixed draw of test images",
         "cells": {cell.name: {"shots": cell.shots, "base": cell.base, "ranges": cell.ranges} for cell in CELLS},
         "images": IMAGES,
-        "most_test_images": MOST_TEST_IMAGES,
+        "most_test_images": MAX_TEST_IMAGES,
         "recorded_by": "bench/record_replay.py",
     }
     table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"protocol": json.dumps(protocol)})

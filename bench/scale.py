@@ -45,7 +45,7 @@ from sparse_search.execution.worker import Job, record_id
 from sparse_search.results.store import Store
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal
-from sparse_search.search.sweep import Draws, Study, Sweep
+from sparse_search.search.sweep import DatasetFacts, Study, Sweep
 from sparse_search.search.sweep_file import parse_sweep
 from sparse_search.versions import versions
 from trainables.training.trial import PROTOCOL, Run, Trial
@@ -208,7 +208,7 @@ class Cluster:
         self.store.prepare()
         self.path = folder / "journal.log"
         storage = Journal(self.path)
-        studies = sweep.studies({(name, SHOTS): Draws(f"hash-{name}", 10 * SHOTS, 4000) for name in DATASETS})
+        studies = sweep.studies({(name, SHOTS): DatasetFacts(f"hash-{name}", 10 * SHOTS, 4000) for name in DATASETS})
         searches = [StudyJournal(study, storage) for study in studies]
         confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
         for journal in searches:
@@ -248,7 +248,7 @@ class Cluster:
             self.spent.note("ask", seconds)
             self.asked += 1
             job = Job.from_json(suggested["job"])
-            content_hash = self.studies[job.study].draws.content_hash
+            content_hash = self.studies[job.study].facts.content_hash
             self._workers[trial_id] = worker = Worker(job, content_hash, self._random)
             heappush(self._events, Event(self._now + worker.seconds_to(0), trial_id, 0, self._now))
         return bool(self._workers)

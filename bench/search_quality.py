@@ -36,8 +36,8 @@ BUDGETS = (1 / 27, 1 / 9, 1 / 3, 1.0)
 TRAININGS = (8, 16, 32, 64, 128, 256)
 """Full trainings of a random search: what it reaches with them is a target, and what all may spend."""
 
-MOST_ENDS = 64
-MOST_LABEL_SETS = 9
+MAX_ENDS = 64
+MAX_LABEL_SETS = 9
 """As the default protocol can use: five in the search and four in the confirmation."""
 
 VARIANT_TRAININGS = (16, 32, 64)
@@ -143,8 +143,8 @@ def draw(cell: Cell, seed: int, num_resampled: int = 0) -> tuple[Floats, Floats]
         order_C, sets_S = generator.permutation(num_configs), generator.permutation(num_sets)
         return cell.validation_CSR[order_C][:, sets_S], cell.worth_C[order_C]
     order_N = generator.integers(num_configs, size=num_resampled)
-    sets_S = generator.integers(num_sets, size=MOST_LABEL_SETS)
-    own_NS = generator.integers(num_sets, size=(num_resampled, MOST_LABEL_SETS))
+    sets_S = generator.integers(num_sets, size=MAX_LABEL_SETS)
+    own_NS = generator.integers(num_sets, size=(num_resampled, MAX_LABEL_SETS))
     of_configs_C1R = cell.validation_CSR.mean(1, keepdims=True)
     of_sets_1SR = cell.validation_CSR.mean(0, keepdims=True) - of_configs_C1R.mean(0, keepdims=True)
     residuals_CSR = cell.validation_CSR - of_configs_C1R - of_sets_1SR
@@ -184,9 +184,9 @@ def climb_together(values_NR: Floats, reduction: int) -> list[int]:
 def simulate(search: Search, values_NSR: Floats, worth_N: Floats) -> tuple[Floats, Floats]:
     """Compute and worth of the selected configuration, (E,) each, of searches that end after 1, 2, … N configurations.
 
-    The E ends are at most `MOST_ENDS`, denser where there are few configurations.
+    The E ends are at most `MAX_ENDS`, denser where there are few configurations.
     """
-    numbers = sorted({round(n) for n in np.geomspace(1, len(worth_N), MOST_ENDS)})
+    numbers = sorted({round(n) for n in np.geomspace(1, len(worth_N), MAX_ENDS)})
     rungs = [rung for rung, count in enumerate(search.label_sets) if count]
     counts = [search.label_sets[rung] for rung in rungs]
     values_NR = np.stack([values_NSR[:, :count, rung].mean(1) for rung, count in zip(rungs, counts, strict=True)], 1)

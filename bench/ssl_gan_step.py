@@ -89,8 +89,8 @@ def naive_step(options: Options, question: Question, side: int) -> Step:
     learner, task = new_learner(options, "no", side), new_task(options, side)
     config, trainees = learner._config, (learner._discriminator, learner._generator)
     nets = {
-        name: trainee.plain.to(memory_format=torch.contiguous_format)
-        for name, trainee in zip(naive_ssl_gan.NAMES, trainees, strict=True)
+        name: model.module.to(memory_format=torch.contiguous_format)
+        for name, model in zip(naive_ssl_gan.NAMES, trainees, strict=True)
     }
     optimisers, average = naive_ssl_gan.new_optimisers(nets, config), naive_ssl_gan.new_average(nets)
     known, unknown = (

@@ -105,7 +105,7 @@ def training(profile: str, options: Options, steps: int, form: Form) -> Step:
         config.resolution, num_layers=config.num_layers, channel_base=config.channel_base,
         channel_max=config.channel_max, margin=config.margin,
     )  # fmt: skip
-    generator = one._generator.plain
+    generator = one._generator.module
     for layer, (source, target) in zip(generator.layers, pairwise((bands[0], *bands)), strict=True):
         if layer.bend is not None:
             layer.bend = form(source, target).to(options.device)

@@ -17,7 +17,7 @@ from scipy.stats import t
 
 from sparse_search.analysis.leaderboard import leaderboard
 from sparse_search.execution.run import run
-from sparse_search.results.storage import read_store
+from sparse_search.results.mirror import read_store
 
 SWEEP = Path(__file__).parent / "sweeps" / "few_shot_table.yaml"
 NAMES = {"default": "", "reference": ", settings of the published code"}

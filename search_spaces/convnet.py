@@ -12,7 +12,7 @@ from search_spaces.core.config import MethodConfig, require
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Choice, Float, Int
 
-SMALLEST_SIDE = {"dr": 25, "conv_large": 9}
+MIN_SIDE = {"dr": 25, "conv_large": 9}
 """Of images, by tail: two strides of 2 must leave it 7 × 7 or 3 × 3 pixels."""
 
 
@@ -100,9 +100,9 @@ def check_side(config: MethodConfig, tail: str) -> None:
     Raises:
         ConfigError: naming size, tail and what to change.
     """
-    least = SMALLEST_SIDE[tail]
+    least = MIN_SIDE[tail]
     if config.image_size < least:
-        advice = f"; tail 'conv_large' takes {SMALLEST_SIDE['conv_large']}" if tail == "dr" else ""
+        advice = f"; tail 'conv_large' takes {MIN_SIDE['conv_large']}" if tail == "dr" else ""
         raise ConfigError(
             f"{type(config).__name__}.image_size: {config.image_size} is impossible with tail '{tail}', "
             f"expected at least {least}{advice}"

@@ -14,7 +14,7 @@ from search_spaces.core.errors import ConfigError
 from search_spaces.core.generators import layers_for, require_channels, side_for
 from search_spaces.core.ranges import Choice, Float, Int, When
 
-_FEWEST_LAYERS = 3  # the last two have the bandwidth of the image already
+_MIN_LAYERS = 3  # the last two have the bandwidth of the image already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +165,10 @@ class SsgnetGeneratorsConfig(MethodConfig):
         require(self, "ada_target", -1.0, 1.0)
         for name in ("augment_p", "truncation"):
             require(self, name, 0.0, 1.0)
-        if 0 < self.generator_layers < _FEWEST_LAYERS:
+        if 0 < self.generator_layers < _MIN_LAYERS:
             raise ConfigError(
                 f"{type(self).__name__}.generator_layers: {self.generator_layers} is impossible, expected at least "
-                f"{_FEWEST_LAYERS}, or 0 for as many as suit the side"
+                f"{_MIN_LAYERS}, or 0 for as many as suit the side"
             )
         require_channels(self, self.generator_channel_base, self.generator_side)
         group = min(self.mbstd_group, self.generator_batch)

@@ -89,7 +89,7 @@ def test_a_broad_except_stands_only_at_a_boundary_between_processes():
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")))
     ]
-    assert set(broad) <= {"worker.py", "other_nodes.py", "group.py", "download.py"}
+    assert set(broad) <= {"worker.py", "multi_node.py", "processes.py", "download.py"}
 
 
 @pytest.mark.slow
@@ -108,9 +108,9 @@ def test_selection_never_reads_the_test_set():
 
 def test_methods_and_selection_never_read_hidden_labels():
     """They pass from the data through the driver to the diagnosis, and by nobody else."""
-    data, core = ROOT / "trainables/data", ROOT / "trainables/core"
-    allowed = {data / "tasks.py", core / "trial.py", core / "train.py", ROOT / "trainables/__main__.py"}
-    allowed |= {ROOT / "sparse_search/execution/worker.py", ROOT / "sparse_search/execution/other_nodes.py"}
+    data, training = ROOT / "trainables/data", ROOT / "trainables/training"
+    allowed = {data / "tasks.py", training / "trial.py", training / "train.py", ROOT / "trainables/__main__.py"}
+    allowed |= {ROOT / "sparse_search/execution/worker.py", ROOT / "sparse_search/execution/multi_node.py"}
     assert {path for path in FILES if "hidden_labels" in path.read_text()} <= allowed
 
 

@@ -163,7 +163,7 @@ def test_a_configuration_is_recorded_once(monkeypatch, tmp_path):
     threads = torch.get_num_threads()
     cell = replace(recorder.CELLS[0], num_configs=1)
     monkeypatch.setattr(recorder, "CELLS", (cell,))
-    monkeypatch.setattr(recorder, "LEAST_LABEL_SETS", 1)
+    monkeypatch.setattr(recorder, "MIN_LABEL_SETS", 1)
     monkeypatch.setattr(recorder, "IMAGES", 1350)
     try:
         for _ in range(2):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
 from trainables.components.meters import Means
-from trainables.components.orders import EndlessOrder
+from trainables.components.orders import InfiniteSampler
 from trainables.components.schedules import linear_decay
 from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
 from trainables.core.method import Learner, Method, Task
@@ -38,7 +38,7 @@ class ConvnetLearner:
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._labels_N = task.labelled.labels_N.to(self._device)
         self._network = new_discriminator(config, task, accelerator)
-        self._order = EndlessOrder(len(task.labelled), task.labelled.labels_N if config.class_balance else None)
+        self._order = InfiniteSampler(len(task.labelled), task.labelled.labels_N if config.class_balance else None)
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """A few steps per epoch."""
@@ -70,7 +70,7 @@ class ConvnetLearner:
         index_B = self._order.take(self._config.batch_size).to(self._device, non_blocking=True)
         logits_BK, _ = self._network(augmented(self._images_NCHW[index_B], self._config))
         loss = F.cross_entropy(logits_BK, self._labels_N[index_B])
-        self._network.learn(loss)
+        self._network.backward_and_step(loss)
         means.add(len(index_B), sup=loss)
 
 

@@ -31,7 +31,7 @@ from search_spaces.resnet import ResnetConfig
 from trainables.components.batches import even_batches
 from trainables.components.losses import balanced_weights, weighted_cross_entropy
 from trainables.components.meters import Means
-from trainables.components.optimized_model import Trainee
+from trainables.components.optimised_model import OptimisedModel
 from trainables.components.prediction import predict_by_classifier
 from trainables.components.schedules import Plateau
 from trainables.core.method import Learner, Method, Task
@@ -53,7 +53,7 @@ class ResnetLearner:
             config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained
         )
         # Without decay AdamW is Adam.
-        self._classifier = Trainee(network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=0.0)
+        self._classifier = OptimisedModel(network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=0.0)
         self._plateau = Plateau(config.patience, config.plateau_factor)
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -91,7 +91,7 @@ class ResnetLearner:
             flip_vertical=config.flip_vertical,
         )
         loss = weighted_cross_entropy(self._classifier(images_BCHW), self._labels_N[index_B], self._weights_K)
-        self._classifier.learn(loss)
+        self._classifier.backward_and_step(loss)
         means.add(len(index_B), loss=loss)
 
 

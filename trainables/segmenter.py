@@ -28,8 +28,8 @@ from torch import Tensor
 
 from search_spaces.segmenter import SegmenterConfig
 from trainables.components.meters import Means
-from trainables.components.orders import EndlessOrder
-from trainables.components.segmentation_model import MaskTrainee, moved_together, pixels_and_masks
+from trainables.components.orders import InfiniteSampler
+from trainables.components.segmentation_model import SegmentationModel, moved_together, pixels_and_masks
 from trainables.core.method import Learner, Method, Task
 
 
@@ -43,8 +43,8 @@ class SegmenterLearner:
         self._config, self._device = config, accelerator.device
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._masks_NHW = task.labelled.masks_IHW.to(self._device)
-        self._segmenter = MaskTrainee(config, task.channels, accelerator)
-        self._order = EndlessOrder(len(task.labelled))
+        self._segmenter = SegmentationModel(config, task.channels, accelerator)
+        self._order = InfiniteSampler(len(task.labelled))
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """A few steps per epoch."""
@@ -75,7 +75,7 @@ class SegmenterLearner:
     def _step(self, means: Means) -> None:
         index_B = self._order.take(self._config.batch_size).to(self._device, non_blocking=True)
         pair = pixels_and_masks(self._images_NCHW[index_B], self._masks_NHW[index_B], self._config.image_size)
-        loss = self._segmenter.learn(*moved_together(*pair, self._config))
+        loss = self._segmenter.training_step(*moved_together(*pair, self._config))
         means.add(len(index_B), loss=loss)
 
 

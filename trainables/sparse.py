@@ -53,8 +53,8 @@ from trainables.components.losses import (
 )
 from trainables.components.meters import Means
 from trainables.components.modes import batch_norm_counts, evaluated, frozen
-from trainables.components.optimized_model import Trainee
-from trainables.components.parallel import divided
+from trainables.components.optimised_model import OptimisedModel
+from trainables.components.parallel import data_parallel
 from trainables.components.prediction import predict_in_chunks
 from trainables.components.prototypes import PrototypeBank
 from trainables.components.pseudo_labels import (
@@ -72,7 +72,7 @@ from trainables.nets.backbone import build_classifier
 from trainables.nets.patch_critic import PatchCritic
 
 _NO_LABEL = -1
-_LEAST_UNLABELLED = 2
+_MIN_UNLABELLED = 2
 """BatchNorm cannot take a single image."""
 
 
@@ -100,16 +100,16 @@ class SparseLearner:
         )
         lr, decay, decay_classifier = config.lr, config.weight_decay, config.weight_decay_classifier
         ratio_critic, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
-        prepare = partial(Trainee, accelerator=accelerator, beta1=config.beta1)
+        prepare = partial(OptimisedModel, accelerator=accelerator, beta1=config.beta1)
         self._generator = prepare(generator, lr=lr, weight_decay=decay)
         on_gpu = self._device.type == "cuda"  # on a CPU the penalty takes half as long again with channels last
         self._critic = prepare(critic, lr=lr * ratio_critic, weight_decay=decay, channels_last=on_gpu, compiled=False)
         # The plain critic, without autocast: a slope needs float32.
-        self._slopes = partial(divided, partial(slope_norms, critic.patches), accelerator=accelerator)
+        self._slopes = partial(data_parallel, partial(slope_norms, critic.patches), accelerator=accelerator)
         self._classifier = prepare(classifier, lr=lr * ratio_classifier, weight_decay=decay_classifier)
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
         self._memory = memory.to(self._device)
-        self._given_M = torch.full((len(self._unlabelled_MCHW),), _NO_LABEL, device=self._device)
+        self._pseudo_labels_M = torch.full((len(self._unlabelled_MCHW),), _NO_LABEL, device=self._device)
         self._strata_N = task.labelled.labels_N if config.stratify else None
         self._classify: dict[str, Callable[[Tensor], Tensor]] = {
             "generator": self._generator,
@@ -132,13 +132,13 @@ class SparseLearner:
             critic_BK, classifier_BK = (self._classify[m](unit_BCHW).softmax(1) for m in ("critic", "classifier"))
             return {"sparse_ens": (critic_BK + classifier_BK) / 2, "sparse": classifier_BK}
 
-        networks = (self._critic.plain, self._classifier.plain)
+        networks = (self._critic.module, self._classifier.module)
         side = self._config.image_size
         return predict_in_chunks(both, images_BCHW, side=side, device=self._device, networks=networks)
 
     def pseudo_labels(self) -> Tensor | None:
         """Labels (M,) that the last epoch gave, -1 where it gave none; None when it had no unsupervised phase."""
-        return self._given_M if self._had_unsupervised_phase else None
+        return self._pseudo_labels_M if self._had_unsupervised_phase else None
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers, remembered votes, epochs done; the tensors are the live ones, not copies."""
@@ -150,7 +150,8 @@ class SparseLearner:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
-    def _parts(self) -> dict[str, Trainee | nn.Module]:
+    def _parts(self) -> dict[str, OptimisedModel[Any] | nn.Module]:
+        networks: dict[str, OptimisedModel[Any]]
         networks = {"generator": self._generator, "critic": self._critic, "classifier": self._classifier}
         return {**networks, "memory": self._memory, "banks": self._banks}
 
@@ -160,7 +161,7 @@ class SparseLearner:
             self._supervised_step(index_B.to(self._device, non_blocking=True), means)
         self._finish_steps()
         due = _begins_cycle(self._config, self._epoch)
-        self._had_unsupervised_phase = due and len(self._unlabelled_MCHW) >= _LEAST_UNLABELLED
+        self._had_unsupervised_phase = due and len(self._unlabelled_MCHW) >= _MIN_UNLABELLED
         if self._had_unsupervised_phase:
             self._unsupervised_pass(means)
             self._finish_steps()
@@ -168,8 +169,8 @@ class SparseLearner:
         return means.read()
 
     def _finish_steps(self) -> None:
-        for trainee in (self._generator, self._critic, self._classifier):
-            trainee.finish()
+        for model in (self._generator, self._critic, self._classifier):
+            model.finish()
 
     def _images(self, images_NCHW: Tensor, index_B: Tensor) -> Tensor:
         images_BCHW = images_NCHW[index_B]
@@ -186,7 +187,7 @@ class SparseLearner:
             for name in logits
         }
         # Peers get no gradient, so the gradients of the sum are those of the three losses apart.
-        self._generator.learn(torch.stack(list(losses.values())).sum(), self._critic, self._classifier)
+        self._generator.backward_and_step(torch.stack(list(losses.values())).sum(), self._critic, self._classifier)
         means.add(len(index_B), **losses)
 
     def _supervised_loss(self, name: str, logits: dict[str, Tensor], images_BCHW: Tensor, labels_B: Tensor) -> Tensor:
@@ -217,7 +218,7 @@ class SparseLearner:
         config = self._config
         batches = even_batches(len(self._unlabelled_MCHW), config.batch_size, share=config.unsup_fraction)
         counts_K = torch.zeros(self._num_classes, device=self._device)
-        self._given_M.fill_(_NO_LABEL)
+        self._pseudo_labels_M.fill_(_NO_LABEL)
         for number, index_B in enumerate(batches, start=1):
             translate = number % config.n_critic == 0 or number == len(batches) < config.n_critic
             counts_K += self._unsupervised_step(index_B.to(self._device, non_blocking=True), translate, means)
@@ -228,14 +229,14 @@ class SparseLearner:
         images_BCHW = self._images(self._unlabelled_MCHW, index_B)
         labels_B, kept_R = self._pseudo_labels(index_B, images_BCHW, means)
         labels_R = labels_B[kept_R]
-        self._given_M[index_B[kept_R]] = labels_R
+        self._pseudo_labels_M[index_B[kept_R]] = labels_R
 
         # Of the batch, the images that are used at all; of these, the ones whose pseudo-labels are.
         used, certain = (kept_R, slice(None)) if self._config.mask_scope == "all" else (slice(None), kept_R)
         images_BCHW = images_BCHW[used]
         targets_B = torch.randint(self._num_classes, (len(images_BCHW),)).to(self._device, non_blocking=True)
         with (
-            batch_norm_counts(self._generator.plain, 2 if translate else 1),
+            batch_norm_counts(self._generator.module, 2 if translate else 1),
             torch.set_grad_enabled(translate),
         ):
             fake_BCHW = self._translate(images_BCHW, targets_B)
@@ -252,7 +253,7 @@ class SparseLearner:
     def _pseudo_labels(self, index_B: Tensor, images_BCHW: Tensor, means: Means) -> tuple[Tensor, Tensor]:
         """Labels (B,) by vote, and the positions (R,) of the images whose labels are sure enough."""
         config, batch = self._config, len(index_B)
-        voter = self._classifier.plain
+        voter = self._classifier.module
         with evaluated(voter) if config.pseudo_label_mode == "eval" else nullcontext():
             logits = [self._classify[name](images_BCHW) for name in ("critic", "classifier")]
         votes_BK = current_BK = weighted_vote(logits, config.ens_temperature, normalise=config.normalise_vote)
@@ -274,18 +275,18 @@ class SparseLearner:
         penalty = gradient_penalty(self._slopes, real_BCHW, fake_BCHW)
         pseudo_loss = self._class_loss(logits_2BK[: len(real_BCHW)][certain], labels_R)
         loss = config.lambda_gp * penalty + config.lambda_cls_d * pseudo_loss - distance
-        self._critic.learn(loss)
+        self._critic.backward_and_step(loss)
         means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)
 
     def _generator_step(self, fake_BCHW: Tensor, targets_B: Tensor, reconstruction: Tensor, means: Means) -> None:
         """Deceive D, be the target for D and for G itself, and find the way back."""
         config = self._config
-        with frozen(self._critic.plain):
+        with frozen(self._critic.module):
             patches_B1HW, critic_BK = self._critic(fake_BCHW)
             loss = config.lambda_rec * reconstruction - patches_B1HW.mean()
             loss = loss + config.lambda_cls_g * self._class_loss(critic_BK, targets_B)
             loss = loss + config.lambda_cls_gg * self._class_loss(self._generator(fake_BCHW), targets_B)
-            self._generator.learn(loss)
+            self._generator.backward_and_step(loss)
         means.add(len(fake_BCHW), unsup_generator=loss, reconstruction=reconstruction)
 
     def _classifier_step(self, images_BCHW: Tensor, targets_B: Tensor, means: Means) -> None:
@@ -293,7 +294,7 @@ class SparseLearner:
         with torch.no_grad():
             fake_BCHW = self._translate(images_BCHW, targets_B)
         loss = self._config.w_syn * self._class_loss(self._classifier(fake_BCHW), targets_B)
-        self._classifier.learn(loss)
+        self._classifier.backward_and_step(loss)
         means.add(len(images_BCHW), unsup_classifier=loss)
 
     def _translate(self, images_BCHW: Tensor, classes_B: Tensor) -> Tensor:
@@ -319,7 +320,7 @@ def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
 
 def _epoch_images(config: SparseConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
     """The labelled images, and those of the unsupervised phase where the epoch after so many has one."""
-    if not _begins_cycle(config, epoch) or num_unlabelled < _LEAST_UNLABELLED:
+    if not _begins_cycle(config, epoch) or num_unlabelled < _MIN_UNLABELLED:
         return num_labelled
     return num_labelled + num_used(num_unlabelled, config.unsup_fraction)
 

@@ -42,8 +42,8 @@ from torch import Tensor, nn
 from search_spaces.ssgnet import SsgnetConfig
 from trainables.components.enlarge import enlarging, num_synthetic
 from trainables.components.meters import Means
-from trainables.components.optimized_model import Trainee
-from trainables.components.orders import EndlessOrder
+from trainables.components.optimised_model import OptimisedModel
+from trainables.components.orders import InfiniteSampler
 from trainables.components.prediction import predict_by_classifier
 from trainables.components.schedules import Plateau
 from trainables.core.method import Learner, Method, Task
@@ -61,7 +61,7 @@ class SsgnetLearner:
     def __init__(self, config: SsgnetConfig, task: Task, accelerator: Accelerator) -> None:
         self._config, self._device = config, accelerator.device
         seed = int(torch.randint(2**31, ()))  # of the run's seed: generators are shared by runs that have the same
-        self._classifier = Trainee(
+        self._classifier = OptimisedModel(
             _new_classifier(config, task), accelerator, lr=config.lr, beta1=0.9, weight_decay=config.weight_decay
         )
         self._plateau = Plateau(config.patience, config.plateau_factor)
@@ -72,9 +72,9 @@ class SsgnetLearner:
         counts_K = task.labelled.labels_N.bincount(minlength=task.num_classes).tolist()
         wanted_K = num_synthetic(counts_K, config.extra_ratio, config.class_target)
         self._wanted_K = [wanted if config.synthetic and n else 0 for wanted, n in zip(wanted_K, counts_K, strict=True)]
-        self._real_order = EndlessOrder(len(task.labelled))
+        self._real_order = InfiniteSampler(len(task.labelled))
         self._num_synthetic = sum(self._wanted_K)
-        self._synthetic_order = EndlessOrder(max(1, self._num_synthetic))
+        self._synthetic_order = InfiniteSampler(max(1, self._num_synthetic))
         if config.synthetic and not self._num_synthetic:
             log.warning(
                 "extra_ratio %g of %d images adds none, so generators learn for nothing: raise it, or synthetic: false",
@@ -129,7 +129,7 @@ class SsgnetLearner:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
-    def _parts(self) -> dict[str, Trainee | Plateau | EndlessOrder | ClassGenerators]:
+    def _parts(self) -> dict[str, OptimisedModel[Any] | Plateau | InfiniteSampler | ClassGenerators]:
         orders = {"real_order": self._real_order, "synthetic_order": self._synthetic_order}
         generators = {"generators": self._generators} if self._generators else {}
         return {"classifier": self._classifier, "plateau": self._plateau, **orders, **generators}
@@ -168,7 +168,7 @@ class SsgnetLearner:
         losses_B = F.cross_entropy(logits_BK, labels_B, reduction="none")
         synthetic_B, real_B = losses_B[:count], losses_B[count:]
         loss = (self._config.synthetic_weight * synthetic_B.sum() + real_B.sum()) / len(losses_B)
-        self._classifier.learn(loss)
+        self._classifier.backward_and_step(loss)
         means.add(len(losses_B), loss=loss)
         for name, part in (("real", real_B), ("synthetic", synthetic_B)):
             if len(part):

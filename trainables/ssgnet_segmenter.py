@@ -37,10 +37,22 @@ from torch import Tensor
 
 from search_spaces.core.generators import layers_for
 from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
-from trainables.components.mask_rounds import MaskRules, agreement, flip_averaged, hard_masks, kept, pseudo_masks
+from trainables.components.mask_rounds import (
+    MaskRules,
+    agreement,
+    flip_averaged,
+    hard_masks,
+    pseudo_masks,
+    select_images,
+)
 from trainables.components.meters import Means
-from trainables.components.orders import EndlessOrder
-from trainables.components.segmentation_model import MaskTrainee, moved_together, moved_with_maps, pixels_and_masks
+from trainables.components.orders import InfiniteSampler
+from trainables.components.segmentation_model import (
+    SegmentationModel,
+    moved_together,
+    moved_with_maps,
+    pixels_and_masks,
+)
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import to_signed, to_unit
 from trainables.stylegan.generator_config import GeneratorConfig
@@ -64,17 +76,17 @@ class SsgnetSegmenterLearner:
         self._config, self._task, self._accelerator = config, task, accelerator
         self._device = accelerator.device
         seed = int(torch.randint(2**31, ()))  # of the run's seed: generators are shared by runs that have the same
-        self._segmenter = MaskTrainee(config, task.channels, accelerator)
+        self._segmenter = SegmentationModel(config, task.channels, accelerator)
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._masks_NHW = task.labelled.masks_IHW.to(self._device)
-        self._order = EndlessOrder(len(task.labelled))
+        self._order = InfiniteSampler(len(task.labelled))
         self._generators = _new_generators(config, task, accelerator, seed)
         self._bank_MCHW: Tensor | None = None
         self._pseudo_MHW = torch.zeros(0, dtype=torch.uint8)
         """Probabilities of the foreground that the last round's segmenter gave, in 0..255."""
 
         self._kept = torch.zeros(0, dtype=torch.long)
-        self._kept_order = EndlessOrder(1)
+        self._kept_order = InfiniteSampler(1)
         self._epoch, self._share = 0, 0.0
         self._last_round_from = 0.0
 
@@ -137,7 +149,7 @@ class SsgnetSegmenterLearner:
         self._segmenter.load_state_dict(state["segmenter"])
         self._order.load_state_dict(state["order"])
         self._pseudo_MHW, self._kept = state["pseudo"].to(self._device), state["kept"]
-        self._kept_order = EndlessOrder(max(1, len(self._kept)))
+        self._kept_order = InfiniteSampler(max(1, len(self._kept)))
         self._kept_order.load_state_dict(state["kept_order"])
 
     @property
@@ -187,7 +199,7 @@ class SsgnetSegmenterLearner:
         if self._config.round_init == "scratch":
             del self._segmenter
             self._accelerator.free_memory()  # it holds on to the network of the round before
-            self._segmenter = MaskTrainee(self._config, self._task.channels, self._accelerator)
+            self._segmenter = SegmentationModel(self._config, self._task.channels, self._accelerator)
 
     def _label_bank(self, round_: int) -> None:
         """Replaces the masks of the bank, and chooses which of its pictures take part."""
@@ -202,8 +214,8 @@ class SsgnetSegmenterLearner:
                 hard_masks(each / _MAX_BYTE, config.mask_threshold) for each in (self._pseudo_MHW, before_MHW)
             )
             plausible_M = plausible_M & (agreement(now, before) >= config.min_agreement)
-        self._kept = kept(made.scores_B, plausible_M, keep_fraction=config.keep_fraction).cpu()
-        self._kept_order = EndlessOrder(max(1, len(self._kept)))
+        self._kept = select_images(made.scores_B, plausible_M, keep_fraction=config.keep_fraction).cpu()
+        self._kept_order = InfiniteSampler(max(1, len(self._kept)))
 
     def _bank(self) -> Tensor:
         """The synthetic pictures (M, C, H, W), uint8, on the device."""
@@ -236,7 +248,7 @@ class SsgnetSegmenterLearner:
         real = self._config.batch_size - count
         parts = ([self._labelled(real)] if real else []) + ([self._synthetic(count)] if count else [])
         images_BCHW, targets_BHW, weights_BHW = (torch.cat(each) for each in zip(*parts, strict=True))
-        loss = self._segmenter.learn(images_BCHW, targets_BHW, weights_BHW)
+        loss = self._segmenter.training_step(images_BCHW, targets_BHW, weights_BHW)
         means.add(len(images_BCHW), loss=loss)
 
     def _labelled(self, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -39,8 +39,8 @@ from trainables.components.gan_losses import feature_matching, generated_loss, p
 from trainables.components.losses import entropy_loss
 from trainables.components.meters import Means
 from trainables.components.modes import frozen
-from trainables.components.optimized_model import Trainee
-from trainables.components.orders import EndlessOrder
+from trainables.components.optimised_model import OptimisedModel
+from trainables.components.orders import InfiniteSampler
 from trainables.components.schedules import linear_decay
 from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
 from trainables.core.method import Learner, Method, Task
@@ -60,9 +60,9 @@ class SslGanLearner:
         self._labels_N = labelled.labels_N.to(self._device)
         self._discriminator = new_discriminator(config, task, accelerator)
         self._generator = _new_generator(config, task.channels, accelerator)
-        self._labelled = EndlessOrder(len(labelled), labelled.labels_N if config.class_balance else None)
+        self._labelled = InfiniteSampler(len(labelled), labelled.labels_N if config.class_balance else None)
         num_images = len(labelled) + len(self._unlabelled_MCHW)
-        self._unlabelled, self._matched = (EndlessOrder(num_images) for _ in range(2))
+        self._unlabelled, self._matched = (InfiniteSampler(num_images) for _ in range(2))
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """A few steps of D and G in turn per epoch."""
@@ -94,7 +94,7 @@ class SslGanLearner:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
-    def _parts(self) -> dict[str, Trainee | EndlessOrder]:
+    def _parts(self) -> dict[str, OptimisedModel[Any] | InfiniteSampler]:
         networks = {"discriminator": self._discriminator, "generator": self._generator}
         orders = {"labelled": self._labelled, "unlabelled": self._unlabelled, "matched": self._matched}
         return {**networks, **orders}
@@ -117,7 +117,7 @@ class SslGanLearner:
             entropy = entropy_loss(unknown_UK)
             loss = loss + config.entropy_weight * entropy
             means.add(len(unknown_U), entropy=entropy)
-        self._discriminator.learn(loss)
+        self._discriminator.backward_and_step(loss)
         means.add(len(known_L), sup=supervised)
         means.add(len(unknown_U), unsup=real, real_frac=(real_U > 0).float().mean())
         means.add(len(generated_G), fake=generated, fake_frac=(generated_G < 0).float().mean())
@@ -126,7 +126,7 @@ class SslGanLearner:
         """The mean features of other unlabelled images; D passes gradients on and gathers none."""
         config = self._config
         index_U = self._matched.take(config.batch_unlabelled).to(self._device, non_blocking=True)
-        with frozen(self._discriminator.plain):
+        with frozen(self._discriminator.module):
             with torch.no_grad():
                 real_UD = self._features(self._images(index_U))
             generated_GD = self._features(self._generate())
@@ -136,7 +136,7 @@ class SslGanLearner:
                 alike = pull_away(generated_GD)
                 loss = loss + config.pull_away_weight * alike
                 means.add(len(generated_GD), pull_away=alike)
-            self._generator.learn(loss)
+            self._generator.backward_and_step(loss)
         means.add(len(generated_GD), fm=matching)
 
     def _images(self, index_B: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class SslGanLearner:
         return pooled(map_BDhw) if self._config.fm_layer == "pooled" else map_BDhw.flatten(1)
 
 
-def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator) -> Trainee:
+def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator) -> OptimisedModel[Any]:
     """A generator with Adam; its last layer starts as D's do."""
     first_side, num_doublings = first_map(config.image_size)
     network = Generator(
@@ -174,7 +174,7 @@ def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator
         numbers_GZ = torch.rand(config.batch_unlabelled, config.z_dim).to(accelerator.device)
         initialise_by_data(network, numbers_GZ, output=network.output)
     lr = config.lr * config.lr_ratio_generator
-    return Trainee(network, accelerator, lr=lr, beta1=config.beta1, weight_decay=0.0)
+    return OptimisedModel(network, accelerator, lr=lr, beta1=config.beta1, weight_decay=0.0)
 
 
 def _epoch_images(config: SslGanConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

@@ -22,7 +22,7 @@ from search_spaces.supervised import SupervisedConfig
 from trainables.components.batches import even_batches
 from trainables.components.losses import mixup, soft_cross_entropy
 from trainables.components.meters import Means
-from trainables.components.optimized_model import Trainee
+from trainables.components.optimised_model import OptimisedModel
 from trainables.components.prediction import predict_by_classifier
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import random_flip, to_unit
@@ -42,7 +42,7 @@ class SupervisedLearner:
             config.classifier, channels=task.channels, num_classes=task.num_classes,
             pretrained=config.pretrained, dropout=config.dropout, drop_path=config.drop_path,
         )  # fmt: skip
-        self._classifier = Trainee(
+        self._classifier = OptimisedModel(
             network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=config.weight_decay
         )
 
@@ -77,7 +77,7 @@ class SupervisedLearner:
         if config.w_mixup:
             mixed_BCHW, targets_BK = mixup(images_BCHW, labels_B, self._num_classes, config.mixup_alpha)
             loss = plain + config.w_mixup * soft_cross_entropy(self._classifier(mixed_BCHW), targets_BK)
-        self._classifier.learn(loss)
+        self._classifier.backward_and_step(loss)
         means.add(len(index_B), loss=loss, cross_entropy=plain)
 
 

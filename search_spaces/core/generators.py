@@ -4,7 +4,7 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
 
 _LAYERS = {16: 4, 32: 6, 64: 8, 128: 10}
-_MOST_LAYERS = 14
+_MAX_LAYERS = 14
 
 
 def side_for(image_size: int) -> int:
@@ -14,7 +14,7 @@ def side_for(image_size: int) -> int:
 
 def layers_for(side: int) -> int:
     """Synthesis layers besides the last."""
-    return _LAYERS.get(side, _MOST_LAYERS)
+    return _LAYERS.get(side, _MAX_LAYERS)
 
 
 def require_channels(config: MethodConfig, channel_base: int, side: int) -> None:

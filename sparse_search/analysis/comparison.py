@@ -24,8 +24,8 @@ from sparse_search.analysis.significance import (
     win_tie_loss,
 )
 from sparse_search.analysis.statistics import Cell, bootstrap_interval, probability_of_improvement
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import metric_for, metric_of, sign_of
-from sparse_search.results.storage import read_store
 from sparse_search.results.trials import RANKING
 
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.analysis.leaderboard import query, rank
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import METRIC_COLUMNS, SMALLER_IS_BETTER, metric_of
-from sparse_search.results.storage import read_store
 from sparse_search.results.trials import RANKING
 
 if TYPE_CHECKING:

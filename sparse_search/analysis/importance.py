@@ -26,19 +26,19 @@ from numpy.typing import NDArray
 from search_spaces.core.methods import config_of, method_names
 from search_spaces.core.ranges import Choice, Float, Int, Range, Scalar, Space, space_of
 from sparse_search.analysis.leaderboard import query, rank
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import CONFIRMATION
-from sparse_search.results.storage import read_store
 from sparse_search.results.trials import RANKING, searched_settings
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
-FEWEST_TRIALS = 20
+MIN_TRIALS = 20
 """With fewer, the best quarter is fewer than the five trials that PED-ANOVA wants above its quantile."""
 
-_BEST_SHARE, _FEWEST_BEST = 0.1, 5
+_BEST_SHARE, _MIN_BEST = 0.1, 5
 _SHUFFLINGS = 39
-_MOST_TRIALS = 2000
+_MAX_TRIALS = 2000
 """Looked at, evenly over the levels; the cost of PED-ANOVA grows with their number."""
 
 
@@ -174,8 +174,8 @@ def _widened(range_: Range | None, values: Sequence[Scalar]) -> Range:
 def _explain(
     method: str, shared: Mapping[str, Any], trials: Sequence[_Trial], space: Space, num_studies: int
 ) -> Importance:
-    if len(trials) < FEWEST_TRIALS:
-        doubt = f"{len(trials)} complete searched trials are too few to tell; it takes {FEWEST_TRIALS}"
+    if len(trials) < MIN_TRIALS:
+        doubt = f"{len(trials)} complete searched trials are too few to tell; it takes {MIN_TRIALS}"
         return Importance(method, shared, len(trials), num_studies, (), doubt)
     settings = _beyond_chance(_thinned(trials), space)
     doubt = "" if any(setting.clear for setting in settings) else "no setting stands out from chance"
@@ -207,7 +207,7 @@ def _beyond_the_others(values_NS: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _thinned(trials: Sequence[_Trial]) -> Sequence[_Trial]:
-    return trials[:: ceil(len(trials) / _MOST_TRIALS)]
+    return trials[:: ceil(len(trials) / _MAX_TRIALS)]
 
 
 def _study(trials: Sequence[_Trial], space: Space) -> "Study":
@@ -232,7 +232,7 @@ def _ped_anova(study: "Study", names: Sequence[str], levels: NDArray[np.float64]
 
     from optuna.importance import PedAnovaImportanceEvaluator
 
-    best = max(_FEWEST_BEST, ceil(_BEST_SHARE * len(levels))) / len(levels)
+    best = max(_MIN_BEST, ceil(_BEST_SHARE * len(levels))) / len(levels)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=best)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*computes the importances of params to achieve low")

@@ -22,9 +22,9 @@ from sparse_search.analysis.statistics import (
     score_interval,
     score_of,
 )
-from sparse_search.results.parts import plain_array, write_table
+from sparse_search.results.files import plain_array, write_table
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import METRIC_COLUMNS, metric_for
-from sparse_search.results.storage import read_store
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING, nullable, ranks_of, trials_of
 

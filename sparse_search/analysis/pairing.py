@@ -26,7 +26,7 @@ Interval = tuple[float, float]
 Side = dict[Key, list[Row]]
 """What a name stands for: its ranked rows, best first, by ranking."""
 
-_LEAST_DIGITS = 4
+_MIN_DIGITS = 4
 """Of a configuration's name that may stand for it."""
 
 
@@ -100,7 +100,7 @@ def _meant(runs: pa.Table, name: str) -> tuple[str, str]:
         if name in known[column]:
             return column, name
     config_ids = [config_id for config_id in known["config_id"] if config_id.startswith(name)]
-    if len(name) < _LEAST_DIGITS or not config_ids:
+    if len(name) < _MIN_DIGITS or not config_ids:
         raise ConfigError(f"'{name}' is unknown{suggestion(name, {*known['predictor'], *known['method']})}")
     if len(config_ids) > 1:
         raise ConfigError(f"'{name}' begins {len(config_ids)} configurations; give more of its digits")

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from search_spaces.core.errors import ConfigError
 from sparse_search.results.ledger import LEDGER_SCHEMA, look_rows
+from sparse_search.results.mirror import read_store
 from sparse_search.results.predictions import PREDICTION_SCHEMA, all_predictions
 from sparse_search.results.rows import CURVE_SCHEMA, RUN_SCHEMA, SEARCHED
-from sparse_search.results.storage import read_store
 from sparse_search.results.store import Store
 
 _TABLES: Mapping[str, tuple[pa.Schema, Callable[[Store], pa.Table]]] = {

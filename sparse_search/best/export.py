@@ -8,9 +8,9 @@ from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.analysis.statistics import CONFUSION_METRICS, PIXEL_METRICS, summarise
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.files import write_atomically
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import METRIC_COLUMNS, metric_for
-from sparse_search.results.storage import read_store
 from sparse_search.results.trials import RANKING
 
 

@@ -13,10 +13,10 @@ from search_spaces.core.config import write_config
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.statistics import score_interval
 from sparse_search.best.export import read_export
+from sparse_search.results.files import write_atomically
 from sparse_search.results.ledger import Look, look_now, write_look
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.mirror import read_store, send
 from sparse_search.results.rows import config_id
-from sparse_search.results.storage import read_store, send
 from sparse_search.results.store import Store
 from sparse_search.versions import versions
 from trainables.core.method import Labelled, Learner, Predictions
@@ -28,7 +28,7 @@ from trainables.metrics.scoring import scorer_of
 from trainables.training.train import DivergedError, predict
 from trainables.training.trial import Run, Trial
 
-Tell = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 """Told what is being trained, and which share of everything is done."""
 
 
@@ -58,7 +58,9 @@ class Reproduction:
         return self.is_equal or (self.low is not None and self.high is not None and self.low <= self.found <= self.high)
 
 
-def reproduce(exported: Path | str, *, data_root: Path | None = None, tell: Tell | None = None) -> Reproduction:
+def reproduce(
+    exported: Path | str, *, data_root: Path | None = None, tell: ProgressCallback | None = None
+) -> Reproduction:
     """Trains an exported configuration again and compares it with the evidence in its file.
 
     Raises:
@@ -89,7 +91,7 @@ def evaluate(
     unlock_test: bool = False,
     heat_maps: Path | None = None,
     data_root: Path | None = None,
-    tell: Tell | None = None,
+    tell: ProgressCallback | None = None,
 ) -> Look:
     """Trains an exported configuration again and scores it on the test set: the only way to a test score.
 
@@ -164,7 +166,7 @@ def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
     return Trial.from_dict(values), evidence
 
 
-def _prepare(trial: Trial, root: Path | None, tell: Tell | None) -> None:
+def _prepare(trial: Trial, root: Path | None, tell: ProgressCallback | None) -> None:
     def told(done: int, total: int) -> None:
         if tell:
             tell("preparing pictures", done / total)
@@ -173,7 +175,11 @@ def _prepare(trial: Trial, root: Path | None, tell: Tell | None) -> None:
 
 
 def _train_all(
-    trial: Trial, evidence: Mapping[str, Any], root: Path | None, tell: Tell | None, unseen: Labelled | None = None
+    trial: Trial,
+    evidence: Mapping[str, Any],
+    root: Path | None,
+    tell: ProgressCallback | None,
+    unseen: Labelled | None = None,
 ) -> list[_Trained]:
     runs, trained = trial.runs(), list[_Trained]()
     for place, run in enumerate(runs):
@@ -214,7 +220,7 @@ def _train(
     try:
         for progress in run.train(task, method=replace(method, build=build) if unseen else None):
             tell(progress.images / run.trial.images)
-            if unseen and progress.stands_for == run.trial.images:
+            if unseen and progress.budget_images == run.trial.images:
                 chosen = {name: scores.threshold for name, scores in progress.selected.items()}
                 predictions = predict(learners[0], unseen, progress.epoch)
                 scorer = scorer_of(method, run.trial.config, unseen, run.trial.picture_rule, chosen)

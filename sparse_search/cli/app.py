@@ -155,7 +155,7 @@ def leaderboard_command(
         return
     from sparse_search.analysis.leaderboard import board
     from sparse_search.results.ledger import num_looks
-    from sparse_search.results.storage import read_store
+    from sparse_search.results.mirror import read_store
 
     store = read_store(results)
     found = board(store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci)
@@ -251,7 +251,7 @@ for _name, _command in {**BEST_COMMANDS, **CLUSTER_COMMANDS, **DOCTOR_COMMANDS}.
 def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
     """List every look at test labels: who, when, why, and what was seen."""
     from sparse_search.results.ledger import looks
-    from sparse_search.results.storage import read_store
+    from sparse_search.results.mirror import read_store
 
     seen = list(looks(read_store(results).folder))
     console().print(look_table(seen) if seen else "nobody has looked at a test set")
@@ -299,7 +299,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
     and the best configuration.
     """
     from sparse_search.best.export import export, write_export
-    from sparse_search.results.storage import store_at
+    from sparse_search.results.mirror import store_at
 
     sweep = Path(__file__).parent / "demo.yaml"
     typer.echo("Searching settings of SPARSE and of a supervised classifier on 8 px digits, 5 labelled images a class.")

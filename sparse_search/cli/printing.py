@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sparse_search.analysis.leaderboard import Board
-    from sparse_search.best.retrain import Tell
+    from sparse_search.best.retrain import ProgressCallback
 
 _LEVELS = {
     "image": "images", "patch": "patches", "mask": "images, pixel by pixel",
@@ -31,7 +31,7 @@ _GENERATOR_COLUMNS = {
     "manifold_precision": "precision", "manifold_recall": "recall",
 }  # fmt: skip
 """Metrics that a leaderboard shows, and what it calls them; the first is followed by an interval."""
-MOST_RANKINGS = 12
+MAX_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
 
@@ -59,7 +59,7 @@ def show_warning(
 
 
 @contextmanager
-def training_bar() -> "Iterator[Tell]":
+def training_bar() -> "Iterator[ProgressCallback]":
     """A bar for what is trained, where there is a terminal."""
     from rich.progress import Progress
 
@@ -75,7 +75,7 @@ def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mappi
 
     if format in FORMATS:
         sys.stdout.buffer.write(FORMATS[format](found.ranked, metric))
-    elif found.ranked["rank"].to_pylist().count(1) > MOST_RANKINGS:
+    elif found.ranked["rank"].to_pylist().count(1) > MAX_RANKINGS:
         console().print(_overview_table(found.ranked, metric))
     else:
         _print_rankings(found, metric, num_looks)
@@ -133,7 +133,7 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
 
     table = Table(
         caption=f"the best of each ranking by {metric}; --dataset, --shots or --method shows whole leaderboards, below "
-        f"{MOST_RANKINGS + 1} of them",
+        f"{MAX_RANKINGS + 1} of them",
         caption_justify="left",
     )
     for name in ("data set", "shots", "level", "validation", "label sets"):

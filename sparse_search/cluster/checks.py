@@ -6,17 +6,17 @@ from math import ceil, floor
 
 from sparse_search.cluster.node import Facts
 from sparse_search.execution.resources import asked_text, num_trials, num_trials_over, resources_of, resources_text
-from sparse_search.results.objects import is_uri
+from sparse_search.results.object_store import is_uri
 from sparse_search.search.sweep import Sweep
 
 DRIVER = "driver"
 CLUSTER = "cluster"
 
-LEAST_FREE_BYTES = 2e9
+MIN_FREE_BYTES = 2e9
 FREE_STEPS_GB = (1000, 100, 10, 2)
 """How free space is told, so that nodes with plenty share a line."""
 
-MOST_SKEW_SECONDS = 2.0
+MAX_SKEW_SECONDS = 2.0
 SPARE = 1.25
 """What is proposed of memory, for one measured: other configurations take more."""
 
@@ -89,8 +89,8 @@ def check_disk(node: str, facts: Facts) -> Iterator[Finding]:
     for place, free in facts["free"].items():
         if free is None:
             continue
-        if free < LEAST_FREE_BYTES:
-            said = f"{place}: {free / 1e9:.1f} GB free, expected {LEAST_FREE_BYTES / 1e9:.0f} or more"
+        if free < MIN_FREE_BYTES:
+            said = f"{place}: {free / 1e9:.1f} GB free, expected {MIN_FREE_BYTES / 1e9:.0f} or more"
             yield Finding(f"disk of {place}", node, False, said, remedies[place])
         else:
             plenty = next(step for step in FREE_STEPS_GB if free >= step * 1e9)
@@ -114,8 +114,8 @@ def check_data(node: str, facts: Facts, driver: Facts) -> Iterator[Finding]:
 
 def check_clock(node: str, seconds_ahead: float) -> Finding:
     """Whether clocks agree; nothing breaks where they do not, but times in records and logs mislead."""
-    if abs(seconds_ahead) <= MOST_SKEW_SECONDS:
-        return Finding("clock", node, True, f"within {MOST_SKEW_SECONDS:.0f} s of the driver's")
+    if abs(seconds_ahead) <= MAX_SKEW_SECONDS:
+        return Finding("clock", node, True, f"within {MAX_SKEW_SECONDS:.0f} s of the driver's")
     said = f"{abs(seconds_ahead):.0f} s {'ahead of' if seconds_ahead > 0 else 'behind'} the driver's"
     return Finding("clock", node, True, said, "set the clocks by NTP: times in records and logs mislead")
 

@@ -39,8 +39,8 @@ from sparse_search.execution.progress import preparation
 from sparse_search.execution.resources import num_trials, resources_of
 from sparse_search.execution.run import RESULTS, plan_studies
 from sparse_search.execution.schedule import ray_session
-from sparse_search.results.objects import Objects, StorageError, is_uri, objects_at
-from sparse_search.results.storage import MirroredStore, store_at
+from sparse_search.results.mirror import MirroredStore, store_at
+from sparse_search.results.object_store import Objects, StorageError, is_uri, objects_at
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Study, Sweep
 from sparse_search.search.sweep_file import load_sweep
@@ -170,7 +170,7 @@ class _Visit:
         """The memory that each method takes with its default, on its largest data."""
         node = max(self.nodes, key=lambda node: num_trials(resources_of(plan), node.resources))
         largest: dict[str, Study] = {}
-        for study in sorted(studies, key=lambda study: study.draws.num_labelled + study.draws.num_unlabelled):
+        for study in sorted(studies, key=lambda study: study.facts.num_labelled + study.facts.num_unlabelled):
             largest[study.plan.name] = study
         asked = {
             "num_cpus": plan.cpus_per_trial, "num_gpus": plan.gpus_per_trial, "memory": int(plan.memory_per_trial * 1e9)

@@ -20,8 +20,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from search_spaces.core.errors import UserError
-from sparse_search.results.objects import is_uri, objects_at
-from sparse_search.results.storage import store_at
+from sparse_search.results.mirror import store_at
+from sparse_search.results.object_store import is_uri, objects_at
 from trainables.core.kind import Kind
 
 Facts = dict[str, Any]
@@ -194,7 +194,7 @@ def try_trial(trial: Mapping[str, Any], images: int, data_root: str) -> Facts:
         run = Trial.from_dict(trial).runs()[0]
         for progress in run.train(run.task(Path(data_root))):
             trained = progress.images
-            if progress.stands_for >= images or time.monotonic() > ends:
+            if progress.budget_images >= images or time.monotonic() > ends:
                 break
     except (UserError, DivergedError, RuntimeError, OSError) as problem:  # torch.OutOfMemoryError is a RuntimeError
         return {"problem": (str(problem).strip() or type(problem).__name__).splitlines()[0]}

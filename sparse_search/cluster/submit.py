@@ -27,7 +27,7 @@ import search_spaces
 import sparse_search
 import trainables
 from search_spaces.core.errors import ClusterError, ConfigError, LockedError
-from sparse_search.results.objects import is_uri, objects_at
+from sparse_search.results.object_store import is_uri, objects_at
 from sparse_search.search.sweep import Sweep
 from sparse_search.search.sweep_file import load_sweep
 from sparse_search.versions import COMMIT_FILE, versions
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 RESULTS = "~/results"
 """On the cluster."""
 
-MOST_BYTES = 50 * 2**20
+MAX_BYTES = 50 * 2**20
 """Of a package; three folders of code are below 2 MB, so more is data that lies in the wrong place."""
 
 STOP_SECONDS = 60
@@ -50,7 +50,7 @@ SILENCE_SECONDS = 60.0
 LOST_SECONDS = 120.0
 """Without an answer, after which following is given up."""
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 _ENTRY = "from sparse_search.cli.app import main; main()"
 _SWEEP_FILE = "sweep.yaml"
@@ -124,10 +124,10 @@ def pack(submission: Submission, folder: Path) -> int:
     told.mkdir()
     (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: sparse-search\nVersion: {found['sparse-search']}\n")
     sizes = {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    if (total := sum(sizes.values())) > MOST_BYTES:
+    if (total := sum(sizes.values())) > MAX_BYTES:
         largest = max(sizes, key=lambda path: sizes[path])
         raise ConfigError(
-            f"the package has {total / 2**20:.0f} MB, expected at most {MOST_BYTES // 2**20}; "
+            f"the package has {total / 2**20:.0f} MB, expected at most {MAX_BYTES // 2**20}; "
             f"the largest file is {largest} ({sizes[largest] / 2**20:.0f} MB): data belongs into --data-root"
         )
     return total
@@ -159,7 +159,7 @@ class Cluster:
         own = (job for job in self._jobs() if submission.key.items() <= (job.metadata or {}).items())
         return max(own, key=lambda job: (not job.status.is_terminal(), job.start_time or 0), default=None)
 
-    def submit(self, submission: Submission, say: Say) -> str:
+    def submit(self, submission: Submission, say: Print) -> str:
         """Sends a sweep, unless it runs there already; the id of its job.
 
         Raises:
@@ -187,7 +187,7 @@ class Cluster:
         say(f"submitted as {name}; results go to {submission.results} there\n")
         return name
 
-    def follow(self, name: str, say: Say) -> int:
+    def follow(self, name: str, say: Print) -> int:
         """Passes on the log of a job to its end; the exit code of the sweep, 130 when it was stopped.
 
         Raises:
@@ -236,14 +236,14 @@ class Cluster:
         with self._asking():
             return [job for job in self._client.list_jobs() if job.submission_id]
 
-    def _running(self, job: "JobDetails", submission: Submission, say: Say) -> str:
+    def _running(self, job: "JobDetails", submission: Submission, say: Print) -> str:
         name = str(job.submission_id)
         if name.rpartition("-")[0] != submission.stem:
             raise LockedError(f"another version of this sweep is running there as {name}; end it first, with --stop")
         say(f"running there already as {name}\n")
         return name
 
-    async def _tail(self, name: str, shown: int, say: Say) -> int:
+    async def _tail(self, name: str, shown: int, say: Print) -> int:
         """Passes on what a log has beyond `shown` characters, until its end or a silence; how many are shown then."""
         from aiohttp import ClientError
 

@@ -15,18 +15,18 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.progress import Display, preparation
+from sparse_search.execution.remote_sync import hold_sweep, watched_journal
 from sparse_search.execution.schedule import execute, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
-from sparse_search.execution.upkeep import driving, watched_journal
-from sparse_search.results.objects import is_uri
-from sparse_search.results.storage import store_at
+from sparse_search.results.mirror import store_at
+from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import Store
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal, mend_journal
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import Draws, Study, Sweep
+from sparse_search.search.sweep import DatasetFacts, Study, Sweep
 from sparse_search.search.sweep_file import load_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
@@ -82,7 +82,7 @@ def run(
     studies = plan_studies(sweep, root)
     store.prepare()
     folder = sweep_folder(store.folder, sweep)
-    with _lock(folder), driving(store, sweep.name, folder, partial(screen.print, highlight=False)):
+    with _lock(folder), hold_sweep(store, sweep.name, folder, partial(screen.print, highlight=False)):
         clock = Clock(folder / "clock.json", sweep.max_hours)
         driver = _Driver(sweep, store, root, folder, clock, screen)
         searches, confirmations = driver.open_journals(studies)
@@ -142,7 +142,7 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     Raises:
         DataError: naming file, class or count.
     """
-    draws = {}
+    facts = {}
     for dataset in sweep.datasets:
         for shots in sweep.shots:
             for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
@@ -150,8 +150,8 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
             sizes = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )
-            draws[dataset, shots] = Draws(source.content_hash, *sizes)
-    return sweep.studies(draws)
+            facts[dataset, shots] = DatasetFacts(source.content_hash, *sizes)
+    return sweep.studies(facts)
 
 
 def sweep_folder(results: Path, sweep: Sweep) -> Path:
@@ -178,22 +178,22 @@ class _Driver:
         searches = [StudyJournal(study, storage) for study in studies]
         confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
         for journal in searches:
-            if not journal.waits:
+            if not journal.is_blocked:
                 self.begin(journal)
         return searches, confirmations
 
     def begin(self, journal: StudyJournal) -> None:
         """Proposes what comes before searching; done again it changes nothing."""
-        study, title = journal.settled, journal.study.title
+        study, title = journal.resolved, journal.study.title
         if study.plan.settings_from:
-            taken = ", ".join(f"{name} {getattr(study.plan.settings, name)}" for name in study.plan.taken)
-            self.console.print(f"{title}: from {study.plan.settings_from}: {taken}", highlight=False)
+            inherited = ", ".join(f"{name} {getattr(study.plan.settings, name)}" for name in study.plan.inherited)
+            self.console.print(f"{title}: from {study.plan.settings_from}: {inherited}", highlight=False)
         if self.sweep.warm_start:
             told = journal.tell_earlier(earlier_trials(study, self.store))
             if told:
                 self.console.print(f"{title}: {told} trials of earlier sweeps", highlight=False)
         journal.propose_starts()
-        if self.sweep.transfer and study.plan.space and not journal.is_told_from_elsewhere:
+        if self.sweep.transfer and study.plan.space and not journal.has_transferred:
             proposed = journal.propose_from_elsewhere(self._portfolio(study))
             self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)
 

@@ -24,7 +24,7 @@ from sparse_search.execution.searcher import JournalPruner, JournalSearcher
 from sparse_search.execution.worker import run_trial
 from sparse_search.search.sweep import Sweep
 
-MOST_BREAKDOWNS = 3
+MAX_BREAKDOWNS = 3
 """Times in a row that Tune may give up without a trial ending in between."""
 
 LOOK_SECONDS = 2.0
@@ -33,7 +33,7 @@ LOOK_SECONDS = 2.0
 WAITING_SECONDS = 60.0
 """Time between two words on a cluster without a node."""
 
-MOST_STARTING = 32
+MAX_STARTING = 32
 """Trials that may wait for their worker to start."""
 
 _OBJECT_STORE_BYTES = 256 * 2**20
@@ -107,12 +107,12 @@ class Slots:
     def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None]) -> None:
         self._sweep, self._say = sweep, say
         self._now, self._most = workers, sys.maxsize
-        self._looked = self._said = -math.inf
+        self._last_look = self._said = -math.inf
 
     def __call__(self) -> int:
         """At least 1: where no node is left Tune waits with a trial at hand, so that an autoscaler sees it."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._last_look > LOOK_SECONDS:
+            self._last_look = time.monotonic()
             self._note(min(num_trials_of(self._sweep, _nodes()), self._limit))
         return max(1, self._now)
 
@@ -166,8 +166,8 @@ def execute(
         if not problem:
             return
         broken = broken + 1 if searcher.num_ended == before else 1
-        if broken == MOST_BREAKDOWNS:  # what was in training stays so in the journal, and the next start adopts it
-            raise ResultsError(f"{problem}; {MOST_BREAKDOWNS} times in a row. Mend this, and the same command goes on")
+        if broken == MAX_BREAKDOWNS:  # what was in training stays so in the journal, and the next start adopts it
+            raise ResultsError(f"{problem}; {MAX_BREAKDOWNS} times in a row. Mend this, and the same command goes on")
         say(f"{problem}; what was in training is tried again, {slots.lower()} at a time")
         searcher.lost(problem)
 
@@ -183,7 +183,7 @@ def _fit(sweep: Sweep, searcher: JournalSearcher, folder: Path, callback: tune.C
             search_alg=searcher,
             scheduler=JournalPruner(searcher),
             num_samples=-1,
-            max_concurrent_trials=MOST_STARTING,  # that many wait at most; the searcher's slots say how many there are
+            max_concurrent_trials=MAX_STARTING,  # that many wait at most; the searcher's slots say how many there are
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,

@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from search_spaces.core.errors import UserError
 from sparse_search.analysis.statistics import score_interval
 from sparse_search.execution.draining import NODE_LOST, NodeLeavesError
-from sparse_search.execution.other_nodes import NodeLostError
+from sparse_search.execution.multi_node import NodeLostError
 from sparse_search.execution.stored_checkpoints import checkpoints_at
 from sparse_search.execution.worker import QUIET_SECONDS, VALUE, Job, record_id
 from sparse_search.results.store import Store
@@ -27,12 +27,12 @@ from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import Result, StudyStatus, original_number
 from trainables.training.trial import Trial
 
-MOST_FAILURES_IN_A_ROW = 10
+MAX_FAILURES_IN_A_ROW = 10
 
-MOST_NODES_LOST = 3
+MAX_NODES_LOST = 3
 """Nodes that a trial may lose before it counts as their end, and so as failed."""
 
-MOST_SIGNS_OF_LIFE = 20
+MAX_SIGNS_OF_LIFE = 20
 """In a second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
 
 _NODE_LOST = (*NODE_LOST, NodeLeavesError.__name__, NodeLostError.__name__)
@@ -159,7 +159,7 @@ class JournalSearcher(Searcher):
         live = self._live[trial_id]
         name = live.job.study, live.job.number
         self._nodes_lost[name] += 1
-        if self._nodes_lost[name] <= MOST_NODES_LOST:
+        if self._nodes_lost[name] <= MAX_NODES_LOST:
             self._left.append((live.journal, live.trial, live.planned))
             live.journal.shares.pop(live.trial.number, None)
             del self._live[trial_id]
@@ -186,7 +186,7 @@ class JournalSearcher(Searcher):
             if confirmation.study.sweep.confirm and search.status().is_over:
                 confirmation.propose_best_of(search)
         self._begin_waiting()
-        journals = [journal for journal in self.journals if not journal.waits]
+        journals = [journal for journal in self.journals if not journal.is_blocked]
         open_ones = [(journal, status) for journal in journals if (status := journal.status()).num_open]
         for journal, _ in sorted(open_ones, key=lambda each: (each[0].awaits_start(), _share_started(each[1]))):
             if asked := journal.ask():
@@ -200,8 +200,8 @@ class JournalSearcher(Searcher):
         """
         searches = [search for search, _ in self._pairs]
         for search in searches:
-            if search.waits:
-                (source,) = (each for each in searches if each.study.place == search.study.place_before)
+            if search.is_blocked:
+                (source,) = (each for each in searches if each.study.setting == search.study.upstream)
                 status = source.status()
                 if status.planned and status.is_over and (source.best(1) or not status.failed):
                     search.take_settings(source)
@@ -257,9 +257,9 @@ class JournalSearcher(Searcher):
     def _watch_failures(self, status: str, live: _Live) -> None:
         """Ends a sweep in which nothing works any more, before it burns the whole plan."""
         self._failures_in_a_row = self._failures_in_a_row + 1 if status == "failed" else 0
-        if self._failures_in_a_row == MOST_FAILURES_IN_A_ROW:
+        if self._failures_in_a_row == MAX_FAILURES_IN_A_ROW:
             reasons = live.journal.failures() or ["the worker process died"]
-            self.problem = f"{MOST_FAILURES_IN_A_ROW} trials in a row failed, so the sweep was stopped: {reasons[-1]}"
+            self.problem = f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, so the sweep was stopped: {reasons[-1]}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its parts for a restore that never happens."""
@@ -293,7 +293,7 @@ class JournalSearcher(Searcher):
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,
             nodes=study.sweep.nodes_per_trial,
-            quiet_seconds=max(QUIET_SECONDS, len(self._live) / MOST_SIGNS_OF_LIFE),
+            quiet_seconds=max(QUIET_SECONDS, len(self._live) / MAX_SIGNS_OF_LIFE),
             results=self._store.address,
             checkpoints=(self._checkpoints / study.folder / str(original_number(trial))).as_posix(),
             data_root=str(self._data_root) if self._data_root else None,
@@ -311,7 +311,7 @@ class JournalSearcher(Searcher):
         study, number = journal.study, trial.user_attrs["confirms"]
         search = replace(study, confirmation=False)
         for run in search.trial(planned.config, original_number(trial)).runs():
-            run_id = run.run_id(study.draws.content_hash)
+            run_id = run.run_id(study.facts.content_hash)
             record = self._store.find(_ended(record_id(run_id, search.name, number, study.sweep.name), "complete"))
             if record:
                 known[run.name] = record | {

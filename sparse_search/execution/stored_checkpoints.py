@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sparse_search.results.objects import StorageError
-from sparse_search.results.storage import MirroredStore, fetch_missing, store_at
+from sparse_search.results.mirror import MirroredStore, fetch_missing, store_at
+from sparse_search.results.object_store import StorageError
 from trainables.training.checkpoint import Checkpoints
 
 PATIENCE_SECONDS = 300.0

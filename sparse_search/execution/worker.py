@@ -29,12 +29,12 @@ from search_spaces.core.config import short_hash, write_config
 from search_spaces.core.errors import UserError
 from search_spaces.core.ranges import inactive_fields
 from sparse_search.execution.draining import NodeLeavesError, is_leaving
-from sparse_search.execution.other_nodes import NodeLostError, OtherNodes, confine
+from sparse_search.execution.multi_node import NodeLostError, RemoteRanks, confine
 from sparse_search.execution.stored_checkpoints import PATIENCE_SECONDS, checkpoints_at, forget_here
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.files import write_atomically
+from sparse_search.results.mirror import send, store_at
 from sparse_search.results.predictions import artefact_folder, write_predictions
 from sparse_search.results.rows import sign_of
-from sparse_search.results.storage import send, store_at
 from sparse_search.search.sweep import Rung
 from sparse_search.versions import versions
 from trainables.core.kind import Kind
@@ -167,16 +167,16 @@ class _Training:
         self._at_work: _AtWork | None = None
         self._changed: dict[str, _AtWork] = {}
         self._images = dict.fromkeys(job.known, self.trial.images)
-        self._told, self._looked = time.monotonic(), -inf
+        self._last_report, self._last_drain_check = time.monotonic(), -inf
         _reset_peak_memory(self.trial.device)
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """Trains rung by rung; a report for each but the last, which is the result, and signs of life in between."""
         *lower, end = self.job.rungs
         for rung in lower:
-            yield from self._climb(rung)
+            yield from self._train_to_rung(rung)
             yield self.report()
-        yield from self._climb(end)
+        yield from self._train_to_rung(end)
 
     def collapse(self) -> str:
         """Why the objective says nothing: at its end every run names one class for all images; else empty."""
@@ -192,7 +192,7 @@ class _Training:
 
     def _sign_of_life(self) -> dict[str, Any]:
         """What Tune is told between rungs: how much of the full budget is trained."""
-        self._told = time.monotonic()
+        self._last_report = time.monotonic()
         share = sum(self._images.values()) / (self.trial.images * len(self.trial.runs()))
         return _NOTHING | {VALUE: self._value, "step": self._step, "at_rung": False, "share": share, "final": False}
 
@@ -202,7 +202,7 @@ class _Training:
             self._at_work.progress.close()
         self._at_work = None
 
-    def _climb(self, rung: Rung) -> Iterator[dict[str, Any]]:
+    def _train_to_rung(self, rung: Rung) -> Iterator[dict[str, Any]]:
         label_sets = self.trial.label_sets[: rung.num_label_sets]
         runs = [run for run in self.trial.runs() if run.label_set in label_sets]
         begun = self._at_work.run if self._at_work else None
@@ -219,7 +219,7 @@ class _Training:
         at_work = self._changed[run.name] = self._at_work
         resumed = time.perf_counter()
         for progress in at_work.progress:
-            self._images[run.name] = progress.stands_for or min(progress.images, self.trial.images)
+            self._images[run.name] = progress.budget_images or min(progress.images, self.trial.images)
             if progress.scores:
                 at_work.evaluations.append(replace(progress, predictions={}, artefacts={}))
                 self._values[run.name] = self._value_of(progress.selected[self._main].metric)
@@ -228,17 +228,17 @@ class _Training:
                 self._keep(at_work, progress)
             at_work.wall_seconds += time.perf_counter() - resumed
             resumed = time.perf_counter()
-            if progress.stands_for >= images:
+            if progress.budget_images >= images:
                 break
             if progress.scores:
-                self._leave_in_time()
-            if time.monotonic() - self._told > self.job.quiet_seconds:
+                self._stop_if_draining()
+            if time.monotonic() - self._last_report > self.job.quiet_seconds:
                 yield self._sign_of_life()
 
-    def _leave_in_time(self) -> None:
+    def _stop_if_draining(self) -> None:
         """Ends the trial, whose checkpoint is being written, when its node is about to leave."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._last_drain_check > LOOK_SECONDS:
+            self._last_drain_check = time.monotonic()
             if is_leaving():
                 raise NodeLeavesError
 
@@ -272,8 +272,8 @@ class _Training:
         asked = (trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
         task, hidden_labels_M = _images(*asked, trial.find_method().kind)
         checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
-        elsewhere = OtherNodes(self.job.nodes, self.job.gpus, root) if self.job.nodes > 1 else None
-        progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M, elsewhere=elsewhere)
+        remote = RemoteRanks(self.job.nodes, self.job.gpus, root) if self.job.nodes > 1 else None
+        progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M, remote=remote)
         return _AtWork(run, self._identity(run, task), task.validation, progress)
 
     def _identity(self, run: Run, task: Task) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sparse_search.analysis.leaderboard import SELECTED, query, rank_trials, ran
 from sparse_search.analysis.significance import CriticalDifference
 from sparse_search.report.figures import NUM_SERIES, critical_difference_figure
 from sparse_search.report.panels import Panel, doubts, importance_panel, panels
-from sparse_search.report.parts import (
+from sparse_search.report.tables import (
     METRIC_WORDS,
     Cost,
     Question,
@@ -34,16 +34,16 @@ from sparse_search.report.parts import (
     summary,
     table_rows,
 )
+from sparse_search.results.files import write_atomically
 from sparse_search.results.ledger import count_looks
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import METRIC_COLUMNS, SMALLER_IS_BETTER, metric_for, metric_of
-from sparse_search.results.storage import read_store
 from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, searched_settings, trials_of
 
-_MOST_ROWS, _MOST_ROWS_TOGETHER = 100, 800
-_MOST_FIGURED = 12
+_MAX_ROWS, _MAX_ROWS_TOGETHER = 100, 800
+_MAX_FIGURED = 12
 """Rankings with figures."""
 
 _VALIDATION = {
@@ -199,13 +199,13 @@ def _cells(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]],
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
     for question in questions:
         found[question.shared["dataset"], question.shared["shots"]].append(question)
-    most_rows = max(3, min(_MOST_ROWS, _MOST_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
+    most_rows = max(3, min(_MAX_ROWS, _MAX_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
     cells, num_figured = [], 0
     for number, ((dataset, shots), own) in enumerate(sorted(found.items())):
         ordered = sorted(own, key=lambda each: (*_order(each.shared["level"]), -each.rows[0]["num_runs"]))
         parts = []
         for position, question in enumerate(ordered):
-            key, with_figures = f"part-{number}-{position}", num_figured < _MOST_FIGURED
+            key, with_figures = f"part-{number}-{position}", num_figured < _MAX_FIGURED
             num_figured += with_figures
             parts.append(_part(question, ordered, key, unranked, most_rows, test_looks, with_figures=with_figures))
         in_all = own[0].rows[0]["shots_in_all"]

@@ -24,7 +24,7 @@ from sparse_search.report.figures import (
     importance_figure,
     parallel_coordinates_figure,
 )
-from sparse_search.report.parts import METRIC_WORDS, Question, active_settings, short
+from sparse_search.report.tables import METRIC_WORDS, Question, active_settings, short
 from sparse_search.results.predictions import artefacts_of
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ _SHEETS = {
 }
 """By level: the files of a run's sheets, their title, and what they show."""
 
-_MOST_LINES, _MOST_DOTS, _MOST_METHODS, _MOST_AXES = 200, 400, 3, 14
-_FEWEST_LINES = 4
+_MAX_LINES, _MAX_DOTS, _MAX_METHODS, _MAX_AXES = 200, 400, 3, 14
+_MIN_LINES = 4
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def panels(question: Question) -> Iterator[Panel]:
 
 
 def _learning_curves(question: Question) -> Panel | None:
-    best = list(question.best_of_methods().values())[:_MOST_METHODS]
+    best = list(question.best_of_methods().values())[:_MAX_METHODS]
     methods = [row["method"] for row in best]
     starts = [row for row in question.rows if row["start"] == "default" and row["method"] in methods]
     wanted = {(row["trial_id"], row["predictor"]): row for row in [*best, *_one_each(starts)]}
@@ -123,7 +123,7 @@ def _best_so_far(question: Question) -> Panel | None:
         return None
     frame = best_so_far_of(question.runs, question.metric)
     counts = frame[frame["score"].notna()].groupby("method").size()
-    frame = frame[frame["method"].isin(counts[counts >= _FEWEST_LINES].index)]
+    frame = frame[frame["method"].isin(counts[counts >= _MIN_LINES].index)]
     if not len(frame):
         return None
     panels: dict[str, list[Line]] = {"seconds of training": [], "images seen": []}
@@ -134,7 +134,7 @@ def _best_so_far(question: Question) -> Panel | None:
             own["best"].notna() & ((own["best"] != own["best"].shift()) | (np.arange(len(own)) == len(own) - 1))
         ]
         ranked = own[own["score"].notna()]
-        ranked = ranked.iloc[:: -(-len(ranked) // _MOST_DOTS)]
+        ranked = ranked.iloc[:: -(-len(ranked) // _MAX_DOTS)]
         for name, column in zip(panels, ("train_seconds", "images"), strict=True):
             panels[name].append(Line(str(method), series, steps[column].tolist(), steps["best"].tolist()))
             dots[name].append(Line("", series, ranked[column].tolist(), ranked["score"].tolist()))
@@ -154,7 +154,7 @@ def _importance(question: Question) -> Panel | None:
 def importance_panel(importances: Sequence[Importance], series: Mapping[str, int]) -> Panel | None:
     """Bars of those that can be told, and words for those that cannot."""
     told = {
-        one.method: [(s.name, s.share, s.clear) for s in one.settings[:_MOST_AXES]]
+        one.method: [(s.name, s.share, s.clear) for s in one.settings[:_MAX_AXES]]
         for one in importances
         if one.settings
     }
@@ -177,16 +177,16 @@ def doubts(importances: Sequence[Importance], shared: Mapping[str, Any]) -> list
 def _parallel_coordinates(question: Question) -> Iterator[Panel]:
     for method, first in question.best_of_methods().items():
         rows = [row for row in question.rows if row["method"] == method and row["predictor"] == first["predictor"]]
-        values = [active_settings(row) for row in rows[:_MOST_LINES]]
+        values = [active_settings(row) for row in rows[:_MAX_LINES]]
         names = [n for n in question.searched[method] if len({short(own.get(n)) for own in values}) > 1]
-        if len(values) < _FEWEST_LINES or len(names) < 2:
+        if len(values) < _MIN_LINES or len(names) < 2:
             continue
-        axes = [Axis(name, [own.get(name) for own in values]) for name in names[:_MOST_AXES]]
-        axes.append(Axis(METRIC_WORDS[question.metric], [row[question.metric] for row in rows[:_MOST_LINES]]))
-        default = next((n for n, row in enumerate(rows[:_MOST_LINES]) if row["start"] == "default"), None)
+        axes = [Axis(name, [own.get(name) for own in values]) for name in names[:_MAX_AXES]]
+        axes.append(Axis(METRIC_WORDS[question.metric], [row[question.metric] for row in rows[:_MAX_LINES]]))
+        default = next((n for n, row in enumerate(rows[:_MAX_LINES]) if row["start"] == "default"), None)
         best = range(max(1, min(5, len(values) // 4)))
-        left_out = [f"the best {_MOST_LINES} of {len(rows)}"] if len(rows) > _MOST_LINES else []
-        left_out += [f"{_MOST_AXES} of {len(names)} settings"] if len(names) > _MOST_AXES else []
+        left_out = [f"the best {_MAX_LINES} of {len(rows)}"] if len(rows) > _MAX_LINES else []
+        left_out += [f"{_MAX_AXES} of {len(names)} settings"] if len(names) > _MAX_AXES else []
         yield Panel(
             f"Configurations of {first['predictor']}",
             parallel_coordinates_figure(axes, best=best, default=default, series=question.series[method]),

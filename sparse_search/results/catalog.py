@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from sparse_search.results.parts import read_batches, read_table, sync_folder, write_atomically
+from sparse_search.results.files import read_batches, read_table, sync_folder, write_atomically
 from sparse_search.results.records import DamagedError, decode, encode
 from sparse_search.results.rows import CURVE_SCHEMA, RUN_SCHEMA, curve_rows, run_rows
 from sparse_search.results.trials import ORDER_SCHEMA, TRIAL_SCHEMA

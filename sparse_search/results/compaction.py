@@ -37,7 +37,7 @@ from sparse_search.results.catalog import (
     table_path,
     write_catalog,
 )
-from sparse_search.results.parts import (
+from sparse_search.results.files import (
     joined,
     sync_folder,
     write_atomically,
@@ -48,13 +48,13 @@ from sparse_search.results.records import DamagedError, bundle, decode, lines_of
 from sparse_search.results.rows import RUN_SCHEMA, table_of
 from sparse_search.results.trials import searched_settings, shown_and_order, trials_of
 
-MOST_PARTS = 8
+MAX_PARTS = 8
 """Parts of about the same size in a partition before they are merged, so that their number grows with the logarithm."""
 
-MOST_MERGED = 100_000
+MAX_MERGED = 100_000
 """Records of a part that is merged no further."""
 
-MOST_AT_ONCE = 20_000
+MAX_AT_ONCE = 20_000
 """New records that are in memory together."""
 
 
@@ -75,7 +75,7 @@ def compact(folder: Path) -> tuple[int, Catalog]:
         ResultsError: a record or the catalog was written by another version.
     """
     catalog, total = read_catalog(folder) or _adopted(folder), 0
-    while files := list(islice(_new_files(folder), MOST_AT_ONCE)):
+    while files := list(islice(_new_files(folder), MAX_AT_ONCE)):
         total += _bring_in(folder, catalog, files)
         with ThreadPoolExecutor() as pool:  # many files, and all the time is spent waiting
             list(pool.map(lambda file: file.unlink(missing_ok=True), files))
@@ -251,8 +251,8 @@ def _merged(folder: Path, partition: str, parts: Iterable[Part]) -> list[Part]:
         tiers[(part.num_records.bit_length() - 1) // 3].append(part)  # a step for each power of eight
     merged: list[Part] = []
     for tier in tiers.values():
-        small = sum(part.num_records for part in tier) <= MOST_MERGED
-        merged += [_merge(folder, partition, tier)] if len(tier) >= MOST_PARTS and small else tier
+        small = sum(part.num_records for part in tier) <= MAX_MERGED
+        merged += [_merge(folder, partition, tier)] if len(tier) >= MAX_PARTS and small else tier
     return merged
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.files import write_atomically
 from sparse_search.results.predictions import artefact_folder
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled

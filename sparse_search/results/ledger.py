@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ResultsError
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.files import write_atomically
 from sparse_search.results.rows import METRIC_COLUMNS
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
 from sparse_search.results.catalog import KEYS, partition_of
-from sparse_search.results.parts import write_table
-from sparse_search.results.storage import fetched
+from sparse_search.results.files import write_table
+from sparse_search.results.mirror import fetched
 from trainables.core.method import Labelled
 
 _FILE = "predictions.parquet"

@@ -42,14 +42,14 @@ from sparse_search.results.catalog import (
     set_aside,
     summary,
 )
-from sparse_search.results.parts import joined, write_atomically
+from sparse_search.results.files import joined, write_atomically
 from sparse_search.results.records import DamagedError, decode, encode, find_line, lines_of
 from sparse_search.results.trials import ORDER_SCHEMA, TRIAL_SCHEMA
 
 PATIENCE_SECONDS = 600.0
 """How long the tables may be in another program's hands."""
 
-MOST_BROKEN = 1000
+MAX_BROKEN = 1000
 """Damaged files that one question may come across."""
 
 Answer = TypeVar("Answer")
@@ -242,13 +242,13 @@ class Store:
         Raises:
             ResultsError: written by another version, or beyond repair.
         """
-        for _ in range(MOST_BROKEN):
+        for _ in range(MAX_BROKEN):
             with self._lock():
                 try:
                     return act()
                 except BrokenError as found:
                     compaction.mend(self.folder, found)
-        raise ResultsError(f"{self.folder}: more than {MOST_BROKEN} damaged files; delete the folder 'tables'")
+        raise ResultsError(f"{self.folder}: more than {MAX_BROKEN} damaged files; delete the folder 'tables'")
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
-from sparse_search.results.parts import first_of_each, plain_array
+from sparse_search.results.files import first_of_each, plain_array
 from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED, metric_for, sign_of
 
 RANKING = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.files import write_atomically
 from sparse_search.results.store import Store
 
 NOTE_SECONDS = 30.0

@@ -46,8 +46,8 @@ from sparse_search.search.samplers import (
     num_startup,
     read_sampler,
 )
-from sparse_search.search.steps import Stepwise, in_one_step, until_next_step
 from sparse_search.search.sweep import Study
+from sparse_search.search.transactions import Transactional, cached_until_write, transaction
 from trainables.training.trial import Trial
 
 FAR, TINY = -1e4, 1e-3
@@ -62,7 +62,7 @@ WORST_SECONDS = 1e9
 REPEATS_OF_MODEL = 5
 """Known values in a row after which a trial is drawn at random: a model may insist on its best guess."""
 
-MOST_REPEATS = 50
+MAX_REPEATS = 50
 """Known values in a row after which a space counts as exhausted."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -77,7 +77,7 @@ class Earlier:
     values: tuple[float, ...]
 
 
-class StudyJournal(Stepwise):
+class StudyJournal(Transactional):
     """One study: what is planned, what is known, what comes next."""
 
     def __init__(self, study: Study, storage: Journal, *, look_only: bool = False) -> None:
@@ -99,21 +99,21 @@ class StudyJournal(Stepwise):
             load_if_exists=True,
         )
 
-    @in_one_step
+    @transaction
     def propose_starts(self) -> None:
         """Enqueues the default and the presets, once in the life of the study."""
         known = {frozen.user_attrs.get("start") for frozen in self._trials()}
         for start, config in self.study.plan.starts.items():
             if start not in known:
-                self._propose(_changed(config, self._taken), {"start": start})
+                self._propose(_changed(config, self._inherited), {"start": start})
 
     @property
-    def waits(self) -> bool:
+    def is_blocked(self) -> bool:
         """Whether it has settings from another study, and has not taken them yet."""
         is_search = self.study.plan.settings_from and not self.study.confirmation
         return bool(is_search) and "taken" not in self._optuna.user_attrs
 
-    @in_one_step
+    @transaction
     def take_settings(self, source: "StudyJournal") -> dict[str, Any]:
         """Takes those of the best configuration of a search that is over, once in the life of the study.
 
@@ -122,27 +122,29 @@ class StudyJournal(Stepwise):
         best = source.best(1)
         values = write_config(source.config_of(best[0])) if best else {}
         own = write_config(self.study.plan.settings)
-        taken = {name: value for name, value in values.items() if name in own}
-        self._optuna.set_user_attr("taken", taken)
-        return taken
+        inherited = {name: value for name, value in values.items() if name in own}
+        self._optuna.set_user_attr("taken", inherited)
+        return inherited
 
     @property
-    def settled(self) -> Study:
+    def resolved(self) -> Study:
         """The study with the settings that it has taken."""
-        plan, taken = self.study.plan, self._taken
-        return replace(self.study, plan=replace(plan, settings=_changed(plan.settings, taken))) if taken else self.study
+        plan, inherited = self.study.plan, self._inherited
+        if not inherited:
+            return self.study
+        return replace(self.study, plan=replace(plan, settings=_changed(plan.settings, inherited)))
 
     @property
-    def _taken(self) -> dict[str, Any]:
-        taken: dict[str, Any] = self._optuna.user_attrs.get("taken", {}) if self.study.plan.settings_from else {}
-        return taken
+    def _inherited(self) -> dict[str, Any]:
+        inherited: dict[str, Any] = self._optuna.user_attrs.get("taken", {}) if self.study.plan.settings_from else {}
+        return inherited
 
     @property
-    def is_told_from_elsewhere(self) -> bool:
+    def has_transferred(self) -> bool:
         """Whether what did well elsewhere has been enqueued, once in the life of the study."""
         return "from_elsewhere" in self._optuna.user_attrs
 
-    @in_one_step
+    @transaction
     def propose_from_elsewhere(self, configs: Sequence[MethodConfig]) -> int:
         """Enqueues configurations behind the default and the presets, as far as the plan has room; returns how many."""
         room = max(0, self.study.plan.trials - len(self._trials()))
@@ -151,7 +153,7 @@ class StudyJournal(Stepwise):
         self._optuna.set_user_attr("from_elsewhere", min(room, len(configs)))
         return min(room, len(configs))
 
-    @in_one_step
+    @transaction
     def propose_best_of(self, search: "StudyJournal") -> None:
         """Enqueues, for a confirmation, the best configurations of a search that is over, and its default."""
         proposed = {frozen.user_attrs.get("confirms") for frozen in self._trials()}
@@ -160,7 +162,7 @@ class StudyJournal(Stepwise):
                 about = {"start": frozen.user_attrs.get("start", ""), "confirms": frozen.number}
                 self._propose(search.config_of(frozen), about | {"original": original_number(frozen)})
 
-    @in_one_step
+    @transaction
     def tell_earlier(self, trials: Sequence[Earlier]) -> int:
         """Adds comparable trials of earlier sweeps for the sampler to learn from; returns how many are new."""
         known = {frozen.user_attrs.get("config_id") for frozen in self._trials()}
@@ -183,7 +185,7 @@ class StudyJournal(Stepwise):
             )
         return len(new)
 
-    @until_next_step
+    @cached_until_write
     def status(self) -> StudyStatus:
         """Counts and the best value."""
         trials = self._trials()
@@ -209,17 +211,17 @@ class StudyJournal(Stepwise):
         planned = self.study.plan.trials
         return min(planned, known) if "exhausted" in self._optuna.user_attrs else planned
 
-    @in_one_step
+    @transaction
     def running(self) -> list[tuple[optuna.Trial, Trial]]:
         """Trials that a driver left behind, with what they train."""
         left = [frozen._trial_id for frozen in self._trials() if frozen.state == TrialState.RUNNING]
         trials = [optuna.Trial(self._optuna, trial_id) for trial_id in left]
         return [(trial, planned) for trial in trials if (planned := self._admit(trial))]
 
-    @in_one_step
+    @transaction
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
         """The next trial and what it trains; None when the space has nothing new."""
-        for repeats in range(MOST_REPEATS):
+        for repeats in range(MAX_REPEATS):
             choice = self.study.sweep.sampler if repeats < REPEATS_OF_MODEL else read_sampler("random")
             self._optuna.sampler = self._new_sampler(choice, self._num_asked())
             trial = self._optuna.ask()
@@ -229,7 +231,7 @@ class StudyJournal(Stepwise):
         self._optuna.set_user_attr("exhausted", True)
         return None
 
-    @until_next_step
+    @cached_until_write
     def awaits_start(self) -> bool:
         """Whether its random start-up trials are all being trained: another one would be as blind."""
         searched = [frozen.state for frozen in self._trials() if "start" not in frozen.user_attrs]
@@ -244,7 +246,7 @@ class StudyJournal(Stepwise):
             trial.report(value, step)
         return "start" not in trial.user_attrs and trial.should_prune()
 
-    @in_one_step
+    @transaction
     def complete(self, trial: optuna.Trial, value: float, result: Result = NO_RESULT, *, infeasible: str = "") -> None:
         """The trial reached its full budget, perhaps beyond a limit: `infeasible` says why."""
         for name, measured in result.measures.items():
@@ -262,19 +264,19 @@ class StudyJournal(Stepwise):
         beyond = [name for name, limit in limits.items() if measures.get(name, 0) > limit]
         return "; ".join(f"{name} {measures[name]:.4g}, at most {limits[name]:.4g} allowed" for name in beyond)
 
-    @in_one_step
+    @transaction
     def prune(self, trial: optuna.Trial) -> None:
         """The trial was stopped early."""
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
-    @in_one_step
+    @transaction
     def reject(self, trial: optuna.Trial, outcome: str, reason: str) -> None:
         """The trial diverged or collapsed: no score counts, and the sampler should learn from that."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
         self._tell_values(trial, self._worst(), WORST_SECONDS)
 
-    @in_one_step
+    @transaction
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
         """The trial failed through no fault of its values; they are tried again while retries are left."""
         attempt = trial.user_attrs.get("attempt", 0)
@@ -283,7 +285,7 @@ class StudyJournal(Stepwise):
             self._try_again(self._trials()[trial.number], attempt + 1)  # before the tell: a kill in between repeats it
         self._optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-    @in_one_step
+    @transaction
     def retry_given_up(self) -> None:
         """Enqueues once more what was given up."""
         for frozen in self._with_outcome("failed"):
@@ -384,7 +386,7 @@ class StudyJournal(Stepwise):
 
     def _base_of(self, trial: optuna.Trial | FrozenTrial) -> MethodConfig:
         """The configuration below the searched values: the proposed one, kept with the trial, else the default."""
-        settings = self.settled.plan.settings
+        settings = self.resolved.plan.settings
         return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
 
     def _params_of(self, config: MethodConfig) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def new_sampler(
 
 
 def new_pruner(choice: PrunerChoice, *, num_rungs: int) -> BasePruner:
-    """The pruner of a study whose trials report at the steps of `steps`; it keeps nothing between two questions."""
+    """Return the pruner of a study whose trials report at `rung_steps`; it keeps nothing between two questions."""
     return PRUNERS[choice.name](num_rungs, **dict(choice.options))
 
 
@@ -108,7 +108,7 @@ def num_objectives(choice: SamplerChoice) -> int:
     return 2 if choice.name == "nsga2" else 1
 
 
-def steps(num_rungs: int) -> tuple[int, ...]:
+def rung_steps(num_rungs: int) -> tuple[int, ...]:
     """The steps at which a trial reports, each with three times the budget of the one before; the last is its end."""
     return tuple(3**rung for rung in range(num_rungs))
 
@@ -340,11 +340,11 @@ def _from_unit(range_: BaseDistribution, unit: float) -> Any:
 
 
 def _halving(num_rungs: int, *, reduction: _Reduction = 2) -> BasePruner:
-    return _Ladder(reduction, num_rungs, num_brackets=1)
+    return _SuccessiveHalving(reduction, num_rungs, num_brackets=1)
 
 
 def _hyperband(num_rungs: int, *, reduction: _Reduction = 3) -> BasePruner:
-    return _Ladder(reduction, num_rungs, num_brackets=num_rungs)
+    return _SuccessiveHalving(reduction, num_rungs, num_brackets=num_rungs)
 
 
 def _median(num_rungs: int, *, startup: _Count = 4) -> BasePruner:
@@ -362,7 +362,7 @@ PRUNERS: Mapping[str, Callable[..., BasePruner]] = {
 
 
 @final
-class _Ladder(BasePruner):
+class _SuccessiveHalving(BasePruner):
     """Asynchronous successive halving, judged from the reported values alone.
 
     A trial goes on from a rung when it is among the best 1/reduction of all that reported there, itself included, and
@@ -377,7 +377,7 @@ class _Ladder(BasePruner):
 
     def __init__(self, reduction: int, num_rungs: int, num_brackets: int) -> None:
         self._reduction = reduction
-        self._steps = steps(num_rungs)
+        self._steps = rung_steps(num_rungs)
         self._shares = [math.ceil(num_brackets * reduction**left / (left + 1)) for left in range(num_brackets)][::-1]
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:

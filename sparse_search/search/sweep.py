@@ -10,12 +10,19 @@ from typing import NamedTuple
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import Conditions, Space, conditions_of
 from sparse_search.results.rows import CONFIRMATION, sign_of
-from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler, steps
+from sparse_search.search.samplers import (
+    PrunerChoice,
+    SamplerChoice,
+    num_objectives,
+    read_pruner,
+    read_sampler,
+    rung_steps,
+)
 from trainables.core.kind import Kind
 from trainables.core.method import Validation, find_method
 from trainables.training.trial import PROTOCOL, Trial
 
-LADDER = (1 / 5, 1 / 5, 3 / 5, 1)
+LABEL_SET_SHARES = (1 / 5, 1 / 5, 3 / 5, 1)
 """The share of the label sets that is trained at each rung."""
 
 DEFAULT_SAMPLER = read_sampler("tpe")
@@ -46,7 +53,7 @@ class MethodPlan:
     """The method of the sweep whose study, of the same data set and number of shots, comes before this one's: settings
     that are searched there are those of its best configuration here."""
 
-    taken: Space = field(default_factory=dict)
+    inherited: Space = field(default_factory=dict)
     """These settings, and the ranges that they may come from."""
 
 
@@ -141,10 +148,10 @@ class Sweep:
     transfer: int = 0
     """Configurations to try first that did well on other data sets and numbers of shots in the same results folder."""
 
-    def studies(self, draws: Mapping[tuple[str, int], "Draws"]) -> tuple["Study", ...]:
+    def studies(self, facts: Mapping[tuple[str, int], "DatasetFacts"]) -> tuple["Study", ...]:
         """Every study, given what is known of every dataset and number of shots."""
         studies = [
-            Study(sweep=self, plan=plan, dataset=dataset, shots=shots, draws=draws[dataset, shots])
+            Study(sweep=self, plan=plan, dataset=dataset, shots=shots, facts=facts[dataset, shots])
             for shots in self.shots
             for dataset in self.datasets
             for plan in self.methods
@@ -170,7 +177,7 @@ class Sweep:
         return {name: limit for name, limit in limits.items() if limit is not None}
 
 
-class Draws(NamedTuple):
+class DatasetFacts(NamedTuple):
     """What of a dataset's few-shot draws a plan needs to know."""
 
     content_hash: str
@@ -198,7 +205,7 @@ class Study:
     plan: MethodPlan
     dataset: str
     shots: int
-    draws: Draws
+    facts: DatasetFacts
     confirmation: bool = False
     """Whether this is what follows the search: its best on further label sets."""
 
@@ -215,7 +222,7 @@ class Study:
         identity = {
             "settings": write_config(self.plan.settings),
             "space": {name: repr(range_) for name, range_ in self.plan.space.items()},
-            "content_hash": self.draws.content_hash,
+            "content_hash": self.facts.content_hash,
             "protocol": PROTOCOL,
             "label_sets": list(sweep.label_sets),
             "rungs": [list(rung) for rung in self.rungs],
@@ -250,12 +257,12 @@ class Study:
         return f"{name}{CONFIRMATION}" if self.confirmation else name
 
     @property
-    def place(self) -> tuple[str, str, int]:
+    def setting(self) -> tuple[str, str, int]:
         """What tells it apart from the other searches of its sweep."""
         return self.plan.name, self.dataset, self.shots
 
     @property
-    def place_before(self) -> tuple[str, str, int]:
+    def upstream(self) -> tuple[str, str, int]:
         """Of the search that it has settings from."""
         return self.plan.settings_from, self.dataset, self.shots
 
@@ -281,14 +288,14 @@ class Study:
         end = Rung(1, sweep.images, len(self.label_sets(0)))
         if self.confirmation or sweep.pruner.name == "none":
             return (end,)
-        *lower, full = steps(len(LADDER))
+        *lower, full = rung_steps(len(LABEL_SET_SHARES))
         windows = [ceil(sweep.images * step / full / sweep.evaluate_every) for step in lower]
-        shares = [ceil(share * end.num_label_sets) for share in LADDER]
+        shares = [ceil(share * end.num_label_sets) for share in LABEL_SET_SHARES]
         rungs = dict(zip((window * sweep.evaluate_every for window in windows), shares, strict=False))
         least = self._longest_cycle()
         kept = [(images, shares) for images, shares in rungs.items() if least <= images < end.images]
         kept.append((end.images, end.num_label_sets))
-        return tuple(Rung(step, *rung) for step, rung in zip(steps(len(kept)), kept, strict=True))
+        return tuple(Rung(step, *rung) for step, rung in zip(rung_steps(len(kept)), kept, strict=True))
 
     def label_sets(self, number: int) -> tuple[int, ...]:
         """The label sets of a trial, by its number; a confirmation has those of the search first."""
@@ -340,7 +347,7 @@ class Study:
         """Images until the end of the first cycle, for the configuration of the space in which it comes last."""
         longest = self.plan.settings
         images = self._first_cycle(longest)
-        for name, range_ in {**self.plan.taken, **self.plan.space}.items():
+        for name, range_ in {**self.plan.inherited, **self.plan.space}.items():
             for end in range_.ends():
                 other = read_config(type(longest), write_config(longest) | {name: end})
                 if self._first_cycle(other) > images:
@@ -353,7 +360,7 @@ class Study:
         seen = epoch = 0
         sizes: set[int] = set()
         while seen <= self.sweep.images:
-            size = method.epoch_images(config, self.draws.num_labelled, self.draws.num_unlabelled, epoch)
+            size = method.epoch_images(config, self.facts.num_labelled, self.facts.num_unlabelled, epoch)
             sizes.add(size)
             seen, epoch = seen + size, epoch + 1
             if method.cycle_ends(config, epoch):

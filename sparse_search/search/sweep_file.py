@@ -13,7 +13,7 @@ from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
 from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
-from sparse_search.search.sweep import FRESH_BLOCK, Draws, MethodPlan, Study, Sweep
+from sparse_search.search.sweep import FRESH_BLOCK, DatasetFacts, MethodPlan, Study, Sweep
 from trainables.core.kind import Kind
 from trainables.core.method import find_method
 from trainables.data.splits import VALIDATION_MODES
@@ -101,7 +101,9 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     plain.setdefault("objective", plain["methods"][-1].objective)
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
-        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), draws=Draws("", 1, 0)).trial(plan.settings, 0)
+        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), facts=DatasetFacts("", 1, 0)).trial(
+            plan.settings, 0
+        )
         _check_length(plan, sweep.images)
     return sweep
 
@@ -230,9 +232,9 @@ class _Plan:
         settings = read_config(config_type, {"image_size": self.image_size, **given})
         own = {name: range_ for name, range_ in space_of(config_type).items() if name not in shared}
         space = narrow(own, asked)
-        searched_before = {**source.taken, **source.space} if source else {}
-        taken = {name: range_ for name, range_ in searched_before.items() if name in shared}
-        _check_legal(settings, {**taken, **space})
+        searched_before = {**source.inherited, **source.space} if source else {}
+        inherited = {name: range_ for name, range_ in searched_before.items() if name in shared}
+        _check_legal(settings, {**inherited, **space})
         starts = self._starts(settings, given)
         trials = self.body.get("trials", 10)
         if type(trials) is not int or trials < 1:
@@ -245,7 +247,7 @@ class _Plan:
             starts=starts,
             objective=self._text("objective", [name for names in OBJECTIVES.values() for name in names]),
             settings_from=source.name if source else "",
-            taken=taken,
+            inherited=inherited,
         )
 
     def _source(self) -> MethodPlan | None:

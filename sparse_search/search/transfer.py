@@ -22,14 +22,14 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import Choice, Range, Space, inactive_fields, space_of
 from sparse_search.analysis.leaderboard import query, rank
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import metric_of, sign_of
-from sparse_search.results.storage import read_store
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Study
 from trainables.core.method import find_method
 from trainables.training.trial import PROTOCOL
 
-LEAST_TRIALS = 5
+MIN_TRIALS = 5
 """Complete trials that a place needs before it has a say."""
 
 SEARCH = ("dataset", "shots", "validation", "image_size", "pretrained", "content_hash", "selection")
@@ -37,7 +37,7 @@ SEARCH = ("dataset", "shots", "validation", "image_size", "pretrained", "content
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """A data set and a number of shots on which a method was searched."""
 
     title: str
@@ -97,11 +97,11 @@ def transfer(
     found = [p for p in places(read_store(results), method, metric) if (p.content_hash, p.shots) != apart_from]
     if not found:
         raise ResultsError(
-            f"no other data set or number of shots in {results} has {LEAST_TRIALS} complete trials of {method} to "
+            f"no other data set or number of shots in {results} has {MIN_TRIALS} complete trials of {method} to "
             "transfer from; run another sweep first"
         )
-    left_out = [_left_out(place, [p for p in found if p is not place], size) for place in found if len(found) > 1]
-    return Portfolio(tuple(_greedy(found, size)), tuple(place.title for place in found), tuple(left_out))
+    left_out = [_left_out(setting, [p for p in found if p is not setting], size) for setting in found if len(found) > 1]
+    return Portfolio(tuple(_greedy(found, size)), tuple(setting.title for setting in found), tuple(left_out))
 
 
 def portfolio_for(study: Study, store: Store) -> tuple[MethodConfig, ...]:
@@ -110,7 +110,7 @@ def portfolio_for(study: Study, store: Store) -> tuple[MethodConfig, ...]:
     Raises:
         ResultsError: nothing is known from elsewhere.
     """
-    plan, apart_from = study.plan, (study.draws.content_hash, study.shots)
+    plan, apart_from = study.plan, (study.facts.content_hash, study.shots)
     found = transfer(store.folder, plan.name, size=study.sweep.transfer, metric=plan.objective, apart_from=apart_from)
     own = write_config(plan.settings)
     chosen = [
@@ -120,7 +120,7 @@ def portfolio_for(study: Study, store: Store) -> tuple[MethodConfig, ...]:
     return tuple(read_config(type(plan.settings), values) for values in chosen)
 
 
-def places(store: Store, method: str, metric: str) -> Iterator[Place]:
+def places(store: Store, method: str, metric: str) -> Iterator[Setting]:
     """Where the method was searched with enough complete trials, each configuration by its search, once."""
     main, config_type = find_method(method).predictors[0], find_method(method).config
     runs = query(store, dataset=None, shots=None, method=method)
@@ -137,13 +137,13 @@ def places(store: Store, method: str, metric: str) -> Iterator[Place]:
         for row in sorted(group, key=lambda row: row["num_runs"]):  # the fewest label sets: what all of them have
             searched.setdefault(row["config_id"], row)
         own = list(searched.values())
-        if len(own) >= LEAST_TRIALS:
+        if len(own) >= MIN_TRIALS:
             scores = [sign * row[metric] for row in own]
             configs = tuple(read_config(config_type, json.loads(row["config_json"])) for row in own)
             title = f"{own[0]['dataset']}, {own[0]['shots']} shots"
             ranks = _ranks(scores)
             default = next((float(r) for row, r in zip(own, ranks, strict=True) if row["start"] == "default"), None)
-            yield Place(title, own[0]["content_hash"], own[0]["shots"], configs, ranks, default)
+            yield Setting(title, own[0]["content_hash"], own[0]["shots"], configs, ranks, default)
 
 
 def _ranks(scores: Sequence[float]) -> NDArray[np.float64]:
@@ -153,10 +153,10 @@ def _ranks(scores: Sequence[float]) -> NDArray[np.float64]:
     return ranks
 
 
-def _greedy(places: Sequence[Place], size: int) -> list[MethodConfig]:
+def _greedy(places: Sequence[Setting], size: int) -> list[MethodConfig]:
     """The configurations that together leave the places, on average, with the best rank; ties go to the earlier."""
-    candidates = list({_searched(config): config for place in places for config in place.configs}.values())
-    ranks_PC = np.stack([_ranks_in(place, candidates) for place in places])
+    candidates = list({_searched(config): config for setting in places for config in setting.configs}.values())
+    ranks_PC = np.stack([_ranks_in(setting, candidates) for setting in places])
     chosen: list[int] = []
     reached_P = np.zeros(len(places))
     for _ in range(min(size, len(candidates))):
@@ -167,15 +167,15 @@ def _greedy(places: Sequence[Place], size: int) -> list[MethodConfig]:
     return [candidates[number] for number in chosen]
 
 
-def _left_out(place: Place, others: Sequence[Place], size: int) -> LeftOut:
+def _left_out(setting: Setting, others: Sequence[Setting], size: int) -> LeftOut:
     portfolio = _greedy(others, size)
-    best_last = np.sort(place.ranks_N)
+    best_last = np.sort(setting.ranks_N)
     count = len(best_last)
     at_most = (np.arange(1, count + 1) / count) ** size  # chance that the best of `size` draws is no better than each
     return LeftOut(
-        place.title,
-        portfolio=float(_ranks_in(place, portfolio).max()),
-        default=place.default,
+        setting.title,
+        portfolio=float(_ranks_in(setting, portfolio).max()),
+        default=setting.default,
         random=float((best_last * np.diff(at_most, prepend=0.0)).sum()),
     )
 
@@ -187,15 +187,15 @@ def _searched(config: MethodConfig) -> str:
     return repr([(name, values[name]) for name in space_of(type(config)) if name not in inactive])
 
 
-def _ranks_in(place: Place, configs: Sequence[MethodConfig]) -> NDArray[np.float64]:
+def _ranks_in(setting: Setting, configs: Sequence[MethodConfig]) -> NDArray[np.float64]:
     """Ranks of configurations in a place: measured where they were trained there, else predicted by its forest."""
     from sklearn.ensemble import RandomForestRegressor
 
-    space = space_of(type(place.configs[0]))
+    space = space_of(type(setting.configs[0]))
     forest = RandomForestRegressor(n_estimators=100, random_state=0, n_jobs=1)
-    forest.fit([_features(config, space) for config in place.configs], place.ranks_N)
+    forest.fit([_features(config, space) for config in setting.configs], setting.ranks_N)
     predicted: NDArray[np.float64] = forest.predict([_features(config, space) for config in configs])
-    known = {_searched(config): rank for config, rank in zip(place.configs, place.ranks_N, strict=True)}
+    known = {_searched(config): rank for config, rank in zip(setting.configs, setting.ranks_N, strict=True)}
     return np.array([known.get(_searched(c), p) for c, p in zip(configs, predicted, strict=True)])
 
 

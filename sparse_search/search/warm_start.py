@@ -50,7 +50,7 @@ def _earlier(study: Study, sweep: str, row: dict[str, Any]) -> Earlier | None:
     main = wanted.find_method().predictors[0]
     conditions = {name: getattr(wanted, name) for name in _SAME} | {
         "predictor": main,
-        "content_hash": study.draws.content_hash,
+        "content_hash": study.facts.content_hash,
         "label_sets": study.label_sets_text,
         "protocol": PROTOCOL,
     }

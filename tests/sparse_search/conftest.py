@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from sparse_search.results.store import Store
-from sparse_search.search.sweep import Draws
+from sparse_search.search.sweep import DatasetFacts
 from sparse_search.search.sweep_file import parse_sweep
 from trainables.metrics.evaluate import Scores
 
@@ -141,7 +141,7 @@ def studies_of(sweep, content_hash="a", num_unlabelled=400):
     """The studies of a sweep on data of which only this is known."""
     cells = [(dataset, shots) for dataset in sweep.datasets for shots in sweep.shots]
     return sweep.studies(
-        {(dataset, shots): Draws(content_hash, 10 * shots, num_unlabelled) for dataset, shots in cells}
+        {(dataset, shots): DatasetFacts(content_hash, 10 * shots, num_unlabelled) for dataset, shots in cells}
     )
 
 

@@ -5,7 +5,7 @@ from math import sqrt
 import torch.nn.functional as F
 
 from trainables.stylegan.alias_free import LIMIT
-from trainables.stylegan.equalized import SLOPE
+from trainables.stylegan.equalised import SLOPE
 
 
 def bent(wide, slope, limit):

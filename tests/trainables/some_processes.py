@@ -66,7 +66,7 @@ def gan_result(accumulate=1, **changes):
         make_task(),
         new_accelerator(precision="no", cpu=True, accumulate=accumulate),
     )
-    networks = [learner._discriminator.plain, learner._discriminator.average, learner._generator.plain]
+    networks = [learner._discriminator.module, learner._discriminator.average, learner._generator.module]
     for network in networks:
         network.double()
     images = learner._images
@@ -85,14 +85,14 @@ def mask_result(accumulate=1, **changes):
     torch.manual_seed(1)
     config, own = SegmenterConfig(**{**vars(SMALL), "rotation": 20.0, **changes}), masks_task()
     learner = segmenter.build(config, own, new_accelerator(precision="no", cpu=True, accumulate=accumulate))
-    learner._segmenter._network.plain.double()
+    learner._segmenter._network.module.double()
     pair = segmenter.pixels_and_masks
     segmenter.pixels_and_masks = lambda *given: tuple(each.double() for each in pair(*given))
     try:
         train(learner, 0, EPOCHS)
     finally:
         segmenter.pixels_and_masks = pair
-    network = learner._segmenter._network.plain
+    network = learner._segmenter._network.module
     trained = {name: value.clone() for name, value in network.state_dict().items()}
     network.float()
     return trained | learner.predict(own.labelled.images_NCHW)

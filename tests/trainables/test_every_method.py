@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from search_spaces.core.ranges import Choice, space_of
-from trainables.core.method import Scheduled, find_method, method_names
+from trainables.core.method import FollowsBudget, find_method, method_names
 from trainables.stylegan.class_generators import generator_epochs
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
@@ -83,7 +83,7 @@ def trained_predictions(name, task, config, epochs):
     iterator = iter(learner.epochs())
     for epoch in range(epochs):
         torch.manual_seed(epoch)
-        if isinstance(learner, Scheduled):
+        if isinstance(learner, FollowsBudget):
             learner.begin_epoch(epoch / epochs)
         next(iterator)
     return torch.cat(list(learner.predict(task.validation.images_NCHW).values()))

@@ -63,7 +63,7 @@ def test_it_learns_its_labelled_images(make_task):
 def test_adam_goes_down_the_weighted_loss(make_task):
     task = unbalanced(make_task(num_classes=2), [0, 0, 0, 1])
     one = learner(task, **STILL)
-    twin = learner(task, **STILL)._classifier.plain
+    twin = learner(task, **STILL)._classifier.module
     (loss,) = train(one, 0, 1)
     logits_BK = twin(task.labelled.images_NCHW / 255)
     weights_B = torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0])  # 4 images, 2 classes: 4 / (2 · 3) and 4 / (2 · 1)

@@ -42,7 +42,7 @@ def train(learner, first, last):
 
 
 def networks(learner):
-    return [learner._generator.plain, learner._critic.plain, learner._classifier.plain]
+    return [learner._generator.module, learner._critic.module, learner._classifier.module]
 
 
 def weights(learner):

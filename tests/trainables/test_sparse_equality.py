@@ -50,7 +50,7 @@ def schedule():
 
 def networks(learner):
     parts = (learner._generator, learner._critic, learner._classifier)
-    return dict(zip(naive.NAMES, (part.plain for part in parts), strict=True))
+    return dict(zip(naive.NAMES, (part.module for part in parts), strict=True))
 
 
 class Plain:

@@ -282,9 +282,9 @@ def test_the_loss_weighs_synthetic_images(make_task):
 
 def test_a_frozen_backbone_keeps_all_but_the_last_layer(make_task):
     learner = build(make_task(), freeze="backbone", synthetic=False)
-    before = {name: tensor.clone() for name, tensor in learner._classifier.plain.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in learner._classifier.module.state_dict().items()}
     advance(learner, 2)
-    after = learner._classifier.plain.state_dict()
+    after = learner._classifier.module.state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert changed == {"network.fc.weight", "network.fc.bias"}
 

@@ -38,7 +38,7 @@ def test_it_is_evaluated_once_when_all_its_generators_are_trained(make_task):
     progress = list(start(make_task()))
     assert len(progress) == LENGTH
     assert [bool(p.scores) for p in progress] == [False] * (LENGTH - 1) + [True]
-    assert progress[-1].stands_for == 10_000
+    assert progress[-1].budget_images == 10_000
     assert progress[-1].images == LENGTH * 16
     assert not progress[-1].collapse
     assert {"stages.json", "class-0.png", "class-1.png", "class-2.png"} == set(progress[-1].artefacts)

@@ -60,7 +60,7 @@ def test_masks_are_replaced_and_real_ones_stay():
 
 def test_a_round_lets_go_of_the_network_of_the_one_before():
     one = build()
-    before = weakref.ref(one._segmenter._network.plain)
+    before = weakref.ref(one._segmenter._network.module)
     advance(one, GENERATOR + ROUND + 1)
     gc.collect()
     assert before() is None

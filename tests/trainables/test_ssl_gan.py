@@ -42,8 +42,8 @@ def train(learner, num_epochs=1):
     return losses
 
 
-def copies(trainee):
-    return {name: tensor.clone() for name, tensor in trainee.plain.state_dict().items()}
+def copies(model):
+    return {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
 
 
 def test_losses_have_their_names(build):
@@ -74,18 +74,18 @@ def test_a_step_of_g_leaves_d_alone(build, accumulate):
     learner._discriminator_step(Means())
     d, g = learner._discriminator, learner._generator
     before, average = copies(d), [p.clone() for p in d.average.parameters()]
-    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in d.plain.named_parameters()}
+    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in d.module.named_parameters()}
     assert any(g is not None for g in gradients.values()) == (accumulate == 2)
-    learning = {name: p.requires_grad for name, p in d.plain.named_parameters()}
+    learning = {name: p.requires_grad for name, p in d.module.named_parameters()}
     generator = copies(g)
     learner._generator_step(Means())
     g.finish()
-    for name, p in d.plain.named_parameters():
+    for name, p in d.module.named_parameters():
         assert p.equal(before[name])
         assert p.requires_grad == learning[name]
         assert p.grad is None if gradients[name] is None else p.grad.equal(gradients[name])
     assert all(p.equal(q) for p, q in zip(d.average.parameters(), average, strict=True))
-    learned = [name for name, p in g.plain.named_parameters() if p.requires_grad]
+    learned = [name for name, p in g.module.named_parameters() if p.requires_grad]
     assert all(not copies(g)[name].equal(generator[name]) for name in learned)
 
 
@@ -94,9 +94,9 @@ def test_a_step_of_d_leaves_g_alone_but_for_its_statistics(build):
     g = learner._generator
     before = copies(g)
     learner._discriminator_step(Means())
-    for name, tensor in g.plain.state_dict().items():
+    for name, tensor in g.module.state_dict().items():
         assert tensor.equal(before[name]) == (not name.endswith(("running_mean", "running_var", "batches_tracked")))
-    assert all(p.grad is None for p in g.plain.parameters())
+    assert all(p.grad is None for p in g.module.parameters())
 
 
 def test_frozen_gains_stay_and_the_last_layers_learn(build):
@@ -112,7 +112,7 @@ def test_frozen_gains_stay_and_the_last_layers_learn(build):
 
 def test_d_makes_one_forward_and_g_sees_other_images_and_numbers(build):
     learner, seen = build(), []
-    learner._discriminator.plain.register_forward_hook(lambda net, inputs, output: seen.append(inputs[0]))
+    learner._discriminator.module.register_forward_hook(lambda net, inputs, output: seen.append(inputs[0]))
     learner._discriminator_step(Means())
     assert [len(images) for images in seen] == [6 + 5 + 5]
     learner._generator_step(Means())
@@ -162,14 +162,14 @@ def test_an_epoch_sees_as_many_images_as_a_budget_counts(build, supervised, monk
 def test_the_average_starts_after_the_start_on_data_and_predicts(build, make_task):
     learner = build(ema_steps=10_000)
     d = learner._discriminator
-    assert all(p.equal(q) for p, q in zip(d.plain.parameters(), d.average.parameters(), strict=True))
+    assert all(p.equal(q) for p, q in zip(d.module.parameters(), d.average.parameters(), strict=True))
     raw = discriminator.Discriminator(channels=3, num_classes=3, width=4)
-    assert not d.plain.state_dict()["output.parametrizations.weight.original0"].eq(1).any()
+    assert not d.module.state_dict()["output.parametrizations.weight.original0"].eq(1).any()
     assert raw.state_dict()["output.parametrizations.weight.original0"].eq(1).all()
     images = make_task(side=28, channels=3).labelled.images_NCHW
     before = learner.predict(images)["ssl_gan"]
     with torch.no_grad():
-        for p in d.plain.parameters():
+        for p in d.module.parameters():
             p.add_(1.0)
     assert learner.predict(images)["ssl_gan"].equal(before)
 

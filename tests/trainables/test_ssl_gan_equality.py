@@ -63,7 +63,7 @@ def test_every_weight_is_that_of_the_plain_form(options, make_task):
     torch.manual_seed(1)
     learner = ssl_gan.SslGanLearner(config, task, new_accelerator(precision="no", cpu=True))
     trainees = (learner._discriminator, learner._generator)
-    nets = {name: deepcopy(trainee.plain) for name, trainee in zip(naive.NAMES, trainees, strict=True)}
+    nets = {name: deepcopy(model.module) for name, model in zip(naive.NAMES, trainees, strict=True)}
     before = deepcopy(nets)
     optimisers, average = naive.new_optimisers(nets, config), naive.new_average(nets)
 
@@ -78,8 +78,8 @@ def test_every_weight_is_that_of_the_plain_form(options, make_task):
         batches = images[known[number]], task.labelled.labels_N[known[number]], images[unknown[number]]
         naive.step(nets, optimisers, average, config, *batches, images[other[number]])
 
-    for name, trainee in zip(naive.NAMES, trainees, strict=True):
-        assert largest_difference(trainee.plain, nets[name]) < 1e-9
-        assert largest_difference(trainee.plain, before[name]) > 1e-4
+    for name, model in zip(naive.NAMES, trainees, strict=True):
+        assert largest_difference(model.module, nets[name]) < 1e-9
+        assert largest_difference(model.module, before[name]) > 1e-4
     assert largest_difference(learner._discriminator.average, average) < 1e-9
     assert largest_difference(average, nets["discriminator"]) > 1e-4

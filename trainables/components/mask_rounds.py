@@ -97,7 +97,7 @@ def image_scores(confidences_BHW: Tensor, masks_BHW: Tensor, margin: int) -> Ten
     return (confidences_BHW * counted_BHW).sum((1, 2)) / counted_BHW.sum((1, 2))
 
 
-def kept(scores_M: Tensor, plausible_M: Tensor, *, keep_fraction: float = 1.0) -> Tensor:
+def select_images(scores_M: Tensor, plausible_M: Tensor, *, keep_fraction: float = 1.0) -> Tensor:
     """Positions of the images that take part, in the order of the bank.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class EndlessOrder:
+class InfiniteSampler:
     """Indices of items, as many as are asked for: every item once before any comes again.
 
     Passes need not end where an epoch or a batch does, and a batch may be larger than there are items. Draws from

@@ -25,7 +25,7 @@ from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
 
-def divided(function: Callable[..., Any], *inputs_B: Tensor, accelerator: Accelerator) -> Any:
+def data_parallel(function: Callable[..., Any], *inputs_B: Tensor, accelerator: Accelerator) -> Any:
     """What `function`, a network or part of one, gives for a batch; each process works on its share.
 
     A batch smaller than the number of processes is not divided: all do all of it.

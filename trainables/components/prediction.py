@@ -4,12 +4,13 @@ Shapes: B images, C channels, H W pixels, K classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainables.components.modes import evaluated
-from trainables.components.optimized_model import Trainee
+from trainables.components.optimised_model import OptimisedModel
 from trainables.data.augment import to_unit
 
 _CHUNK = 256
@@ -42,12 +43,14 @@ def predict_in_chunks(
     return {name: torch.cat([chunk[name] for chunk in chunks]).to(images_BCHW.device) for name in chunks[0]}
 
 
-def predict_by_classifier(classifier: Trainee, images_BCHW: Tensor, *, name: str, side: int) -> dict[str, Tensor]:
+def predict_by_classifier(
+    classifier: OptimisedModel[Any], images_BCHW: Tensor, *, name: str, side: int
+) -> dict[str, Tensor]:
     """Probabilities (B, K), under that name, of a classifier of unit images of that side, given bytes."""
     return predict_in_chunks(
         lambda unit_BCHW: {name: classifier(unit_BCHW).softmax(1)},
         images_BCHW,
         side=side,
-        device=next(classifier.plain.parameters()).device,
-        networks=(classifier.plain,),
+        device=next(classifier.module.parameters()).device,
+        networks=(classifier.module,),
     )

@@ -36,7 +36,7 @@ class Plateau:
         factor: By which it is multiplied then.
     """
 
-    _LEAST_PROGRESS = 1e-4
+    _MIN_PROGRESS = 1e-4
     """Share of the lowest loss by which a lower one must be lower; torch's."""
 
     def __init__(self, patience: int, factor: float) -> None:
@@ -47,7 +47,7 @@ class Plateau:
 
     def update(self, loss: float) -> None:
         """Takes in the next loss, 0 or more."""
-        if loss < self._lowest * (1 - self._LEAST_PROGRESS):
+        if loss < self._lowest * (1 - self._MIN_PROGRESS):
             self._lowest, self._num_bad = loss, 0
             return
         self._num_bad += 1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from search_spaces.segmenter import SegmenterConfig
 from trainables.components.mask_losses import AdaptiveKappa, bce_dice, one_hot_masks, tvmf_dice
 from trainables.components.mask_rounds import foreground, hard_masks
-from trainables.components.optimized_model import Trainee
+from trainables.components.optimised_model import OptimisedModel
 from trainables.components.prediction import predict_in_chunks
 from trainables.components.schedules import cosine_decay, poly_decay
 from trainables.data.augment import random_affine, to_unit
@@ -21,11 +21,11 @@ from trainables.nets.trans_unet import build_trans_unet
 from trainables.nets.vm_unet import VMUNet
 
 _MOMENTUM, _BETA1 = 0.9, 0.9
-_LEAST_DEVIATION = 1e-3
+_MIN_DEVIATION = 1e-3
 _DECAYS = {"cosine": cosine_decay, "poly": poly_decay}
 
 
-class MaskTrainee:
+class SegmentationModel:
     """Network, optimiser, and κ where the loss has one.
 
     With BCE-Dice the network has one logit, that of the foreground; with t-vMF Dice one for each class.
@@ -36,7 +36,7 @@ class MaskTrainee:
         self._kappa = AdaptiveKappa(2, scale=config.kappa_scale, source="train_ema").to(accelerator.device)
         network = _new_network(config, channels)
         spared = network.no_weight_decay() if isinstance(network, VMUNet) else ()
-        self._network = Trainee(
+        self._network = OptimisedModel(
             network,
             accelerator,
             lr=config.lr,
@@ -50,7 +50,7 @@ class MaskTrainee:
         """Sets the step size for that share of the budget."""
         self._network.set_lr(self._config.lr * _DECAYS[self._config.decay](share))
 
-    def learn(self, images_BCHW: Tensor, masks_BHW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
+    def training_step(self, images_BCHW: Tensor, masks_BHW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
         """One step; returns the loss.
 
         Args:
@@ -67,7 +67,7 @@ class MaskTrainee:
             targets_BKHW = one_hot_masks(masks_BHW, 2)
             loss = tvmf_dice(logits_BKHW, targets_BKHW, self._kappa.kappa_K, weights_BHW)
             self._kappa.see(logits_BKHW.detach(), targets_BKHW, weights_BHW)
-        self._network.learn(loss)
+        self._network.backward_and_step(loss)
         return loss.detach()
 
     def end_epoch(self) -> None:
@@ -90,7 +90,7 @@ class MaskTrainee:
             images_BCHW,
             side=self._config.image_size,
             device=self._device,
-            networks=(self._network.plain,),
+            networks=(self._network.module,),
             chunk=self._config.batch_size,
         )["foreground"]
 
@@ -143,7 +143,7 @@ def _standardised(images_BCHW: Tensor) -> Tensor:
     """Each image with mean 0 and deviation 1, an even one with 0."""
     means_B111 = images_BCHW.mean((1, 2, 3), keepdim=True)
     deviations_B111 = images_BCHW.std((1, 2, 3), keepdim=True, correction=0)
-    return (images_BCHW - means_B111) / deviations_B111.clamp(min=_LEAST_DEVIATION)
+    return (images_BCHW - means_B111) / deviations_B111.clamp(min=_MIN_DEVIATION)
 
 
 def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:

@@ -3,26 +3,28 @@
 Shapes: B batch, N labelled, C channels, H W pixels, K classes.
 """
 
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
 from search_spaces.ssl_gan import SslGanConfig
-from trainables.components.optimized_model import Trainee
+from trainables.components.optimised_model import OptimisedModel
 from trainables.components.prediction import predict_in_chunks
 from trainables.core.method import Task
 from trainables.data.augment import random_flip, random_shift, to_signed, to_unit
 from trainables.nets.ssl_gan import Discriminator
 from trainables.nets.weight_norm import initialise_by_data
 
-_EXAMPLES, _AT_SIDE, _FEWEST_EXAMPLES = 500, 32, 100
+_EXAMPLES, _AT_SIDE, _MIN_EXAMPLES = 500, 32, 100
 """Images that the start is fitted to at 32 px; of larger ones fewer, as they have more pixels and need memory."""
 
 Config = ConvnetConfig | SslGanConfig
 
 
-def new_discriminator(config: Config, task: Task, accelerator: Accelerator) -> Trainee:
+def new_discriminator(config: Config, task: Task, accelerator: Accelerator) -> OptimisedModel[Any]:
     """A discriminator with Adam and an average of its weights, started on the task's labelled images."""
     network = Discriminator(
         channels=task.channels,
@@ -39,7 +41,7 @@ def new_discriminator(config: Config, task: Task, accelerator: Accelerator) -> T
         examples_BCHW = _examples(task.labelled.images_NCHW, config.image_size).to(accelerator.device)
         initialise_by_data(network, to_signed(to_unit(examples_BCHW, config.image_size)), output=network.output)
     # Without decay AdamW is Adam.
-    return Trainee(
+    return OptimisedModel(
         network,
         accelerator,
         lr=config.lr,
@@ -51,7 +53,7 @@ def new_discriminator(config: Config, task: Task, accelerator: Accelerator) -> T
 
 def _examples(images_NCHW: Tensor, side: int) -> Tensor:
     """Images in a random order, from the first again where there are too few: dropout makes each another one."""
-    count = max(_FEWEST_EXAMPLES, min(_EXAMPLES, _EXAMPLES * _AT_SIDE**2 // side**2))
+    count = max(_MIN_EXAMPLES, min(_EXAMPLES, _EXAMPLES * _AT_SIDE**2 // side**2))
     order_N = torch.randperm(len(images_NCHW))
     return images_NCHW[order_N[torch.arange(count) % len(order_N)]]
 
@@ -66,7 +68,9 @@ def augmented(images_BCHW: Tensor, config: Config) -> Tensor:
     return to_signed(random_shift(unit_BCHW, config.shift) if config.shift else unit_BCHW)
 
 
-def predict_by_average(discriminator: Trainee, images_BCHW: Tensor, *, name: str, side: int) -> dict[str, Tensor]:
+def predict_by_average(
+    discriminator: OptimisedModel[Any], images_BCHW: Tensor, *, name: str, side: int
+) -> dict[str, Tensor]:
     """Probabilities (B, K), under that name, of the discriminator with averaged weights, given bytes."""
     network = discriminator.average
     return predict_in_chunks(

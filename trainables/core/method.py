@@ -140,7 +140,7 @@ class Learner(Protocol):
 
 
 @runtime_checkable
-class PseudoLabelling(Protocol):
+class ReportsPseudoLabels(Protocol):
     """A learner that can tell which labels it gave: a diagnosis beside training."""
 
     def pseudo_labels(self) -> Tensor | None:
@@ -151,7 +151,7 @@ class PseudoLabelling(Protocol):
 
 
 @runtime_checkable
-class Scheduled(Protocol):
+class FollowsBudget(Protocol):
     """A learner whose settings follow the share of the budget that is behind it, such as a decaying step size."""
 
     def begin_epoch(self, share: float) -> None:
@@ -164,7 +164,7 @@ class Scheduled(Protocol):
 
 
 @runtime_checkable
-class Illustrating(Protocol):
+class HasArtefacts(Protocol):
     """A learner that has something to show."""
 
     def artefacts(self) -> Mapping[str, bytes]:

@@ -31,7 +31,7 @@ def cache_root() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/sparse-search").expanduser().absolute()
 
 
-def kept(key: str, make: Callable[[Path], Facts]) -> tuple[Path, Facts]:
+def cached_folder(key: str, make: Callable[[Path], Facts]) -> tuple[Path, Facts]:
     """The folder of that name and its facts, made where it is missing or damaged.
 
     Args:

@@ -8,7 +8,7 @@ from trainables.data.source import Source, open_source
 from trainables.data.splits import FewShotSplit, check_validation, drawn_split, few_shot_split
 
 
-class Draw(NamedTuple):
+class FewShotDraw(NamedTuple):
     """Where the images are, and which of them play which part."""
 
     source: Source
@@ -23,7 +23,7 @@ def draw_few_shot(
     root: Path | None = None,
     fold: int = 0,
     kind: Kind = "classification",
-) -> Draw:
+) -> FewShotDraw:
     """Opens a dataset and draws from its training labels; reads no image.
 
     Raises:
@@ -32,7 +32,7 @@ def draw_few_shot(
     """
     check_validation(validation)
     source = open_source(dataset, root, kind=kind)
-    return Draw(source, _drawn(source, shots, label_set, validation, fold))
+    return FewShotDraw(source, _drawn(source, shots, label_set, validation, fold))
 
 
 def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int) -> FewShotSplit:

@@ -30,7 +30,7 @@ from trainables.data.readers.digits import DigitsReader
 from trainables.data.readers.idrid import find_idrid
 from trainables.data.readers.idrid import is_there as idrid_is_there
 from trainables.data.readers.lesion_files import find_cohort, has_masks, side_of
-from trainables.data.readers.lesion_reader import CLASS_NAMES, CohortReader, Tell
+from trainables.data.readers.lesion_reader import CLASS_NAMES, CohortReader, ProgressCallback
 from trainables.data.readers.mask_reader import MaskedReader, open_masked_folder, open_optic_discs, open_shapes
 from trainables.data.readers.npz import open_npz
 from trainables.data.readers.reader import Reader
@@ -185,7 +185,7 @@ def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
 
 
 def open_source(
-    dataset: str, root: Path | None = None, tell: Tell | None = None, kind: Kind = "classification"
+    dataset: str, root: Path | None = None, tell: ProgressCallback | None = None, kind: Kind = "classification"
 ) -> Source:
     """Finds a dataset, fetching a missing MedMNIST file.
 
@@ -212,7 +212,9 @@ def open_source(
     return replace(source, name=f"{source.name}:{request.grid}", grid=request.grid)
 
 
-def prepare(dataset: str, root: Path | None = None, tell: Tell | None = None, kind: Kind = "classification") -> None:
+def prepare(
+    dataset: str, root: Path | None = None, tell: ProgressCallback | None = None, kind: Kind = "classification"
+) -> None:
     """Does what takes minutes the first time a dataset is used, so that `open_source` takes seconds from then on.
 
     Args:
@@ -227,7 +229,7 @@ def prepare(dataset: str, root: Path | None = None, tell: Tell | None = None, ki
     open_source(dataset, root, tell, kind)
 
 
-def _whole(request: Request, dataset: str, root: Path | None, tell: Tell | None, kind: Kind) -> Source:
+def _whole(request: Request, dataset: str, root: Path | None, tell: ProgressCallback | None, kind: Kind) -> Source:
     name, side, _ = request
     if name in CATALOG:
         _check_kind(CATALOG[name], kind)
@@ -251,7 +253,7 @@ def _check_kind(info: DatasetInfo, kind: Kind) -> None:
         )
 
 
-def _catalogued(info: DatasetInfo, side: int, root: Path | None, tell: Tell | None) -> Source:
+def _catalogued(info: DatasetInfo, side: int, root: Path | None, tell: ProgressCallback | None) -> Source:
     suffix = "" if side == info.sides[0] else f"@{side}"
     reader: Reader = DigitsReader()
     if info.name == "idrid":
@@ -303,7 +305,7 @@ def _own_folder(path: Path, side: int | None) -> Source:
     return Source(name, path.name, reader.class_names, reader.channels, reader.side, reader, None)
 
 
-def _own_cohort(path: Path, side: int | None, tell: Tell | None) -> Source:
+def _own_cohort(path: Path, side: int | None, tell: ProgressCallback | None) -> Source:
     cohort = find_cohort(path.resolve())
     reader = open_cohort(cohort, side_of(cohort, side), tell)
     _, channels, made_side, _ = reader.image_shape("train")
@@ -311,7 +313,7 @@ def _own_cohort(path: Path, side: int | None, tell: Tell | None) -> Source:
     return Source(name, path.resolve().name, CLASS_NAMES, channels, made_side, reader, None)
 
 
-def _own_masks(path: Path, side: int | None, tell: Tell | None) -> Source:
+def _own_masks(path: Path, side: int | None, tell: ProgressCallback | None) -> Source:
     reader = open_masked_folder(path.resolve(), side, tell)
     name = path.resolve().name if side is None else f"{path.resolve().name}@{side}"
     return Source(name, path.resolve().name, ("foreground",), reader.channels, reader.side, reader, None)

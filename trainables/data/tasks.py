@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task, Validation
-from trainables.data.draw import Draw, draw_few_shot
+from trainables.data.draw import FewShotDraw, draw_few_shot
 from trainables.data.partition import Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches
 from trainables.data.source import Source, open_source
@@ -130,7 +130,7 @@ def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np
     return marked_patches(masks_IHW, source.grid)
 
 
-def _provenance(draw: Draw, shots: int, label_set: int, validation: Validation, fold: int) -> Provenance:
+def _provenance(draw: FewShotDraw, shots: int, label_set: int, validation: Validation, fold: int) -> Provenance:
     return Provenance(
         content_hash=draw.source.content_hash,
         official=draw.source.official,

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-_LEAST_STEPS, _MOST_STEPS = 32, 256
+_MIN_STEPS, _MAX_STEPS = 32, 256
 _CACHED_NUMBERS = 2**18  # 1 MB in float32; three such tensors are at work at once
 
 
@@ -83,9 +83,9 @@ def selective_scan(
 
 def _default_chunk(u_BGLD: Tensor, num_states: int) -> int:
     if u_BGLD.device.type != "cpu":
-        return _MOST_STEPS
+        return _MAX_STEPS
     numbers = u_BGLD[:, :, 0].numel() * num_states
-    return min(max(_CACHED_NUMBERS // numbers, _LEAST_STEPS), _MOST_STEPS)
+    return min(max(_CACHED_NUMBERS // numbers, _MIN_STEPS), _MAX_STEPS)
 
 
 def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> None:

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 OUTPUT_STD = 0.1
 """Deviation of a network's output at its start: small, so that no class and no pixel is decided."""
 
-_LEAST_STD = 1e-8
+_MIN_STD = 1e-8
 """Of a channel that is constant, so that its gain stays finite."""
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -61,7 +61,7 @@ def initialise_by_data(network: nn.Module, inputs_B: Tensor, *, output: nn.Modul
         target = OUTPUT_STD if layer is output else 1.0
         all_but_O = [0, *range(2, outputs_BO.ndim)]
         variance_O, mean_O = torch.var_mean(outputs_BO, all_but_O, correction=0)
-        scale_O = target / variance_O.sqrt().clamp(min=_LEAST_STD)
+        scale_O = target / variance_O.sqrt().clamp(min=_MIN_STD)
         gain, bias = gain_of(layer), layer.get_parameter("bias")
         gain.mul_(scale_O.view_as(gain))
         bias.sub_(mean_O).mul_(scale_O)

@@ -47,7 +47,7 @@ _OVERHANG = len(SYM6) - 2
 """Samples at twice the rate that a side has beyond twice its pixels, where its low pass reaches over both ends."""
 
 
-class Dice:
+class AugmentRandom:
     """Random numbers (B,) for the operations on a batch, drawn on the CPU.
 
     Args:
@@ -57,7 +57,7 @@ class Dice:
     def __init__(self, batch: int, p: float, random: torch.Generator) -> None:
         self.batch, self.p, self._random = batch, p, random
 
-    def where_befallen(self, *values_B: Tensor, neutral: float = 0.0, p: float | None = None) -> list[Tensor]:
+    def with_probability(self, *values_B: Tensor, neutral: float = 0.0, p: float | None = None) -> list[Tensor]:
         """The values, or all of them neutral."""
         befalls_B = torch.rand(self.batch, generator=self._random) < (self.p if p is None else p)
         return [torch.where(befalls_B, value_B, neutral) for value_B in values_B]
@@ -98,39 +98,39 @@ def _turned(angle_B: Tensor) -> Tensor:
     return torch.stack(rows, 1).view(-1, 3, 3)
 
 
-def _x_flip(dice: Dice, side: int) -> Tensor:
-    (flips_B,) = dice.where_befallen(dice.options(2))
+def _x_flip(dice: AugmentRandom, side: int) -> Tensor:
+    (flips_B,) = dice.with_probability(dice.options(2))
     return _scaled(1 - 2 * flips_B, torch.ones_like(flips_B))
 
 
-def _quarter_turn(dice: Dice, side: int) -> Tensor:
-    (turns_B,) = dice.where_befallen(dice.options(4))
+def _quarter_turn(dice: AugmentRandom, side: int) -> Tensor:
+    (turns_B,) = dice.with_probability(dice.options(4))
     return _turned(turns_B * (pi / 2)).round()
 
 
-def _pixel_shift(dice: Dice, side: int) -> Tensor:
+def _pixel_shift(dice: AugmentRandom, side: int) -> Tensor:
     shifts = [(dice.uniform(0.125) * side).round() for _ in range(2)]
-    return _moved(*dice.where_befallen(*shifts))
+    return _moved(*dice.with_probability(*shifts))
 
 
-def _scale(dice: Dice, side: int) -> Tensor:
-    (factor_B,) = dice.where_befallen(dice.factor(0.2), neutral=1.0)
+def _scale(dice: AugmentRandom, side: int) -> Tensor:
+    (factor_B,) = dice.with_probability(dice.factor(0.2), neutral=1.0)
     return _scaled(factor_B, factor_B)
 
 
-def _turn(dice: Dice, side: int) -> Tensor:
+def _turn(dice: AugmentRandom, side: int) -> Tensor:
     """Two of them befall an image, one or both, with probability p."""
-    (angle_B,) = dice.where_befallen(dice.uniform(pi), p=1 - sqrt(1 - dice.p))
+    (angle_B,) = dice.with_probability(dice.uniform(pi), p=1 - sqrt(1 - dice.p))
     return _turned(angle_B)
 
 
-def _stretch(dice: Dice, side: int) -> Tensor:
-    (factor_B,) = dice.where_befallen(dice.factor(0.2), neutral=1.0)
+def _stretch(dice: AugmentRandom, side: int) -> Tensor:
+    (factor_B,) = dice.with_probability(dice.factor(0.2), neutral=1.0)
     return _scaled(factor_B, 1 / factor_B)
 
 
-def _shift(dice: Dice, side: int) -> Tensor:
-    return _moved(*dice.where_befallen(*(dice.normal(0.125) * side for _ in range(2))))
+def _shift(dice: AugmentRandom, side: int) -> Tensor:
+    return _moved(*dice.with_probability(*(dice.normal(0.125) * side for _ in range(2))))
 
 
 # Colour operations, on (red, green, blue, 1).
@@ -151,42 +151,42 @@ def _affine(colours_B33: Tensor, offset_B: Tensor | None = None) -> Tensor:
     return matrix_B44
 
 
-def _brightness(dice: Dice) -> Tensor:
-    (offset_B,) = dice.where_befallen(dice.normal(0.2))
+def _brightness(dice: AugmentRandom) -> Tensor:
+    (offset_B,) = dice.with_probability(dice.normal(0.2))
     return _affine(torch.eye(3).repeat(dice.batch, 1, 1), offset_B)
 
 
-def _contrast(dice: Dice) -> Tensor:
-    (factor_B,) = dice.where_befallen(dice.factor(0.5), neutral=1.0)
+def _contrast(dice: AugmentRandom) -> Tensor:
+    (factor_B,) = dice.with_probability(dice.factor(0.5), neutral=1.0)
     return _blended(factor_B, factor_B)
 
 
-def _luma_flip(dice: Dice) -> Tensor:
-    (flips_B,) = dice.where_befallen(dice.options(2))
+def _luma_flip(dice: AugmentRandom) -> Tensor:
+    (flips_B,) = dice.with_probability(dice.options(2))
     return _blended(1 - 2 * flips_B, torch.ones_like(flips_B))
 
 
-def _hue(dice: Dice) -> Tensor:
+def _hue(dice: AugmentRandom) -> Tensor:
     """Rotation about the axis of greys, by Rodrigues' formula."""
-    (angle_B,) = dice.where_befallen(dice.uniform(pi))
+    (angle_B,) = dice.with_probability(dice.uniform(pi))
     grey_33 = torch.full((3, 3), 1 / 3)
     across_33 = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / sqrt(3)
     cosine_B11, sine_B11 = angle_B.cos()[:, None, None], angle_B.sin()[:, None, None]
     return _affine(grey_33 + cosine_B11 * (torch.eye(3) - grey_33) + sine_B11 * across_33)
 
 
-def _saturation(dice: Dice) -> Tensor:
-    (factor_B,) = dice.where_befallen(dice.factor(1.0), neutral=1.0)
+def _saturation(dice: AugmentRandom) -> Tensor:
+    (factor_B,) = dice.with_probability(dice.factor(1.0), neutral=1.0)
     return _blended(torch.ones_like(factor_B), factor_B)
 
 
-GEOMETRIC: Mapping[str, Mapping[str, Callable[[Dice, int], Tensor]]] = {
+GEOMETRIC: Mapping[str, Mapping[str, Callable[[AugmentRandom, int], Tensor]]] = {
     "b": {"x_flip": _x_flip, "quarter_turn": _quarter_turn, "pixel_shift": _pixel_shift},
     "g": {"scale": _scale, "first_turn": _turn, "stretch": _stretch, "last_turn": _turn, "shift": _shift},
 }
 """By group, in the order in which they befall an image: given the batch and n, matrices (B, 3, 3)."""
 
-COLOUR: Mapping[str, Mapping[str, Callable[[Dice], Tensor]]] = {
+COLOUR: Mapping[str, Mapping[str, Callable[[AugmentRandom], Tensor]]] = {
     "c": {"brightness": _brightness, "contrast": _contrast, "luma_flip": _luma_flip, "hue": _hue,
           "saturation": _saturation},
 }  # fmt: skip
@@ -231,7 +231,7 @@ class Augmentation:
         """What befalls a batch of images of so many pixels; None at p = 0, when nothing is drawn."""
         if p == 0:
             return None
-        dice = Dice(batch, p, random)
+        dice = AugmentRandom(batch, p, random)
         geometry_B33, colour_B44 = torch.eye(3).repeat(batch, 1, 1), torch.eye(4).repeat(batch, 1, 1)
         for move in self.geometric.values():
             geometry_B33 = geometry_B33 @ move(dice, side)  # the last is the first on the way back

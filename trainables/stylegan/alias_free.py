@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.stylegan.equalized import SLOPE
+from trainables.stylegan.equalised import SLOPE
 
 FIRST_CUTOFF = 2.0
 FIRST_STOPBAND = 2.0**2.1

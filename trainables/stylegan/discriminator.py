@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.stylegan.equalized import EqualisedConv2d, EqualisedLinear, leaky_relu, reduced_type
+from trainables.stylegan.equalised import EqualisedConv2d, EqualisedLinear, leaky_relu, reduced_type
 
 _LAST_SIDE = 4
 

@@ -22,19 +22,19 @@ Shapes: B batch, C channels, H W pixels (H = W), Z latent, N images.
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Any, Generic, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from trainables.components.modes import frozen
-from trainables.components.parallel import average_gradients, divided
+from trainables.components.optimised_model import OptimisedModel
+from trainables.components.parallel import data_parallel
 from trainables.stylegan.adaptive_augment import Augmentation, Controller, Disturbance, disturbed
 from trainables.stylegan.discriminator import StyleganCritic
-from trainables.stylegan.generator import Following, Generator
+from trainables.stylegan.generator import EmaStatistics, Generator
 from trainables.stylegan.generator_config import GeneratorConfig
 
 BETA2 = 0.99
@@ -43,7 +43,7 @@ BETA2 = 0.99
 RAMP = 0.05
 """The average's half-life is at most this share of the images seen so far."""
 
-LARGEST_GRADIENT = 1e5
+MAX_GRADIENT = 1e5
 """Of a weight; an infinite one becomes this."""
 
 TRANSFER_SPEED = 5.0
@@ -51,37 +51,6 @@ TRANSFER_SPEED = 5.0
 
 
 N = TypeVar("N", bound=nn.Module)
-
-
-class _Player(Generic[N]):
-    """A network and its Adam, as Accelerate runs them."""
-
-    def __init__(self, network: N, accelerator: Accelerator, lr: float, beta2: float) -> None:
-        self.plain = network
-        fused = accelerator.device.type in ("cpu", "cuda")
-        optimiser = Adam(network.parameters(), lr=lr, betas=(0.0, beta2), eps=1e-8, fused=fused)
-        # Not compiled: the discriminator is differentiated twice, and the generator runs in several ways.
-        prepared: Any = accelerator.prepare_model(network, evaluation_mode=True)
-        self.run = accelerator.unwrap_model(prepared, keep_torch_compile=False)
-        self._optimiser = accelerator.prepare_optimizer(optimiser)
-        self._accelerator = accelerator
-
-    def learn(self, loss: Tensor) -> None:
-        """One step down the gradient of the loss, whether or not the accelerator gathers those of several."""
-        self._accelerator.backward(self._accelerator.gradient_accumulation_steps * loss)
-        average_gradients(self.plain.parameters(), self._accelerator)
-        for parameter in self.plain.parameters():
-            if parameter.grad is not None:
-                parameter.grad.nan_to_num_(0.0, LARGEST_GRADIENT, -LARGEST_GRADIENT)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"network": self.plain.state_dict(), "optimiser": self._optimiser.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.plain.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
 
 
 @final
@@ -101,8 +70,8 @@ class GeneratorTraining:
         # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
         self._average = deepcopy(generator).requires_grad_(False)
         share = config.penalty_interval / (config.penalty_interval + 1)  # of D's steps, the others being the penalty's
-        self._generator = _Player(generator, accelerator, config.g_lr, BETA2)
-        self._critic = _Player(critic, accelerator, config.d_lr * share, BETA2**share)
+        self._generator = _optimised(generator, accelerator, config.g_lr, BETA2)
+        self._critic = _optimised(critic, accelerator, config.d_lr * share, BETA2**share)
         self._augmentation = Augmentation(config.channels, config.augment_groups, luma_flip=config.luma_flip)
         self._controller = self._new_controller(config.ada_kimg)
         self._random = torch.Generator().manual_seed(seed)
@@ -139,7 +108,7 @@ class GeneratorTraining:
         numbers = self._generator_step(batch) | self._critic_step(real_BCHW)
         if self._steps % self.config.penalty_interval == 0:
             numbers |= self._penalty_step(real_BCHW)
-        self._follow(batch)
+        self._update_average(batch)
         self._steps += 1
         self.images_seen += batch
         return numbers | {"augment_p": used_p}
@@ -159,7 +128,7 @@ class GeneratorTraining:
         parts = []
         for start in range(0, num, batch):
             numbers_BZ = numbers_NZ[start : start + batch].to(self._accelerator.device)
-            images = divided(lambda each: self._average(each, psi=psi), numbers_BZ, accelerator=self._accelerator)
+            images = data_parallel(lambda each: self._average(each, psi=psi), numbers_BZ, accelerator=self._accelerator)
             parts.append(images.clamp(-1, 1).float().cpu())
         return torch.cat(parts)
 
@@ -169,8 +138,8 @@ class GeneratorTraining:
         Augmentation then adapts five times as fast, Ḡ is slow from the start, and D's first convolutions learn no
         more where the configuration says so.
         """
-        self._generator.plain.load_state_dict(state["generator"]["network"])
-        self._critic.plain.load_state_dict(state["critic"]["network"])
+        self._generator.module.load_state_dict(state["generator"]["network"])
+        self._critic.module.load_state_dict(state["critic"]["network"])
         self._average.load_state_dict(state["average"])
         self._continue_another()
 
@@ -200,42 +169,42 @@ class GeneratorTraining:
     def _continue_another(self) -> None:
         self._continues_another = True
         self._controller = self._new_controller(self.config.ada_kimg / TRANSFER_SPEED)
-        for convolution in self._critic.plain.convolutions()[: self.config.frozen_convolutions]:
+        for convolution in self._critic.module.convolutions()[: self.config.frozen_convolutions]:
             convolution.requires_grad_(False)
 
     def _generator_step(self, batch: int) -> dict[str, Tensor]:
         """D passes gradients on and gathers none."""
-        with frozen(self._critic.plain):
+        with frozen(self._critic.module):
             logits_B = self._judge(self._logits, self._generate(batch))
             loss = F.softplus(-logits_B).mean()
-            self._generator.learn(loss)
+            self._generator.backward_and_step(loss)
         return {"g_loss": loss.detach()}
 
     def _critic_step(self, real_BCHW: Tensor) -> dict[str, Tensor]:
         """Generated and real images in one pass; p follows the verdicts on the real ones."""
         batch = len(real_BCHW)
         total = partial(self._accelerator.reduce, reduction="sum")
-        following = Following(0.5 ** (batch / (1000 * self.config.magnitude_kimg)), total)
+        statistics = EmaStatistics(0.5 ** (batch / (1000 * self.config.magnitude_kimg)), total)
         with torch.no_grad():
-            fake_BCHW = self._generate(batch, following=following)
+            fake_BCHW = self._generate(batch, statistics=statistics)
         logits_B = self._judge(self._logits, torch.cat([fake_BCHW, real_BCHW]))
         fake_B, real_B = logits_B[:batch], logits_B[batch:]
         loss = F.softplus(fake_B).mean() + F.softplus(-real_B).mean()
-        self._critic.learn(loss)
+        self._critic.backward_and_step(loss)
         self._controller.observe(real_B)
         right = {"real_frac": (real_B > 0).float().mean(), "fake_frac": (fake_B < 0).float().mean()}
         return {"d_loss": loss.detach(), **right}
 
     def _penalty_step(self, real_BCHW: Tensor) -> dict[str, Tensor]:
         penalty = self._judge(self._squared_slopes, real_BCHW).mean()
-        self._critic.learn(self.config.penalty_interval * self.config.penalty_weight / 2 * penalty)
+        self._critic.backward_and_step(self.config.penalty_interval * self.config.penalty_weight / 2 * penalty)
         return {"penalty": penalty.detach()}
 
-    def _generate(self, batch: int, following: Following | None = None) -> Tensor:
+    def _generate(self, batch: int, statistics: EmaStatistics | None = None) -> Tensor:
         numbers_BZ = torch.randn(batch, self.config.z_dim, generator=self._random)
         numbers_BZ = numbers_BZ.to(self._accelerator.device, non_blocking=True)
-        images_BCHW: Tensor = divided(
-            lambda numbers_bZ: self._generator.run(numbers_bZ, following=following),
+        images_BCHW: Tensor = data_parallel(
+            lambda numbers_bZ: self._generator.forward_share(numbers_bZ, statistics=statistics),
             numbers_BZ,
             accelerator=self._accelerator,
         )
@@ -247,7 +216,7 @@ class GeneratorTraining:
         Raises:
             ValueError: the batch is no multiple of the group.
         """
-        group, config = self._critic.plain.group, self.config
+        group, config = self._critic.module.group, self.config
         if len(images_BCHW) % group:
             raise ValueError(f"a batch of {len(images_BCHW)} images is no multiple of the group, {group}")
         drawn = self._augmentation.draw(len(images_BCHW), config.resolution, self.augment_p, self._random)
@@ -259,13 +228,13 @@ class GeneratorTraining:
             return verdict(images_bCHW, own).view(-1, group)
 
         grouped = [each.view(-1, group, *each.shape[1:]) for each in inputs]
-        verdicts: Tensor = divided(judge, *grouped, accelerator=self._accelerator)
+        verdicts: Tensor = data_parallel(judge, *grouped, accelerator=self._accelerator)
         return verdicts.flatten()
 
     def _logits(self, images_bCHW: Tensor, disturbance: Disturbance | None) -> Tensor:
         if disturbance is not None:
             images_bCHW = disturbed(images_bCHW, disturbance)
-        logits_b: Tensor = self._critic.run(images_bCHW)
+        logits_b: Tensor = self._critic.forward_share(images_bCHW)
         return logits_b
 
     def _squared_slopes(self, images_bCHW: Tensor, disturbance: Disturbance | None) -> Tensor:
@@ -275,12 +244,31 @@ class GeneratorTraining:
         (slopes_bCHW,) = torch.autograd.grad(logits_b.sum(), images_bCHW, create_graph=True)
         return slopes_bCHW.square().sum((1, 2, 3))
 
-    def _follow(self, batch: int) -> None:
+    def _update_average(self, batch: int) -> None:
         """Ḡ takes in the weights as they are now."""
         half_life = 1000 * self.config.average_half_life
         if not self._continues_another:
             half_life = min(half_life, RAMP * self.images_seen)
-        follow(self._average, self._generator.plain, 0.5 ** (batch / half_life) if half_life else 0.0)
+        update_ema(self._average, self._generator.module, 0.5 ** (batch / half_life) if half_life else 0.0)
+
+
+def _optimised(network: N, accelerator: Accelerator, lr: float, beta2: float) -> OptimisedModel[N]:
+    """The network with Adam, stepping after every loss.
+
+    Not compiled: the discriminator is differentiated twice, and the generator runs in several ways.
+    """
+    return OptimisedModel(
+        network,
+        accelerator,
+        lr=lr,
+        beta1=0.0,
+        beta2=beta2,
+        weight_decay=0.0,  # AdamW without decay is Adam
+        channels_last=False,
+        compiled=False,
+        max_gradient=MAX_GRADIENT,
+        accumulates=False,
+    )
 
 
 def new_networks(config: GeneratorConfig) -> tuple[Generator, StyleganCritic]:
@@ -302,7 +290,7 @@ def new_networks(config: GeneratorConfig) -> tuple[Generator, StyleganCritic]:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Moves the average's weights by the share 1 - decay towards the network's, and copies the running statistics."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     learned, ours = dict(network.named_parameters()), average.state_dict()

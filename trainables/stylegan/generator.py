@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.stylegan.alias_free import LIMIT, Band, FilteredLeakyReLU, layer_schedule
-from trainables.stylegan.equalized import EqualisedLinear, leaky_relu, reduced_type
+from trainables.stylegan.equalised import EqualisedLinear, leaky_relu, reduced_type
 
 IMAGE_SCALE = 0.25
 """Of the last layer's maps."""
@@ -44,7 +44,7 @@ def _as_it_is(sums: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Following:
+class EmaStatistics:
     """How the running statistics take in a batch."""
 
     decay: float
@@ -79,13 +79,13 @@ class Mapping(nn.Module):
         self.mean_Z: Tensor
         self.register_buffer("mean_Z", torch.zeros(z_dim))
 
-    def forward(self, numbers_BZ: Tensor, *, psi: float = 1.0, following: Following | None = None) -> Tensor:
+    def forward(self, numbers_BZ: Tensor, *, psi: float = 1.0, statistics: EmaStatistics | None = None) -> Tensor:
         """Styles (B, Z), the share `psi` of the way from their mean; the mean takes them in where asked to."""
         styles_BZ = normalised(numbers_BZ)
         for layer in self.layers:
             styles_BZ = leaky_relu(layer(styles_BZ))
-        if following:
-            self.mean_Z.lerp_(following.mean(styles_BZ.detach()), 1 - STYLE_DECAY)
+        if statistics:
+            self.mean_Z.lerp_(statistics.mean(styles_BZ.detach()), 1 - STYLE_DECAY)
         return styles_BZ if psi == 1.0 else self.mean_Z.lerp(styles_BZ, psi)
 
 
@@ -166,13 +166,13 @@ class SynthesisLayer(nn.Module):
         self,
         maps_BIhw: Tensor,
         styles_BZ: Tensor,
-        following: Following | None = None,
+        statistics: EmaStatistics | None = None,
         reduced: torch.dtype | None = None,
     ) -> Tensor:
         """Maps (B, O, h', w'); the running mean square of the input takes it in first where asked to."""
-        if following:
+        if statistics:
             squares_B1 = maps_BIhw.detach().square().mean((1, 2, 3))[:, None]
-            self.square.lerp_(following.mean(squares_B1), 1 - following.decay)
+            self.square.lerp_(statistics.mean(squares_B1), 1 - statistics.decay)
         scales_BI, weight_OIkk, undo_BO = self._modulation(styles_BZ)
         kind = reduced if reduced and self._may_reduce else maps_BIhw.dtype
         modulated_BIhw = (maps_BIhw * scales_BI[:, :, None, None]).to(kind)
@@ -248,7 +248,7 @@ class Generator(nn.Module):
         *,
         psi: float = 1.0,
         shift_2: Tensor | None = None,
-        following: Following | None = None,
+        statistics: EmaStatistics | None = None,
     ) -> Tensor:
         """Images (B, C, H, W), in float32 or that of the weights.
 
@@ -259,8 +259,8 @@ class Generator(nn.Module):
         """
         reduced = reduced_type(numbers_BZ.device)
         with torch.autocast(numbers_BZ.device.type, enabled=False):
-            styles_BZ = self.mapping(numbers_BZ, psi=psi, following=following)
+            styles_BZ = self.mapping(numbers_BZ, psi=psi, statistics=statistics)
             maps_BIhw: Tensor = self.waves(styles_BZ, shift_2)
             for layer in self.layers:
-                maps_BIhw = layer(maps_BIhw, styles_BZ, following, reduced)
+                maps_BIhw = layer(maps_BIhw, styles_BZ, statistics, reduced)
             return maps_BIhw * IMAGE_SCALE

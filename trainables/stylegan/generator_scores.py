@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NUM_SUBSETS = 100
 """Over which the kernel distance is averaged."""
 
-LARGEST_SUBSET = 1000
+MAX_SUBSET = 1000
 _AT_A_TIME = 1024
 NEIGHBOURS = 3
 """How many a manifold's balls reach to."""
@@ -86,7 +86,7 @@ def kernel_distance(real_ND: Tensor, fake_MD: Tensor) -> tuple[float, float]:
     """KID and its standard deviation over subsets of both, which are drawn alike every time."""
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    size = min(len(real_ND), len(fake_MD), LARGEST_SUBSET)
+    size = min(len(real_ND), len(fake_MD), MAX_SUBSET)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*will save all extracted features in buffer")  # it must
         metric = KernelInceptionDistance(

@@ -24,14 +24,14 @@ from torch import Tensor
 
 from trainables.components import meters, modes, orders, parallel
 from trainables.components.meters import Means
-from trainables.components.orders import EndlessOrder
+from trainables.components.orders import InfiniteSampler
 from trainables.data import augment
 from trainables.nets import features
 from trainables.stylegan import (
     adaptive_augment,
     alias_free,
     discriminator,
-    equalized,
+    equalised,
     gan_training,
     generator,
     generator_config,
@@ -43,15 +43,15 @@ from trainables.training.stage_cache import StageEntry
 from trainables.training.stages import SharedStage
 from trainables.training.train import seed_everything
 
-SMALLEST_BANK = 16
+MIN_BANK = 16
 LOOKS = 4
 """How often distances to real images are measured while a generator learns, the last time at its end."""
 
-_MOST_REAL = 1000
+_MAX_REAL = 1000
 """Real images of such a distance."""
 
 _CODE: tuple[ModuleType | Callable[..., Any], ...] = (
-    adaptive_augment, alias_free, augment, equalized, features, gan_training, generator_config, generator_scores,
+    adaptive_augment, alias_free, augment, equalised, features, gan_training, generator_config, generator_scores,
     meters, modes, orders, parallel, seed_everything, generator, discriminator,
 )  # fmt: skip
 
@@ -110,7 +110,7 @@ class GeneratorStage:
 
     def bank(self, count: int, truncation: float) -> SharedStage:
         """A stage without epochs whose result holds `images` (N, C, H, W), uint8: at least so many."""
-        size = max(SMALLEST_BANK, 1 << (count - 1).bit_length())
+        size = max(MIN_BANK, 1 << (count - 1).bit_length())
         made_by = {"generator": self.stage.entry.key, "truncation": truncation, "images": size, "seed": self._seed}
         return SharedStage(
             f"bank {self._name}",
@@ -166,7 +166,7 @@ class _GeneratorWork:
 
     def __init__(self, name: str, plan: GeneratorPlan, images_NCHW: Tensor, training: GeneratorTraining) -> None:
         self._name, self._plan, self._images_NCHW, self._training = name, plan, images_NCHW, training
-        self._order, self._epoch = EndlessOrder(len(images_NCHW)), 0
+        self._order, self._epoch = InfiniteSampler(len(images_NCHW)), 0
 
     def train_epoch(self) -> dict[str, float]:
         means, batch, device = Means(), self._plan.config.batch, self._images_NCHW.device
@@ -197,7 +197,7 @@ class _GeneratorWork:
         At its end also how near its images come to those, relative to how near these are to each other: near 0 they
         are copies.
         """
-        plan, real_NCHW = self._plan, self._images_NCHW[:_MOST_REAL]
+        plan, real_NCHW = self._plan, self._images_NCHW[:_MAX_REAL]
         before, now = (done * LOOKS // plan.num_epochs for done in (self._epoch - 1, self._epoch))
         if before == now or len(real_NCHW) < 2 or not plan.is_scored:
             return {}

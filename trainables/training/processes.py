@@ -2,7 +2,8 @@
 
 What they compute is what one process computes, to rounding (see `trainables.components.parallel`). They are
 ended when the iterator is closed, and end themselves when the watching process dies. They are processes of this
-machine, unless `Elsewhere` is given: then of several, equally many on each. Where one of them is lost the run ends.
+machine, unless `RemoteProcesses` are given: then of several, equally many on each. Where one of them is lost the run
+ends.
 """
 
 import os
@@ -42,7 +43,7 @@ class Trainable(Protocol):
         """Trains it; what it yields is what `train_together` yields."""
 
 
-class Elsewhere(Protocol):
+class RemoteProcesses(Protocol):
     """Other machines that train some of a run's processes."""
 
     @property
@@ -55,7 +56,7 @@ class Elsewhere(Protocol):
     def start(
         self, run: Any, shares: Sequence[range], place: Mapping[str, str], options: Mapping[str, Any]
     ) -> Sequence[Connection]:
-        """Begins to train a share of the ranks on each machine, as `Members` do.
+        """Begins to train a share of the ranks on each machine, as `LocalRanks` do.
 
         Each connection brings one value when its machine has ended: what `Members.watch` returned, or what was raised.
         """
@@ -70,7 +71,7 @@ def is_member() -> bool:
 
 
 def train_together(
-    run: Trainable, processes: int, elsewhere: Elsewhere | None = None, **options: Any
+    run: Trainable, processes: int, remote: RemoteProcesses | None = None, **options: Any
 ) -> Generator[Progress]:
     """What `Run.train` yields, trained by so many new processes; `options` are those of `Run.train`, all picklable.
 
@@ -81,27 +82,27 @@ def train_together(
         LostProcessError: a process was killed.
         Exception: whatever one of them raised.
     """
-    here, *others = _shares(processes, elsewhere.num_machines if elsewhere else 1)
-    own = elsewhere.variables() if elsewhere else {"MASTER_ADDR": "127.0.0.1"}
+    here, *others = _shares(processes, remote.num_machines if remote else 1)
+    own = remote.variables() if remote else {"MASTER_ADDR": "127.0.0.1"}
     place = {"MASTER_ADDR": own["MASTER_ADDR"], "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    members = Members(run, here, place | own, options, theirs)
+    members = LocalRanks(run, here, place | own, options, theirs)
     try:
-        there = elsewhere.start(run, others, place, options) if elsewhere else ()
+        there = remote.start(run, others, place, options) if remote else ()
         members.start()
         theirs.close()
-        yield from _told(ours, members.awaited() | {each: each.recv for each in there})
+        yield from _progress_of(ours, members.awaited() | {each: each.recv for each in there})
         members.join()
     finally:
         with suppress(OSError):  # it is gone
             ours.send(_STOP)
         members.end()
-        if elsewhere:
-            elsewhere.end()
+        if remote:
+            remote.end()
         ours.close()
 
 
-class Members:
+class LocalRanks:
     """The processes of a run on this machine: those of some ranks.
 
     Args:
@@ -184,7 +185,7 @@ def _shares(processes: int, machines: int) -> list[range]:
     return [range(first, first + size) for first in range(0, processes, size)]
 
 
-def _told(ours: Connection, awaited: _Awaited) -> Iterator[Progress]:
+def _progress_of(ours: Connection, awaited: _Awaited) -> Iterator[Progress]:
     """What the first process tells, until it has ended or one of them is lost."""
     while True:
         ready = wait([ours, *awaited])

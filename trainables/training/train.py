@@ -24,13 +24,13 @@ from torch import Tensor
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
 from trainables.core.method import (
-    Illustrating,
+    FollowsBudget,
+    HasArtefacts,
     Labelled,
     Learner,
     Method,
     Predictions,
-    PseudoLabelling,
-    Scheduled,
+    ReportsPseudoLabels,
     Scorer,
     Task,
 )
@@ -108,7 +108,7 @@ class Progress:
     train_seconds: float
     """Time spent in training so far, evaluation and checkpoints not counted."""
 
-    stands_for: int = 0
+    budget_images: int = 0
     """Images of the budget that this evaluation stands for; 0 between evaluations."""
 
     selected: Mapping[str, AnyScores] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Progress:
     """At the end of a run: what its predictors say of each validation image or patch (N, K), or pixel (N, H, W)."""
 
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
-    """At the end of a run of an `Illustrating` learner: files by name."""
+    """At the end of a run of an `HasArtefacts` learner: files by name."""
 
 
 def train(
@@ -153,7 +153,7 @@ def train(
         selection: Rule for the scores that a run is judged by, one of `SELECTIONS`.
         picture_rule: How pictures are judged by their patches, where the task has patches.
         hidden_labels_M: Labels of the unlabelled images, for diagnosis only: the share of right pseudo-labels joins
-            the losses as `pseudo_accuracy`, in epochs in which a `PseudoLabelling` learner gave some. Neither the
+            the losses as `pseudo_accuracy`, in epochs in which a `ReportsPseudoLabels` learner gave some. Neither the
             learner nor the selection ever sees them.
 
     Raises:
@@ -167,7 +167,7 @@ def train(
     epoch_images = partial(method.epoch_images, config, *sizes)
     evaluations = budget.evaluations(epoch_images, partial(method.cycle_ends, config))
     plan = _Plan(
-        budget_images=budget.images,
+        total_images=budget.images,
         epoch_images=epoch_images,
         evaluations={max(evaluations): budget.images} if method.scorer else evaluations,
         selection=selection,
@@ -190,7 +190,7 @@ def train(
 class _Plan:
     """When a run is evaluated, and what follows from its evaluations."""
 
-    budget_images: int
+    total_images: int
     epoch_images: Callable[[int], int]
     evaluations: Mapping[int, int]
     selection: str
@@ -235,7 +235,7 @@ def _train(
         evaluation = replace(
             progress,
             scores=plan.score(predictions),
-            stands_for=plan.evaluations[progress.epoch],
+            budget_images=plan.evaluations[progress.epoch],
             log=_thinned(log),
             predictions=predictions if progress.epoch == plan.last_epoch else {},
             artefacts=_artefacts(learner) if progress.epoch == plan.last_epoch else {},
@@ -262,13 +262,13 @@ def _train_epochs(
     for epoch in range(done.epoch + 1, plan.last_epoch + 1):
         seed_everything(seed, epoch)
         started = time.perf_counter()
-        if isinstance(learner, Scheduled):
-            learner.begin_epoch(images / plan.budget_images)
+        if isinstance(learner, FollowsBudget):
+            learner.begin_epoch(images / plan.total_images)
         losses = {name: float(value) for name, value in next(epochs).items()}
         seconds += time.perf_counter() - started
         images += plan.epoch_images(epoch - 1)
         _check_finite(losses, epoch)
-        if hidden_labels_M is not None and isinstance(learner, PseudoLabelling):
+        if hidden_labels_M is not None and isinstance(learner, ReportsPseudoLabels):
             losses |= _pseudo_accuracy(learner.pseudo_labels(), hidden_labels_M)
         yield Progress(epoch, images, losses, {}, seconds)
 
@@ -307,7 +307,7 @@ def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, acce
 
 
 def _artefacts(learner: Learner) -> Mapping[str, bytes]:
-    return learner.artefacts() if isinstance(learner, Illustrating) else {}
+    return learner.artefacts() if isinstance(learner, HasArtefacts) else {}
 
 
 def _thinned(log: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:
@@ -332,7 +332,7 @@ def _plain(evaluation: Progress) -> dict[str, Any]:
         "log": [dict(entry) for entry in evaluation.log],
         "scores": {name: s.as_dict() for name, s in evaluation.scores.items()},
         "seconds": evaluation.train_seconds,
-        "stands_for": evaluation.stands_for,
+        "stands_for": evaluation.budget_images,  # so called in checkpoints of all versions
     }
 
 
@@ -344,7 +344,7 @@ def _read(values: dict[str, Any]) -> Progress:
         values["losses"],
         scores,
         values["seconds"],
-        stands_for=values["stands_for"],
+        budget_images=values["stands_for"],
         log=tuple(values["log"]),
         replayed=True,
     )

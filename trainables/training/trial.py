@@ -23,7 +23,7 @@ from trainables.metrics.evaluate import SELECTIONS
 from trainables.metrics.pictures import PictureRule
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
-from trainables.training.processes import Elsewhere, is_member, train_together
+from trainables.training.processes import RemoteProcesses, is_member, train_together
 from trainables.training.train import Budget, Progress, train
 
 PROTOCOL = 4
@@ -76,17 +76,17 @@ class Run:
         method: Method[Any] | None = None,
         checkpoints: Checkpoints | None = None,
         hidden_labels_M: Tensor | None = None,
-        elsewhere: Elsewhere | None = None,
+        remote: RemoteProcesses | None = None,
     ) -> Generator[Progress]:
         """Trains it; see `trainables.training.train.train`. `method`: its own, wrapped by someone who watches.
 
-        In `processes` new processes if there should be several, unless this is one of several already. `elsewhere`:
+        In `processes` new processes if there should be several, unless this is one of several already. `remote`:
         other machines that take an equal share of them each.
         """
         trial = self.trial
         if trial.processes > 1 and not is_member():
             options = {"task": task, "method": method, "checkpoints": checkpoints, "hidden_labels_M": hidden_labels_M}
-            return train_together(self, trial.processes, elsewhere, **options)
+            return train_together(self, trial.processes, remote, **options)
         torch.set_num_threads(trial.threads)
         accelerator = new_accelerator(
             precision=trial.precision, cpu=trial.device == "cpu", accumulate=trial.accumulate, compile=trial.compile

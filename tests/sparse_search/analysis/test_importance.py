@@ -5,7 +5,7 @@ import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from search_spaces.core.ranges import Choice, Float, Int, space_of
-from sparse_search.analysis.importance import FEWEST_TRIALS, _space, _widened, importance
+from sparse_search.analysis.importance import MIN_TRIALS, _space, _widened, importance
 from trainables.core.method import find_method, method_names
 
 
@@ -86,7 +86,7 @@ def test_nothing_that_decides_is_said(search):
 
 
 def test_too_few_trials_are_said(search):
-    (found,) = importance(search(FEWEST_TRIALS - 1))
+    (found,) = importance(search(MIN_TRIALS - 1))
     assert found.settings == ()
     assert found.doubt == "19 complete searched trials are too few to tell; it takes 20"
 

@@ -10,7 +10,7 @@ import yaml
 
 from search_spaces.core.methods import method_names
 from sparse_search.results.ledger import look_now, write_look
-from sparse_search.results.storage import send_records, store_at
+from sparse_search.results.mirror import send_records, store_at
 
 from ..conftest import TINY
 

@@ -25,8 +25,8 @@ from sparse_search.cluster.checks import (
 )
 from sparse_search.cluster.doctor import _common_folder, _common_place, _prepared, _read, _studies, nodes_of
 from sparse_search.cluster.node import NOTE, examine, look_for, software, try_gpu, try_trial, use_objects, use_storage
-from sparse_search.results.objects import objects_at
-from sparse_search.results.storage import store_at
+from sparse_search.results.mirror import store_at
+from sparse_search.results.object_store import objects_at
 
 from ..conftest import TINY, studies_of
 

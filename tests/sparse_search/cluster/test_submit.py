@@ -126,7 +126,7 @@ def test_the_package_runs_by_itself(tmp_path, monkeypatch):
 def test_data_among_the_code_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(submit, "MOST_BYTES", 4 * 2**20)
+    monkeypatch.setattr(submit, "MAX_BYTES", 4 * 2**20)
     own = tmp_path / "mine_large"
     own.mkdir()
     (own / "__init__.py").write_text("from trainables.constant import METHOD\n")

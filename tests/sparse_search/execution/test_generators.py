@@ -21,7 +21,7 @@ from sparse_search.execution.run import run, status
 from sparse_search.execution.searcher import JournalSearcher
 from sparse_search.report.page import write_report
 from sparse_search.results.ledger import looks
-from sparse_search.results.storage import read_store
+from sparse_search.results.mirror import read_store
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.sweep_file import parse_sweep
@@ -64,7 +64,7 @@ def with_changes(method, **changes):
 def test_what_is_searched_before_is_taken_and_what_is_fixed_there_is_fixed_here():
     before, plan = parse_sweep(SWEEP).methods
     assert (before.objective, plan.objective) == ("kid", "balanced_accuracy")
-    assert set(plan.taken) == {"r1_weight", "augment"}
+    assert set(plan.inherited) == {"r1_weight", "augment"}
     assert (plan.settings.generator_images, plan.settings.mapping_layers) == (160, 1)
     assert plan.starts["real"].mapping_layers == 1
     assert set(plan.space) == {"extra_ratio", "lr"}
@@ -143,7 +143,7 @@ def test_another_search_before_is_another_study(change):
 def test_keys_without_a_value_mean_nothing():
     plan = parse_sweep(with_changes("ssgnet", objective=None)).methods[1]
     assert (plan.objective, plan.settings_from) == ("balanced_accuracy", "ssgnet_generators")
-    assert parse_sweep(with_changes("ssgnet", settings_from=None)).methods[1].taken == {}
+    assert parse_sweep(with_changes("ssgnet", settings_from=None)).methods[1].inherited == {}
 
 
 def test_the_first_rung_comes_after_the_longest_generators():
@@ -173,16 +173,16 @@ def test_a_study_takes_the_best_settings_once(journals):
     before.propose_starts()
     configs = [finished(before, kid) for kid in (0.3, 0.1)]
     assert (before.status().best, before.status().objective) == (0.1, "kid")
-    assert after.waits
+    assert after.is_blocked
     taken = after.take_settings(before)
     assert taken == write_config(configs[1])
     after.propose_starts()
-    assert not after.waits
+    assert not after.is_blocked
     for _ in range(4):  # the default, `real`, and two that are searched
         _, planned = after.ask()
         assert {name: getattr(planned.config, name) for name in taken} == taken
     again = journals()[1]
-    assert not again.waits
+    assert not again.is_blocked
     assert [planned.config.r1_weight for _, planned in again.running()] == [taken["r1_weight"]] * 4
 
 
@@ -197,7 +197,7 @@ def test_all_settings_of_a_preset_are_taken_where_it_is_the_best(tmp_path):
     after.propose_starts()
     config = write_config(after.ask()[1].config)
     assert {name: config[name] for name in write_config(configs[1])} == write_config(configs[1])
-    assert after.settled.plan.settings.z_dim == 512, "what a warm start compares with"
+    assert after.resolved.plan.settings.z_dim == 512, "what a warm start compares with"
 
 
 def test_a_search_that_found_nothing_leaves_the_settings_as_they_are(journals):
@@ -239,7 +239,7 @@ def test_a_search_waits_while_all_before_has_failed_and_may_be_tried_again(journ
         before.fail(before.ask()[0], "no space left on device", retry=False)
     assert before.status().is_over
     assert searcher.suggest("a") == searcher.FINISHED
-    assert after.waits
+    assert after.is_blocked
     assert not after.status().is_over
     before.retry_given_up()
     assert json.loads(searcher.suggest("b")["job"])["trial"]["method"] == "ssgnet_generators"

@@ -62,7 +62,7 @@ def trained(fundus, tiny, store, monkeypatch):
         methods=CONVNET, label_sets=[0, 1], pruner="none",
     )  # fmt: skip
     (study,) = plan_studies(sweep, None)
-    assert study.draws.num_labelled == 4 * 12
+    assert study.facts.num_labelled == 4 * 12
     job = Job(
         trial=study.trial(study.plan.settings, 0).as_dict(), sweep="tiny", study=study.name, number=0, start="default",
         label_sets="0, 1", objective="auroc", rungs=study.rungs, known={}, gpus=0, results=str(store.folder),

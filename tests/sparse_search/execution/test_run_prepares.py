@@ -39,4 +39,4 @@ def test_preparation_is_told_once_and_before_anything_is_planned(lesions, tiny, 
 def test_a_plan_counts_patches(lesions, tiny):
     for grid, num_patches in (("", 1), (":4x4", 16)):
         (study, *_) = plan_studies(tiny(datasets=[lesions + grid], shots=[4]), None)
-        assert (study.draws.num_labelled, study.draws.num_unlabelled) == (4 * num_patches, 8 * num_patches)
+        assert (study.facts.num_labelled, study.facts.num_unlabelled) == (4 * num_patches, 8 * num_patches)

@@ -7,7 +7,7 @@ import ray
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.execution import schedule
-from sparse_search.execution.schedule import LOOK_SECONDS, MOST_BREAKDOWNS, WAITING_SECONDS, Slots, execute, num_workers
+from sparse_search.execution.schedule import LOOK_SECONDS, MAX_BREAKDOWNS, WAITING_SECONDS, Slots, execute, num_workers
 
 OUT_OF_MEMORY = "RuntimeError: Caught unexpected exception: Task was killed due to the node running low on memory."
 
@@ -46,8 +46,8 @@ def test_a_breakdown_is_survived_with_fewer_trials_at_a_time(drive):
 
 
 def test_breakdowns_in_a_row_end_the_sweep(drive):
-    with pytest.raises(ResultsError, match=f"low memory; {MOST_BREAKDOWNS} times in a row. Mend this"):
-        drive(*[("low memory", 0)] * MOST_BREAKDOWNS)
+    with pytest.raises(ResultsError, match=f"low memory; {MAX_BREAKDOWNS} times in a row. Mend this"):
+        drive(*[("low memory", 0)] * MAX_BREAKDOWNS)
 
 
 def test_progress_in_between_makes_it_no_row(drive):

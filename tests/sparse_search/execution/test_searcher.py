@@ -9,9 +9,9 @@ from ray.tune.search import Searcher
 
 from search_spaces.core.errors import ResultsError
 from sparse_search.execution.searcher import (
-    MOST_FAILURES_IN_A_ROW,
-    MOST_NODES_LOST,
-    MOST_SIGNS_OF_LIFE,
+    MAX_FAILURES_IN_A_ROW,
+    MAX_NODES_LOST,
+    MAX_SIGNS_OF_LIFE,
     JournalPruner,
     JournalSearcher,
 )
@@ -117,11 +117,11 @@ def test_a_disk_that_refuses_ends_the_sweep_and_loses_nothing(begin, make_record
 
 def test_a_sweep_in_which_nothing_works_stops_itself(begin):
     searcher = begin(retries=100, methods={"supervised": TINY["methods"]["supervised"]})
-    for number in range(MOST_FAILURES_IN_A_ROW):
+    for number in range(MAX_FAILURES_IN_A_ROW):
         assert not searcher.problem
         searcher.suggest(f"t{number}")
         searcher.on_trial_complete(f"t{number}", error=True)
-    assert f"{MOST_FAILURES_IN_A_ROW} trials in a row failed" in searcher.problem
+    assert f"{MAX_FAILURES_IN_A_ROW} trials in a row failed" in searcher.problem
     assert "the worker process died" in searcher.problem
     assert begin(retries=100, methods={"supervised": TINY["methods"]["supervised"]}).suggest("u") is not None
 
@@ -184,7 +184,7 @@ def test_no_more_trials_than_slots_and_as_many_as_come(begin, make_record):
         "The actor died because its node has died. Node Id: 0123",
         "The actor is temporarily unavailable: RpcError",
         "sparse_search.execution.draining.NodeLeavesError: its node is about to leave",
-        "sparse_search.execution.other_nodes.NodeLostError: a node of a trial is gone",
+        "sparse_search.execution.multi_node.NodeLostError: a node of a trial is gone",
     ],
 )
 def test_a_lost_node_is_no_failure_of_its_trials(begin, tmp_path, error):
@@ -197,7 +197,7 @@ def test_a_lost_node_is_no_failure_of_its_trials(begin, tmp_path, error):
         pruner.on_trial_error(None, SimpleNamespace(trial_id=trial_id, error_file=str(tmp_path / "error.txt")))
         searcher.on_trial_complete(trial_id, error=True)
 
-    jobs = [searcher.suggest(f"t{n}") for n in range(MOST_FAILURES_IN_A_ROW + 1)]
+    jobs = [searcher.suggest(f"t{n}") for n in range(MAX_FAILURES_IN_A_ROW + 1)]
     for number in range(len(jobs)):
         lose(f"t{number}")
     assert not searcher.problem
@@ -205,7 +205,7 @@ def test_a_lost_node_is_no_failure_of_its_trials(begin, tmp_path, error):
     again = [searcher.suggest(f"u{n}") for n in range(len(jobs))]
     plain = [json.loads(each["job"]) | {"quiet_seconds": 0} for each in jobs]
     assert [json.loads(each["job"]) | {"quiet_seconds": 0} for each in again] == plain  # in order, from checkpoints
-    for name in ("u0", *(f"v{n}" for n in range(MOST_NODES_LOST - 1))):
+    for name in ("u0", *(f"v{n}" for n in range(MAX_NODES_LOST - 1))):
         assert searcher.journals[0].status().failed == 0
         lose(name)
         searcher.suggest(f"v{0 if name == 'u0' else int(name[1:]) + 1}")
@@ -216,7 +216,7 @@ def test_a_thousand_trials_are_not_heard_all_the_time(begin):
     searcher = begin(methods={"supervised": TINY["methods"]["supervised"] | {"trials": 200}})
     seconds = [json.loads(searcher.suggest(f"t{n}")["job"])["quiet_seconds"] for n in range(200)]
     assert seconds[:100] == [QUIET_SECONDS] * 100
-    assert seconds[-1] == pytest.approx(199 / MOST_SIGNS_OF_LIFE)
+    assert seconds[-1] == pytest.approx(199 / MAX_SIGNS_OF_LIFE)
 
 
 def test_an_ask_counts_the_trials_of_one_study_not_of_all(begin, monkeypatch):

@@ -16,8 +16,8 @@ from sparse_search.cli.findings import look_table
 from sparse_search.execution.run import plan_studies, run
 from sparse_search.report.page import write_report
 from sparse_search.results.ledger import looks
+from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import METRIC_COLUMNS, metric_for
-from sparse_search.results.storage import read_store
 from sparse_search.search.sweep_file import parse_sweep
 from trainables.metrics.evaluate import CLASS_METRICS, METRICS
 from trainables.metrics.masks import MASK_METRICS, score_masks
@@ -152,7 +152,7 @@ def test_a_classifier_is_refused_shapes(tiny, tmp_path):
 
 def test_draws_of_a_study():
     (study,) = plan_studies(parse_sweep(SWEEP), None)
-    assert (study.draws.num_labelled, study.draws.num_unlabelled) == (4, 176)
+    assert (study.facts.num_labelled, study.facts.num_unlabelled) == (4, 176)
 
 
 @pytest.mark.ray

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing, forget_here
-from sparse_search.results.storage import store_at
+from sparse_search.results.mirror import store_at
 from trainables.training.checkpoint import Checkpoints
 
 FOLDER = "sweeps/test/checkpoints/study/3"

@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from search_spaces.core.config import read_config, short_hash, write_config
+from sparse_search.results.mirror import read_store, store_at
 from sparse_search.results.records import decode
-from sparse_search.results.storage import read_store, store_at
 from sparse_search.results.store import Store
 
 from ..conftest import TINY

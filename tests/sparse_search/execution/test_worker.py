@@ -21,11 +21,11 @@ NAMES_ONE = "names class 1 for all 10 validation images"
 GOOD, FAIR, POOR = ((5, 0), (0, 5)), ((4, 1), (1, 4)), ((5, 0), (5, 0))
 
 
-def evaluation(epoch, stands_for, raw, selected=None, collapse=""):
+def evaluation(epoch, budget_images, raw, selected=None, collapse=""):
     """What `Run.train` yields at an evaluation; between two of them there are no scores."""
     read = lambda confusion: {"constant": Scores.from_dict(scores(confusion))} if confusion else {}  # noqa: E731
     return Progress(
-        epoch=epoch, images=20 * epoch, losses={}, stands_for=stands_for, log=({"epoch": epoch, "loss": 1.0},),
+        epoch=epoch, images=20 * epoch, losses={}, budget_images=budget_images, log=({"epoch": epoch, "loss": 1.0},),
         train_seconds=1.0 * epoch, collapse=collapse, scores=read(raw), selected=read(selected or raw),
     )  # fmt: skip
 

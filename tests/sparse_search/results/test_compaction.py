@@ -11,7 +11,7 @@ import pytest
 
 from sparse_search.results import compaction
 from sparse_search.results.catalog import bundle_path
-from sparse_search.results.compaction import MOST_PARTS
+from sparse_search.results.compaction import MAX_PARTS
 from sparse_search.results.store import Store
 
 NUM_WRITERS, EACH = 8, 12
@@ -120,10 +120,10 @@ def kill_at():
 
 @pytest.mark.slow
 def test_a_kill_before_any_file_operation_loses_and_doubles_nothing(store, make_record, tmp_path, kill_at):
-    for number in range(MOST_PARTS - 1):
+    for number in range(MAX_PARTS - 1):
         store.write(make_record(number))
         store.compact()
-    records = [make_record(number) for number in range(MOST_PARTS + 1)]
+    records = [make_record(number) for number in range(MAX_PARTS + 1)]
     for record in records[-2:]:
         store.write(record)
     names = sorted(record["record_id"] for record in records)

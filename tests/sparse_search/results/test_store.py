@@ -10,7 +10,7 @@ import pytest
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.leaderboard import board
 from sparse_search.results.catalog import SetAsideWarning
-from sparse_search.results.compaction import MOST_PARTS
+from sparse_search.results.compaction import MAX_PARTS
 from sparse_search.results.records import DamagedError, decode, encode
 from sparse_search.results.rows import CURVE_SCHEMA, RUN_SCHEMA, SCHEMA_VERSION
 from sparse_search.results.store import Store
@@ -79,12 +79,12 @@ def test_filters_read_only_their_partition(store, make_record):
 
 
 def test_compaction_is_idempotent_and_keeps_few_files(store, make_record):
-    for number in range(3 * MOST_PARTS):
+    for number in range(3 * MAX_PARTS):
         store.write(make_record(number))
         assert store.compact() == 1
         assert store.compact() == 0
-    assert len(store.runs()) == 3 * MOST_PARTS
-    assert len(parts(store)) <= 2 * (MOST_PARTS + 1)
+    assert len(store.runs()) == 3 * MAX_PARTS
+    assert len(parts(store)) <= 2 * (MAX_PARTS + 1)
 
 
 def test_the_order_of_arrival_does_not_matter(tmp_path, make_record):
@@ -316,7 +316,7 @@ def test_records_from_before_the_checksum_are_refused_as_old(store):
 
 
 def test_a_catalog_that_is_damaged_or_gone_is_built_again(store, make_record):
-    for number in range(MOST_PARTS + 3):
+    for number in range(MAX_PARTS + 3):
         store.write(make_record(number))
         store.compact()
     before = store.runs().sort_by("record_id")

@@ -255,14 +255,14 @@ def test_a_killed_driver_leaves_no_lock_to_wait_for(begin, tmp_path):
 
 def test_a_step_waits_for_the_disk_once(begin, tmp_path, monkeypatch):
     journal = begin()
-    waits = []
-    monkeypatch.setattr("os.fsync", lambda number: waits.append((tmp_path / "journal.log").read_bytes()))
+    is_blocked = []
+    monkeypatch.setattr("os.fsync", lambda number: is_blocked.append((tmp_path / "journal.log").read_bytes()))
     trial, _ = journal.ask()
     journal.complete(trial, 0.5, Result(measures={"train_seconds": 1.0}))
     after = (tmp_path / "journal.log").read_bytes()
-    assert len(waits) == 2
-    assert waits[-1] == after
-    assert len(after.splitlines()) - len(waits[0].splitlines()) > 1
+    assert len(is_blocked) == 2
+    assert is_blocked[-1] == after
+    assert len(after.splitlines()) - len(is_blocked[0].splitlines()) > 1
 
 
 def test_checkpoints_are_kept_for_what_may_go_on(begin):

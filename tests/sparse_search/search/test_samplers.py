@@ -27,7 +27,7 @@ from sparse_search.search.samplers import (
     num_startup,
     read_pruner,
     read_sampler,
-    steps,
+    rung_steps,
 )
 
 OPTIONS = {"tpe": {"startup": 4}, "gp": {"startup": 6}, "cmaes": {"startup": 4, "population": 4},
@@ -394,8 +394,8 @@ def test_a_single_rung_stops_nothing(name, tmp_path):
 
 
 def test_steps_of_the_ladder():
-    assert steps(4) == (1, 3, 9, 27)
-    assert steps(1) == (1,)
+    assert rung_steps(4) == (1, 3, 9, 27)
+    assert rung_steps(1) == (1,)
 
 
 def test_choices_are_equal_when_they_mean_the_same():

@@ -65,8 +65,8 @@ def test_what_it_is_worth_is_told_by_leaving_each_place_out(fill):
     assert found["c, 5 shots"].default == pytest.approx(3 / 5)
     assert found["c, 5 shots"].random == pytest.approx(0.5)
     two = {place.title: place for place in transfer(fill("c", HIGH), "supervised", size=2).left_out}
-    draws = [max(a, b) / 5 for a in range(6) for b in range(6)]
-    assert two["c, 5 shots"].random == pytest.approx(sum(draws) / len(draws))
+    facts = [max(a, b) / 5 for a in range(6) for b in range(6)]
+    assert two["c, 5 shots"].random == pytest.approx(sum(facts) / len(facts))
 
 
 def test_one_place_or_none(fill):
@@ -82,7 +82,7 @@ def test_a_new_search_tries_it_behind_the_default_once(fill, store, tiny, tmp_pa
     def begin():
         journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
         journal.propose_starts()
-        if not journal.is_told_from_elsewhere:
+        if not journal.has_transferred:
             journal.propose_from_elsewhere(portfolio_for(study, store))
         return journal
 

@@ -10,7 +10,7 @@ from trainables.components.mask_rounds import (
     foreground,
     hard_masks,
     image_scores,
-    kept,
+    select_images,
     pseudo_masks,
 )
 from trainables.data.readers.shapes import shapes
@@ -31,7 +31,7 @@ def test_as_published_every_pixel_and_image_counts():
     assert found.targets_BHW.equal((probs >= 0.5).float())
     assert found.weights_BHW.eq(1).all()
     assert found.plausible_B.all()
-    assert kept(found.scores_B, found.plausible_B).tolist() == [0, 1, 2, 3]
+    assert select_images(found.scores_B, found.plausible_B).tolist() == [0, 1, 2, 3]
 
 
 def test_targets_and_weights():
@@ -61,17 +61,17 @@ def test_empty_and_full_masks(low, high, expected):
     probs = torch.zeros(3, 4, 4)
     probs[0], probs[1, :1] = 1, 1
     found = pseudo_masks(probs, MaskRules(min_foreground=low, max_foreground=high))
-    chosen = kept(found.scores_B, found.plausible_B)
+    chosen = select_images(found.scores_B, found.plausible_B)
     assert "".join("FPE"[index] for index in chosen) == expected
 
 
 def test_the_best_are_kept():
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.95, 0.5, 0.7, 0.99])
     plausible = torch.tensor([1, 1, 1, 1, 1, 1, 1, 0]).bool()
-    assert kept(scores, plausible, keep_fraction=0.5).tolist() == [0, 1, 2, 4], "4 of 7, ties to the earlier one"
-    assert kept(scores, torch.zeros(8).bool()).tolist() == []
-    assert len(kept(torch.rand(10), torch.ones(10).bool(), keep_fraction=0.7)) == 7
-    assert len(kept(torch.rand(0), torch.ones(0).bool())) == 0
+    assert select_images(scores, plausible, keep_fraction=0.5).tolist() == [0, 1, 2, 4], "4 of 7, ties to the earlier one"
+    assert select_images(scores, torch.zeros(8).bool()).tolist() == []
+    assert len(select_images(torch.rand(10), torch.ones(10).bool(), keep_fraction=0.7)) == 7
+    assert len(select_images(torch.rand(0), torch.ones(0).bool())) == 0
 
 
 def test_agreement():
@@ -112,7 +112,7 @@ def test_rounds_on_ellipses():
     predict, sizes, rounds = fit(real, true, torch.ones_like(true)), [], []
     for _ in range(2):
         found = pseudo_masks(predict(bank), rules)
-        chosen = kept(found.scores_B, found.plausible_B, keep_fraction=0.75)
+        chosen = select_images(found.scores_B, found.plausible_B, keep_fraction=0.75)
         targets = torch.cat([true, found.targets_BHW[chosen]])
         weights = torch.cat([torch.ones_like(true), found.weights_BHW[chosen]])
         predict = fit(torch.cat([real, bank[chosen]]), targets, weights)

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from trainables.components.orders import EndlessOrder
+from trainables.components.orders import InfiniteSampler
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 16])
 def test_every_item_comes_once_before_any_comes_again(batch):
-    order = EndlessOrder(7)
+    order = InfiniteSampler(7)
     taken = torch.cat([order.take(batch) for _ in range(21)])
     assert len(taken) == 21 * batch
     passes = taken[: len(taken) // 7 * 7].view(-1, 7)
@@ -15,7 +15,7 @@ def test_every_item_comes_once_before_any_comes_again(batch):
 
 
 def test_a_batch_may_be_empty():
-    order = EndlessOrder(5)
+    order = InfiniteSampler(5)
     before = torch.get_rng_state()
     assert order.take(0).shape == (0,)
     assert order.take(0).dtype == torch.long
@@ -25,7 +25,7 @@ def test_a_batch_may_be_empty():
 
 def test_it_goes_on_where_it_stopped():
     torch.manual_seed(0)
-    order, other = EndlessOrder(5), EndlessOrder(5)
+    order, other = InfiniteSampler(5), InfiniteSampler(5)
     order.take(3)
     other.load_state_dict(order.state_dict())
     expected = order.take(2)
@@ -39,8 +39,8 @@ def test_it_goes_on_where_it_stopped():
 def test_classes_come_alike_where_that_is_asked_for():
     torch.manual_seed(0)
     classes = torch.tensor([0] * 18 + [1] + [3])
-    taken = classes[EndlessOrder(20, classes).take(3000)]
+    taken = classes[InfiniteSampler(20, classes).take(3000)]
     counts = taken.bincount(minlength=4)
     assert counts[2] == 0
     assert counts[[0, 1, 3]].min() > 900
-    assert classes[EndlessOrder(20).take(2000)].bincount().tolist() == [1800, 100, 0, 100]
+    assert classes[InfiniteSampler(20).take(2000)].bincount().tolist() == [1800, 100, 0, 100]

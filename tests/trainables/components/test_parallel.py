@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from trainables.components import parallel
-from trainables.components.parallel import average_gradients, divided
+from trainables.components.parallel import average_gradients, data_parallel
 from trainables.training.accelerator import new_accelerator
 
 
@@ -27,7 +27,9 @@ def alone(monkeypatch):
 def test_one_process_does_it_all_and_draws_nothing():
     state = torch.get_rng_state()
     inputs = torch.arange(5.0)
-    assert divided(lambda x: 2 * x, inputs, accelerator=new_accelerator(precision="no", cpu=True)).equal(2 * inputs)
+    assert data_parallel(lambda x: 2 * x, inputs, accelerator=new_accelerator(precision="no", cpu=True)).equal(
+        2 * inputs
+    )
     assert torch.get_rng_state().equal(state)
 
 
@@ -35,7 +37,7 @@ def test_one_process_does_it_all_and_draws_nothing():
 @pytest.mark.usefixtures("alone")
 def test_shares_are_disjoint_and_cover_the_batch(batch):
     inputs = torch.arange(1.0, batch + 1)[:, None]
-    parts = [divided(lambda x: (x, -x), inputs, accelerator=TwoProcesses(rank)) for rank in (0, 1)]
+    parts = [data_parallel(lambda x: (x, -x), inputs, accelerator=TwoProcesses(rank)) for rank in (0, 1)]
     for position, whole in enumerate((inputs, -inputs)):
         assert (parts[0][position] + parts[1][position]).equal(whole)
         assert (parts[0][position] * parts[1][position]).eq(0).all()
@@ -43,7 +45,7 @@ def test_shares_are_disjoint_and_cover_the_batch(batch):
 
 def test_a_batch_too_small_is_not_divided():
     inputs = torch.ones(1, 3)
-    assert divided(lambda x: x + 1, inputs, accelerator=TwoProcesses(1)).equal(inputs + 1)
+    assert data_parallel(lambda x: x + 1, inputs, accelerator=TwoProcesses(1)).equal(inputs + 1)
 
 
 @pytest.mark.usefixtures("alone")
@@ -51,7 +53,7 @@ def test_processes_drop_out_differently_and_stay_in_step():
     drops, after = [], []
     for rank in (0, 1):
         torch.manual_seed(3)
-        dropped = divided(lambda x: F.dropout(x, 0.5), torch.ones(2, 100), accelerator=TwoProcesses(rank))
+        dropped = data_parallel(lambda x: F.dropout(x, 0.5), torch.ones(2, 100), accelerator=TwoProcesses(rank))
         drops.append(dropped[rank])
         after.append(torch.rand(()))
     assert not drops[0].equal(drops[1])

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from search_spaces.core.errors import DataError
-from trainables.data.cache import cache_root, kept
+from trainables.data.cache import cache_root, cached_folder
 
 
 class Maker:
@@ -30,8 +30,8 @@ def test_where(monkeypatch, tmp_path):
 
 def test_made_once(cache):
     make = Maker()
-    assert kept("a", make) == kept("a", make) == (cache / "a", {"number": 7})
-    assert kept("b", make)[0] == cache / "b"
+    assert cached_folder("a", make) == cached_folder("a", make) == (cache / "a", {"number": 7})
+    assert cached_folder("b", make)[0] == cache / "b"
     assert make.times == 2
 
 
@@ -57,12 +57,12 @@ def zeroed(folder):
 )
 def test_made_again_when_damaged(damage):
     make = Maker()
-    folder, _ = kept("a", make)
+    folder, _ = cached_folder("a", make)
     damage(folder)
-    assert kept("a", make)[1] == {"number": 7}
+    assert cached_folder("a", make)[1] == {"number": 7}
     assert make.times == 2
     assert (folder / "large").stat().st_size == 256_000
-    kept("a", make)
+    cached_folder("a", make)
     assert make.times == 2
 
 
@@ -72,10 +72,10 @@ def test_nothing_half_made_is_left_or_used(cache):
         raise DataError("unreadable")
 
     with pytest.raises(DataError, match="unreadable"):
-        kept("a", fail)
+        cached_folder("a", fail)
     (cache / "a.partial").mkdir()
     (cache / "a.partial/left by a kill").write_bytes(b"x")
-    folder, _ = kept("a", Maker())
+    folder, _ = cached_folder("a", Maker())
     assert sorted(path.name for path in folder.iterdir()) == ["large", "manifest.json", "small"]
     assert [path.name for path in cache.iterdir() if path.is_dir()] == ["a"]
 
@@ -83,7 +83,7 @@ def test_nothing_half_made_is_left_or_used(cache):
 def test_at_the_same_time_it_is_made_once():
     make = Maker()
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: kept("a", make), range(8)))
+        found = list(pool.map(lambda _: cached_folder("a", make), range(8)))
     assert make.times == 1
     assert len(set(map(str, found))) == 1
 
@@ -93,7 +93,7 @@ def test_a_full_disk_names_the_variable(cache):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(DataError) as caught:
-        kept("a", fail)
+        cached_folder("a", fail)
     assert str(caught.value) == (
         f"prepared pictures cannot be written to {cache} (No space left on device); "
         "make room, or name another folder in $SPARSE_SEARCH_CACHE"
@@ -104,4 +104,4 @@ def test_a_file_in_the_way_names_the_variable(monkeypatch, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(tmp_path / "file/cache"))
     with pytest.raises(DataError, match=r"name another folder in \$SPARSE_SEARCH_CACHE"):
-        kept("a", Maker())
+        cached_folder("a", Maker())

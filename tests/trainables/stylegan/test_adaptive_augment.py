@@ -10,8 +10,8 @@ from trainables.stylegan.adaptive_augment import (
     HIGHEST,
     SYM6,
     Augmentation,
+    AugmentRandom,
     Controller,
-    Dice,
     Disturbance,
     disturbed,
     doubling,
@@ -24,7 +24,7 @@ MANY = 20_000
 
 
 def new_dice(p, batch=MANY):
-    return Dice(batch, p, torch.Generator().manual_seed(0))
+    return AugmentRandom(batch, p, torch.Generator().manual_seed(0))
 
 
 def changes(matrices):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from search_spaces.core.errors import ConfigError
-from trainables.stylegan.gan_training import GeneratorTraining, follow, new_networks
+from trainables.stylegan.gan_training import GeneratorTraining, new_networks, update_ema
 from trainables.stylegan.generator_config import PROFILES, GeneratorConfig
 from trainables.stylegan.generator_scores import features_of, kernel_distance
 from trainables.training.accelerator import new_accelerator
@@ -106,8 +106,8 @@ def test_seeds_make_the_difference():
 def test_losses_are_those_of_logits(monkeypatch):
     training = new_training(replace(SMALL, augment="none"))
     critic = nn.Sequential(nn.Flatten(), nn.Linear(256, 1, bias=False), nn.Flatten(0))
-    monkeypatch.setattr(training._critic, "run", critic)
-    monkeypatch.setattr(training._critic, "learn", lambda loss: None)
+    monkeypatch.setattr(training._critic, "forward_share", critic)
+    monkeypatch.setattr(training._critic, "backward_and_step", lambda loss: None)
     made = []
     generate = training._generate
     monkeypatch.setattr(training, "_generate", lambda *of, **how: made.append(generate(*of, **how)) or made[-1])
@@ -125,8 +125,8 @@ def test_the_penalty_is_weighed_by_its_rarity(monkeypatch):
     config = replace(SMALL, augment="none", gamma=3.0, penalty_interval=5)
     training, losses = new_training(config), []
     critic = nn.Sequential(nn.Flatten(), nn.Linear(256, 1), nn.Flatten(0))
-    monkeypatch.setattr(training._critic, "run", critic)
-    monkeypatch.setattr(training._critic, "learn", losses.append)
+    monkeypatch.setattr(training._critic, "forward_share", critic)
+    monkeypatch.setattr(training._critic, "backward_and_step", losses.append)
     training._penalty_step(images())
     gamma = 3.0 * 16**2 / 32768
     torch.testing.assert_close(losses[0], 5 * gamma / 2 * critic[1].weight.square().sum())
@@ -155,10 +155,10 @@ def test_every_batch_is_a_step_whatever_is_accumulated():
 
 def test_gradients_that_are_no_numbers_are_replaced():
     training = new_training()
-    weight = training._critic.plain.output.bias_O
+    weight = training._critic.module.output.bias_O
     for value, step in [(float("nan"), 0.0), (float("inf"), -1.0)]:
         before = weight.detach().clone()
-        training._critic.learn(weight.sum() * value)
+        training._critic.backward_and_step(weight.sum() * value)
         assert float((weight.detach() - before).sign()) == step
 
 
@@ -191,7 +191,7 @@ def test_the_average_has_its_half_life_and_the_statistics_of_the_network():
     with torch.no_grad():
         network.layers[0].square.fill_(7.0)
     for _ in range(10):  # a half-life of 10 batches
-        follow(average, network, 0.5 ** (1 / 10))
+        update_ema(average, network, 0.5 ** (1 / 10))
     for before, ours, theirs in zip(start, average.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(ours, (before + theirs).detach() / 2)
     for ours, theirs in zip(average.buffers(), network.buffers(), strict=True):
@@ -202,7 +202,7 @@ def test_after_a_step_the_average_has_the_statistics_of_the_network():
     training = new_training()
     training.images_seen = 10_000
     train(training, 2)
-    network = training._generator.plain
+    network = training._generator.module
     for (name, ours), theirs in zip(training.average.named_buffers(), network.buffers(), strict=True):
         assert ours.equal(theirs), name
     assert network.layers[1].square != 1.0
@@ -212,10 +212,10 @@ def test_after_a_step_the_average_has_the_statistics_of_the_network():
 def test_the_average_is_the_network_first_and_slower_later(monkeypatch):
     decays = []
     training = new_training(replace(SMALL, average_kimg=1.0))
-    monkeypatch.setattr("trainables.stylegan.gan_training.follow", lambda *of: decays.append(of[2]))
+    monkeypatch.setattr("trainables.stylegan.gan_training.update_ema", lambda *of: decays.append(of[2]))
     for seen in (0, 1600, 100_000):
         training.images_seen = seen
-        training._follow(8)
+        training._update_average(8)
     assert decays == [0.0, 0.5 ** (8 / 80), 0.5 ** (8 / 1000)]
 
 
@@ -229,7 +229,7 @@ def test_samples_are_of_the_average_and_their_numbers_of_the_seed():
     torch.testing.assert_close(training.sample(4), some[:4])
     assert not torch.allclose(training.sample(7, seed=1), some)
     with torch.no_grad():
-        for parameter in training._generator.plain.parameters():
+        for parameter in training._generator.module.parameters():
             parameter.zero_()
     torch.testing.assert_close(training.sample(7), some)
     assert training.sample(5, psi=0.0).std(0).max() < 1e-6
@@ -246,7 +246,7 @@ def test_another_training_gives_its_networks_and_nothing_else():
     second.start_from(first.state_dict())
     assert second.sample(3).equal(first.sample(3))
     assert (second.images_seen, second.augment_p) == (0, 0.0)
-    convolutions = second._critic.plain.convolutions()
+    convolutions = second._critic.module.convolutions()
     kept = [each.weight_OIkk.detach().clone() for each in convolutions]
     train(second, 4)
     assert [each.weight_OIkk.equal(before) for each, before in zip(convolutions, kept, strict=True)] == [

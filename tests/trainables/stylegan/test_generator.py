@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from trainables.stylegan.alias_free import FilteredLeakyReLU, layer_schedule, resample
-from trainables.stylegan.equalized import EqualisedConv2d, EqualisedLinear, leaky_relu
-from trainables.stylegan.generator import Following, FourierInput, Generator, Mapping, SynthesisLayer
+from trainables.stylegan.equalised import EqualisedConv2d, EqualisedLinear, leaky_relu
+from trainables.stylegan.generator import EmaStatistics, FourierInput, Generator, Mapping, SynthesisLayer
 
 TINY = {"resolution": 16, "num_layers": 4, "channels": 1, "channel_base": 64, "channel_max": 8, "z_dim": 8, "margin": 6}
 BANDS = layer_schedule(32, num_layers=6, channel_base=1024, channel_max=64)
@@ -20,7 +20,7 @@ def new_layer(source=2, target=3, **options):
 def settled(generator, passes=3):
     """With running sizes of maps as large as they are."""
     for _ in range(passes):
-        generator(torch.randn(8, generator.z_dim), following=Following(0.5))
+        generator(torch.randn(8, generator.z_dim), statistics=EmaStatistics(0.5))
     return generator
 
 
@@ -44,7 +44,7 @@ def test_equalised_layers_keep_unit_size_and_share_their_range():
 def test_styles_are_truncated_towards_their_running_mean():
     torch.manual_seed(0)
     mapping, numbers = Mapping(8), torch.randn(16, 8)
-    styles = mapping(numbers, following=Following(0.5))
+    styles = mapping(numbers, statistics=EmaStatistics(0.5))
     torch.testing.assert_close(mapping.mean_Z, 0.002 * styles.mean(0).detach())
     torch.testing.assert_close(mapping(numbers), styles)
     torch.testing.assert_close(mapping(10 * numbers), styles)
@@ -120,14 +120,14 @@ def test_sizes_of_maps_are_followed_only_when_asked_to():
     maps, styles = torch.full((2, 64, 52, 52), 3.0), torch.randn(2, 16)
     layer(maps, styles)
     assert layer.square == 1.0
-    layer(maps, styles, Following(0.75))
+    layer(maps, styles, EmaStatistics(0.75))
     torch.testing.assert_close(layer.square, torch.tensor([0.75 + 0.25 * 9.0]))
 
 
 def test_following_joins_uneven_shares():
     shares = [torch.randn(3, 5), torch.randn(1, 5)]
     sums = [torch.cat([each.sum(0), torch.tensor([float(len(each))])]) for each in shares]
-    together = Following(0.5, total=lambda own: sum(sums))
+    together = EmaStatistics(0.5, total=lambda own: sum(sums))
     torch.testing.assert_close(together.mean(shares[0]), torch.cat(shares).mean(0))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from search_spaces.core.errors import ConfigError
-from trainables.components.optimized_model import Trainee
+from trainables.components.optimised_model import OptimisedModel
 from trainables.training import accelerator as accelerators
 from trainables.training.accelerator import new_accelerator
 
@@ -68,11 +68,11 @@ def trained(compile):
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(72, 2)
     accelerator = new_accelerator(precision="no", cpu=True, compile=compile)
-    one = Trainee(nn.Sequential(*layers), accelerator, lr=1e-2, beta1=0.5, weight_decay=0.0)
+    one = OptimisedModel(nn.Sequential(*layers), accelerator, lr=1e-2, beta1=0.5, weight_decay=0.0)
     images = torch.rand(3, 1, 8, 8)
     for _ in range(3):
-        one.learn(one(images).square().mean())
-    return torch.cat([p.flatten() for p in one.plain.parameters()]).detach()
+        one.backward_and_step(one(images).square().mean())
+    return torch.cat([p.flatten() for p in one.module.parameters()]).detach()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import torch
 
 from search_spaces.core.errors import ConfigError
 from trainables.training.checkpoint import Checkpoints
-from trainables.training.processes import LostProcessError, Members
+from trainables.training.processes import LocalRanks, LostProcessError
 from trainables.training.train import DivergedError
 from trainables.training.trial import Trial
 
@@ -83,7 +83,7 @@ class Beside:
     def start(self, run, shares, place, options):
         (share,) = shares
         assert share == range(1, 2)
-        self._members = Members(run, share, place, dict(options) | {"checkpoints": Checkpoints(self._folder)})
+        self._members = LocalRanks(run, share, place, dict(options) | {"checkpoints": Checkpoints(self._folder)})
         before = {child.pid for child in active_children()}
         self._members.start()
         (pid,) = {child.pid for child in active_children()} - before
@@ -104,10 +104,10 @@ class Beside:
 @pytest.mark.slow
 def test_another_machine_goes_on_from_the_checkpoint_that_the_first_one_has(tmp_path, together):
     run, checkpoints = a_run(), Checkpoints(tmp_path / "run")
-    progress = run.train(run.task(None), checkpoints=checkpoints, elsewhere=Beside(tmp_path / "none"))
+    progress = run.train(run.task(None), checkpoints=checkpoints, remote=Beside(tmp_path / "none"))
     assert next(each for each in progress if each.scores).scores
     progress.close()
-    resumed = list(run.train(run.task(None), checkpoints=checkpoints, elsewhere=Beside(tmp_path / "none")))
+    resumed = list(run.train(run.task(None), checkpoints=checkpoints, remote=Beside(tmp_path / "none")))
     assert [each.replayed for each in resumed if each.scores] == [True, False]
     assert resumed[-1].scores == together[-1].scores
     assert not (tmp_path / "none").exists()
@@ -118,7 +118,7 @@ def test_a_process_that_is_killed_on_another_machine_ends_the_run(tmp_path):
     run = a_run(images=1_000_000)
     started, before = time.monotonic(), set(members())
     with pytest.raises(LostProcessError, match="process 1 of a run ended with exit code -9"):
-        list(run.train(run.task(None), elsewhere=Beside(tmp_path, doomed=True)))
+        list(run.train(run.task(None), remote=Beside(tmp_path, doomed=True)))
     assert time.monotonic() - started < 60
     assert not [pid for pid in set(members()) - before if "spawn_main" in command(pid)]
 

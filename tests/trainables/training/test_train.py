@@ -109,7 +109,7 @@ def start(make_task):
 
 
 def strip(progress):
-    return [(p.epoch, p.scores, p.stands_for, p.selected, p.collapse) for p in progress if p.scores]
+    return [(p.epoch, p.scores, p.budget_images, p.selected, p.collapse) for p in progress if p.scores]
 
 
 @pytest.mark.parametrize(
@@ -153,20 +153,20 @@ def test_progress_counts_the_images_of_the_method(start, tmp_path):
     sizes = [4, 1, 3]
     method = replace(TOY, epoch_images=lambda config, labelled, unlabelled, epochs: sizes[epochs % 3])
     budget = Budget(images=14, evaluate_every=7)
-    seen = [(p.epoch, p.images, p.stands_for) for p in start(method=method, budget=budget)]
+    seen = [(p.epoch, p.images, p.budget_images) for p in start(method=method, budget=budget)]
     assert seen == [(1, 4, 0), (2, 5, 7), (3, 8, 0), (4, 12, 0), (5, 13, 14)]
     first = start(method=method, budget=budget, checkpoints=Checkpoints(tmp_path))
     assert [next(first).epoch for _ in range(3)] == [1, 2, 3]
     first.close()
     resumed = start(method=method, budget=budget, checkpoints=Checkpoints(tmp_path))
-    assert [(p.epoch, p.images, p.stands_for) for p in resumed] == [seen[1], *seen[2:]]
+    assert [(p.epoch, p.images, p.budget_images) for p in resumed] == [seen[1], *seen[2:]]
 
 
 def test_training_ends_with_the_last_cycle(start):
     progress = list(start(ToyConfig(cycle=4), budget=Budget(images=10, evaluate_every=5)))
     assert [p.epoch for p in progress] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert [(p.epoch, p.stands_for) for p in progress if p.scores] == [(4, 5), (8, 10)]
-    assert not any(p.stands_for or p.selected or p.collapse for p in progress if not p.scores)
+    assert [(p.epoch, p.budget_images) for p in progress if p.scores] == [(4, 5), (8, 10)]
+    assert not any(p.budget_images or p.selected or p.collapse for p in progress if not p.scores)
 
 
 def test_evaluates_when_due_and_at_the_end(start):

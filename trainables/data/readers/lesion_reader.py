@@ -19,7 +19,7 @@ from trainables.data.readers.files import File, digest_of
 from trainables.data.readers.reader import ImageShape
 
 CLASS_NAMES = ("healthy", "lesion")
-Tell = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
 
 

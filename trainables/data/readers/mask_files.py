@@ -24,7 +24,7 @@ from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
 from trainables.data.readers.files import File, digest_of, pictures_below
 from trainables.data.readers.lesion_files import stem_of, with_masks
-from trainables.data.readers.lesion_reader import Picture, Tell
+from trainables.data.readers.lesion_reader import Picture, ProgressCallback
 from trainables.data.readers.picture_files import SUFFIXES, opened
 
 _ENDINGS = re.compile("_(mask|segmentation|OD)$")
@@ -51,7 +51,7 @@ class MaskedPictures:
         """MD5 over places and bytes of all pictures and masks, 32 hex digits."""
         return digest_of(self.folder, self.files)
 
-    def read(self, side: int, tell: Tell | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def read(self, side: int, tell: ProgressCallback | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Pictures (N, S, S, 3) in 0..255, grey ones with three equal channels, and masks (N, S, S) of 0 and 1.
 
         Args:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError
-from trainables.data.cache import Facts, kept
+from trainables.data.cache import Facts, cached_folder
 from trainables.data.partition import Indices, Split, three_way_split
-from trainables.data.readers.lesion_reader import Tell
+from trainables.data.readers.lesion_reader import ProgressCallback
 from trainables.data.readers.mask_files import MaskedPictures, find_masked_folder, find_optic_discs
 from trainables.data.readers.reader import ImageShape
 from trainables.data.readers.shapes import shapes
@@ -92,7 +92,7 @@ def open_shapes(side: int) -> MaskedReader:
     return MaskedReader(SHAPES_SIZES, 3, side, partial(_shapes, side), partial(_digest_of_shapes, side))
 
 
-def open_masked_folder(folder: Path, side: int | None, tell: Tell | None = None) -> MaskedReader:
+def open_masked_folder(folder: Path, side: int | None, tell: ProgressCallback | None = None) -> MaskedReader:
     """A folder of one's own, of which a fifth is the test part.
 
     Raises:
@@ -114,7 +114,7 @@ def open_masked_folder(folder: Path, side: int | None, tell: Tell | None = None)
     return _prepared(parts, found.digest, side or DEFAULT_SIDE, tell)
 
 
-def open_optic_discs(root: Path, side: int, tell: Tell | None = None) -> MaskedReader:
+def open_optic_discs(root: Path, side: int, tell: ProgressCallback | None = None) -> MaskedReader:
     """The optic discs of IDRiD in its official splits.
 
     Raises:
@@ -128,12 +128,14 @@ def open_optic_discs(root: Path, side: int, tell: Tell | None = None) -> MaskedR
     return _prepared(parts, md5(digests.encode(), usedforsecurity=False).hexdigest(), side, tell)
 
 
-def _prepared(parts: Mapping[Split, MaskedPictures], digest: str, side: int, tell: Tell | None) -> MaskedReader:
+def _prepared(
+    parts: Mapping[Split, MaskedPictures], digest: str, side: int, tell: ProgressCallback | None
+) -> MaskedReader:
     """With the train split in the cache."""
 
     def read(split: Split) -> Pixels:
         key = f"masks-{digest}-{side}-{split}-v{VERSION}"
-        folder, _ = kept(key, partial(_prepare, parts[split], side, tell))
+        folder, _ = cached_folder(key, partial(_prepare, parts[split], side, tell))
         images_NCSS, masks_NSS = (
             np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("images.npy", "masks.npy")
         )
@@ -143,7 +145,7 @@ def _prepared(parts: Mapping[Split, MaskedPictures], digest: str, side: int, tel
     return MaskedReader({split: len(part) for split, part in parts.items()}, 3, side, read, lambda: digest)
 
 
-def _prepare(pictures: MaskedPictures, side: int, tell: Tell | None, folder: Path) -> Facts:
+def _prepare(pictures: MaskedPictures, side: int, tell: ProgressCallback | None, folder: Path) -> Facts:
     images_NSS3, masks_NSS = pictures.read(side, tell)
     np.save(folder / "images.npy", np.ascontiguousarray(images_NSS3.transpose(0, 3, 1, 2)))
     np.save(folder / "masks.npy", masks_NSS.astype(np.bool_))

@@ -28,9 +28,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from search_spaces.core.errors import DataError
-from trainables.data.cache import Facts, kept
+from trainables.data.cache import Facts, cached_folder
 from trainables.data.partition import three_way_split
-from trainables.data.readers.lesion_reader import CLASS_NAMES, Cohort, CohortReader, Picture, Prepared, Tell
+from trainables.data.readers.lesion_reader import CLASS_NAMES, Cohort, CohortReader, Picture, Prepared, ProgressCallback
 from trainables.data.readers.picture_files import channels_and_sizes, opened
 
 VERSION = 1
@@ -69,7 +69,7 @@ class _Done(NamedTuple):
     """Pixels, then packed masks; nothing for a picture that only serves to be compared."""
 
 
-def open_cohort(cohort: Cohort, side: int, tell: Tell | None = None) -> CohortReader:
+def open_cohort(cohort: Cohort, side: int, tell: ProgressCallback | None = None) -> CohortReader:
     """The cohort at a side in pixels, prepared unless that was done before.
 
     The first time takes minutes and tells how far it is; the next ones take as long as reading the files' bytes.
@@ -78,7 +78,7 @@ def open_cohort(cohort: Cohort, side: int, tell: Tell | None = None) -> CohortRe
         DataError: a picture or a mask that cannot be read or is of another size, a class that is empty, a full disk.
     """
     digest = cohort.digest
-    folder, facts = kept(f"pictures-{digest}-{side}-v{VERSION}", partial(_prepare, cohort, side, tell))
+    folder, facts = cached_folder(f"pictures-{digest}-{side}-v{VERSION}", partial(_prepare, cohort, side, tell))
     prepared = Prepared(
         images_NCSS=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
         masks_NSb=np.load(folder / "masks.npy", mmap_mode="r", allow_pickle=False),
@@ -100,8 +100,8 @@ def pooled(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 def brightened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Divided by the greatest value of all channels, in 0..255; black stays black."""
     greatest = max(int(pixels.max()), 1)
-    divided: NDArray[np.uint8] = np.rint(np.minimum(np.arange(256) * (255 / greatest), 255)).astype(np.uint8)
-    return np.take(divided, pixels)
+    data_parallel: NDArray[np.uint8] = np.rint(np.minimum(np.arange(256) * (255 / greatest), 255)).astype(np.uint8)
+    return np.take(data_parallel, pixels)
 
 
 def reduced(picture: Image.Image, form: Form) -> Image.Image:
@@ -146,7 +146,7 @@ def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
         return {"qtables": picture.quantization, "subsampling": get_sampling(picture)}
 
 
-def _prepare(cohort: Cohort, side: int, tell: Tell | None, folder: Path) -> Facts:
+def _prepare(cohort: Cohort, side: int, tell: ProgressCallback | None, folder: Path) -> Facts:
     form = _form([cohort.folder / picture.place for picture in cohort.pictures], side)
     items = [*cohort.pictures, *cohort.others]
     read: list[_Done] = []

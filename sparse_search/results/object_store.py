@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from search_spaces.core.errors import ConfigError
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.files import write_atomically
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

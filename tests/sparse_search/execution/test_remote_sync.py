@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from search_spaces.core.errors import LockedError, ResultsError
-from sparse_search.execution import upkeep
-from sparse_search.results.storage import read_store, store_at
+from sparse_search.execution import remote_sync
+from sparse_search.results.mirror import read_store, store_at
 from sparse_search.results.store import Store
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     for name, seconds in (("SEND_SECONDS", 0.05), ("BEAT_SECONDS", 0.1), ("SETTLE_SECONDS", 0.0), ("END_SECONDS", 0.0)):
-        monkeypatch.setattr(upkeep, name, seconds)
+        monkeypatch.setattr(remote_sync, name, seconds)
 
 
 class Drive:
@@ -34,7 +34,7 @@ class Drive:
 
     @contextmanager
     def on(self):
-        with upkeep.driving(self.store, "test", self.folder, self.said.append):
+        with remote_sync.hold_sweep(self.store, "test", self.folder, self.said.append):
             yield self
 
     def tell(self, *lines):
@@ -49,14 +49,14 @@ def wait_for(condition):
     for _ in range(200):
         if condition():
             return
-        upkeep.time.sleep(0.05)
+        remote_sync.time.sleep(0.05)
     raise AssertionError("waited in vain")
 
 
 def test_a_folder_needs_none(tmp_path):
-    with upkeep.driving(Store(tmp_path), "test", tmp_path / "sweeps" / "test", print):
+    with remote_sync.hold_sweep(Store(tmp_path), "test", tmp_path / "sweeps" / "test", print):
         assert not list(tmp_path.iterdir())
-    assert upkeep.watched_journal(Store(tmp_path), "test", tmp_path) == tmp_path / "journal.log"
+    assert remote_sync.watched_journal(Store(tmp_path), "test", tmp_path) == tmp_path / "journal.log"
 
 
 def test_what_is_written_is_sent_soon_and_brought_to_another_machine(bucket, move_to, make_record):
@@ -68,19 +68,19 @@ def test_what_is_written_is_sent_soon_and_brought_to_another_machine(bucket, mov
         wait_for(lambda: here.store.objects.get("sweeps/test/clock.json"))
         move_to("elsewhere")
         assert read_store(bucket).num_records() == 1
-        watched = upkeep.watched_journal(store_at(bucket), "test", Drive(bucket).folder)
+        watched = remote_sync.watched_journal(store_at(bucket), "test", Drive(bucket).folder)
         assert watched.read_text() == "one\n"
         here.tell("two", "three")
     there = Drive(bucket)
     with there.on():
         assert there.journal.read_text() == "one\ntwo\nthree\n"
         assert (there.folder / "clock.json").read_text() == "3"
-        assert upkeep.watched_journal(there.store, "test", there.folder).read_text() == "one\ntwo\nthree\n"
+        assert remote_sync.watched_journal(there.store, "test", there.folder).read_text() == "one\ntwo\nthree\n"
     assert here.lock() is None
 
 
 def test_only_what_is_new_of_a_long_journal_is_sent_and_only_whole_lines(bucket, move_to, monkeypatch, object_storage):
-    monkeypatch.setattr(upkeep, "PIECE_BYTES", 100)
+    monkeypatch.setattr(remote_sync, "PIECE_BYTES", 100)
     here = Drive(bucket)
     lines = [f"line {number:03d}" for number in range(60)]
     here.tell(*lines)
@@ -97,12 +97,12 @@ def test_only_what_is_new_of_a_long_journal_is_sent_and_only_whole_lines(bucket,
     assert len(written) == 1
     move_to("elsewhere")
     there = Drive(bucket)
-    watched = upkeep.watched_journal(there.store, "test", there.folder)
+    watched = remote_sync.watched_journal(there.store, "test", there.folder)
     with there.on():
         assert there.journal.read_text().splitlines() == [*lines, "more"]
         there.tell("and more")
         wait_for(lambda: b"and more" in (there.store.objects.get("sweeps/test/journal/000005.log") or b""))
-        upkeep.watched_journal(there.store, "test", there.folder)
+        remote_sync.watched_journal(there.store, "test", there.folder)
         assert watched.read_text() == there.journal.read_text()
 
 
@@ -151,7 +151,7 @@ def test_one_driver_a_sweep(bucket, monkeypatch):
     hold(here)
     with pytest.raises(LockedError, match=r"is being run by process 7 on node-b; wait for it.*60 s"), here.on():
         pass
-    monkeypatch.setattr(upkeep, "STALE_SECONDS", -1.0)
+    monkeypatch.setattr(remote_sync, "STALE_SECONDS", -1.0)
     with here.on():
         assert f"process {os.getpid()}" in here.lock().decode()
     assert here.lock() is None
@@ -160,7 +160,7 @@ def test_one_driver_a_sweep(bucket, monkeypatch):
 
 def test_a_driver_that_died_on_this_machine_is_known_to_be_dead(bucket):
     here = Drive(bucket)
-    machine = upkeep._machine()
+    machine = remote_sync._machine()
     if not machine:
         pytest.skip("nothing names this machine")
     hold(here, process=os.getpid(), machine=machine)
@@ -201,7 +201,7 @@ def test_a_storage_that_goes_away_meanwhile_is_told_once(bucket, monkeypatch, ma
     with pytest.raises(ResultsError, match="cannot be reached"), Drive(away).on():
         pass
     again = Drive(bucket)
-    monkeypatch.setattr(upkeep, "STALE_SECONDS", -1.0)  # this process still lives
+    monkeypatch.setattr(remote_sync, "STALE_SECONDS", -1.0)  # this process still lives
     with again.on():
         assert again.journal.read_text() == "one\n"
     assert again.store.objects.get("sweeps/test/journal/000000.log") == b"one\n"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.components.optimized_model import Trainee
+from trainables.components.optimised_model import OptimisedModel
 from trainables.training.accelerator import new_accelerator
 
 
@@ -15,55 +15,55 @@ class Halves(nn.Module):
         return self.used(inputs)
 
 
-def trainee(precision="no"):
+def model(precision="no"):
     torch.manual_seed(0)
-    return Trainee(Halves(), new_accelerator(precision=precision, cpu=True), lr=0.1, beta1=0.5, weight_decay=0.5)
+    return OptimisedModel(Halves(), new_accelerator(precision=precision, cpu=True), lr=0.1, beta1=0.5, weight_decay=0.5)
 
 
 def test_what_the_loss_does_not_reach_stays_even_under_decay():
-    one = trainee()
-    before = {name: p.clone() for name, p in one.plain.named_parameters()}
+    one = model()
+    before = {name: p.clone() for name, p in one.module.named_parameters()}
     for _ in range(2):
-        one.learn(one(torch.ones(3, 2)).sum())
-    for name, p in one.plain.named_parameters():
+        one.backward_and_step(one(torch.ones(3, 2)).sum())
+    for name, p in one.module.named_parameters():
         assert p.equal(before[name]) == name.startswith("unused")
 
 
 def test_a_shared_loss_moves_each_as_its_own_would():
-    first, second = trainee(), trainee()
-    first.learn(first(torch.ones(3, 2)).sum() + second(torch.ones(3, 2)).sum(), second)
-    alone = trainee()
-    alone.learn(alone(torch.ones(3, 2)).sum())
+    first, second = model(), model()
+    first.backward_and_step(first(torch.ones(3, 2)).sum() + second(torch.ones(3, 2)).sum(), second)
+    alone = model()
+    alone.backward_and_step(alone(torch.ones(3, 2)).sum())
     for one in (first, second):
-        assert all(p.equal(q) for p, q in zip(one.plain.parameters(), alone.plain.parameters(), strict=True))
+        assert all(p.equal(q) for p, q in zip(one.module.parameters(), alone.module.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_outputs_are_float32_in_every_precision(precision):
-    assert trainee(precision)(torch.ones(3, 2)).dtype == torch.float32
+    assert model(precision)(torch.ones(3, 2)).dtype == torch.float32
 
 
 def test_state_goes_round():
-    one, other = trainee(), trainee()
-    one.learn(one(torch.ones(3, 2)).sum())
+    one, other = model(), model()
+    one.backward_and_step(one(torch.ones(3, 2)).sum())
     other.load_state_dict(one.state_dict())
     for each in (one, other):
-        each.learn(each(torch.ones(3, 2)).sum())
-    assert all(p.equal(q) for p, q in zip(one.plain.parameters(), other.plain.parameters(), strict=True))
+        each.backward_and_step(each(torch.ones(3, 2)).sum())
+    assert all(p.equal(q) for p, q in zip(one.module.parameters(), other.module.parameters(), strict=True))
 
 
 def learned(batches, accumulate):
     """Parameters after one loss a batch and the end of the pass."""
     torch.manual_seed(0)
     accelerator = new_accelerator(precision="no", cpu=True, accumulate=accumulate)
-    one = Trainee(Halves(), accelerator, lr=0.1, beta1=0.5, weight_decay=0.5)
+    one = OptimisedModel(Halves(), accelerator, lr=0.1, beta1=0.5, weight_decay=0.5)
     steps = 0
     for batch in batches:
-        one.learn(one(batch).square().mean())
+        one.backward_and_step(one(batch).square().mean())
         steps += one._gathered == 0
     steps += one._gathered > 0
     one.finish()
-    return steps, list(one.plain.parameters())
+    return steps, list(one.module.parameters())
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
@@ -79,11 +79,11 @@ def test_accumulated_batches_are_one_batch_also_at_a_short_end(count):
 
 def test_what_accumulates_is_the_gradient_of_each_alone():
     accelerator = new_accelerator(precision="no", cpu=True, accumulate=2)
-    first, second = (Trainee(Halves(), accelerator, lr=0.1, beta1=0.5, weight_decay=0.5) for _ in range(2))
-    before = [p.clone() for p in first.plain.parameters()]
-    first.learn(first(torch.ones(3, 2)).sum())
-    second.learn(second(torch.ones(3, 2)).sum())
-    assert all(p.equal(q) for p, q in zip(first.plain.parameters(), before, strict=True))
-    first.learn(first(torch.ones(3, 2)).sum())
-    assert not first.plain.used.weight.equal(before[0])
+    first, second = (OptimisedModel(Halves(), accelerator, lr=0.1, beta1=0.5, weight_decay=0.5) for _ in range(2))
+    before = [p.clone() for p in first.module.parameters()]
+    first.backward_and_step(first(torch.ones(3, 2)).sum())
+    second.backward_and_step(second(torch.ones(3, 2)).sum())
+    assert all(p.equal(q) for p, q in zip(first.module.parameters(), before, strict=True))
+    first.backward_and_step(first(torch.ones(3, 2)).sum())
+    assert not first.module.used.weight.equal(before[0])
     assert second._gathered == 1

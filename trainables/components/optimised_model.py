@@ -1,18 +1,20 @@
-"""A network and its optimiser, as Accelerate runs them."""
+"""What an optimizer trains: a network, its optimizer, its average, as Accelerate runs them."""
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from trainables.components.parallel import average_gradients, divided
+from trainables.components.parallel import average_gradients, data_parallel
 from trainables.components.weight_average import WeightAverage
 
+N = TypeVar("N", bound=nn.Module)
 
-class Trainee:
+
+class OptimisedModel(Generic[N]):
     """A network on the device with its own AdamW (β₂ = 0.999), or SGD.
 
     Calling it runs the network in Accelerate's precision and returns float32, so losses are in float32. With several
@@ -22,17 +24,20 @@ class Trainee:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: N,
         accelerator: Accelerator,
         *,
         lr: float,
         beta1: float,
         weight_decay: float,
+        beta2: float = 0.999,
         channels_last: bool = True,
         compiled: bool = True,
         average_decay: float | None = None,
         momentum: float | None = None,
         undecayed: Collection[str] = (),
+        max_gradient: float | None = None,
+        accumulates: bool = True,
     ) -> None:
         """Takes the network over.
 
@@ -43,16 +48,18 @@ class Trainee:
             average_decay: of an exponential average of its weights, kept beside it; None for no average.
             momentum: of SGD; None for AdamW.
             undecayed: names of parameters without weight decay.
+            max_gradient: of a weight: an infinite one becomes this, one that is not a number 0. None to leave them.
+            accumulates: whether a step is for as many losses as the accelerator gathers gradients of; else for each.
         """
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.plain: nn.Module = network.to(accelerator.device).to(memory_format=layout)
+        self.module: N = network.to(accelerator.device).to(memory_format=layout)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
         # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
-        self._average = None if average_decay is None else WeightAverage(self.plain, average_decay)
+        self._average = None if average_decay is None else WeightAverage(self.module, average_decay)
         groups = list(_groups(network, weight_decay, undecayed))
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
         optimiser: Optimizer = (
-            AdamW(groups, lr=lr, betas=(beta1, 0.999), fused=fused)
+            AdamW(groups, lr=lr, betas=(beta1, beta2), fused=fused)
             if momentum is None
             else SGD(groups, lr=lr, momentum=momentum, fused=fused)
         )
@@ -61,11 +68,17 @@ class Trainee:
         self._prepared = prepared if compiled else accelerator.unwrap_model(prepared, keep_torch_compile=False)
         self._optimiser = accelerator.prepare_optimizer(optimiser)
         self._accelerator = accelerator
+        self._losses_per_step = accelerator.gradient_accumulation_steps if accumulates else 1
+        self._max_gradient = max_gradient
         self._gathered = 0
 
     def __call__(self, *inputs_B: Tensor) -> Any:
         """The network's output."""
-        return divided(self._prepared, *inputs_B, accelerator=self._accelerator)
+        return data_parallel(self._prepared, *inputs_B, accelerator=self._accelerator)
+
+    def forward_share(self, *inputs_b: Any, **options: Any) -> Any:
+        """Return the network's output for what is this process's share already."""
+        return self._prepared(*inputs_b, **options)
 
     @property
     def average(self) -> nn.Module:
@@ -79,27 +92,32 @@ class Trainee:
         for group in self._optimiser.param_groups:
             group["lr"] = lr
 
-    def learn(self, loss: Tensor, *others: "Trainee") -> None:
+    def backward_and_step(self, loss: Tensor, *others: "OptimisedModel[Any]") -> None:
         """One step of this network, and of others that share the loss, down its gradient.
 
         A parameter that the loss does not reach has no gradient, rather than a zero one, and AdamW leaves it
         alone: neither decay nor moments touch it.
         """
-        self._accelerator.backward(loss)
-        for trainee in (self, *others):
-            trainee._gathered += 1
-            if trainee._gathered == self._accelerator.gradient_accumulation_steps:
-                trainee._step()
+        # Accelerate divides a loss by the number of those it gathers.
+        self._accelerator.backward(loss * (self._accelerator.gradient_accumulation_steps // self._losses_per_step))
+        for model in (self, *others):
+            model._gathered += 1
+            if model._gathered == model._losses_per_step:
+                model._step()
 
     def finish(self) -> None:
         """Takes the step for the losses since the last one, where there are any."""
         if self._gathered:
-            share = self._gathered / self._accelerator.gradient_accumulation_steps
-            torch._foreach_div_([p.grad for p in self.plain.parameters() if p.grad is not None], share)
+            share = self._gathered / self._losses_per_step
+            torch._foreach_div_([p.grad for p in self.module.parameters() if p.grad is not None], share)
             self._step()
 
     def _step(self) -> None:
-        average_gradients(self.plain.parameters(), self._accelerator)
+        average_gradients(self.module.parameters(), self._accelerator)
+        if self._max_gradient is not None:
+            for parameter in self.module.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, self._max_gradient, -self._max_gradient)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._gathered = 0
@@ -108,12 +126,12 @@ class Trainee:
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, average; the tensors are the live ones, not copies."""
-        state = {"network": self.plain.state_dict(), "optimiser": self._optimiser.state_dict()}
+        state = {"network": self.module.state_dict(), "optimiser": self._optimiser.state_dict()}
         return state if self._average is None else state | {"average": self.average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
-        self.plain.load_state_dict(state["network"])
+        self.module.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         if self._average is not None:
             self.average.load_state_dict(state["average"])

@@ -8,10 +8,10 @@ from sparse_search.search.journal_file import Journal
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound="Stepwise")
+S = TypeVar("S", bound="Transactional")
 
 
-class Stepwise:
+class Transactional:
     """Works on a journal in steps, or looks only."""
 
     def __init__(self, storage: Journal, *, look_only: bool) -> None:
@@ -22,7 +22,7 @@ class Stepwise:
         """By name of a method, what it found after how many steps."""
 
 
-def in_one_step(
+def transaction(
     method: Callable[Concatenate[S, P], R],
 ) -> Callable[Concatenate[S, P], R]:
     """Waits for the disk once, when all that the method writes is written; what was counted before holds no more."""
@@ -38,7 +38,7 @@ def in_one_step(
     return stepping
 
 
-def until_next_step(method: Callable[[S], R]) -> Callable[[S], R]:
+def cached_until_write(method: Callable[[S], R]) -> Callable[[S], R]:
     """Counts once until the study changes, which only its one driver does; who looks only, counts each time."""
 
     @wraps(method)

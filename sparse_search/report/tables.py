@@ -20,7 +20,7 @@ from sparse_search.results.trials import RANKING
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOST_REASONS = 6
+_MAX_REASONS = 6
 METRIC_WORDS = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_f1": "macro F1", "auroc": "AUROC",
     "calibration_error": "calibration error", "log_loss": "log-loss",
@@ -184,7 +184,7 @@ def reasons(runs: pa.Table) -> list[tuple[str, str, str, int]]:
     frame = _latest(runs, ["method", "status", "reason", "trial_id", "run_id"])
     frame = frame[(frame["status"] != "complete") & (frame["reason"] != "")].drop_duplicates("trial_id")
     lines = [(text.strip().splitlines() or [""])[-1][:300] for text in frame["reason"]]
-    counted = Counter(zip(frame["method"], frame["status"], lines, strict=True)).most_common(_MOST_REASONS)
+    counted = Counter(zip(frame["method"], frame["status"], lines, strict=True)).most_common(_MAX_REASONS)
     return [(*key, count) for key, count in counted]
 
 

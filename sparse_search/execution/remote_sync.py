@@ -21,9 +21,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from search_spaces.core.errors import LockedError, ResultsError, UserError
-from sparse_search.results.objects import Objects, StorageError, at_once
-from sparse_search.results.parts import write_atomically
-from sparse_search.results.storage import MirroredStore, pack_records, pull, pull_anew, send, send_records
+from sparse_search.results.files import write_atomically
+from sparse_search.results.mirror import MirroredStore, pack_records, pull, pull_anew, send, send_records
+from sparse_search.results.object_store import Objects, StorageError, at_once
 from sparse_search.results.store import Store
 
 SEND_SECONDS = 3.0
@@ -46,7 +46,7 @@ PIECE_BYTES = 2**20
 
 
 @contextmanager
-def driving(store: Store, sweep: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def hold_sweep(store: Store, sweep: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """For the time that a sweep is driven: holds it, brings what is known of it, and sends what comes.
 
     Args:
@@ -60,7 +60,7 @@ def driving(store: Store, sweep: str, folder: Path, say: Callable[[str], None]) 
     if not isinstance(store, MirroredStore):
         yield
         return
-    upkeep = _Upkeep(store, sweep, folder, say)
+    upkeep = _DriverSync(store, sweep, folder, say)
     try:
         upkeep.begin()
     except StorageError as problem:
@@ -99,7 +99,7 @@ def watched_journal(store: Store, sweep: str, folder: Path) -> Path:
 
 
 @dataclass
-class _Upkeep:
+class _DriverSync:
     store: MirroredStore
     sweep: str
     folder: Path
@@ -139,7 +139,7 @@ class _Upkeep:
         self._thread.join()
         if self.store.lost.is_set():
             return
-        self._lock.beat()
+        self._lock.heartbeat()
         patient = replace(self.store, objects=replace(self.store.objects, patience_seconds=END_SECONDS))
         self._journal.objects = self._clock.objects = patient.objects
         self._send(patient)
@@ -159,7 +159,7 @@ class _Upkeep:
         while not self._is_over.wait(SEND_SECONDS):
             try:
                 if abs(time.time() - beaten) > BEAT_SECONDS:
-                    self._lock.beat()
+                    self._lock.heartbeat()
                     beaten = time.time()
                 self._send(self.store)
                 silent = False
@@ -291,7 +291,7 @@ class _DriverLock:
         time.sleep(SETTLE_SECONDS)
         self._check()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         self._check()
         self._write()
 

@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from search_spaces.core.errors import DataError
-from sparse_search.execution.other_nodes import NodeLostError, _lost, _Node, network_variables
+from sparse_search.execution.multi_node import NodeLostError, _lost, _Node, network_variables
 from trainables.training.processes import LostProcessError
 from trainables.training.trial import Trial
 

@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from search_spaces.core.errors import DataError, UserError
 from sparse_search.execution.draining import NODE_LOST
-from trainables.training.processes import LostProcessError, Members
+from trainables.training.processes import LocalRanks, LostProcessError
 from trainables.training.trial import Run
 
 LOOK_SECONDS = 2.0
@@ -36,7 +36,7 @@ class NodeLostError(LostProcessError):
     """A node on which a trial was trained is gone: no fault of the trial, which goes on elsewhere."""
 
 
-class OtherNodes:
+class RemoteRanks:
     """Where the processes of a run are that this node does not have; see `trainables.training.processes.Elsewhere`.
 
     Args:
@@ -117,7 +117,7 @@ class _Node:
             )
         own = network_variables(ray.util.get_node_ip_address())
         images = {"task": task, "hidden_labels_M": run.hidden_labels(root)}
-        members = Members(run, ranks, place | own, options | images)
+        members = LocalRanks(run, ranks, place | own, options | images)
         try:
             members.start()
             return members.watch()

@@ -11,9 +11,9 @@ from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.analysis.leaderboard import leaderboard
 from sparse_search.results.catalog import SetAsideWarning
 from sparse_search.results.ledger import look_now, looks, write_look
-from sparse_search.results.objects import Objects, StorageError, is_uri, objects_at
+from sparse_search.results.mirror import MirroredStore, pack_records, pull, read_store, send, send_records, store_at
+from sparse_search.results.object_store import Objects, StorageError, is_uri, objects_at
 from sparse_search.results.predictions import artefact_folder, artefacts_of
-from sparse_search.results.storage import MirroredStore, pack_records, pull, read_store, send, send_records, store_at
 from sparse_search.results.store import Store
 
 

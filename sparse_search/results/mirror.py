@@ -26,19 +26,19 @@ from filelock import FileLock
 
 from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.results.catalog import SetAsideWarning
-from sparse_search.results.objects import Objects, at_once, endpoint, is_uri, objects_at
-from sparse_search.results.parts import write_atomically
+from sparse_search.results.files import write_atomically
+from sparse_search.results.object_store import Objects, at_once, endpoint, is_uri, objects_at
 from sparse_search.results.records import DamagedError, bundle, decode, encode
 from sparse_search.results.store import Store
 from trainables.data.cache import cache_root
 
-LEAST_PACKED = 100
+MIN_PACKED = 100
 """Records that are worth being brought together."""
 
-MOST_PACKED = 1000
+MAX_PACKED = 1000
 """Records in one object."""
 
-MOST_TRIES = 5
+MAX_TRIES = 5
 """Times that a driver may bring records together while they are pulled."""
 
 
@@ -116,7 +116,7 @@ def pull(store: MirroredStore) -> None:
     """
     store.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(store.folder / ".pull.lock"):
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_TRIES):
             known, listed = _known(store), store.objects.sizes("records").keys()
             new = sorted(listed - known)
             here = set(store.runs(columns=["record_id"])["record_id"].to_pylist()) if new else set()
@@ -218,10 +218,10 @@ def pack_records(store: MirroredStore, sweep: str) -> None:
         StorageError: the storage does not answer, or refuses.
     """
     names = sorted(store.objects.sizes(_singles(sweep)))
-    if len(names) < LEAST_PACKED:
+    if len(names) < MIN_PACKED:
         return
-    for start in range(0, len(names), MOST_PACKED):
-        found = at_once(store.objects.get, names[start : start + MOST_PACKED])
+    for start in range(0, len(names), MAX_PACKED):
+        found = at_once(store.objects.get, names[start : start + MAX_PACKED])
         content = bundle(line for line in found if line)
         store.objects.put(f"records/{sweep}/part-{sha256(content).hexdigest()[:16]}.jsonl.zst", content)
     store.objects.delete_folder(_singles(sweep))
