@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from trainables.data import source
+from trainables.data.readers import medmnist
 
 PER_CLASS = {"train": 12, "val": 3, "test": 4}
 
@@ -19,7 +20,7 @@ def no_download(monkeypatch):
     def refuse(info, side, path):
         raise AssertionError(f"download of {path}")
 
-    monkeypatch.setattr(source, "download", refuse)
+    monkeypatch.setattr(medmnist, "download", refuse)
     monkeypatch.delenv(source.ROOT_VARIABLE, raising=False)
 
 
