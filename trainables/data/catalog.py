@@ -57,9 +57,6 @@ class DatasetInfo:
     side_range: tuple[int, int] | None = None
     """Least and greatest side, in pixels, where pictures are prepared at any side that is asked for."""
 
-    shots_in_all: bool = False
-    """Shots count labelled pictures in all, not of each class; train and val are drawn anew for each label set."""
-
     kind: Kind = "classification"
     """Kind of task that can be learned."""
 
@@ -203,7 +200,6 @@ _IDRID = DatasetInfo(
     place="idrid",
     presence="idrid:is_complete",
     side_range=PREPARED_SIDES,
-    shots_in_all=True,
 )
 _IDRID_DISC = DatasetInfo(
     name="idrid-disc",
@@ -218,7 +214,6 @@ _IDRID_DISC = DatasetInfo(
     place="idrid",
     presence="idrid:is_complete",
     side_range=PREPARED_SIDES,
-    shots_in_all=True,
     kind="segmentation",
 )
 _SHAPES = DatasetInfo(
@@ -232,7 +227,6 @@ _SHAPES = DatasetInfo(
     split_sizes=(180, 60, 100),
     opener="mask_reader:open_shapes",
     side_range=(16, 512),
-    shots_in_all=True,
     kind="segmentation",
 )
 

@@ -18,7 +18,7 @@ from trainables.data.readers.request import ReaderRequest
 from trainables.data.readers.resize_cache import open_lesions
 
 DEFAULT_SIDE = 1024
-"""Pixels, unless all pictures are squares of one side. Source: Lecouat et al., arXiv:1812.07832."""
+"""Side in pixels, unless all pictures are squares of one side. Source: Lecouat et al., arXiv:1812.07832."""
 
 
 def open_lesion_folder(request: ReaderRequest) -> LesionReader:

@@ -54,7 +54,7 @@ class Prepared:
 
     images_NCSS: NDArray[np.uint8]
     masks_NSb: NDArray[np.uint8]
-    """Eight pixels a byte."""
+    """Lesions (N, S, ceil(S / 8)), eight pixels a byte."""
 
     labels_N: NDArray[np.int64]
     num_train: int

@@ -14,7 +14,7 @@ REAL_DATA = os.environ.get("SPARSE_SEARCH_DATA")  # read here: a fixture hides i
 
 @pytest.fixture
 def write_shapes(tmp_path):
-    """Writes `images/` and `masks/` of procedural shapes; returns the folder and the arrays."""
+    """Write `images/` and `masks/` of procedural shapes; returns the folder and the arrays."""
 
     def write(count=3, side=40, *, image="{}.png", mask="{}.png", ink=255):
         images, masks = shapes(count, side, seed=0)
@@ -42,7 +42,7 @@ def test_an_own_folder(write_shapes, mask, ink):
 
 @pytest.mark.parametrize("mask", ["{}_OD.png", "{}_OD_mask.png"])
 def test_an_ending_may_be_part_of_a_name(write_shapes, mask):
-    """Of a right eye (oculus dexter), beside the left one."""
+    """Masks of a right eye (oculus dexter), beside the left one."""
     folder, _, masks = write_shapes(image="{}_OD.png", mask=mask)
     for part, name in (("images", "00_OS.png"), ("masks", "00_OS_mask.png")):
         (folder / part / name).write_bytes(

@@ -16,7 +16,7 @@ from trainables.data.tasks import few_shot_task, hidden_labels
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Counts the pictures and masks that are decoded."""
+    """Count the pictures and masks that are decoded."""
     count, opened = [], preparation.opened
 
     def counting(path):
