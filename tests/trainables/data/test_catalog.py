@@ -52,6 +52,7 @@ def test_any_side_of_a_range():
     ("module", "heavy"),
     [
         ("catalog", {"torch", "sklearn", "medmnist", "numpy", "PIL"}),
+        ("storages", {"torch", "sklearn", "medmnist", "numpy", "PIL"}),
         ("source", {"torch", "sklearn", "medmnist"}),
         ("draw", {"torch", "sklearn", "medmnist"}),
     ],

@@ -131,7 +131,7 @@ def open_npz_file(request: ReaderRequest) -> NpzReader:
     Raises:
         DataError: no such file, another side than its own, or no npz in this layout.
     """
-    if request.side is not None and request.class_names is None:
+    if request.side is not None and request.class_names is None:  # the catalogue has a file for each side
         raise DataError(f"{request.path} is an npz file and keeps the side of its images; leave out @{request.side}")
     return open_npz(request.existing())
 
