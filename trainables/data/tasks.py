@@ -5,8 +5,8 @@ it by accident. In the same way only `hidden_labels` gives out the labels of unl
 
 In a segmentation the masks are the labels, with the same secrets.
 
-With a grid a task holds patches instead of images: splits are made before, of whole pictures, and all counts of
-shots and labels are those of pictures.
+With a grid the images of a task are patches: splits are made before, of whole pictures, and all counts of shots and
+labels are those of pictures.
 
 Shapes: N images, M unlabelled images, I pictures, C channels, H W pixels.
 """

@@ -22,7 +22,7 @@ from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.picture_files import SUFFIXES, read_picture, shared_format
-from trainables.data.readers.reader import ImageShape, PlainReader
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader
 from trainables.data.readers.request import ReaderRequest
 
 _VAL_SHARE = 0.1
@@ -71,7 +71,7 @@ class FolderReader(PlainReader):
         return digest_of(self.folder, self.files)
 
 
-def open_class_folders(request: ReaderRequest) -> FolderReader:
+def open_class_folders(request: ReaderRequest) -> Reader:
     """The reader of a folder; lists its pictures and looks at the headers of the training ones.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.partition import SPLITS, Indices, Split, three_way_split
-from trainables.data.readers.reader import ImageShape, PlainReader
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader
 from trainables.data.readers.request import ReaderRequest
 
 _MAX_INK = 16  # pixels count the dark cells of a 4x4 block
@@ -53,7 +53,7 @@ class DigitsReader(PlainReader):
         return md5(content, usedforsecurity=False).hexdigest()
 
 
-def open_digits(request: ReaderRequest) -> DigitsReader:
+def open_digits(request: ReaderRequest) -> Reader:
     """The reader of the digits, which need no file."""
     return DigitsReader()
 

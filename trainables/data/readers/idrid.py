@@ -24,8 +24,9 @@ from typing import NamedTuple
 
 from search_spaces.core.errors import DataError
 from trainables.data.readers.files import file_of, pictures_below
-from trainables.data.readers.lesion_reader import LesionFolder, LesionReader
+from trainables.data.readers.lesion_reader import LesionFolder
 from trainables.data.readers.mask_rules import Picture, with_masks
+from trainables.data.readers.reader import Reader
 from trainables.data.readers.request import RowRequest
 from trainables.data.readers.resize_cache import open_lesions
 
@@ -69,7 +70,7 @@ def is_complete(folder: Path) -> bool:
     return any(layout.is_in(folder) for layout in (_PLAIN, _PUBLISHED))
 
 
-def open_idrid(request: RowRequest) -> LesionReader:
+def open_idrid(request: RowRequest) -> Reader:
     """The reader of the pictures, prepared at the side that is asked for.
 
     Raises:

@@ -11,9 +11,10 @@ from pathlib import Path
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
 from trainables.data.readers.files import pictures_below
-from trainables.data.readers.lesion_reader import LesionFolder, LesionReader
+from trainables.data.readers.lesion_reader import LesionFolder
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, with_masks
 from trainables.data.readers.picture_files import SUFFIXES, channels_and_sizes
+from trainables.data.readers.reader import Reader
 from trainables.data.readers.request import ReaderRequest
 from trainables.data.readers.resize_cache import open_lesions
 
@@ -21,7 +22,7 @@ DEFAULT_SIDE = 1024
 """Side in pixels, unless all pictures are squares of one side. Source: Lecouat et al., arXiv:1812.07832."""
 
 
-def open_lesion_folder(request: ReaderRequest) -> LesionReader:
+def open_lesion_folder(request: ReaderRequest) -> Reader:
     """The reader of a folder, prepared at the side that is asked for or that suits its pictures.
 
     Raises:

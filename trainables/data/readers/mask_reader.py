@@ -21,7 +21,7 @@ from trainables.data.cache import CacheFacts, cached_folder
 from trainables.data.partition import Indices, Split
 from trainables.data.readers.mask_files import MaskFolder, find_optic_discs, list_mask_folder
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, train_and_test
-from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback
+from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader
 from trainables.data.readers.request import ReaderRequest, RowRequest
 from trainables.data.readers.shapes import shapes
 
@@ -83,13 +83,13 @@ class MaskReader(MarkedReader):
         return self.md5()
 
 
-def open_shapes(request: RowRequest) -> MaskReader:
+def open_shapes(request: RowRequest) -> Reader:
     """The reader of procedural pictures, made on the spot."""
     side = request.side
     return MaskReader(SHAPES_SIZES, 3, side, partial(_shapes, side), partial(_digest_of_shapes, side), ("ellipse",))
 
 
-def open_mask_folder(request: ReaderRequest) -> MaskReader:
+def open_mask_folder(request: ReaderRequest) -> Reader:
     """The reader of a folder of one's own, of which a fifth is the test part.
 
     Raises:
@@ -104,7 +104,7 @@ def open_mask_folder(request: ReaderRequest) -> MaskReader:
     return _prepared(parts, found.digest, request.side or DEFAULT_SIDE, ("foreground",), request.tell)
 
 
-def open_optic_discs(request: RowRequest) -> MaskReader:
+def open_optic_discs(request: RowRequest) -> Reader:
     """The reader of the optic discs of IDRiD, in its official splits.
 
     Raises:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, Split
-from trainables.data.readers.reader import ImageShape, PlainReader, md5_of_file
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader, md5_of_file
 from trainables.data.readers.request import ReaderRequest
 
 LAYOUT = "train_images, train_labels and optionally val_* and test_*"
@@ -125,7 +125,7 @@ class NpzReader(PlainReader):
             yield stream
 
 
-def open_npz_file(request: ReaderRequest) -> NpzReader:
+def open_npz_file(request: ReaderRequest) -> Reader:
     """The reader of a file that lies on this machine.
 
     Raises:
