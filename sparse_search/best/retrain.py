@@ -28,8 +28,8 @@ from trainables.metrics.scoring import scorer_of
 from trainables.training.train import DivergedError, predict
 from trainables.training.trial import Run, Trial
 
-ProgressCallback = Callable[[str, float], None]
-"""Told what is being trained, and which share of everything is done."""
+ShareCallback = Callable[[str, float], None]
+"""Called with what is being trained, and which share of everything is done."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Reproduction:
 
 
 def reproduce(
-    exported: Path | str, *, data_root: Path | None = None, tell: ProgressCallback | None = None
+    exported: Path | str, *, data_root: Path | None = None, tell: ShareCallback | None = None
 ) -> Reproduction:
     """Trains an exported configuration again and compares it with the evidence in its file.
 
@@ -91,7 +91,7 @@ def evaluate(
     unlock_test: bool = False,
     heat_maps: Path | None = None,
     data_root: Path | None = None,
-    tell: ProgressCallback | None = None,
+    tell: ShareCallback | None = None,
 ) -> Look:
     """Trains an exported configuration again and scores it on the test set: the only way to a test score.
 
@@ -166,7 +166,7 @@ def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
     return Trial.from_dict(values), evidence
 
 
-def _prepare(trial: Trial, root: Path | None, tell: ProgressCallback | None) -> None:
+def _prepare(trial: Trial, root: Path | None, tell: ShareCallback | None) -> None:
     def told(done: int, total: int) -> None:
         if tell:
             tell("preparing pictures", done / total)
@@ -178,7 +178,7 @@ def _train_all(
     trial: Trial,
     evidence: Mapping[str, Any],
     root: Path | None,
-    tell: ProgressCallback | None,
+    tell: ShareCallback | None,
     unseen: Labelled | None = None,
 ) -> list[_Trained]:
     runs, trained = trial.runs(), list[_Trained]()

@@ -237,13 +237,14 @@ def _own_config(method: str) -> "type[MethodConfig]":
 
 
 def print_datasets(root: "Path | None") -> None:
-    """The catalogue, and what of it is on this machine."""
+    """Print the catalogue, and what of it is on this machine."""
     from rich.table import Table
 
     from trainables.data.catalog import CATALOG
     from trainables.data.source import available_sides, data_root
+    from trainables.data.storages import OWN_FORMS
 
-    table = Table(caption=f"files are looked for in {data_root(root)}; your own images: a path to an .npz or a folder")
+    table = Table(caption=f"files are looked for in {data_root(root)}; your own images: a path to {OWN_FORMS}")
     for column in ("data set", "for", "classes", "channels", "train / val / test", "licence", "here at"):
         table.add_column(column)
     for name, info in CATALOG.items():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sparse_search.analysis.leaderboard import Board
-    from sparse_search.best.retrain import ProgressCallback
+    from sparse_search.best.retrain import ShareCallback
 
 _LEVELS = {
     "image": "images", "patch": "patches", "mask": "images, pixel by pixel",
@@ -59,7 +59,7 @@ def show_warning(
 
 
 @contextmanager
-def training_bar() -> "Iterator[ProgressCallback]":
+def training_bar() -> "Iterator[ShareCallback]":
     """A bar for what is trained, where there is a terminal."""
     from rich.progress import Progress
 

@@ -86,7 +86,7 @@ def random_affine(
 
 
 def affine_maps(degrees_B: Tensor, shifts_B2: Tensor, mirrored_B2: Tensor) -> Tensor:
-    """Where each pixel comes from: maps (B, 2, 3) of positions in -1 … 1 after a motion to those before it.
+    """Origins of the pixels: maps (B, 2, 3) of positions in -1 … 1 after a motion to those before it.
 
     An image is mirrored left to right and upside down where told to, then turned counter-clockwise, then moved right
     and down by shares of its side.

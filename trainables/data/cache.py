@@ -1,4 +1,4 @@
-"""What takes long to make is made once: folders of files below one place, named by what they hold.
+"""Folders of files that take long to make, made once: below one place, named by what they hold.
 
 A folder appears whole or not at all: it is filled under another name, then renamed, while a lock keeps other processes
 waiting. A manifest tells sizes and the checksums of both ends of every file; a folder that differs is made again.
@@ -22,8 +22,8 @@ CACHE_VARIABLE = "SPARSE_SEARCH_CACHE"
 _MANIFEST = "manifest.json"
 _END_BYTES = 65_536
 
-Facts = dict[str, Any]
-"""What is to be known beside the files, as JSON holds it."""
+CacheFacts = dict[str, Any]
+"""Values to be known beside the files, as JSON holds them."""
 
 
 def cache_root() -> Path:
@@ -31,7 +31,7 @@ def cache_root() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/sparse-search").expanduser().absolute()
 
 
-def cached_folder(key: str, make: Callable[[Path], Facts]) -> tuple[Path, Facts]:
+def cached_folder(key: str, make: Callable[[Path], CacheFacts]) -> tuple[Path, CacheFacts]:
     """The folder of that name and its facts, made where it is missing or damaged.
 
     Args:
@@ -52,7 +52,7 @@ def cached_folder(key: str, make: Callable[[Path], Facts]) -> tuple[Path, Facts]
 
 @contextmanager
 def writing(what: str, place: Path) -> Iterator[None]:
-    """Makes a folder of the cache, in which something is written inside.
+    """Make a folder of the cache, in which something is written inside the context.
 
     Raises:
         DataError: instead of an OSError, naming what was to be written.
@@ -67,7 +67,7 @@ def writing(what: str, place: Path) -> Iterator[None]:
         ) from problem
 
 
-def _made(folder: Path, make: Callable[[Path], Facts]) -> Facts:
+def _made(folder: Path, make: Callable[[Path], CacheFacts]) -> CacheFacts:
     partial = folder.with_name(f"{folder.name}.partial")
     for old in (partial, folder):
         shutil.rmtree(old, ignore_errors=True)
@@ -82,12 +82,12 @@ def _made(folder: Path, make: Callable[[Path], Facts]) -> Facts:
     return facts
 
 
-def _facts(folder: Path) -> Facts | None:
-    """None unless the folder is there and whole."""
+def _facts(folder: Path) -> CacheFacts | None:
+    """The facts of a folder; None unless it is there and whole."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_bytes())
         whole = all(_fingerprint(folder / name) == told for name, told in manifest["files"].items())
-        facts: Facts = manifest["facts"]
+        facts: CacheFacts = manifest["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return facts if whole else None

@@ -1,27 +1,29 @@
-"""One row per dataset that is known by name: the one place to add one.
+"""One row per dataset that is known by name: the one place to add one, whatever opens it.
 
-Importing this module is cheap (no torch, NumPy or scikit-learn): the command line lists it in milliseconds.
+Importing this module is cheap (no torch, NumPy or scikit-learn): the command line lists it in milliseconds. A row names
+the function of a reader module that opens it, which is imported when it is needed.
 
 Source: Yang et al., MedMNIST v2, Scientific Data 10:41, 2023; each row cites where its images come from.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from search_spaces.core.errors import DataError
 from trainables.core.kind import Kind
 from trainables.data.checksums import MEDMNIST_MD5
-from trainables.data.names import PREPARED_SIDES
+from trainables.data.names import PREPARED_SIDES, reader_function
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known about a dataset before any file is opened."""
+    """Facts about a dataset that are known before any file is opened."""
 
     name: str
     title: str
     class_names: tuple[str, ...]
-    """Of a segmentation: what is marked; the background has no name."""
+    """In the order of the labels; of a segmentation, what is marked: the background has no name."""
 
     channels: int
     """1 (grey) or 3 (RGB)."""
@@ -34,7 +36,19 @@ class DatasetInfo:
     split_sizes: tuple[int, int, int]
     """Images in train, val and test."""
 
-    checksums: Mapping[int, str] = field(hash=False)
+    opener: str
+    """MODULE:FUNCTION of `trainables.data.readers` that makes a reader of a `RowRequest`."""
+
+    place: str = ""
+    """File or folder below the data root; empty where images are bundled or made on the spot.
+
+    `{side}` in it stands for nothing at the first side, and for `_SIDE` at any other.
+    """
+
+    presence: str = ""
+    """MODULE:FUNCTION of `trainables.data.readers` that tells of the path if it is complete; empty: it exists."""
+
+    checksums: Mapping[int, str] = field(default_factory=dict, hash=False)
     """MD5 of the published data, by side."""
 
     any_finding: bool = False
@@ -43,19 +57,25 @@ class DatasetInfo:
     side_range: tuple[int, int] | None = None
     """Least and greatest side, in pixels, where pictures are prepared at any side that is asked for."""
 
-    shots_in_all: bool = False
-    """Shots count labelled pictures in all, not of each class; train and val are drawn anew for each label set."""
-
     kind: Kind = "classification"
-    """What can be learned from it."""
+    """Kind of task that can be learned."""
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
         return len(self.class_names)
 
+    def path_below(self, root: Path, side: int) -> Path:
+        """Path of the images of a side, in pixels; the root itself where they need no file."""
+        return root / self.place.replace("{side}", "" if side == self.sides[0] else f"_{side}")
+
+    def is_here(self, root: Path, side: int) -> bool:
+        """True if the images of a side, in pixels, can be read without a download."""
+        path = self.path_below(root, side)
+        return bool(reader_function(self.presence)(path)) if self.presence else not self.place or path.exists()
+
     def check_side(self, side: int | None) -> int:
-        """The side to read, in pixels.
+        """Side to read, in pixels.
 
         Raises:
             DataError: the dataset does not come in this side.
@@ -80,6 +100,7 @@ def _medmnist(
     licence: str = "CC BY 4.0",
     any_finding: bool = False,
 ) -> DatasetInfo:
+    """One of the 2-D files of MedMNIST."""
     return DatasetInfo(
         name=name,
         title=title,
@@ -89,6 +110,8 @@ def _medmnist(
         licence=licence,
         citation=f"Yang et al., MedMNIST v2, Scientific Data 2023; {images_from}",
         split_sizes=split_sizes,
+        opener="medmnist:open_medmnist",
+        place=f"{name}{{side}}.npz",
         checksums=MEDMNIST_MD5[name],
         any_finding=any_finding,
     )
@@ -161,6 +184,7 @@ _DIGITS = DatasetInfo(
     licence="CC BY 4.0",
     citation="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998",
     split_sizes=(1197, 199, 401),
+    opener="digits:open_digits",
     checksums={8: "717a258403283d25fecfadab063a2716"},
 )
 _IDRID = DatasetInfo(
@@ -172,9 +196,10 @@ _IDRID = DatasetInfo(
     licence="CC BY 4.0",
     citation="Porwal et al., IDRiD, Medical Image Analysis 2020; the cohort of Lecouat et al., arXiv:1812.07832",
     split_sizes=(149, 50, 49),
-    checksums={},
+    opener="idrid:open_idrid",
+    place="idrid",
+    presence="idrid:is_complete",
     side_range=PREPARED_SIDES,
-    shots_in_all=True,
 )
 _IDRID_DISC = DatasetInfo(
     name="idrid-disc",
@@ -185,9 +210,10 @@ _IDRID_DISC = DatasetInfo(
     licence="CC BY 4.0",
     citation="Porwal et al., IDRiD, Medical Image Analysis 2020",
     split_sizes=(40, 14, 27),
-    checksums={},
+    opener="mask_reader:open_optic_discs",
+    place="idrid",
+    presence="idrid:is_complete",
     side_range=PREPARED_SIDES,
-    shots_in_all=True,
     kind="segmentation",
 )
 _SHAPES = DatasetInfo(
@@ -199,9 +225,8 @@ _SHAPES = DatasetInfo(
     licence="as this package",
     citation="none: ellipses on textured backgrounds, to try segmentation on",
     split_sizes=(180, 60, 100),
-    checksums={},
+    opener="mask_reader:open_shapes",
     side_range=(16, 512),
-    shots_in_all=True,
     kind="segmentation",
 )
 

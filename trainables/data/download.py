@@ -1,4 +1,4 @@
-"""Fetches a missing MedMNIST file through the `medmnist` package."""
+"""Missing files of MedMNIST, fetched through the `medmnist` package."""
 
 import socket
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _FAILURES = (ImportError, AttributeError, KeyError, RuntimeError, OSError, Asser
 
 
 def download(info: DatasetInfo, side: int, path: Path) -> Path:
-    """Fetches the MedMNIST file to `path`, checked against its MD5 and put there in one step or not at all.
+    """Fetch the MedMNIST file to `path`, checked against its MD5 and put there in one step or not at all.
 
     Raises:
         DataError: it could not be fetched; says which file to put where.

@@ -9,7 +9,7 @@ from trainables.data.splits import FewShotSplit, check_validation, drawn_split, 
 
 
 class FewShotDraw(NamedTuple):
-    """Where the images are, and which of them play which part."""
+    """Dataset, and the parts that its images play."""
 
     source: Source
     split: FewShotSplit
@@ -24,7 +24,7 @@ def draw_few_shot(
     fold: int = 0,
     kind: Kind = "classification",
 ) -> FewShotDraw:
-    """Opens a dataset and draws from its training labels; reads no image.
+    """Open a dataset and draw from its training labels, but read no image.
 
     Raises:
         ConfigError: a dataset that has not what this kind of task needs.

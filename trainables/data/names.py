@@ -1,11 +1,15 @@
-"""What the name of a dataset asks for: `NAME[@SIDE][:ROWSxCOLUMNS[+OVERLAP]]`, such as `idrid@256:8x8`.
+"""Names of datasets and of what opens them.
+
+A dataset is asked for by `NAME[@SIDE][:ROWSxCOLUMNS[+OVERLAP]]`, such as `idrid@256:8x8`.
 
 A path that exists is taken as it stands, whatever it is called.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 from search_spaces.core.errors import DataError
 from trainables.core.grid import Grid
@@ -18,10 +22,10 @@ _GRID_LIKE = re.compile(r"[\dxX×+, -]*")
 
 
 class Request(NamedTuple):
-    """A name in its parts."""
+    """Parts of a dataset's name."""
 
     name: str
-    """Of the catalogue, or a path."""
+    """Name in the catalogue, or a path."""
 
     side: int | None
     """Pixels; None where none is asked for."""
@@ -30,7 +34,7 @@ class Request(NamedTuple):
 
 
 def read_name(dataset: str) -> Request:
-    """The parts of a dataset's name.
+    """Split a dataset's name into its parts.
 
     Raises:
         DataError: what stands after a colon is meant as a grid but is none.
@@ -40,6 +44,12 @@ def read_name(dataset: str) -> Request:
     if not at or not side.isdecimal() or int(side) == 0 or Path(name).exists():
         return Request(name, None, grid)
     return Request(stem, int(side), grid)
+
+
+def reader_function(name: str) -> Callable[..., Any]:
+    """Import a function that is named as MODULE:FUNCTION of `trainables.data.readers`."""
+    found: Callable[..., Any] = resolve_name(f"trainables.data.readers.{name}")
+    return found
 
 
 def _without_grid(dataset: str) -> tuple[str, Grid | None]:

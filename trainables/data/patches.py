@@ -19,7 +19,7 @@ from trainables.core.grid import Grid
 from trainables.data.partition import Indices
 
 Box = tuple[slice, slice]
-"""Rows and columns of a picture."""
+"""Rows and columns of a patch in its picture."""
 
 
 def check_grid(grid: Grid, side: int, dataset: str) -> int:
@@ -49,7 +49,7 @@ def check_grid(grid: Grid, side: int, dataset: str) -> int:
 
 
 def boxes(grid: Grid, height: int, width: int) -> list[Box]:
-    """Where the patches lie, row by row."""
+    """Boxes of the patches, row by row."""
     rows, columns = _spans(height, grid.rows, grid.overlap), _spans(width, grid.columns, grid.overlap)
     return list(product(rows, columns))
 

@@ -1,14 +1,16 @@
-"""From the name of a dataset to its arrays.
+"""Datasets found by their names, and their arrays checked.
 
-A name is one of the catalogue (`pneumoniamnist`, at another side `pneumoniamnist@64`), a `.npz` file in
-MedMNIST's layout, or a folder of pictures (`scans/`, resized `scans/@64`). Relative paths are looked for from
-here, then below the data root. With a grid (`idrid@256:8x8`) images are cut into patches: see `names`. A folder with
-`images/` and `masks/` is read as the kind of task needs it: `lesions` for classes, `mask_pictures` for masks.
+A name is one of the catalogue (`pneumoniamnist`, at another side `pneumoniamnist@64`), or the path of a file or folder
+that one of the `storages` takes: a `.npz` file in MedMNIST's layout, a folder of pictures (`scans/`, resized
+`scans/@64`). Relative paths are looked for from here, then below the data root. With a grid (`idrid@256:8x8`) images
+are cut into patches: see `names`. A folder with `images/` and `masks/` is read as the kind of task needs it: with
+classes, or with masks to learn.
 
 Shapes: N images, C channels, H W pixels, K classes.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,23 +23,15 @@ from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind
 from trainables.data.catalog import CATALOG, DatasetInfo
-from trainables.data.download import download
-from trainables.data.names import Request, read_name
+from trainables.data.names import Request, read_name, reader_function
 from trainables.data.partition import Indices, Split
 from trainables.data.patches import check_grid
-from trainables.data.readers.class_folders import open_folder
-from trainables.data.readers.digits import DigitsReader
-from trainables.data.readers.idrid import find_idrid
-from trainables.data.readers.idrid import is_there as idrid_is_there
-from trainables.data.readers.lesion_files import find_cohort, has_masks, side_of
-from trainables.data.readers.lesion_reader import CLASS_NAMES, CohortReader, ProgressCallback
-from trainables.data.readers.mask_reader import MaskedReader, open_masked_folder, open_optic_discs, open_shapes
-from trainables.data.readers.npz import open_npz
-from trainables.data.readers.reader import Reader
-from trainables.data.readers.resize_cache import open_cohort
+from trainables.data.readers.reader import PreparationCallback, Reader
+from trainables.data.readers.request import ReaderRequest, RowRequest
+from trainables.data.storages import OWN_FORMS, SUFFIXES, layouts_of, storage_of
 
 ROOT_VARIABLE = "SPARSE_SEARCH_DATA"
-_MADE_HERE = ("digits", "shapes")
+_NEEDED: Mapping[Kind, str] = {"classification": "classes", "segmentation": "masks"}
 
 _REMEDY = {
     "train": "add it",
@@ -49,55 +43,55 @@ _REMEDY = {
 @final
 @dataclass(frozen=True)
 class Source:
-    """A dataset that was found. Arrays are read when asked for, one split at a time."""
+    """Dataset that was found. Arrays are read when asked for, one split at a time."""
 
     name: str
-    """As in rows: the catalogue's name, or that of the file or folder; with `@SIDE` and `:GRID` if they were asked."""
+    """Name in rows: the catalogue's, or that of the file or folder; with `@SIDE` and `:GRID` if they were asked."""
 
     title: str
     class_names: tuple[str, ...]
-    """Of a segmentation: what is marked."""
+    """In the order of the labels; of a segmentation, what is marked."""
 
     channels: int
     side: int
-    """Pixels, of whole pictures."""
+    """Side of whole pictures, in pixels."""
 
     reader: Reader
     checksum: str | None
     """MD5 of the published data; None for a user's own."""
 
     grid: Grid | None = None
-    """How a task cuts the images into patches; arrays here are of whole ones."""
+    """Grid by which a task cuts the pictures into patches; arrays here are of whole ones."""
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
         return len(self.class_names)
 
     @property
     def patches_per_image(self) -> int:
-        """P; 1 where images stay whole."""
+        """Number of patches P of a picture; 1 where pictures stay whole."""
         return self.grid.num_patches if self.grid else 1
 
     @property
     def shots_in_all(self) -> bool:
-        """Whether shots count labelled images in all, not of each class."""
-        return isinstance(self.reader, CohortReader | MaskedReader)
+        """True if shots count labelled images in all, not of each class."""
+        return self.reader.shots_in_all
 
     @property
     def val_share(self) -> float:
-        """Of the train split, what each label set draws to validate; 0 where the data has a val split of its own."""
-        return self.reader.val_share if isinstance(self.reader, CohortReader | MaskedReader) else 0.0
+        """Share of the train split that each label set draws to validate; 0 where there is a val split for good."""
+        return self.reader.val_share
 
     @property
     def has_masks(self) -> bool:
-        """Whether something is marked pixel by pixel."""
-        return isinstance(self.reader, CohortReader | MaskedReader)
+        """True if something is marked pixel by pixel."""
+        return self.reader.has_masks
 
     @property
     def kind(self) -> Kind:
-        """What is learned from it."""
-        return "segmentation" if isinstance(self.reader, MaskedReader) else "classification"
+        """Kind of task that can be learned from it."""
+        return self.reader.kind
 
     @cached_property
     def content_hash(self) -> str:
@@ -106,12 +100,12 @@ class Source:
 
     @cached_property
     def official(self) -> bool:
-        """Whether the data is the published one, byte for byte; never true of a user's own."""
+        """True if the data is the published one, byte for byte; never of a user's own."""
         return self.reader.digest() == self.checksum
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """What is there, in the order train, val, test."""
+        """Splits with images, in the order train, val, test."""
         return self.reader.splits
 
     def check_images(self, split: Split) -> int:
@@ -159,8 +153,8 @@ class Source:
         return self.reader.images(split)
 
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
-        """What is marked (N, H, W) in the chosen images in their order; None where nobody marked anything."""
-        return self.reader.masks(split, chosen) if isinstance(self.reader, CohortReader | MaskedReader) else None
+        """Marked pixels (N, H, W) of the chosen images in their order; None where nobody marked anything."""
+        return self.reader.masks(split, chosen)
 
     def class_counts(self, split: Split) -> tuple[int, ...]:
         """Images of every class, in the order of `class_names`."""
@@ -178,16 +172,14 @@ def data_root(root: Path | None) -> Path:
 
 def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
     """Sides of a catalogued dataset that can be read without a download, in pixels."""
-    info, folder = CATALOG[name], data_root(root)
-    if name in ("idrid", "idrid-disc"):
-        return info.sides if idrid_is_there(folder) else ()
-    return tuple(side for side in info.sides if name in _MADE_HERE or (folder / _file_name(info, side)).is_file())
+    row, folder = CATALOG[name], data_root(root)
+    return tuple(side for side in row.sides if row.is_here(folder, side))
 
 
 def open_source(
-    dataset: str, root: Path | None = None, tell: ProgressCallback | None = None, kind: Kind = "classification"
+    dataset: str, root: Path | None = None, tell: PreparationCallback | None = None, kind: Kind = "classification"
 ) -> Source:
-    """Finds a dataset, fetching a missing MedMNIST file.
+    """Find a dataset, fetching a missing MedMNIST file.
 
     Reads no image, but for pictures with masks: they are prepared the first time, in minutes, and kept.
 
@@ -195,7 +187,7 @@ def open_source(
         dataset: Its name.
         root: Folder of the data files.
         tell: Told of every picture that was prepared.
-        kind: What is to be learned from it.
+        kind: Kind of task to be learned from it.
 
     Raises:
         ConfigError: it has not what this kind of task needs.
@@ -203,7 +195,7 @@ def open_source(
             that does not fit.
     """
     request = read_name(dataset)
-    source = _whole(request, dataset, root, tell, kind)
+    source = _whole(request, dataset, data_root(root), tell, kind)
     if request.grid is None:
         return source
     if kind == "segmentation":
@@ -213,15 +205,15 @@ def open_source(
 
 
 def prepare(
-    dataset: str, root: Path | None = None, tell: ProgressCallback | None = None, kind: Kind = "classification"
+    dataset: str, root: Path | None = None, tell: PreparationCallback | None = None, kind: Kind = "classification"
 ) -> None:
-    """Does what takes minutes the first time a dataset is used, so that `open_source` takes seconds from then on.
+    """Do what takes minutes the first time a dataset is used, so that `open_source` takes seconds from then on.
 
     Args:
         dataset: Its name.
         root: Folder of the data files.
         tell: Told of every picture that was prepared; never when there is nothing to do.
-        kind: What is to be learned from it.
+        kind: Kind of task to be learned from it.
 
     Raises:
         ConfigError, DataError: as `open_source`.
@@ -229,55 +221,45 @@ def prepare(
     open_source(dataset, root, tell, kind)
 
 
-def _whole(request: Request, dataset: str, root: Path | None, tell: ProgressCallback | None, kind: Kind) -> Source:
+def _whole(request: Request, dataset: str, root: Path, tell: PreparationCallback | None, kind: Kind) -> Source:
     name, side, _ = request
     if name in CATALOG:
         _check_kind(CATALOG[name], kind)
         return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root, tell)
-    path = _own_path(name, data_root(root))
+    path = _own_path(name, root)
     if path is None:
-        raise DataError(f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: a .npz file or a folder")
-    if kind == "segmentation":
-        return _own_masks(path, side, tell)
-    if not path.is_dir():
-        return _own_npz(path, side)
-    return _own_cohort(path, side, tell) if has_masks(path) else _own_folder(path, side)
+        raise DataError(f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: {OWN_FORMS}")
+    return _own(path, side, tell, kind)
 
 
-def _check_kind(info: DatasetInfo, kind: Kind) -> None:
-    if info.kind != kind:
+def _check_kind(row: DatasetInfo, kind: Kind) -> None:
+    if row.kind != kind:
         others = ", ".join(name for name, other in CATALOG.items() if other.kind == kind)
-        needed = "masks of pictures" if kind == "segmentation" else "classes of images"
+        whose = "pictures" if kind == "segmentation" else "images"
         raise ConfigError(
-            f"dataset '{info.name}' has no {needed}, which {kind} needs; use one of {others}, or your own"
+            f"dataset '{row.name}' has no {_NEEDED[kind]} of {whose}, which {kind} needs; use one of {others}, "
+            "or your own"
         )
 
 
-def _catalogued(info: DatasetInfo, side: int, root: Path | None, tell: ProgressCallback | None) -> Source:
-    suffix = "" if side == info.sides[0] else f"@{side}"
-    reader: Reader = DigitsReader()
-    if info.name == "idrid":
-        reader = open_cohort(find_idrid(data_root(root)), side, tell)
-    elif info.name == "idrid-disc":
-        reader = open_optic_discs(data_root(root), side, tell)
-    elif info.name == "shapes":
-        reader = open_shapes(side)
-    elif info.name != "digits":
-        reader = open_npz(_medmnist_file(info, side, root), any_finding=info.any_finding)
-    checksum = info.checksums.get(side)
-    source = Source(info.name + suffix, info.title, info.class_names, info.channels, side, reader, checksum)
+def _catalogued(row: DatasetInfo, side: int, root: Path, tell: PreparationCallback | None) -> Source:
+    request = RowRequest(path=row.path_below(root, side), side=side, tell=tell, row=row)
+    reader: Reader = reader_function(row.opener)(request)
+    name = row.name if side == row.sides[0] else f"{row.name}@{side}"
+    source = Source(name, row.title, row.class_names, row.channels, side, reader, row.checksums.get(side))
     source.check_images("train")
     return source
 
 
-def _medmnist_file(info: DatasetInfo, side: int, root: Path | None) -> Path:
-    folder = data_root(root)
-    path = folder / _file_name(info, side)
-    return path if path.is_file() else download(info, side, path)
-
-
-def _file_name(info: DatasetInfo, side: int) -> str:
-    return f"{info.name}.npz" if side == info.sides[0] else f"{info.name}_{side}.npz"
+def _own(path: Path, side: int | None, tell: PreparationCallback | None, kind: Kind) -> Source:
+    storage = storage_of(path, kind)
+    if storage is None:
+        raise ConfigError(f"{path.resolve()} has no {_NEEDED[kind]}, which {kind} needs: expected {layouts_of(kind)}")
+    reader: Reader = reader_function(storage.opener)(ReaderRequest(path=path, side=side, tell=tell))
+    title = path.stem if storage.suffix else path.resolve().name
+    name = title if side is None else f"{title}@{side}"
+    _, channels, own_side, _ = reader.image_shape("train")
+    return Source(name, title, reader.class_names, channels, own_side, reader, None)
 
 
 def _own_path(name: str, root: Path) -> Path | None:
@@ -288,51 +270,12 @@ def _own_path(name: str, root: Path) -> Path | None:
     """
     given = Path(name).expanduser()
     found = next((path for path in (given, root / given) if path.exists()), None)
-    looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix == ".npz"
+    looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix in SUFFIXES
     if not looks_like_path:
         return given if name and given.is_dir() else None
-    if found is None or not (found.is_dir() or found.suffix == ".npz"):
+    if found is None or not (found.is_dir() or found.suffix in SUFFIXES):
         raise DataError(
-            f"no data at '{name}' (nor below {root}); expected an existing .npz file or a folder of pictures"
+            f"no data at '{name}' (nor below {root}); expected an existing {' or '.join(SUFFIXES)} file "
+            "or a folder of pictures"
         )
     return found
-
-
-def _own_folder(path: Path, side: int | None) -> Source:
-    path = path.resolve()
-    reader = open_folder(path, side)
-    name = path.name if side is None else f"{path.name}@{side}"
-    return Source(name, path.name, reader.class_names, reader.channels, reader.side, reader, None)
-
-
-def _own_cohort(path: Path, side: int | None, tell: ProgressCallback | None) -> Source:
-    cohort = find_cohort(path.resolve())
-    reader = open_cohort(cohort, side_of(cohort, side), tell)
-    _, channels, made_side, _ = reader.image_shape("train")
-    name = path.resolve().name if side is None else f"{path.resolve().name}@{side}"
-    return Source(name, path.resolve().name, CLASS_NAMES, channels, made_side, reader, None)
-
-
-def _own_masks(path: Path, side: int | None, tell: ProgressCallback | None) -> Source:
-    reader = open_masked_folder(path.resolve(), side, tell)
-    name = path.resolve().name if side is None else f"{path.resolve().name}@{side}"
-    return Source(name, path.resolve().name, ("foreground",), reader.channels, reader.side, reader, None)
-
-
-def _own_npz(path: Path, side: int | None) -> Source:
-    if side is not None:
-        raise DataError(f"{path} is an npz file and keeps the side of its images; leave out @{side}")
-    reader = open_npz(path.resolve())
-    num_images, channels, own_side, _ = reader.image_shape("train")
-    class_names = _numbered_classes(reader.labels("train"), num_images, path)
-    return Source(path.stem, path.stem, class_names, channels, own_side, reader, None)
-
-
-def _numbered_classes(labels_N: NDArray[np.integer], num_images: int, path: Path) -> tuple[str, ...]:
-    num_classes = int(labels_N.astype(np.int64).max(initial=-1)) + 1
-    if not 2 <= num_classes <= num_images:
-        raise DataError(
-            f"train_labels of {path} go up to {num_classes - 1} in {num_images} images; "
-            "expected classes 0..K-1, two or more, each with images: renumber them"
-        )
-    return tuple(str(label) for label in range(num_classes))

@@ -1,4 +1,4 @@
-"""Which images are labelled, which validate and which stay unlabelled: pure functions of labels.
+"""Splits into images that are labelled, that validate and that stay unlabelled: pure functions of labels.
 
 Every class has one random order of its training images, fixed by (content hash, label set). Labelled images
 come from its beginning, so 5 shots lie inside 10 and methods are paired; `realistic` validation images come
@@ -57,14 +57,14 @@ def few_shot_split(
     num_validation: int | None = None,
     class_names: Sequence[str] | None = None,
 ) -> FewShotSplit:
-    """Draws a few-shot problem; the same arguments always give the same one.
+    """Draw a few-shot problem; the same arguments always give the same one.
 
     Args:
         train_labels: (N,), in 0..K-1.
         num_classes: K.
         shots: Labelled images per class.
         label_set: Number of the draw.
-        content_hash: Of the data, so that two datasets of one size are not drawn alike.
+        content_hash: Hash of the data, so that two datasets of one size are not drawn alike.
         validation: One of `VALIDATION_MODES`.
         fold: The part of the labelled images that validates, in `labelled-cv`; 0 in the other modes.
         num_validation: Size of the val split; needed for `official` only.
@@ -106,7 +106,7 @@ def drawn_split(
     fold: int = 0,
     class_names: Sequence[str],
 ) -> FewShotSplit:
-    """Draws a problem whose labelled pictures are counted in all; the same arguments always give the same one.
+    """Draw a problem whose labelled pictures are counted in all; the same arguments always give the same one.
 
     Every label set shares the pictures out anew, class by class, into train and val. Of train the first `shots` of one
     random order are labelled, the rest is unlabelled. Orders are drawn until the first 10 hold every class (the first
@@ -115,12 +115,12 @@ def drawn_split(
     whole; `labelled-cv` on folds of the labelled pictures, dealt out class by class.
 
     Args:
-        labels_N: Of the pictures that are no test pictures, in 0..K-1.
+        labels_N: Labels of the pictures that are no test pictures, in 0..K-1.
         shots: Labelled pictures.
         label_set: Number of the draw.
-        content_hash: Of the data.
+        content_hash: Hash of the data.
         validation: One of `VALIDATION_MODES`.
-        val_share: Of every class, that is val and not train.
+        val_share: Share of every class that is val and not train.
         fold: The part of the labelled pictures that validates, in `labelled-cv`; 0 in the other modes.
         class_names: All K, used in messages too.
 
@@ -150,7 +150,7 @@ def drawn_split(
 
 
 def check_validation(validation: str) -> None:
-    """Refuses an unknown validation mode.
+    """Refuse an unknown validation mode.
 
     Raises:
         DataError: it is unknown.

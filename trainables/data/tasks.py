@@ -5,8 +5,8 @@ it by accident. In the same way only `hidden_labels` gives out the labels of unl
 
 In a segmentation the masks are the labels, with the same secrets.
 
-With a grid a task holds patches instead of images: splits are made before, of whole pictures, and all counts of
-shots and labels are those of pictures.
+With a grid the images of a task are patches: splits are made before, of whole pictures, and all counts of shots and
+labels are those of pictures.
 
 Shapes: N images, M unlabelled images, I pictures, C channels, H W pixels.
 """
@@ -35,7 +35,7 @@ def few_shot_task(
     fold: int = 0,
     kind: Kind = "classification",
 ) -> Task:
-    """Draws a task; the same arguments always give the same one.
+    """Draw a task; the same arguments always give the same one.
 
     Args:
         dataset: Catalogue name or a path, optionally `@SIDE` and `:ROWSxCOLUMNS[+OVERLAP]`.
@@ -44,7 +44,7 @@ def few_shot_task(
         validation: Where the validation images come from.
         root: Folder of the data files; default $SPARSE_SEARCH_DATA, else ~/.medmnist.
         fold: The part of the labelled images that validates, in `labelled-cv`; 0 in the other modes.
-        kind: What a learner is to find.
+        kind: Kind of task to be learned.
 
     Raises:
         ConfigError: a dataset that has not what this kind of task needs.
@@ -122,7 +122,7 @@ def _images(source: Source, images_NCHW: NDArray[np.uint8], chosen: Indices) -> 
 
 
 def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    """Of the chosen images; of their patches, from the masks where there are some."""
+    """Labels of the chosen images, or of their patches: from the masks where there are some."""
     if source.grid is None:
         return source.labels(split)[chosen]
     if masks_IHW is None:

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from trainables.data import source
+from trainables.data.readers import medmnist
+from trainables.data.readers.shapes import shapes
 
 PER_CLASS = {"train": 12, "val": 3, "test": 4}
 
@@ -19,7 +21,7 @@ def no_download(monkeypatch):
     def refuse(info, side, path):
         raise AssertionError(f"download of {path}")
 
-    monkeypatch.setattr(source, "download", refuse)
+    monkeypatch.setattr(medmnist, "download", refuse)
     monkeypatch.delenv(source.ROOT_VARIABLE, raising=False)
 
 
@@ -39,7 +41,7 @@ def arrays(num_classes=3, channels=1, side=8, columns=1, seed=0):
 
 @pytest.fixture
 def write_npz(tmp_path):
-    """Writes a miniature npz; named arrays replace the usual ones, None drops one."""
+    """Write a miniature npz; named arrays replace the usual ones, None drops one."""
 
     def write(name="mine.npz", *, form=None, **changes) -> Path:
         kept = {key: array for key, array in (arrays(**(form or {})) | changes).items() if array is not None}
@@ -51,7 +53,7 @@ def write_npz(tmp_path):
 
 @pytest.fixture
 def damage():
-    """Overwrites members of an npz with bytes that are no array."""
+    """Overwrite members of an npz with bytes that are no array."""
 
     def damage(path: Path, prefix: str) -> Path:
         with ZipFile(path) as archive:
@@ -66,7 +68,7 @@ def damage():
 
 @pytest.fixture
 def write_pictures(tmp_path):
-    """Writes pictures of random pixels below a folder: `{"train/ill": 3}` makes three PNGs of class ill."""
+    """Write pictures of random pixels below a folder: `{"train/ill": 3}` makes three PNGs of class ill."""
 
     def write(counts, *, name="scans", mode="L", size=(10, 10), suffix="png") -> Path:
         rng = np.random.default_rng(0)
@@ -95,7 +97,7 @@ def one_spot(size, rng) -> np.ndarray:
 
 @pytest.fixture
 def write_lesions(tmp_path):
-    """Writes an own folder of pictures, every third with one marked pixel in a mask of one of two kinds."""
+    """Write an own folder of pictures, every third with one marked pixel in a mask of one of two kinds."""
 
     def write(count=30, *, name="lesions", size=(40, 32)) -> Path:
         rng = np.random.default_rng(0)
@@ -111,8 +113,21 @@ def write_lesions(tmp_path):
 
 
 @pytest.fixture
+def write_masks(tmp_path):
+    """Write an own folder of pictures of 40 px with a mask each."""
+
+    def write(count=20, *, name="masked") -> Path:
+        for index, (pixels, mask) in enumerate(zip(*shapes(count, 40, seed=5), strict=True)):
+            save_picture(tmp_path / name / f"images/{index:02}.png", pixels)
+            save_picture(tmp_path / name / f"masks/{index:02}.png", mask * 255)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
 def write_idrid(tmp_path):
-    """Writes a miniature of IDRiD's two parts below `idrid/`: 16 with lesions, 32 of grade 0, 6 of other grades.
+    """Write a miniature of IDRiD's two parts below `idrid/`: 16 with lesions, 32 of grade 0, 6 of other grades.
 
     One picture more of grade 0 is one of grade 3 as well.
     """

@@ -8,7 +8,7 @@ from trainables.data.cache import cache_root, cached_folder
 
 
 class Maker:
-    """Counts how often it made a folder of two files."""
+    """Count how often it made a folder of two files."""
 
     def __init__(self):
         self.times = 0

@@ -14,7 +14,7 @@ INFO = CATALOG["pneumoniamnist"]
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Puts a stand-in for the medmnist package in place, whose datasets call `behave(file)` when made."""
+    """Put a stand-in for the medmnist package in place, whose datasets call `behave(file)` when made."""
 
     def pretend(behave):
         class PneumoniaMNIST:

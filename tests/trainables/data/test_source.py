@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import DataError
-from trainables.data import source as module
+from trainables.data.catalog import CATALOG
+from trainables.data.readers import medmnist
 from trainables.data.readers.reader import md5_of_file
 from trainables.data.source import available_sides, data_root, open_source
 
@@ -46,7 +47,7 @@ def test_official_means_the_published_checksum(write_npz, tmp_path, monkeypatch)
     source = open_source("breastmnist", tmp_path)
     assert not source.official
     assert source.content_hash == md5_of_file(path)[:16]
-    monkeypatch.setitem(module.CATALOG["breastmnist"].checksums, 28, md5_of_file(path))
+    monkeypatch.setitem(CATALOG["breastmnist"].checksums, 28, md5_of_file(path))
     assert open_source("breastmnist", tmp_path).official
     assert not open_source(str(path)).official, "a path is the user's own, whatever it holds"
 
@@ -55,7 +56,7 @@ def test_a_missing_file_is_fetched(write_npz, tmp_path, monkeypatch):
     def fetch(info, side, path):
         return write_npz(path.name, form={"num_classes": info.num_classes, "side": side})
 
-    monkeypatch.setattr(module, "download", fetch)
+    monkeypatch.setattr(medmnist, "download", fetch)
     assert open_source("octmnist@64", tmp_path).side == 64
 
 

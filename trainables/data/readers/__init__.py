@@ -1,1 +1,1 @@
-"""What opens a data set: one module for each way in which images are stored."""
+"""Readers of datasets: one module for each way in which images are stored."""

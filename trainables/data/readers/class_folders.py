@@ -22,7 +22,8 @@ from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.picture_files import SUFFIXES, read_picture, shared_format
-from trainables.data.readers.reader import ImageShape
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader
+from trainables.data.readers.request import ReaderRequest
 
 _VAL_SHARE = 0.1
 _TEST_SHARE = 0.2
@@ -30,8 +31,8 @@ _TEST_SHARE = 0.2
 
 @final
 @dataclass(frozen=True)
-class FolderReader:
-    """A folder whose files were listed; pictures are decoded when asked for."""
+class FolderReader(PlainReader):
+    """Folder whose files were listed; pictures are decoded when asked for."""
 
     folder: Path
     class_names: tuple[str, ...]
@@ -51,7 +52,7 @@ class FolderReader:
         return np.array([self.class_names.index(_class_of(place)) for place in self.members[split]], dtype=np.int64)
 
     def image_shape(self, split: Split) -> ImageShape:
-        """N, C, side, side."""
+        """Sizes N, C, side, side."""
         return len(self.members[split]), self.channels, self.side, self.side
 
     def images(self, split: Split) -> NDArray[np.uint8]:
@@ -70,19 +71,22 @@ class FolderReader:
         return digest_of(self.folder, self.files)
 
 
-def open_folder(folder: Path, side: int | None) -> FolderReader:
-    """Lists a folder of pictures and looks at the headers of the training ones.
+def open_class_folders(request: ReaderRequest) -> Reader:
+    """The reader of a folder; lists its pictures and looks at the headers of the training ones.
 
     Raises:
-        DataError: another layout, fewer than two classes, an unknown class, an unreadable or 16-bit picture.
+        DataError: another layout, fewer than two classes, classes of other names than asked for, an unreadable or
+            16-bit picture.
     """
+    folder = request.existing()
     has_splits = (folder / "train").is_dir()
     if has_splits:
         _check_split_names(folder)
-    pattern = "*/*/*" if has_splits else "*/*"
-    return _open(
-        folder, side, _class_names(folder / "train" if has_splits else folder), pictures_below(folder, pattern)
-    )
+    class_names = _class_names(folder / "train" if has_splits else folder)
+    if request.class_names not in (None, class_names):
+        given, wanted = (", ".join(names) for names in (class_names, request.class_names or ()))
+        raise DataError(f"{folder} holds the classes {given}; expected {wanted}, in alphabetical order: rename them")
+    return _open(folder, request.side, class_names, pictures_below(folder, "*/*/*" if has_splits else "*/*"))
 
 
 @lru_cache(maxsize=8)

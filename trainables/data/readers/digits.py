@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.partition import SPLITS, Indices, Split, three_way_split
-from trainables.data.readers.reader import ImageShape
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader
+from trainables.data.readers.request import ReaderRequest
 
 _MAX_INK = 16  # pixels count the dark cells of a 4x4 block
 _VAL_SHARE = 200 / 1797
@@ -25,9 +26,10 @@ class _Digits(NamedTuple):
 
 
 @final
-class DigitsReader:
+class DigitsReader(PlainReader):
     """The bundled digits, grey in 0..255."""
 
+    class_names = tuple(str(digit) for digit in range(10))
     splits: tuple[Split, ...] = SPLITS
 
     def labels(self, split: Split) -> NDArray[np.integer]:
@@ -36,7 +38,7 @@ class DigitsReader:
         return digits.labels_N[digits.indices[split]]
 
     def image_shape(self, split: Split) -> ImageShape:
-        """N, 1, 8, 8."""
+        """Sizes N, 1, 8, 8."""
         return len(_digits().indices[split]), 1, 8, 8
 
     def images(self, split: Split) -> NDArray[np.uint8]:
@@ -49,6 +51,11 @@ class DigitsReader:
         digits = _digits()
         content = digits.images_NHW.tobytes() + digits.labels_N.astype("<i8").tobytes()
         return md5(content, usedforsecurity=False).hexdigest()
+
+
+def open_digits(request: ReaderRequest) -> Reader:
+    """The reader of the digits, which need no file."""
+    return DigitsReader()
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ IGNORED = (".", "__MACOSX")
 
 
 class File(NamedTuple):
-    """A file and what tells that it changed; the tuple of all is the key of the caches."""
+    """File and what tells that it changed; the tuple of all is the key of the caches."""
 
     place: str
     """Path below the folder, with forward slashes."""
@@ -23,19 +23,19 @@ class File(NamedTuple):
 
 
 def is_picture(path: Path) -> bool:
-    """Whether it is a file whose name is that of a picture."""
+    """True if it is a file whose name is that of a picture."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(IGNORED) and path.is_file()
 
 
 def pictures_below(folder: Path, *patterns: str) -> tuple[File, ...]:
-    """Pictures that match one of the patterns, by place."""
+    """Pictures that match one of the patterns, in the order of their places."""
     found = {path for pattern in patterns for path in folder.glob(pattern) if is_picture(path)}
     shown = (path for path in found if not any(p.startswith(IGNORED) for p in path.relative_to(folder).parts))
     return tuple(sorted(file_of(folder, path) for path in shown))
 
 
 def file_of(folder: Path, path: Path) -> File:
-    """A file below a folder."""
+    """The file at a path, as it lies below a folder."""
     stat = path.stat()
     return File(path.relative_to(folder).as_posix(), stat.st_mtime_ns, stat.st_size)
 

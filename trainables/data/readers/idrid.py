@@ -18,19 +18,21 @@ Source: Porwal et al., Medical Image Analysis 59:101561, 2020; the cohort is tha
 """
 
 import csv
-import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from search_spaces.core.errors import DataError
 from trainables.data.readers.files import file_of, pictures_below
-from trainables.data.readers.lesion_files import with_masks
-from trainables.data.readers.lesion_reader import Cohort
+from trainables.data.readers.lesion_reader import LesionFolder
+from trainables.data.readers.mask_rules import Picture, with_masks
+from trainables.data.readers.reader import Reader
+from trainables.data.readers.request import RowRequest
+from trainables.data.readers.resize_cache import open_lesions
 
 TEST_SHARE = 49 / 248
 VAL_SHARE = 50 / 199
-"""Of what is no test picture."""
+"""Share of what is no test picture, drawn anew for each label set."""
 
 _ORIGIN = "https://doi.org/10.21227/H25W98"
 
@@ -63,18 +65,27 @@ _PUBLISHED = _Layout(
 _LESIONS = ("MA", "HE", "EX", "SE")
 
 
-def is_there(root: Path) -> bool:
-    """Whether the folders lie below a data root."""
-    return any(layout.is_in(root / "idrid") for layout in (_PLAIN, _PUBLISHED))
+def is_complete(folder: Path) -> bool:
+    """True if both parts lie in a folder."""
+    return any(layout.is_in(folder) for layout in (_PLAIN, _PUBLISHED))
 
 
-def find_idrid(root: Path) -> Cohort:
-    """Lists pictures and masks and reads the grades; opens no picture.
+def open_idrid(request: RowRequest) -> Reader:
+    """The reader of the pictures, prepared at the side that is asked for.
+
+    Raises:
+        DataError: folders or files are missing or cannot be read.
+    """
+    return open_lesions(find_idrid(request.path), request.side, request.tell)
+
+
+def find_idrid(folder: Path) -> LesionFolder:
+    """List pictures and masks and read the grades, but open no picture.
 
     Raises:
         DataError: folders or files are missing.
     """
-    folder = (root / "idrid").absolute()
+    folder = folder.absolute()
     layout = next((layout for layout in (_PLAIN, _PUBLISHED) if layout.is_in(folder)), None)
     if layout is None:
         raise DataError(
@@ -87,17 +98,12 @@ def find_idrid(root: Path) -> Cohort:
     grades = {place: grade for table in tables for place, grade in _grades(folder, table)}
     if not marked or not grades:
         raise DataError(f"idrid: {folder} has {len(marked)} pictures below {layout.images}, {len(grades)} with a grade")
-    pictures = with_masks(folder, [file.place for file in marked], [file.place for file in masks], key=_number)
-    healthy = with_masks(folder, [place for place, grade in grades.items() if grade == 0], [], key=str)
+    pictures = with_masks(folder, [file.place for file in marked], [file.place for file in masks], _LESIONS)
+    healthy = tuple(Picture(place) for place, grade in grades.items() if grade == 0)
     files = [*marked, *masks, *(file_of(folder, folder / place) for place in grades)]
     files += [file_of(folder, table) for table in tables]
     others = tuple(place for place, grade in grades.items() if grade != 0)
-    return Cohort(folder, pictures + healthy, tuple(files), TEST_SHARE, VAL_SHARE, others)
-
-
-def _number(place: str) -> str:
-    """What a picture and its masks have in common: IDRiD_01 of IDRiD_01_MA.tif."""
-    return re.sub(f"_({'|'.join(_LESIONS)})$", "", PurePosixPath(place).stem)
+    return LesionFolder(folder, pictures + healthy, tuple(files), TEST_SHARE, VAL_SHARE, others)
 
 
 def _grades(folder: Path, table: Path) -> Iterator[tuple[str, int]]:

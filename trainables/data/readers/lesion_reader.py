@@ -1,38 +1,31 @@
 """Pictures of any size whose lesions are marked pixel by pixel: two classes, healthy and lesion.
 
 Labelled pictures are counted in all, not class by class; a test part is fixed by the content hash, and what is left is
-drawn anew for each label set (`splits.drawn_split`). Pixels come from the cache of `preparation`.
+drawn anew for each label set (`splits.drawn_split`). Pixels come from `resize_cache`.
 
 Shapes: N pictures, C channels, S pixels of a side.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.core.kind import Kind
 from trainables.data.partition import Indices, Split
 from trainables.data.readers.files import File, digest_of
-from trainables.data.readers.reader import ImageShape
+from trainables.data.readers.mask_rules import Picture
+from trainables.data.readers.reader import ImageShape, MarkedReader
 
 CLASS_NAMES = ("healthy", "lesion")
-ProgressCallback = Callable[[int, int], None]
-"""Told how many pictures are done, and of how many."""
-
-
-class Picture(NamedTuple):
-    """Where a picture and its masks lie, below the cohort's folder."""
-
-    place: str
-    masks: tuple[str, ...] = ()
+"""In the order of their labels."""
 
 
 @dataclass(frozen=True)
-class Cohort:
-    """The files of such a dataset: listed, not yet read."""
+class LesionFolder:
+    """Files of such a dataset: listed, not yet read."""
 
     folder: Path
     pictures: tuple[Picture, ...]
@@ -40,10 +33,10 @@ class Cohort:
     """Everything that counts: pictures, masks, tables."""
 
     test_share: float
-    """Of every class, fixed by the content hash."""
+    """Share of every class, fixed by the content hash."""
 
     val_share: float
-    """Of what is no test picture, of every class, drawn anew for each label set."""
+    """Share of what is no test picture, of every class, drawn anew for each label set."""
 
     others: tuple[str, ...] = ()
     """Places of pictures that are known to be neither healthy nor marked."""
@@ -61,7 +54,7 @@ class Prepared:
 
     images_NCSS: NDArray[np.uint8]
     masks_NSb: NDArray[np.uint8]
-    """Eight pixels a byte."""
+    """Lesions (N, S, ceil(S / 8)), eight pixels a byte."""
 
     labels_N: NDArray[np.int64]
     num_train: int
@@ -72,24 +65,25 @@ class Prepared:
 
 @final
 @dataclass(frozen=True)
-class CohortReader:
-    """A cohort that was prepared. `images` are mapped from a file: only what is indexed is read."""
+class LesionReader(MarkedReader):
+    """Folder whose pictures were prepared. `images` are mapped from a file: only what is indexed is read."""
 
-    cohort: Cohort
+    listed: LesionFolder
     prepared: Prepared
-    splits: tuple[Split, ...] = ("train", "test")
+    kind: Kind = "classification"
+    class_names: tuple[str, ...] = CLASS_NAMES
 
     @property
     def val_share(self) -> float:
-        """Of the train split, what each label set draws to validate."""
-        return self.cohort.val_share
+        """Share of the train split that each label set draws to validate."""
+        return self.listed.val_share
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): 1 for a picture with any lesion pixel, else 0."""
         return self.prepared.labels_N[self._part(split)]
 
     def image_shape(self, split: Split) -> ImageShape:
-        """N, C, S, S."""
+        """Sizes N, C, S, S."""
         count, channels, height, width = self.images(split).shape
         return count, channels, height, width
 
@@ -105,7 +99,7 @@ class CohortReader:
 
     def digest(self) -> str:
         """MD5 over places and bytes of all files."""
-        return self.cohort.digest
+        return self.listed.digest
 
     def _part(self, split: Split) -> slice:
         bounds = {"train": (0, self.prepared.num_train), "test": (self.prepared.num_train, None)}

@@ -11,7 +11,6 @@ Shapes: N pictures, H = W = S pixels.
 Source of the discs: Porwal et al., Medical Image Analysis 59:101561, 2020; folders as in `idrid`.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, final
@@ -23,23 +22,22 @@ from PIL import Image
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
 from trainables.data.readers.files import File, digest_of, pictures_below
-from trainables.data.readers.lesion_files import stem_of, with_masks
-from trainables.data.readers.lesion_reader import Picture, ProgressCallback
+from trainables.data.readers.mask_rules import Picture, read_mask, stem_of, with_masks
 from trainables.data.readers.picture_files import SUFFIXES, opened
+from trainables.data.readers.reader import PreparationCallback
 
-_ENDINGS = re.compile("_(mask|segmentation|OD)$")
-_LOSSY, _HALF = "JPEG", 127
+_ENDINGS = ("mask", "segmentation", "OD")
 _ORIGIN = "https://doi.org/10.21227/H25W98"
 
 
 @final
 @dataclass(frozen=True)
-class MaskedPictures:
+class MaskFolder:
     """Pictures and masks that were listed, in the order of their places; they are decoded when asked for."""
 
     folder: Path
     pictures: tuple[Picture, ...]
-    """Each with one mask."""
+    """Each has one mask."""
 
     files: tuple[File, ...]
 
@@ -51,12 +49,12 @@ class MaskedPictures:
         """MD5 over places and bytes of all pictures and masks, 32 hex digits."""
         return digest_of(self.folder, self.files)
 
-    def read(self, side: int, tell: ProgressCallback | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def read(self, side: int, tell: PreparationCallback | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Pictures (N, S, S, 3) in 0..255, grey ones with three equal channels, and masks (N, S, S) of 0 and 1.
 
         Args:
             side: S, in pixels.
-            tell: told of every picture that was read.
+            tell: Told of every picture that was read.
 
         Raises:
             DataError: a side out of range, a file that cannot be decoded, a mask of another size than its picture.
@@ -69,14 +67,14 @@ class MaskedPictures:
         for index, picture in enumerate(self.pictures):
             image, mask = self.folder / picture.place, self.folder / picture.masks[0]
             images_NSS3[index], size = _read_image(image, side)
-            masks_NSS[index] = _read_mask(mask, image, size, side)
+            masks_NSS[index] = _resized(read_mask(mask, image, size), side)
             if tell:
                 tell(index + 1, len(self))
         return images_NSS3, masks_NSS
 
 
-def find_masked_folder(folder: Path) -> MaskedPictures:
-    """Lists a folder of one's own, and opens no picture.
+def list_mask_folder(folder: Path) -> MaskFolder:
+    """List a folder of one's own, and open no picture.
 
     Raises:
         DataError: another layout, no picture, a picture without a mask or with two, a mask without a picture.
@@ -110,17 +108,17 @@ _DISCS: dict[Literal["train", "test"], tuple[_Layout, _Layout]] = {
 }
 
 
-def find_optic_discs(root: Path, split: Literal["train", "test"]) -> MaskedPictures:
-    """Lists the fundus pictures of an official split, 54 or 27, with the masks of their optic discs; opens none.
+def find_optic_discs(folder: Path, split: Literal["train", "test"]) -> MaskFolder:
+    """List the fundus pictures of an official split, 54 or 27, with the masks of their optic discs; open none.
 
     Args:
-        root: data root; the pictures lie below its `idrid`, as unpacked or under plain names.
-        split: the official one.
+        folder: Where IDRiD lies, as unpacked or under plain names.
+        split: The official one.
 
     Raises:
         DataError: files are missing.
     """
-    folder = (root / "idrid").absolute()
+    folder = folder.absolute()
     for layout in _DISCS[split]:
         if pictures_below(folder, layout.masks):
             return _paired(folder, *layout)
@@ -130,18 +128,11 @@ def find_optic_discs(root: Path, split: Literal["train", "test"]) -> MaskedPictu
     )
 
 
-def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskedPictures:
+def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskFolder:
     images, masks = pictures_below(folder, images_pattern), pictures_below(folder, masks_pattern)
     if not images:
         raise DataError(f"{folder / images_pattern} is no picture ({', '.join(SUFFIXES)}); add some")
-    names = {stem_of(each.place) for each in images}
-
-    def name(place: str) -> str:
-        """Of the picture: an ending may be part of its own name, as in `12_OD` and `12_OS` of two eyes."""
-        stem = stem_of(place)
-        return stem if stem in names else _ENDINGS.sub("", stem)
-
-    pictures = with_masks(folder, [each.place for each in images], [each.place for each in masks], key=name)
+    pictures = with_masks(folder, [each.place for each in images], [each.place for each in masks], _ENDINGS)
     for picture in pictures:
         image, found = folder / picture.place, [str(folder / mask) for mask in picture.masks]
         if not found:
@@ -150,7 +141,7 @@ def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskedPict
             raise DataError(f"picture {image} has no mask; expected {wanted}, all black if nothing is marked: add it")
         if len(found) > 1:
             raise DataError(f"picture {image} has the masks {' and '.join(found)}; expected one: join or remove them")
-    return MaskedPictures(folder, pictures, images + masks)
+    return MaskFolder(folder, pictures, images + masks)
 
 
 def _read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -160,12 +151,7 @@ def _read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], tuple[int, in
         return np.asarray(resized, dtype=np.uint8), picture.size
 
 
-def _read_mask(path: Path, image: Path, size: tuple[int, int], side: int) -> NDArray[np.uint8]:
-    with opened(path) as mask:
-        if mask.size != size:
-            given, wanted = (f"{width}x{height}" for width, height in (mask.size, size))
-            raise DataError(f"mask {path} is {given} pixels, but its picture {image} is {wanted}: make them equal")
-        # Lossy files have traces of ink around what was marked.
-        least = _HALF if mask.format == _LOSSY else 0
-        marked = Image.fromarray(np.asarray(mask if mask.mode in ("1", "L") else mask.convert("L")) > least)
-        return np.asarray(marked.resize((side, side), Image.Resampling.NEAREST), dtype=np.uint8)
+def _resized(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
+    """The mask (S, S) of 0 and 1, by the nearest pixel."""
+    resized = Image.fromarray(mask_HW).resize((side, side), Image.Resampling.NEAREST)
+    return np.asarray(resized, dtype=np.uint8)

@@ -16,34 +16,27 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.core.errors import ConfigError
-from trainables.data.cache import Facts, cached_folder
-from trainables.data.partition import Indices, Split, three_way_split
-from trainables.data.readers.lesion_reader import ProgressCallback
-from trainables.data.readers.mask_files import MaskedPictures, find_masked_folder, find_optic_discs
-from trainables.data.readers.reader import ImageShape
+from trainables.core.kind import Kind
+from trainables.data.cache import CacheFacts, cached_folder
+from trainables.data.partition import Indices, Split
+from trainables.data.readers.mask_files import MaskFolder, find_optic_discs, list_mask_folder
+from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, train_and_test
+from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader
+from trainables.data.readers.request import ReaderRequest, RowRequest
 from trainables.data.readers.shapes import shapes
 
 SHAPES_SIZES: Mapping[Split, int] = {"train": 240, "test": 100}
-"""Of the procedural pictures; a quarter of the first validates."""
-
-VAL_SHARE = 0.25
-"""Of what is no test picture."""
-
-TEST_SHARE = 0.2
-"""Of a folder of one's own."""
+"""Numbers of procedural pictures; a quarter of the first validates."""
 
 DEFAULT_SIDE = 256
-"""Pixels, of pictures that come in any size. Source: SSGNet, arXiv:2510.06123."""
+"""Side in pixels of pictures that come in any size. Source: SSGNet, arXiv:2510.06123."""
 
 VERSION = 1
-"""Of everything that is done to pixels and splits here; another one is another cache."""
-
-_SPLIT_WORDS = 16  # hex digits of the digest that fix the test split
+"""Number of the rules by which pixels and splits are made here; another one is another cache."""
 
 
 class Pixels(NamedTuple):
-    """The pictures of a split with their masks."""
+    """Pictures of a split with their masks."""
 
     images_NCSS: NDArray[np.uint8]
     masks_NSS: NDArray[np.bool_]
@@ -51,27 +44,30 @@ class Pixels(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class MaskedReader:
-    """Such a dataset. What is not asked for is not read."""
+class MaskReader(MarkedReader):
+    """Pictures with a mask each, of which a split is read when it is asked for."""
 
     sizes: Mapping[Split, int]
     channels: int
     side: int
     read: Callable[[Split], Pixels]
     md5: Callable[[], str]
-    """Of the whole content, 32 hex digits."""
+    """MD5 of the whole content, 32 hex digits."""
+
+    class_names: tuple[str, ...]
+    """Name of what is marked."""
 
     val_share: float = VAL_SHARE
-    """Of the train split, what each label set draws to validate."""
+    """Share of the train split that each label set draws to validate."""
 
-    splits: tuple[Split, ...] = ("train", "test")
+    kind: Kind = "segmentation"
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Zeros (N,): all pictures are of one kind."""
         return np.zeros(self.sizes[split], dtype=np.int64)
 
     def image_shape(self, split: Split) -> ImageShape:
-        """N, C, S, S."""
+        """Sizes N, C, S, S."""
         return self.sizes[split], self.channels, self.side, self.side
 
     def images(self, split: Split) -> NDArray[np.uint8]:
@@ -79,7 +75,7 @@ class MaskedReader:
         return self.read(split).images_NCSS
 
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_]:
-        """What is marked (N, S, S) in the chosen pictures, in their order."""
+        """Marked pixels (N, S, S) of the chosen pictures, in their order."""
         return self.read(split).masks_NSS[chosen]
 
     def digest(self) -> str:
@@ -87,51 +83,50 @@ class MaskedReader:
         return self.md5()
 
 
-def open_shapes(side: int) -> MaskedReader:
-    """Procedural pictures of a side in pixels, made on the spot."""
-    return MaskedReader(SHAPES_SIZES, 3, side, partial(_shapes, side), partial(_digest_of_shapes, side))
+def open_shapes(request: RowRequest) -> Reader:
+    """The reader of procedural pictures, made on the spot."""
+    side = request.side
+    return MaskReader(SHAPES_SIZES, 3, side, partial(_shapes, side), partial(_digest_of_shapes, side), ("ellipse",))
 
 
-def open_masked_folder(folder: Path, side: int | None, tell: ProgressCallback | None = None) -> MaskedReader:
-    """A folder of one's own, of which a fifth is the test part.
+def open_mask_folder(request: ReaderRequest) -> Reader:
+    """The reader of a folder of one's own, of which a fifth is the test part.
 
     Raises:
-        ConfigError: no `images/` with `masks/`.
-        DataError: pictures and masks that do not match or cannot be read.
+        DataError: pictures and masks that are missing, do not match or cannot be read.
     """
-    if not all((folder / part).is_dir() for part in ("images", "masks")):
-        raise ConfigError(
-            f"{folder} has no masks, which segmentation needs: expected images/NAME.png with masks/NAME.png in it"
-        )
-    found = find_masked_folder(folder)
-    order = three_way_split(
-        np.zeros(len(found), dtype=np.int64), found.digest[:_SPLIT_WORDS], val_share=0.0, test_share=TEST_SHARE
-    )
-    parts: dict[Split, MaskedPictures] = {
-        split: replace(found, pictures=tuple(found.pictures[index] for index in order[split]))
-        for split in ("train", "test")
+    found = list_mask_folder(request.existing())
+    order = train_and_test(np.zeros(len(found), dtype=np.int64), found.digest, TEST_SHARE)
+    parts = {
+        split: replace(found, pictures=tuple(found.pictures[index] for index in indices))
+        for split, indices in order.items()
     }
-    return _prepared(parts, found.digest, side or DEFAULT_SIDE, tell)
+    return _prepared(parts, found.digest, request.side or DEFAULT_SIDE, ("foreground",), request.tell)
 
 
-def open_optic_discs(root: Path, side: int, tell: ProgressCallback | None = None) -> MaskedReader:
-    """The optic discs of IDRiD in its official splits.
+def open_optic_discs(request: RowRequest) -> Reader:
+    """The reader of the optic discs of IDRiD, in its official splits.
 
     Raises:
         DataError: files are missing or cannot be read.
     """
-    parts: dict[Split, MaskedPictures] = {
-        "train": find_optic_discs(root, "train"),
-        "test": find_optic_discs(root, "test"),
+    parts: dict[Split, MaskFolder] = {
+        "train": find_optic_discs(request.path, "train"),
+        "test": find_optic_discs(request.path, "test"),
     }
     digests = "".join(part.digest for part in parts.values())
-    return _prepared(parts, md5(digests.encode(), usedforsecurity=False).hexdigest(), side, tell)
+    digest = md5(digests.encode(), usedforsecurity=False).hexdigest()
+    return _prepared(parts, digest, request.side, request.class_names, request.tell)
 
 
 def _prepared(
-    parts: Mapping[Split, MaskedPictures], digest: str, side: int, tell: ProgressCallback | None
-) -> MaskedReader:
-    """With the train split in the cache."""
+    parts: Mapping[Split, MaskFolder],
+    digest: str,
+    side: int,
+    class_names: tuple[str, ...],
+    tell: PreparationCallback | None,
+) -> MaskReader:
+    """The reader, with the train split in the cache."""
 
     def read(split: Split) -> Pixels:
         key = f"masks-{digest}-{side}-{split}-v{VERSION}"
@@ -142,10 +137,11 @@ def _prepared(
         return Pixels(images_NCSS, masks_NSS)
 
     read("train")
-    return MaskedReader({split: len(part) for split, part in parts.items()}, 3, side, read, lambda: digest)
+    sizes = {split: len(part) for split, part in parts.items()}
+    return MaskReader(sizes, 3, side, read, lambda: digest, class_names)
 
 
-def _prepare(pictures: MaskedPictures, side: int, tell: ProgressCallback | None, folder: Path) -> Facts:
+def _prepare(pictures: MaskFolder, side: int, tell: PreparationCallback | None, folder: Path) -> CacheFacts:
     images_NSS3, masks_NSS = pictures.read(side, tell)
     np.save(folder / "images.npy", np.ascontiguousarray(images_NSS3.transpose(0, 3, 1, 2)))
     np.save(folder / "masks.npy", masks_NSS.astype(np.bool_))
@@ -161,6 +157,6 @@ def _shapes(side: int, split: Split) -> Pixels:
 
 
 def _digest_of_shapes(side: int) -> str:
-    """Of the train split: the test part follows from the same few lines."""
+    """MD5 of the train split: the test part follows from the same few lines."""
     content = b"".join(array.tobytes() for array in _shapes(side, "train"))
     return md5(content, usedforsecurity=False).hexdigest()

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, Split
-from trainables.data.readers.reader import ImageShape, md5_of_file
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader, md5_of_file
+from trainables.data.readers.request import ReaderRequest
 
 LAYOUT = "train_images, train_labels and optionally val_* and test_*"
 
@@ -38,8 +39,8 @@ _DAMAGE = (
 
 @final
 @dataclass(frozen=True)
-class NpzReader:
-    """An npz file whose list of members was read."""
+class NpzReader(PlainReader):
+    """Npz file whose list of members was read."""
 
     path: Path
     splits: tuple[Split, ...]
@@ -47,6 +48,22 @@ class NpzReader:
 
     any_finding: bool
     """Labels are columns of findings: 1 when any is set."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Numbers of the classes; reads the labels of the train split.
+
+        Raises:
+            DataError: damaged file, or train labels that are not all of 0..K-1.
+        """
+        num_images = self.image_shape("train")[0]
+        num_classes = int(self.labels("train").astype(np.int64).max(initial=-1)) + 1
+        if not 2 <= num_classes <= num_images:
+            raise DataError(
+                f"train_labels of {self.path} go up to {num_classes - 1} in {num_images} images; "
+                "expected classes 0..K-1, two or more, each with images: renumber them"
+            )
+        return tuple(str(label) for label in range(num_classes))
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,); reads only this array.
@@ -67,7 +84,7 @@ class NpzReader:
         return labels
 
     def image_shape(self, split: Split) -> ImageShape:
-        """N, C, H, W from the array's header.
+        """Sizes N, C, H, W from the array's header.
 
         Raises:
             DataError: damaged file, or images of another type or shape.
@@ -108,8 +125,19 @@ class NpzReader:
             yield stream
 
 
+def open_npz_file(request: ReaderRequest) -> Reader:
+    """The reader of a file that lies on this machine.
+
+    Raises:
+        DataError: no such file, another side than its own, or no npz in this layout.
+    """
+    if request.side is not None and request.class_names is None:  # the catalogue has a file for each side
+        raise DataError(f"{request.path} is an npz file and keeps the side of its images; leave out @{request.side}")
+    return open_npz(request.existing())
+
+
 def open_npz(path: Path, *, any_finding: bool = False) -> NpzReader:
-    """Reads the archive's list of members, and no array.
+    """Read the archive's list of members, and no array.
 
     Raises:
         DataError: the file is no npz, lacks the train split, or holds one half of a split.

@@ -15,7 +15,7 @@ from search_spaces.core.errors import DataError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 DEFAULT_SIDE = 224
-"""Pixels; the side of networks that were pretrained on ImageNet."""
+"""Side in pixels of networks that were pretrained on ImageNet."""
 
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
 _GREY = ("1", "L", "LA")

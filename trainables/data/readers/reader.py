@@ -1,8 +1,12 @@
-"""What a kind of storage must offer to be a dataset: an npz file, a folder of images, bundled arrays.
+"""The contract of a reader: one way in which images are stored, be it an npz file, a folder or bundled arrays.
+
+A *picture* is a whole image file as a person took it; an *image* is what a method sees: a whole picture, or one patch
+of it. Readers know no patches: their images are whole pictures, brought to one side.
 
 Shapes: N images, C channels, H W pixels.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import file_digest, md5
 from pathlib import Path
@@ -11,18 +15,48 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.partition import Split
+from trainables.core.kind import Kind
+from trainables.data.partition import Indices, Split
 
 ImageShape: TypeAlias = tuple[int, int, int, int]
 """N, C, H, W."""
 
+PreparationCallback: TypeAlias = Callable[[int, int], None]
+"""Called with the number of pictures that are prepared, and of how many."""
+
 
 class Reader(Protocol):
-    """Raw arrays of one dataset, read one at a time: asking for one split never touches another."""
+    """Raw arrays of one dataset, read one at a time: asking for one split never touches another.
+
+    Derive from `PlainReader` or `MarkedReader`, which say the usual answers.
+    """
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of task that can be learned."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their labels; of a segmentation, what is marked.
+
+        A row of the catalogue overrules them.
+        """
+
+    @property
+    def shots_in_all(self) -> bool:
+        """True if shots count labelled images in all, not of each class."""
+
+    @property
+    def val_share(self) -> float:
+        """Share of the train split that each label set draws to validate; 0 where there is a val split for good."""
+
+    @property
+    def has_masks(self) -> bool:
+        """True if something is marked pixel by pixel."""
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """What is there, in the order train, val, test."""
+        """Splits with images, in the order train, val, test."""
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Class labels (N,)."""
@@ -33,8 +67,34 @@ class Reader(Protocol):
     def images(self, split: Split) -> NDArray[np.uint8]:
         """Pixels (N, C, H, W), C-contiguous."""
 
+    def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
+        """Marked pixels (N, H, W) of the chosen images, in their order; None where nobody marked anything."""
+
     def digest(self) -> str:
         """MD5 of the whole content, 32 hex digits."""
+
+
+class PlainReader:
+    """Base of readers of images with a class each: shots count per class, and nothing is marked."""
+
+    kind: Kind = "classification"
+    shots_in_all = False
+    val_share = 0.0
+    has_masks = False
+
+    def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
+        """None: nobody marked anything."""
+
+
+class MarkedReader:
+    """Base of readers of pictures with masks: shots count in all, and each label set draws its own val split.
+
+    What a subclass adds besides arrays: `kind`, `val_share`, `class_names`.
+    """
+
+    shots_in_all = True
+    has_masks = True
+    splits: tuple[Split, ...] = ("train", "test")
 
 
 def md5_of_file(path: Path) -> str:

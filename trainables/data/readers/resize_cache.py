@@ -1,6 +1,6 @@
 """Pictures with lesion masks, brought to one size: done once, then kept.
 
-Every picture is first reduced to the smallest width and height in the cohort, and then compressed once as the smallest
+Every picture is first reduced to the smallest width and height in the folder, and then compressed once as the smallest
 one is, where that is a JPEG: else sharpness and the traces of compression would tell those that come small from those
 that come large. It is then made square and divided by its own maximum. A mask goes straight from its own size to the
 final one, a pixel being marked where any of those it stands for is, so no lesion is too small.
@@ -28,19 +28,17 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from search_spaces.core.errors import DataError
-from trainables.data.cache import Facts, cached_folder
-from trainables.data.partition import three_way_split
-from trainables.data.readers.lesion_reader import CLASS_NAMES, Cohort, CohortReader, Picture, Prepared, ProgressCallback
+from trainables.data.cache import CacheFacts, cached_folder
+from trainables.data.readers.lesion_reader import CLASS_NAMES, LesionFolder, LesionReader, Prepared
+from trainables.data.readers.mask_rules import Picture, read_mask, train_and_test
 from trainables.data.readers.picture_files import channels_and_sizes, opened
+from trainables.data.readers.reader import PreparationCallback
 
 VERSION = 1
-"""Of everything that is done to pixels and splits here; another one is another cache."""
+"""Number of the rules by which pixels and splits are made here; another one is another cache."""
 
 _THREADS = 2
-_SPLIT_WORDS = 16  # hex digits of the digest that fix the test split
 _REDUCING_GAP = 2.0  # times the final size, to which neighbours are averaged first: faster, and as sharp
-_LOSSY = "JPEG"
-_HALF = 127
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +46,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Form:
-    """What all pictures become."""
+    """Format that all pictures are brought to."""
 
     channels: int
     smallest: tuple[int, int]
@@ -56,7 +54,7 @@ class Form:
 
     side: int
     compression: Mapping[str, Any] | None = None
-    """How Pillow saves a JPEG like the smallest picture; None where that is no JPEG."""
+    """Options with which Pillow saves a JPEG like the smallest picture; None where that is no JPEG."""
 
 
 class _Done(NamedTuple):
@@ -69,16 +67,16 @@ class _Done(NamedTuple):
     """Pixels, then packed masks; nothing for a picture that only serves to be compared."""
 
 
-def open_cohort(cohort: Cohort, side: int, tell: ProgressCallback | None = None) -> CohortReader:
-    """The cohort at a side in pixels, prepared unless that was done before.
+def open_lesions(listed: LesionFolder, side: int, tell: PreparationCallback | None = None) -> LesionReader:
+    """The reader of a folder at a side in pixels, prepared unless that was done before.
 
     The first time takes minutes and tells how far it is; the next ones take as long as reading the files' bytes.
 
     Raises:
         DataError: a picture or a mask that cannot be read or is of another size, a class that is empty, a full disk.
     """
-    digest = cohort.digest
-    folder, facts = cached_folder(f"pictures-{digest}-{side}-v{VERSION}", partial(_prepare, cohort, side, tell))
+    digest = listed.digest
+    folder, facts = cached_folder(f"pictures-{digest}-{side}-v{VERSION}", partial(_prepare, listed, side, tell))
     prepared = Prepared(
         images_NCSS=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
         masks_NSb=np.load(folder / "masks.npy", mmap_mode="r", allow_pickle=False),
@@ -87,10 +85,10 @@ def open_cohort(cohort: Cohort, side: int, tell: ProgressCallback | None = None)
         places=tuple(facts["places"]),
         left_out=facts["left_out"],
     )
-    return CohortReader(cohort, prepared)
+    return LesionReader(listed, prepared)
 
 
-def pooled(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+def resized_mask(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     """The mask (side, side), marked where any pixel is that falls there; enlarged where it was smaller."""
     for axis, length in enumerate(mask_HW.shape):
         mask_HW = np.logical_or.reduceat(mask_HW, np.arange(side) * length // side, axis=axis)
@@ -98,10 +96,10 @@ def pooled(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 
 
 def brightened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Divided by the greatest value of all channels, in 0..255; black stays black."""
+    """Pixels divided by the greatest value of all channels, in 0..255; black stays black."""
     greatest = max(int(pixels.max()), 1)
-    data_parallel: NDArray[np.uint8] = np.rint(np.minimum(np.arange(256) * (255 / greatest), 255)).astype(np.uint8)
-    return np.take(data_parallel, pixels)
+    scaled: NDArray[np.uint8] = np.rint(np.minimum(np.arange(256) * (255 / greatest), 255)).astype(np.uint8)
+    return np.take(scaled, pixels)
 
 
 def reduced(picture: Image.Image, form: Form) -> Image.Image:
@@ -134,7 +132,7 @@ def _form(paths: Sequence[Path], side: int) -> Form:
 
 
 def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
-    """Of the picture with the fewest pixels."""
+    """The options for Pillow of the picture with the fewest pixels; None where it is no JPEG."""
 
     def num_pixels(path: Path) -> int:
         with opened(path) as picture:
@@ -146,21 +144,21 @@ def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
         return {"qtables": picture.quantization, "subsampling": get_sampling(picture)}
 
 
-def _prepare(cohort: Cohort, side: int, tell: ProgressCallback | None, folder: Path) -> Facts:
-    form = _form([cohort.folder / picture.place for picture in cohort.pictures], side)
-    items = [*cohort.pictures, *cohort.others]
+def _prepare(listed: LesionFolder, side: int, tell: PreparationCallback | None, folder: Path) -> CacheFacts:
+    form = _form([listed.folder / picture.place for picture in listed.pictures], side)
+    items = [*listed.pictures, *listed.others]
     read: list[_Done] = []
     with (folder / "all").open("wb") as stream:
-        for done in _side_by_side(partial(_read, cohort.folder, form), items):
+        for done in _side_by_side(partial(_read, listed.folder, form), items):
             stream.write(done.content)
             read.append(done._replace(content=b""))
             if tell:
                 tell(len(read), len(items))
-    equal_to = _left_out(read, num_pictures=len(cohort.pictures))
-    rows = np.array([row for row in range(len(cohort.pictures)) if read[row].place not in equal_to])
+    equal_to = _left_out(read, num_pictures=len(listed.pictures))
+    rows = np.array([row for row in range(len(listed.pictures)) if read[row].place not in equal_to])
     labels_N = np.array([read[row].label for row in rows], dtype=np.int64)
-    _check_classes(labels_N, cohort.folder)
-    parts = three_way_split(labels_N, cohort.digest[:_SPLIT_WORDS], val_share=0.0, test_share=cohort.test_share)
+    _check_classes(labels_N, listed.folder)
+    parts = train_and_test(labels_N, listed.digest, listed.test_share)
     order = np.concatenate([parts["train"], parts["test"]])
     _write_in_order(folder, rows[order].tolist(), form)
     return {
@@ -181,22 +179,10 @@ def _read(folder: Path, form: Form, item: Picture | str) -> _Done:
         return _Done(place, identity, -1)
     mask_HW = np.zeros(size[::-1], dtype=np.bool_)
     for mask in item.masks:
-        mask_HW |= _read_mask(folder / mask, folder / place, size)
-    mask_SS = pooled(mask_HW, form.side)
+        mask_HW |= read_mask(folder / mask, folder / place, size)
+    mask_SS = resized_mask(mask_HW, form.side)
     content = squared(small, form).tobytes() + np.packbits(mask_SS, axis=-1).tobytes()
     return _Done(place, identity, int(mask_SS.any()), content)
-
-
-def _read_mask(path: Path, picture_path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    with opened(path) as mask:
-        if mask.size != size:
-            given, wanted = (f"{width}x{height}" for width, height in (mask.size, size))
-            raise DataError(
-                f"mask {path} is {given} pixels, but its picture {picture_path} is {wanted}: make them equal"
-            )
-        # Lossy files have traces of ink around what was marked.
-        least = _HALF if mask.format == _LOSSY else 0
-        return np.asarray(mask if mask.mode in ("1", "L") else mask.convert("L")) > least
 
 
 def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

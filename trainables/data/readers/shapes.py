@@ -57,7 +57,7 @@ def _ellipse(
 def _texture(
     rows_SS: NDArray[np.float64], columns_SS: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """A mean of waves in all directions, in [-1, 1]."""
+    """Mean of waves in all directions, in [-1, 1]."""
     total_SS = np.zeros_like(rows_SS)
     for down, right, phase in rng.uniform((-8, -8, 0), (8, 8, 1), (_WAVES, 3)):
         total_SS += np.sin(2 * np.pi * (down * rows_SS + right * columns_SS + phase))

@@ -1,10 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from search_spaces.core.errors import DataError
+from trainables.data.catalog import CATALOG
 from trainables.data.source import open_source
 from trainables.data.tasks import few_shot_task
 
@@ -158,3 +160,20 @@ def test_sixteen_bit_pictures_are_not_clipped(write_pictures):
 def test_layout_messages(write_pictures, counts, message):
     with pytest.raises(DataError, match=message):
         open_source(str(write_pictures(counts)))
+
+
+def test_a_row_of_the_catalogue_names_the_folders(write_pictures, tmp_path, monkeypatch):
+    write_pictures({"calm": 5, "ill": 5}, name="moles")
+    row = replace(
+        CATALOG["digits"], name="moles", class_names=("ill", "calm"), sides=(6,), checksums={},
+        opener="class_folders:open_class_folders", place="moles",
+    )  # fmt: skip
+    monkeypatch.setitem(CATALOG, "moles", row)
+    with pytest.raises(
+        DataError, match=r"moles holds the classes calm, ill; expected ill, calm, in alphabetical order"
+    ):
+        open_source("moles", tmp_path)
+    monkeypatch.setitem(CATALOG, "moles", replace(row, class_names=("calm", "ill")))
+    assert open_source("moles", tmp_path).side == 6
+    with pytest.raises(DataError, match=r"nowhere/moles does not exist; put the data there, or name the folder above"):
+        open_source("moles", tmp_path / "nowhere")

@@ -7,7 +7,7 @@ import pytest
 from search_spaces.core.errors import DataError
 from trainables.data import tasks
 from trainables.data.readers.idrid import find_idrid
-from trainables.data.readers.resize_cache import open_cohort
+from trainables.data.readers.resize_cache import open_lesions
 from trainables.data.source import available_sides, open_source
 from trainables.data.tasks import few_shot_task
 
@@ -18,7 +18,7 @@ REAL_DATA = os.environ.get("SPARSE_SEARCH_DATA")  # read here: a fixture hides i
 def test_both_layouts(write_idrid, published):
     root = write_idrid(published=published)
     assert available_sides("idrid", root) == (1024,)
-    reader = open_cohort(find_idrid(root), 40)
+    reader = open_lesions(find_idrid(root / "idrid"), 40)
     labels = np.concatenate([reader.labels("train"), reader.labels("test")])
     assert np.bincount(labels).tolist() == [32, 16]
     assert reader.image_shape("train")[1:] == (3, 40, 40)

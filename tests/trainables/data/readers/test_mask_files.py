@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.core.errors import DataError
-from trainables.data.readers.mask_files import find_masked_folder, find_optic_discs
+from trainables.data.readers.mask_files import find_optic_discs, list_mask_folder
 from trainables.data.readers.shapes import shapes
 
 REAL_DATA = os.environ.get("SPARSE_SEARCH_DATA")  # read here: a fixture hides it from the other tests
@@ -14,7 +14,7 @@ REAL_DATA = os.environ.get("SPARSE_SEARCH_DATA")  # read here: a fixture hides i
 
 @pytest.fixture
 def write_shapes(tmp_path):
-    """Writes `images/` and `masks/` of procedural shapes; returns the folder and the arrays."""
+    """Write `images/` and `masks/` of procedural shapes; returns the folder and the arrays."""
 
     def write(count=3, side=40, *, image="{}.png", mask="{}.png", ink=255):
         images, masks = shapes(count, side, seed=0)
@@ -32,7 +32,7 @@ def write_shapes(tmp_path):
 @pytest.mark.parametrize("ink", [1, 255])
 def test_an_own_folder(write_shapes, mask, ink):
     folder, images, masks = write_shapes(mask=mask, ink=ink)
-    found = find_masked_folder(folder)
+    found = list_mask_folder(folder)
     assert len(found) == 3
     read_images, read_masks = found.read(40)
     assert np.array_equal(read_images, images)
@@ -42,13 +42,13 @@ def test_an_own_folder(write_shapes, mask, ink):
 
 @pytest.mark.parametrize("mask", ["{}_OD.png", "{}_OD_mask.png"])
 def test_an_ending_may_be_part_of_a_name(write_shapes, mask):
-    """Of a right eye (oculus dexter), beside the left one."""
+    """Masks of a right eye (oculus dexter), beside the left one."""
     folder, _, masks = write_shapes(image="{}_OD.png", mask=mask)
     for part, name in (("images", "00_OS.png"), ("masks", "00_OS_mask.png")):
         (folder / part / name).write_bytes(
             (folder / part / (mask if part == "masks" else "{}_OD.png").format("01")).read_bytes()
         )
-    found = find_masked_folder(folder)
+    found = list_mask_folder(folder)
     assert [picture.place for picture in found.pictures] == [
         f"images/{n}.png" for n in ("00_OD", "00_OS", "01_OD", "02_OD")
     ]
@@ -58,14 +58,14 @@ def test_an_ending_may_be_part_of_a_name(write_shapes, mask):
 def test_traces_of_compression_are_no_marks(write_shapes):
     folder, _, masks = write_shapes(image="{}.jpg", mask="{}.jpg")
     assert (Image.open(folder / "masks/00.jpg").convert("L").point(lambda value: 255 * (0 < value < 255))).getbbox()
-    _, read = find_masked_folder(folder).read(40)
+    _, read = list_mask_folder(folder).read(40)
     assert set(np.unique(read)) == {0, 1}
     assert (read != masks).mean() < 0.01
 
 
 def test_resizing(write_shapes):
     folder, images, masks = write_shapes(side=128)
-    small_images, small_masks = find_masked_folder(folder).read(64)
+    small_images, small_masks = list_mask_folder(folder).read(64)
     assert small_images.shape == (3, 64, 64, 3)
     assert set(np.unique(small_masks)) == {0, 1}
     halved = images.reshape(3, 64, 2, 64, 2, 3).mean((2, 4))
@@ -79,7 +79,7 @@ def test_grey_pictures_and_coloured_masks(tmp_path):
         if part == "masks":
             pixels[:16] = (255, 0, 0)
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / part / "a.png")
-    images, masks = find_masked_folder(tmp_path).read(32)
+    images, masks = list_mask_folder(tmp_path).read(32)
     assert (images == 77).all()
     assert masks[0, :16].all()
     assert not masks[0, 16:].any()
@@ -87,12 +87,12 @@ def test_grey_pictures_and_coloured_masks(tmp_path):
 
 def test_the_digest_is_of_the_content(write_shapes):
     folder, _, _ = write_shapes()
-    before = find_masked_folder(folder).digest
-    assert find_masked_folder(folder).digest == before
+    before = list_mask_folder(folder).digest
+    assert list_mask_folder(folder).digest == before
     mask = Image.open(folder / "masks/00.png")
     mask.putpixel((0, 0), 255)
     mask.save(folder / "masks/00.png")
-    assert find_masked_folder(folder).digest != before
+    assert list_mask_folder(folder).digest != before
 
 
 def no_images(folder):
@@ -140,7 +140,7 @@ def test_what_does_not_match(write_shapes, harm, message):
     folder, _, _ = write_shapes()
     harm(folder)
     with pytest.raises(DataError, match=message) as caught:
-        find_masked_folder(folder)
+        list_mask_folder(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_read(write_shapes, place, harm, message):
     folder, _, _ = write_shapes()
     harm(folder / place)
     with pytest.raises(DataError, match=message) as caught:
-        find_masked_folder(folder).read(32)
+        list_mask_folder(folder).read(32)
     assert "\n" not in str(caught.value)
 
 
@@ -177,13 +177,13 @@ def test_what_cannot_be_read(write_shapes, place, harm, message):
 def test_side_out_of_range(write_shapes, side):
     folder, _, _ = write_shapes()
     with pytest.raises(DataError, match=f"made 32 to 2048 pixels wide, not {side}"):
-        find_masked_folder(folder).read(side)
+        list_mask_folder(folder).read(side)
 
 
 @pytest.mark.parametrize("published", [False, True])
 def test_optic_discs_in_both_layouts(write_idrid, published):
     root = write_idrid(published=published)
-    found = {split: find_optic_discs(root, split) for split in ("train", "test")}
+    found = {split: find_optic_discs(root / "idrid", split) for split in ("train", "test")}
     assert {split: len(each) for split, each in found.items()} == {"train": 10, "test": 6}
     images, masks = found["train"].read(32)
     assert images.shape == (10, 32, 32, 3)
@@ -192,13 +192,13 @@ def test_optic_discs_in_both_layouts(write_idrid, published):
 
 def test_missing_discs_are_named(write_idrid, tmp_path):
     with pytest.raises(DataError, match=r"idrid holds no optic discs for train \(segmentation/train/masks/OD/\*\.\*\)"):
-        find_optic_discs(tmp_path, "train")
+        find_optic_discs(tmp_path / "idrid", "train")
     write_idrid()
     (tmp_path / "idrid/segmentation/test/masks/OD/IDRiD_12.png").unlink()
     with pytest.raises(
         DataError, match=r"images/IDRiD_12.png has no mask; expected .*masks/OD/IDRiD_12\.\*, all black"
     ):
-        find_optic_discs(tmp_path, "test")
+        find_optic_discs(tmp_path / "idrid", "test")
 
 
 @pytest.mark.slow
@@ -207,8 +207,8 @@ def test_the_real_discs():
     if not REAL_DATA or not (Path(REAL_DATA) / "idrid").is_dir():
         pytest.skip("needs real pictures: set SPARSE_SEARCH_DATA to a folder with idrid/")
     root = Path(REAL_DATA)
-    assert [len(find_optic_discs(root, split)) for split in ("train", "test")] == [54, 27]
-    _, masks = find_optic_discs(root, "test").read(64)
+    assert [len(find_optic_discs(root / "idrid", split)) for split in ("train", "test")] == [54, 27]
+    _, masks = find_optic_discs(root / "idrid", "test").read(64)
     shares = masks.mean((1, 2))
     assert (shares > 0.005).all()
     assert shares.mean() == pytest.approx(0.018, abs=0.004)

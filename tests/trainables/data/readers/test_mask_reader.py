@@ -7,7 +7,7 @@ from PIL import Image
 
 from search_spaces.core.errors import ConfigError, DataError
 from trainables.data import tasks
-from trainables.data.readers.mask_reader import MaskedReader
+from trainables.data.readers.mask_reader import MaskReader
 from trainables.data.readers.shapes import shapes
 from trainables.data.source import open_source, prepare
 from trainables.data.tasks import few_shot_task, hidden_labels
@@ -100,13 +100,13 @@ def test_optic_discs_are_sealed(write_idrid):
 
 @pytest.mark.parametrize("validation", ["realistic", "labelled-cv", "official"])
 def test_a_task_never_touches_the_test_split(monkeypatch, validation):
-    read = MaskedReader.masks
+    read = MaskReader.masks
 
     def guarded(self, split, chosen):
         assert split != "test", "the test masks were opened"
         return read(self, split, chosen)
 
-    monkeypatch.setattr(MaskedReader, "masks", guarded)
+    monkeypatch.setattr(MaskReader, "masks", guarded)
     few_shot_task("shapes@16", 6, 0, validation, kind=KIND)
     with pytest.raises(AssertionError):
         tasks.test_set("shapes@16", kind=KIND)

@@ -7,22 +7,24 @@ from PIL import Image
 
 from search_spaces.core.errors import DataError
 from trainables.__main__ import main
+from trainables.data.readers import mask_rules
 from trainables.data.readers import resize_cache as preparation
-from trainables.data.readers.resize_cache import brightened, pooled
+from trainables.data.readers.resize_cache import brightened, resized_mask
 from trainables.data.source import open_source, prepare
 from trainables.data.tasks import few_shot_task, hidden_labels
 
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Counts the pictures and masks that are decoded."""
+    """Count the pictures and masks that are decoded."""
     count, opened = [], preparation.opened
 
     def counting(path):
         count.append(path.name)
         return opened(path)
 
-    monkeypatch.setattr(preparation, "opened", counting)
+    for module in (preparation, mask_rules):
+        monkeypatch.setattr(module, "opened", counting)
     return count
 
 
@@ -31,7 +33,7 @@ def test_no_lesion_is_too_small(size):
     for row, column in [(0, 0), (0, size[1] - 1), (size[0] - 1, 0), (size[0] - 1, size[1] - 1), (3, 5)]:
         mask = np.zeros(size, dtype=bool)
         mask[row, column] = True
-        found = pooled(mask, 32)
+        found = resized_mask(mask, 32)
         assert found.shape == (32, 32)
         there = [((place + 1) * 32 - 1) // length for place, length in zip((row, column), size, strict=True)]
         assert found[*there]
@@ -40,9 +42,9 @@ def test_no_lesion_is_too_small(size):
 
 def test_pooling_keeps_and_enlarges():
     mask = np.random.default_rng(0).random((32, 32)) < 0.1
-    assert np.array_equal(pooled(mask, 32), mask)
-    assert np.array_equal(pooled(mask, 64), mask.repeat(2, 0).repeat(2, 1))
-    assert np.array_equal(pooled(mask, 16), mask.reshape(16, 2, 16, 2).any((1, 3)))
+    assert np.array_equal(resized_mask(mask, 32), mask)
+    assert np.array_equal(resized_mask(mask, 64), mask.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(resized_mask(mask, 16), mask.reshape(16, 2, 16, 2).any((1, 3)))
 
 
 def test_division_by_the_own_maximum_of_all_channels():
@@ -91,7 +93,7 @@ def test_arrays_are_mapped_from_files(write_lesions):
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
     assert source.reader.prepared.masks_NSb.shape == (30, 40, 5)
-    assert few_shot_task(f"{source.reader.cohort.folder}@40", 6, 0).labelled.images_NCHW.numpy().flags.writeable
+    assert few_shot_task(f"{source.reader.listed.folder}@40", 6, 0).labelled.images_NCHW.numpy().flags.writeable
 
 
 def test_sharpness_does_not_tell_where_a_picture_came_from(tmp_path):

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from search_spaces.core.errors import DataError
+from trainables.data.partition import three_way_split
+from trainables.data.readers.mask_rules import Picture, has_masks, read_mask, train_and_test, with_masks
+
+
+def test_layout(tmp_path):
+    (tmp_path / "images").mkdir()
+    assert not has_masks(tmp_path)
+    (tmp_path / "masks").mkdir()
+    assert has_masks(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "endings", "pairs"),
+    [
+        (["i/b.png", "i/a.jpg"], ["m/a.png"], (), [("i/b.png", ()), ("i/a.jpg", ("m/a.png",))]),
+        (["i/a.png"], ["m/2/a.png", "m/1/a.tif"], (), [("i/a.png", ("m/2/a.png", "m/1/a.tif"))]),
+        (["i/a.png"], ["m/a_mask.png"], ("mask", "OD"), [("i/a.png", ("m/a_mask.png",))]),
+        (["i/a_OD.png"], ["m/a_OD.png"], ("mask", "OD"), [("i/a_OD.png", ("m/a_OD.png",))]),
+        (["i/a_OD.png"], ["m/a_OD_mask.png"], ("mask", "OD"), [("i/a_OD.png", ("m/a_OD_mask.png",))]),
+        (
+            ["i/a_OD.png", "i/a.png"],
+            ["m/a_OD.png", "m/a_mask.png"],
+            ("mask", "OD"),
+            [("i/a_OD.png", ("m/a_OD.png",)), ("i/a.png", ("m/a_mask.png",))],
+        ),
+    ],
+)
+def test_a_mask_belongs_to_the_picture_whose_name_it_bears(tmp_path, images, masks, endings, pairs):
+    assert with_masks(tmp_path, images, masks, endings) == tuple(Picture(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "message"),
+    [
+        (["i/a.png", "i/a.jpg"], [], r"i/a\.png and .*i/a\.jpg have the same name before the dot: rename one"),
+        (["i/a.png"], ["m/b_mask.png"], r"mask .*m/b_mask\.png is of no picture; expected one named b: add it"),
+        (["i/a.png"], ["m/a_mask_mask.png"], r"expected one named a_mask: add it"),
+    ],
+)
+def test_names_that_do_not_match(tmp_path, images, masks, message):
+    with pytest.raises(DataError, match=message):
+        with_masks(tmp_path, images, masks, ("mask",))
+
+
+def test_what_is_marked(tmp_path):
+    mask_HW = np.zeros((6, 8), dtype=np.uint8)
+    mask_HW[1, 2], mask_HW[3, 4] = 1, 200
+    Image.fromarray(mask_HW).save(tmp_path / "a.png")
+    found = read_mask(tmp_path / "a.png", tmp_path / "picture.png", (8, 6))
+    assert (found.dtype, found.shape) == (np.bool_, (6, 8))
+    assert np.argwhere(found).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(
+        DataError, match=r"a\.png is 8x6 pixels, but its picture .*picture\.png is 6x8: make them equal"
+    ):
+        read_mask(tmp_path / "a.png", tmp_path / "picture.png", (6, 8))
+
+
+def test_traces_of_compression_are_no_marks(tmp_path):
+    mask_HW = np.full((16, 16), 100, dtype=np.uint8)
+    mask_HW[:, 8:] = 255
+    Image.fromarray(mask_HW).save(tmp_path / "a.jpg", quality=95)
+    assert read_mask(tmp_path / "a.jpg", tmp_path / "picture.png", (16, 16)).mean() == 0.5
+
+
+def test_train_and_test():
+    labels_N = np.arange(40) % 2
+    parts = train_and_test(labels_N, "0123456789abcdef" + "x" * 16, 0.25)
+    assert list(parts) == ["train", "test"]
+    assert np.bincount(labels_N[parts["test"]]).tolist() == [5, 5]
+    assert sorted([*parts["train"], *parts["test"]]) == list(range(40))
+    expected = three_way_split(labels_N, "0123456789abcdef", val_share=0.0, test_share=0.25)
+    assert np.array_equal(parts["test"], expected["test"])
