@@ -43,10 +43,10 @@ from bench import trivial
 from search_spaces.core.ranges import Space
 from sparse_search.distributions import distribution_of, suggest
 from sparse_search.execution.run import plan_studies, run
+from sparse_search.search.choices import new_sampler
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.outcomes import Result
-from sparse_search.search.samplers import new_sampler
 from sparse_search.search.sweep import Study, Sweep
 from sparse_search.search.sweep_file import parse_sweep
 

@@ -1,4 +1,4 @@
-"""Search ranges asked of Optuna: the only place where the two meet."""
+"""Translation of search ranges to Optuna: the only module in which the two meet."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -20,7 +20,7 @@ from search_spaces.core.ranges import (
 
 
 def suggest(trial: Trial, name: str, range_: Range) -> Scalar:
-    """A value of the range, both ends included; the same one when asked again."""
+    """Suggest a value of the range, both ends included; the same one when asked again."""
     match range_:
         case Float(low, high, log):
             return trial.suggest_float(name, low, high, log=log)
@@ -31,7 +31,7 @@ def suggest(trial: Trial, name: str, range_: Range) -> Scalar:
 
 
 def distribution_of(range_: Range) -> BaseDistribution:
-    """The distribution from which `suggest` draws."""
+    """Return the distribution that `suggest` samples from."""
     match range_:
         case Float(low, high, log):
             return FloatDistribution(low, high, log=log)
@@ -44,10 +44,10 @@ def distribution_of(range_: Range) -> BaseDistribution:
 def suggest_active(
     trial: Trial, space: Space, base_values: Mapping[str, Scalar], conditions: Conditions
 ) -> dict[str, Scalar]:
-    """A value for each field of the space that has an effect: only these become parameters of the trial.
+    """Suggest a value for each field of the space that has an effect: only these become parameters of the trial.
 
     Args:
-        base_values: of all fields, below the suggested ones; what is not suggested keeps its value from here.
+        base_values: values of all fields, below the suggested ones; what is not suggested keeps its value from here.
     """
     suggested: dict[str, Scalar] = {}
     for name, range_ in parents_first(space, conditions).items():

@@ -1,4 +1,4 @@
-"""What software a score was made with."""
+"""Versions of the software that a score was made with."""
 
 import platform
 import subprocess
@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 COMMIT_FILE = "COMMIT"
-"""Beside the packages where they were sent without their repository."""
+"""File beside the packages where they were sent without their repository."""
 
 PACKAGES = ("sparse-search", "torch", "timm", "accelerate", "ray", "optuna")
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what scores depend on, by name; `commit` is empty for an installed package."""
+    """Return the versions of what scores depend on, by name; `commit` is empty for an installed package."""
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version(), "commit": _commit()}
 
 

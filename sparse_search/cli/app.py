@@ -1,4 +1,4 @@
-"""The command line: parses and prints; every command is a Python function elsewhere.
+"""Command line: parses and prints; every command is a Python function elsewhere.
 
 Imports stand inside the commands, so that help and queries never wait for torch or ray.
 """
@@ -51,23 +51,23 @@ app = typer.Typer(
 
 
 class _NoPandas(MetaPathFinder):
-    """Hides pandas from PyArrow, which imports it wherever it finds it: a third of a printed leaderboard's time."""
+    """Finder that hides pandas from PyArrow, whose import of it is a third of a printed leaderboard's time."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Raises ImportError for pandas; leaves every other module to the next finder."""
+        """Raise ImportError for pandas; leave every other module to the next finder."""
         if fullname == "pandas":
             raise ImportError("pandas is not needed to print")
 
 
 class Covers(StrEnum):
-    """What the intervals of a leaderboard cover."""
+    """Variation that the intervals of a leaderboard cover."""
 
     images = "images"
     label_sets = "label-sets"
 
 
 class Format(StrEnum):
-    """How a leaderboard is printed."""
+    """Format in which a leaderboard is printed."""
 
     table = "table"
     csv = "csv"
@@ -312,7 +312,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    """Run the command line: a user's mistake is one line and exit code 2, never a traceback."""
     sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
     warnings.showwarning = show_warning
     try:

@@ -1,4 +1,4 @@
-"""Commands around the configuration that is taken home: export, aggregate, reproduce, evaluate."""
+"""Commands around the best configuration: export, aggregate, reproduce, evaluate."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -108,4 +108,4 @@ BEST_COMMANDS: Mapping[str, Callable[..., None]] = {
     "reproduce": reproduce_command,
     "evaluate": evaluate_command,
 }
-"""By name, in the order of the help."""
+"""Commands by name, in the order of the help."""

@@ -60,7 +60,7 @@ def submit_command(
 
 
 def _follow(cluster: "Cluster", submission: "Submission", wait: bool) -> int:
-    """Submits, and follows to the end; the exit code."""
+    """Submit, and follow to the end; return the exit code."""
 
     def say(text: str) -> None:
         typer.echo(text, nl=False)
@@ -81,4 +81,4 @@ def _follow(cluster: "Cluster", submission: "Submission", wait: bool) -> int:
 
 
 CLUSTER_COMMANDS: Mapping[str, Callable[..., None]] = {"submit": submit_command}
-"""By name, in the order of the help."""
+"""Commands by name, in the order of the help."""

@@ -1,4 +1,4 @@
-"""The command that looks for trouble before the first trial."""
+"""Command that looks for trouble before the first trial."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ def doctor_command(
 
 
 def finding_table(findings: "Sequence[Finding]") -> "Table":
-    """A line for each check, and for each group of nodes that differ."""
+    """Return a table with a line for each check, and for each group of nodes that differ."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -58,7 +58,7 @@ def finding_table(findings: "Sequence[Finding]") -> "Table":
 
 
 def remedy_lines(findings: "Sequence[Finding]") -> list[str]:
-    """What to do, failures first."""
+    """Return the remedies, those of failures first."""
     told = [finding for finding in findings if finding.remedy]
     return [
         f"{_verdict(finding)}: {finding.name} ({finding.node}): {finding.remedy}"
@@ -73,4 +73,4 @@ def _verdict(finding: "Finding") -> str:
 
 
 DOCTOR_COMMANDS: Mapping[str, Callable[..., None]] = {"doctor": doctor_command}
-"""By name."""
+"""Commands by name."""

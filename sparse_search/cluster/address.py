@@ -1,4 +1,4 @@
-"""Whether a cluster can be joined: its address, its token, its version.
+"""Check of whether a cluster can be joined: its address, its token, its version.
 
 Ray itself tries a dead address again for more than ten minutes, so each step here has a limit.
 """
@@ -27,7 +27,7 @@ _LOG_PREFIX = re.compile(r"^\[[^]]*\] (\S+:\d+: )?")
 
 
 def check_address(address: str) -> list[Finding]:
-    """Findings about a cluster's address; all are ok when it can be joined.
+    """Check a cluster's address; all findings are ok when it can be joined.
 
     Args:
         address: As in RAY_ADDRESS; empty for this machine.
@@ -40,8 +40,8 @@ def check_address(address: str) -> list[Finding]:
     return _join(address)
 
 
-def token_place(environment: Mapping[str, str] = os.environ) -> str:
-    """Where Ray finds an authentication token, in its own order; empty when there is none. It is not read."""
+def token_source(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the source of an authentication token, in Ray's own order; empty when there is none. It is not read."""
     if environment.get("RAY_AUTH_TOKEN"):
         return "RAY_AUTH_TOKEN"
     if "RAY_AUTH_TOKEN_PATH" in environment:
@@ -51,7 +51,7 @@ def token_place(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _unreachable(address: str) -> Finding | None:
-    """Why nothing can answer at an address."""
+    """Return why nothing can answer at an address; None where something may."""
     host, _, port = address.rpartition(":")
     if address in ("auto", "local"):
         return None
@@ -71,7 +71,7 @@ def _unreachable(address: str) -> Finding | None:
 
 
 def _join(address: str) -> list[Finding]:
-    """Joins in a process of its own, which can be ended when Ray does not come back."""
+    """Join in a process of its own, which can be ended when Ray does not come back."""
     command = [sys.executable, "-c", _JOIN]
     limit = {"RAY_gcs_server_request_timeout_seconds": str(int(JOIN_SECONDS / 2))}  # it says more than we can
     try:
@@ -82,23 +82,23 @@ def _join(address: str) -> list[Finding]:
         return [_not_joined(address, (late.stderr or b"").decode(errors="replace"))]
     if done.returncode:
         return [_not_joined(address, done.stderr)]
-    token = f"sent, from {token_place()}" if _sends_token() else "none was sent, and none was asked for"
+    token = f"sent, from {token_source()}" if _sends_token() else "none was sent, and none was asked for"
     return [Finding("address", DRIVER, True, f"joined {address}"), Finding("token", DRIVER, True, token)]
 
 
 def _sends_token() -> bool:
-    """Whether Ray sends a token: to an explicit address not by itself, even where it finds one."""
+    """Return True where Ray sends a token: to an explicit address not by itself, even where it finds one."""
     return os.environ.get("RAY_AUTH_MODE") == "token"
 
 
 def _not_joined(address: str, told: str) -> Finding:
-    """What Ray's own words on the way to a failure come to."""
+    """Return the finding that Ray's own words on the way to a failure come to."""
     if "Version mismatch" in told:
         cluster, here = (f"Ray {ray} and Python {python}" for ray, python in _VERSIONS.findall(told)[:2])
         remedy = "install the cluster's versions of Ray and Python here, or these on every node"
         return Finding("versions", DRIVER, False, f"the cluster has {cluster}; here it is {here}", remedy)
     if "InvalidAuthToken" in told:
-        sent = f"the one from {token_place()} is another" if _sends_token() else "none was sent"
+        sent = f"the one from {token_source()} is another" if _sends_token() else "none was sent"
         return Finding("token", DRIVER, False, f"the cluster at {address} wants its token, but {sent}", _GIVE_TOKEN)
     if "No node info found" in told:
         said = f"the cluster at {address} is alive, but this machine is none of its nodes"

@@ -1,4 +1,4 @@
-"""The doctor's checks: facts about a node become findings."""
+"""Checks of the doctor: facts about a node become findings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,29 +14,29 @@ CLUSTER = "cluster"
 
 MIN_FREE_BYTES = 2e9
 FREE_STEPS_GB = (1000, 100, 10, 2)
-"""How free space is told, so that nodes with plenty share a line."""
+"""Steps in which free space is told, so that nodes with plenty share a line."""
 
 MAX_SKEW_SECONDS = 2.0
 SPARE = 1.25
-"""What is proposed of memory, for one measured: other configurations take more."""
+"""Proposed memory per measured memory: other configurations take more."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check on one node."""
+    """Finding of one check on one node."""
 
     name: str
     node: str
     ok: bool
     said: str
-    """What was found."""
+    """Result of the check."""
 
     remedy: str = ""
-    """What to do; one that is ok and has a remedy is a warning."""
+    """Advice to the user; a finding that is ok and has a remedy is a warning."""
 
 
 def check_versions(node: str, facts: Facts, driver: Facts) -> Finding:
-    """Whether a node computes with the driver's software."""
+    """Check that a node computes with the driver's software."""
     own, expected = facts["versions"], driver["versions"]
     others = [
         f"{name} {own.get(name, 'missing')} instead of {expected[name]}"
@@ -52,11 +52,11 @@ def check_versions(node: str, facts: Facts, driver: Facts) -> Finding:
 
 
 def check_storage(node: str, facts: Facts, results: str, *, is_seen: bool) -> Finding:
-    """Whether a node and the driver see each other's files, and locks.
+    """Check that a node and the driver see each other's files, and locks.
 
     Args:
         results: The folder, or URI.
-        is_seen: Whether the driver found what the node wrote.
+        is_seen: True where the driver found what the node wrote.
     """
     tried = facts["storage"]
     if is_uri(results):
@@ -84,7 +84,7 @@ def _check_objects(node: str, problem: str, results: str, *, is_seen: bool) -> F
 
 
 def check_disk(node: str, facts: Facts) -> Iterator[Finding]:
-    """Whether there is room for results and temporary files."""
+    """Check that there is room for results and temporary files."""
     remedies = {"results": "free some, or choose another --results", "temp": "free some, or set TMPDIR before Ray"}
     for place, free in facts["free"].items():
         if free is None:
@@ -98,7 +98,7 @@ def check_disk(node: str, facts: Facts) -> Iterator[Finding]:
 
 
 def check_data(node: str, facts: Facts, driver: Facts) -> Iterator[Finding]:
-    """Whether a node finds the data sets, and the driver's content in them."""
+    """Check that a node finds the data sets, and the driver's content in them."""
     remedy = "give every node the same files below the same --data-root, or a folder that all nodes mount"
     for dataset, found in facts["data"].items():
         name = f"data {dataset}"
@@ -113,7 +113,7 @@ def check_data(node: str, facts: Facts, driver: Facts) -> Iterator[Finding]:
 
 
 def check_clock(node: str, seconds_ahead: float) -> Finding:
-    """Whether clocks agree; nothing breaks where they do not, but times in records and logs mislead."""
+    """Check that clocks agree; nothing breaks where they do not, but times in records and logs mislead."""
     if abs(seconds_ahead) <= MAX_SKEW_SECONDS:
         return Finding("clock", node, True, f"within {MAX_SKEW_SECONDS:.0f} s of the driver's")
     said = f"{abs(seconds_ahead):.0f} s {'ahead of' if seconds_ahead > 0 else 'behind'} the driver's"
@@ -121,7 +121,7 @@ def check_clock(node: str, seconds_ahead: float) -> Finding:
 
 
 def check_gpu(node: str, facts: Facts) -> Finding:
-    """Whether a GPU trains."""
+    """Check that a GPU trains."""
     if facts["problem"]:
         remedy = "install the GPU's driver and a PyTorch built for it on that node; `nvidia-smi` must list the GPU"
         return Finding("GPU", node, False, facts["problem"], remedy)
@@ -129,10 +129,10 @@ def check_gpu(node: str, facts: Facts) -> Finding:
 
 
 def check_request(sweep: Sweep, nodes: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
-    """Whether a trial fits on a node, and how many do at a time.
+    """Check that a trial fits on a node, and count how many do at a time.
 
     Args:
-        sweep: What a trial asks for.
+        sweep: Says what a trial asks for.
         nodes: Resources by name of the node.
     """
     asked = resources_of(sweep)
@@ -160,7 +160,7 @@ def check_request(sweep: Sweep, nodes: Mapping[str, Mapping[str, float]]) -> Ite
 
 
 def check_trial(method: str, node: str, facts: Facts, sweep: Sweep) -> Iterator[Finding]:
-    """Whether a first trial trains, within the memory that it reserves."""
+    """Check that a first trial trains, within the memory that it reserves."""
     name = f"trial {method}"
     if facts["problem"]:
         yield Finding(name, node, False, facts["problem"], "see the message; trials of this method would fail so")
@@ -180,7 +180,7 @@ def check_trial(method: str, node: str, facts: Facts, sweep: Sweep) -> Iterator[
 
 
 def _gpu_share(name: str, node: str, facts: Facts, asked: float) -> Finding:
-    """Whether a trial stays within its share of a GPU; proposes one that does."""
+    """Check that a trial stays within its share of a GPU; propose one that does."""
     taken, total = facts["gpu_bytes"] / 1e9, facts["gpu_total"] / 1e9
     share = min(1.0, ceil(taken * SPARE / total * 100) / 100)
     said = (
@@ -193,7 +193,7 @@ def _gpu_share(name: str, node: str, facts: Facts, asked: float) -> Finding:
 
 
 def grouped(findings: Sequence[Finding], nodes: Sequence[str]) -> list[Finding]:
-    """Findings with those that differ in nothing but the node in one; where all nodes agree it says so.
+    """Merge findings that differ in nothing but the node; where all nodes agree the merged one says so.
 
     Args:
         findings: In any order.

@@ -1,4 +1,4 @@
-"""Everything that goes wrong on a cluster, looked for before the first trial: on the driver and on every node."""
+"""Diagnosis of a cluster before the first trial: on the driver and on every node."""
 
 import os
 import platform
@@ -47,10 +47,10 @@ from sparse_search.search.sweep_file import load_sweep
 from trainables.data.source import data_root as resolve_root
 
 ANSWER_SECONDS = 300.0
-"""How long a node may take to look at itself: where pictures are prepared for the first time it takes minutes."""
+"""Time that a node may take to examine itself: minutes where pictures are prepared for the first time."""
 
 TRIAL_SECONDS = 180.0
-"""How long a first trial may take, imports and data included."""
+"""Time that a first trial may take, imports and data included."""
 
 
 def diagnose(
@@ -60,7 +60,7 @@ def diagnose(
     data_root: Path | str | None = None,
     console: Console | None = None,
 ) -> list[Finding]:
-    """Findings about this machine and the cluster that RAY_ADDRESS names, grouped; what is not ok will fail a sweep.
+    """Check this machine and the cluster that RAY_ADDRESS names; a finding that is not ok will fail a sweep.
 
     Writes nothing that stays. What takes a sweep to check (data, request, first trials) is left out without one.
     """
@@ -69,7 +69,7 @@ def diagnose(
     store = store_at(results if is_uri(results) else Path(results).resolve())
     findings: list[Finding] = []
     plan = _read(sweep, findings)
-    with _common_place(store, findings) as common:
+    with _common_storage(store, findings) as common:
         driver = examine(results=store.address) | {"data": _prepared(plan, root, screen)}
         findings += [check_versions(DRIVER, driver, driver), *check_disk(DRIVER, driver)]
         findings += check_data(DRIVER, driver, driver)
@@ -91,17 +91,17 @@ def diagnose(
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the cluster."""
+    """Node of the cluster."""
 
     id: str
     name: str
-    """Of its host, and unlike that of any other node."""
+    """Name of its host, made unlike that of any other node."""
 
     resources: Mapping[str, float]
 
 
 def nodes_of(answer: Sequence[Mapping[str, Any]]) -> list[Node]:
-    """The living nodes in what `ray.nodes()` answers."""
+    """Return the living nodes in what `ray.nodes()` answers."""
     alive = [node for node in answer if node["Alive"]]
     times = Counter(node["NodeManagerHostname"] for node in alive)
     return [
@@ -116,19 +116,19 @@ def nodes_of(answer: Sequence[Mapping[str, Any]]) -> list[Node]:
 
 @dataclass(frozen=True)
 class _Visit:
-    """To all nodes of a cluster."""
+    """Visit to all nodes of a cluster."""
 
     nodes: Sequence[Node]
     driver: Facts
     results: str
     data_root: str
     common: str
-    """Folder that driver and nodes write to, of results at a URI its name there; empty where there is none."""
+    """Folder that driver and nodes write to, or its name below a URI; empty where there is none."""
 
     console: Console
 
     def look_at_all(self, plan: Sweep | None) -> Iterator[Finding]:
-        """What every node says of itself, and whether a trial fits."""
+        """Check what every node says of itself, and that a trial fits."""
         used = self.nodes
         if plan:
             yield from check_request(plan, {node.name: node.resources for node in self.nodes})
@@ -159,7 +159,7 @@ class _Visit:
         yield check_clock(name, facts["ahead"])
 
     def _sees(self, node: Node) -> bool:
-        """Whether what a node wrote is there."""
+        """Return True where what a node wrote is seen here."""
         if not is_uri(self.results):
             return is_seen(Path(self.common) / node.id)
         with suppress(StorageError):
@@ -167,7 +167,7 @@ class _Visit:
         return False
 
     def train_first_trials(self, plan: Sweep, studies: Sequence[Study]) -> Iterator[Finding]:
-        """The memory that each method takes with its default, on its largest data."""
+        """Measure the memory that each method takes with its default, on its largest data."""
         node = max(self.nodes, key=lambda node: num_trials(resources_of(plan), node.resources))
         largest: dict[str, Study] = {}
         for study in sorted(studies, key=lambda study: study.facts.num_labelled + study.facts.num_unlabelled):
@@ -185,7 +185,7 @@ class _Visit:
 
 
 def answers(tasks: Mapping[str, Callable[[], Any]], seconds: float) -> Iterator[tuple[str, Facts | list[Finding]]]:
-    """What the tasks of nodes answer, each as it comes, with how far ahead its clock is; or a finding why not."""
+    """Yield the answers of nodes as they come, with how far ahead each clock is; or a finding why there is none."""
     names = {start(): name for name, start in tasks.items()}
     pending, until = list(names), time.monotonic() + seconds
     while pending:
@@ -207,7 +207,7 @@ def answers(tasks: Mapping[str, Callable[[], Any]], seconds: float) -> Iterator[
 
 
 def _broken(node: str, told: str) -> Finding:
-    """Why a node could not do what it was asked."""
+    """Return the finding on a node that could not do what it was asked."""
     last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "no reason given")
     missing = next((line.strip() for line in told.splitlines() if "ModuleNotFoundError" in line), "")
     if missing:
@@ -217,7 +217,7 @@ def _broken(node: str, told: str) -> Finding:
 
 
 def _task(function: Callable[..., Facts], node: Node, **resources: Any) -> Callable[..., Any]:
-    """A function as a task for one node, in a process that does nothing else: memory is measured by process."""
+    """Make a function a task for one node, in a process that does nothing else: memory is measured by process."""
     here = NodeAffinitySchedulingStrategy(node.id, soft=False)
     options = {"num_cpus": 0} | resources
     start: Callable[..., Any] = (
@@ -237,7 +237,7 @@ def _read(sweep: Sweep | Path | str | None, findings: list[Finding]) -> Sweep | 
 
 
 def _prepared(plan: Sweep | None, root: Path, screen: Console) -> dict[str, dict[str, str]]:
-    """The driver's own look for the data sets, which fetches and prepares what is missing as a run does."""
+    """Look for the data sets on the driver; what is missing is fetched and prepared as by a run."""
     found: dict[str, dict[str, str]] = {}
     for dataset in plan.datasets if plan else ():
         with preparation(screen, dataset) as tell:
@@ -246,7 +246,7 @@ def _prepared(plan: Sweep | None, root: Path, screen: Console) -> dict[str, dict
 
 
 def _studies(plan: Sweep | None, root: Path, driver: Facts, findings: list[Finding]) -> tuple[Study, ...]:
-    """The studies of a sweep whose data is there."""
+    """Return the studies of a sweep; none where data is missing."""
     if plan is None or any("problem" in found for found in driver["data"].values()):
         return ()
     try:
@@ -257,8 +257,8 @@ def _studies(plan: Sweep | None, root: Path, driver: Facts, findings: list[Findi
 
 
 @contextmanager
-def _common_place(store: Store, findings: list[Finding]) -> Iterator[str]:
-    """Where driver and nodes meet; empty where the driver cannot write."""
+def _common_storage(store: Store, findings: list[Finding]) -> Iterator[str]:
+    """Make a folder that driver and nodes both use; yield nothing where the driver cannot write."""
     if isinstance(store, MirroredStore):
         with _common_objects(store.objects, findings) as name:
             yield name
@@ -269,7 +269,7 @@ def _common_place(store: Store, findings: list[Finding]) -> Iterator[str]:
 
 @contextmanager
 def _common_objects(objects: Objects, findings: list[Finding]) -> Iterator[str]:
-    """A folder's name below the URI, with a note of the driver's; removed at the end."""
+    """Make a folder below the URI, with a note of the driver's; removed at the end."""
     name = f"doctor/{platform.node()}-{uuid4().hex[:8]}"
     try:
         objects.put(f"{name}/{NOTE}", DRIVER.encode())
@@ -288,7 +288,7 @@ def _common_objects(objects: Objects, findings: list[Finding]) -> Iterator[str]:
 
 @contextmanager
 def _common_folder(results: Path, findings: list[Finding]) -> Iterator[Path | None]:
-    """A folder in the results, locked, with a note of the driver's; removed at the end, as is what had to be made."""
+    """Make a locked folder in the results with a note of the driver's; what was made is removed at the end."""
     made = [folder for folder in (results, *results.parents) if not folder.exists()]
     common = results / f".doctor-{platform.node()}-{uuid4().hex[:8]}"
     try:
@@ -313,7 +313,7 @@ def _common_folder(results: Path, findings: list[Finding]) -> Iterator[Path | No
 
 
 def _remove(common: Path, made: Sequence[Path]) -> None:
-    """Leaves things as they were found; a folder in which something else appeared meanwhile stays."""
+    """Remove what was made; a folder in which something else appeared meanwhile stays."""
     shutil.rmtree(common, ignore_errors=True)
     for folder in made:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What the doctor does on a node: looks at it, and tries what a trial will do there.
+"""Examination of a node by the doctor: looks at it, and tries what a trial will do there.
 
 Arguments and answers are plain values: what unpacks them may be another version of this package.
 """
@@ -33,10 +33,10 @@ NOTE = "driver"
 """File that the driver writes for the nodes to read."""
 
 PATIENCE_SECONDS = 5.0
-"""How long a network file system may take to show a file that another machine wrote."""
+"""Time that a network file system may take to show a file that another machine wrote."""
 
 TRAIN_SECONDS = 30.0
-"""After which a first trial has trained enough, at the end of its epoch."""
+"""Time after which a first trial has trained enough, at the end of its epoch."""
 
 
 def examine(
@@ -47,16 +47,16 @@ def examine(
     datasets: Iterable[str] = (),
     kind: Kind = "classification",
 ) -> Facts:
-    """Facts about this machine.
+    """Return facts about this machine.
 
     Args:
         node: Its name, to sign with.
-        common: Folder in which the driver left its note, and whose lock it holds; of results at a URI its name there;
-            empty: storage is not tried.
+        common: Folder in which the driver left its note, and whose lock it holds, or its name below a URI; empty:
+            storage is not tried.
         results: The results folder, or URI.
         data_root: Folder of the data files.
         datasets: Names to look for.
-        kind: What is to be learned from them.
+        kind: The kind of task that they are for.
     """
     return {
         "versions": software(),
@@ -68,7 +68,7 @@ def examine(
 
 
 def software() -> dict[str, str]:
-    """Versions by package; `code` names the content of this project's files, which move while its version stays."""
+    """Return versions by package; `code` is a hash of this project's files, which change while its version stays."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -89,7 +89,7 @@ def _tried(results: str, common: str, node: str) -> Facts:
 
 
 def use_objects(results: str, common: str, node: str) -> Facts:
-    """Reads what the driver wrote below a URI, writes an object and lists both."""
+    """Read what the driver wrote below a URI, write an object and list both."""
     try:
         objects = objects_at(results)
         if objects.get(f"{common}/{NOTE}") is None:
@@ -102,7 +102,7 @@ def use_objects(results: str, common: str, node: str) -> Facts:
 
 
 def use_storage(common: Path, node: str) -> Facts:
-    """Reads what the driver wrote, writes and renames a file, and tries the lock that the driver holds."""
+    """Read what the driver wrote, write and rename a file, and try the lock that the driver holds."""
     if not is_seen(common / NOTE):
         return {"problem": "it does not see what the driver wrote"}
     try:
@@ -121,7 +121,7 @@ def use_storage(common: Path, node: str) -> Facts:
 
 
 def is_seen(path: Path) -> bool:
-    """Whether a file is there, or comes into sight soon."""
+    """Return True where a file is there, or comes into sight soon."""
     until = time.monotonic() + PATIENCE_SECONDS
     while not path.exists():
         if time.monotonic() > until:
@@ -131,7 +131,7 @@ def is_seen(path: Path) -> bool:
 
 
 def free_bytes(path: Path) -> int | None:
-    """Free disk space where a folder is, or would be made."""
+    """Return the free disk space at a folder that exists or would be made."""
     existing = next((each for each in (path, *path.parents) if each.is_dir()), None)
     return shutil.disk_usage(existing).free if existing else None
 
@@ -142,7 +142,7 @@ def look_for(
     tell: Callable[[int, int], None] | None = None,
     kind: Kind = "classification",
 ) -> dict[str, dict[str, str]]:
-    """By data set the `hash` of its content, or the `problem`. `tell`: told of every picture that was prepared."""
+    """Return, by data set, the `hash` of its content or the `problem`; `tell` hears of every prepared picture."""
     from trainables.data.source import open_source  # numpy and more, which is not needed to look at a machine
 
     found = {}
@@ -155,7 +155,7 @@ def look_for(
 
 
 def try_gpu() -> Facts:
-    """Makes one training step in bf16 on the GPU that Ray gave: its `name`, or the `problem`."""
+    """Make one training step in bf16 on the GPU that Ray gave; return its `name`, or the `problem`."""
     import torch
 
     if not torch.cuda.is_available():
@@ -177,11 +177,11 @@ def try_gpu() -> Facts:
 
 
 def try_trial(trial: Mapping[str, Any], images: int, data_root: str) -> Facts:
-    """Trains a trial until so many images, or `TRAIN_SECONDS` have passed, in a fresh process: what memory it took.
+    """Train a trial for so many images, or `TRAIN_SECONDS`, in a fresh process, and measure its memory.
 
     Returns:
-        `images` trained and `peak_bytes` of the process; of a GPU `gpu_bytes`, what is taken of it, by whomever, and
-        `gpu_total`; of a CPU trial whether it touched a GPU, `touched`; or the `problem`.
+        `images` trained and `peak_bytes` of the process; for a GPU `gpu_bytes`, used by whomever, and `gpu_total`; for
+        a CPU trial `touched`, whether it touched a GPU; or the `problem`.
     """
     import torch
 

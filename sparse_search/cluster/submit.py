@@ -1,4 +1,4 @@
-"""A sweep sent to a cluster as a Ray job: packed, submitted, followed, stopped; and found again by the same call.
+"""Submission of a sweep to a cluster as a Ray job: packed, sent, followed, stopped; found again by the same call.
 
 The job is `sparse-search run` on the head node, with the code of this machine. What holds there holds here: it may end
 at any moment, and submitted again it goes on, from the results folder on the cluster.
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 RESULTS = "~/results"
-"""On the cluster."""
+"""Results folder on the cluster, unless another is named."""
 
 MAX_BYTES = 50 * 2**20
-"""Of a package; three folders of code are below 2 MB, so more is data that lies in the wrong place."""
+"""Largest size of a package; three folders of code are below 2 MB, so more is data that lies in the wrong place."""
 
 STOP_SECONDS = 60
-"""What a stopped sweep has to end by itself."""
+"""Time that a stopped sweep has to end by itself."""
 
 SILENCE_SECONDS = 60.0
-"""Without a line, after which a connection is made anew: a sweep says something every quarter of a minute."""
+"""Time without a line after which a connection is made anew: a sweep prints one every quarter of a minute."""
 
 LOST_SECONDS = 120.0
-"""Without an answer, after which following is given up."""
+"""Time without an answer after which following is given up."""
 
 Print = Callable[[str], None]
 
@@ -59,7 +59,7 @@ _STOPPED = 130
 
 @dataclass(frozen=True)
 class Submission:
-    """A sweep, and where on the cluster its results and data are."""
+    """Sweep to be sent, with the folders of its results and data on the cluster."""
 
     file: Path
     results: str = RESULTS
@@ -77,7 +77,7 @@ class Submission:
 
     @cached_property
     def sweep(self) -> Sweep:
-        """What the file says.
+        """Sweep in the file.
 
         Raises:
             ConfigError: as `load_sweep`.
@@ -86,18 +86,18 @@ class Submission:
 
     @property
     def key(self) -> dict[str, str]:
-        """What only one driver at a time may work on."""
+        """Metadata of a job that name what only one driver at a time may work on."""
         return {"sweep": self.sweep.name, "results": self.results}
 
     @cached_property
     def stem(self) -> str:
-        """Beginning of the ids of its jobs: the name, and a hash of what they are to do."""
+        """Beginning of the ids of its jobs: the name, and a hash of their input."""
         parts = (self.file.read_bytes(), self.results.encode(), (self.data_root or "").encode())
         return f"{self.sweep.name}-{sha256(b'|'.join(parts)).hexdigest()[:8]}"
 
     @property
     def entrypoint(self) -> str:
-        """The shell command of a job."""
+        """Shell command of a job."""
         command = ["exec python -c", shlex.quote(_ENTRY), "run", _SWEEP_FILE, "--results", _shell_path(self.results)]
         if self.data_root:
             command += ["--data-root", _shell_path(self.data_root)]
@@ -105,8 +105,9 @@ class Submission:
 
 
 def pack(submission: Submission, folder: Path) -> int:
-    """Fills an empty folder with all that a job needs, and returns its bytes: code, sweep file, and the methods of the
-    user's own that lie in the current folder.
+    """Fill an empty folder with all that a job needs, and return its size in bytes.
+
+    That is code, sweep file, and the methods of the user's own that lie in the current folder.
 
     Raises:
         ConfigError: more than 50 MB.
@@ -134,10 +135,10 @@ def pack(submission: Submission, folder: Path) -> int:
 
 
 class Cluster:
-    """The sweeps on a Ray cluster."""
+    """Client for the sweeps on a Ray cluster."""
 
     def __init__(self, address: str) -> None:
-        """`address` is that of its dashboard, http://HOST:8265.
+        """Connect to a cluster by the address of its dashboard, http://HOST:8265.
 
         Raises:
             ClusterError: no ray[default] here, no answer there, or no valid token.
@@ -155,12 +156,12 @@ class Cluster:
             self._client = JobSubmissionClient(address)
 
     def last(self, submission: Submission) -> "JobDetails | None":
-        """The latest job of a sweep, running or not."""
+        """Return the latest job of a sweep, running or not."""
         own = (job for job in self._jobs() if submission.key.items() <= (job.metadata or {}).items())
         return max(own, key=lambda job: (not job.status.is_terminal(), job.start_time or 0), default=None)
 
     def submit(self, submission: Submission, say: Print) -> str:
-        """Sends a sweep, unless it runs there already; the id of its job.
+        """Send a sweep, unless it runs there already; return the id of its job.
 
         Raises:
             ClusterError: the cluster refuses.
@@ -188,7 +189,7 @@ class Cluster:
         return name
 
     def follow(self, name: str, say: Print) -> int:
-        """Passes on the log of a job to its end; the exit code of the sweep, 130 when it was stopped.
+        """Pass on the log of a job to its end; return the exit code of the sweep, 130 when it was stopped.
 
         Raises:
             ClusterError: the cluster answers no more, or the job failed outside the sweep.
@@ -209,7 +210,7 @@ class Cluster:
             time.sleep(1)
 
     def stop(self, name: str) -> None:
-        """Ends a job as Ctrl-C would, and waits for it.
+        """End a job as Ctrl-C would, and wait for it.
 
         Raises:
             ClusterError: it does not end.
@@ -223,12 +224,12 @@ class Cluster:
             time.sleep(0.5)
 
     def job(self, name: str) -> "JobDetails":
-        """What the cluster knows of a job."""
+        """Return what the cluster knows of a job."""
         with self._asking():
             return self._client.get_job_info(name)
 
     def log(self, name: str) -> str:
-        """All that a job has printed."""
+        """Return all that a job has printed."""
         with self._asking():
             return str(self._client.get_job_logs(name))
 
@@ -244,7 +245,7 @@ class Cluster:
         return name
 
     async def _tail(self, name: str, shown: int, say: Print) -> int:
-        """Passes on what a log has beyond `shown` characters, until its end or a silence; how many are shown then."""
+        """Pass on a log beyond `shown` characters, until its end or a silence; return how many are shown then."""
         from aiohttp import ClientError
 
         position, chunks = 0, self._client.tail_job_logs(name)
@@ -258,7 +259,7 @@ class Cluster:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """What goes wrong between here and the cluster becomes one line."""
+        """Turn what goes wrong between here and the cluster into an error of one line."""
         from ray.exceptions import AuthenticationError
 
         try:
@@ -284,12 +285,12 @@ def _copy(path: Path, folder: Path) -> None:
 
 
 def _shell_path(path: str) -> str:
-    """Quoted; `~/` is the home folder on the cluster."""
+    """Quote a path for a shell; `~/` is the home folder on the cluster."""
     return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
 
 
 def _check_answer(address: str) -> None:
-    """Whether anything listens there: Ray would wait for minutes.
+    """Check that anything listens there: Ray would wait for minutes.
 
     Raises:
         ClusterError: no address of a dashboard, or nothing there.
@@ -308,7 +309,7 @@ def _check_answer(address: str) -> None:
 
 
 def _use_token() -> None:
-    """Ray's client sends a token only where a variable, read when Ray is imported, says so; even if there is one."""
+    """Have Ray's client send a token where there is one: it does so only if a variable, read at its import, says so."""
     if "RAY_AUTH_MODE" in os.environ:
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()

@@ -1,1 +1,1 @@
-"""How a sweep is carried out: Ray, workers, checkpoints, nodes that come and go."""
+"""Execution of a sweep: Ray, workers, checkpoints, nodes that come and go."""

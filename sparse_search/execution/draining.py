@@ -7,20 +7,20 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 ANSWER_SECONDS = 2.0
 
 NODE_LOST = ("its node has died", "is temporarily unavailable")
-"""How Ray tells that an actor did not end by itself: the second, until it knows why a node no longer answers."""
+"""Words of Ray for an actor that did not end by itself: the second until it knows why a node is silent."""
 
 
 class NodeLeavesError(Exception):
-    """Ends a trial at a checkpoint, so that it goes on where there is still time."""
+    """Signal that ends a trial at a checkpoint, so that it goes on on a node that stays."""
 
     def __init__(self) -> None:
         super().__init__("its node is about to leave")
 
 
 def draining_nodes() -> frozenset[str]:
-    """Ids of the nodes that Ray was told to drain, as clouds and Kubernetes do before they take one back.
+    """Return the ids of the nodes that Ray drains, as clouds and Kubernetes ask before they take one back.
 
-    None where there is no Ray or it does not answer in time. Ray has no public way to ask.
+    Empty where there is no Ray or it does not answer in time. Ray has no public way to ask.
     """
     if not ray.is_initialized():
         return frozenset()
@@ -32,13 +32,13 @@ def draining_nodes() -> frozenset[str]:
 
 
 def is_leaving() -> bool:
-    """Whether that is so of a node on which the trial at work here is trained."""
+    """Return True where a node on which the trial at work here is trained is drained."""
     leaving = draining_nodes()
     return bool(leaving) and not leaving.isdisjoint(trial_nodes())
 
 
 def trial_nodes() -> frozenset[str]:
-    """Ids of the nodes on which the trial at work here has its places, this one among them."""
+    """Return the ids of the nodes on which the trial at work here is trained, this one among them."""
     group = get_current_placement_group()
     places = placement_group_table(group)["bundles_to_node_id"].values() if group else ()
     return frozenset((ray.get_runtime_context().get_node_id(), *places))

@@ -1,8 +1,8 @@
-"""The nodes of a trial besides the one on which its worker runs: each trains a share of the trial's processes.
+"""Nodes of a trial besides the one on which its worker runs: each trains a share of the trial's processes.
 
-Tune reserves a place on each (a placement group that is spread over as many nodes). For each run of the trial an actor
-takes the place on every further node, reads the images there, and starts and watches the processes of that node. It
-ends with the run, with the worker, and with any of its processes; and a node that is gone ends the run.
+Tune reserves a bundle of resources on each (a placement group spread over as many nodes). For each run of the trial an
+actor takes the bundle on every further node, reads the images there, and starts and watches the processes of that node.
+It ends with the run, with the worker, and with any of its processes; and a node that is gone ends the run.
 """
 
 import os
@@ -33,15 +33,15 @@ LOOK_SECONDS = 2.0
 
 
 class NodeLostError(LostProcessError):
-    """A node on which a trial was trained is gone: no fault of the trial, which goes on elsewhere."""
+    """Loss of a node on which a trial was trained: no fault of the trial, which goes on elsewhere."""
 
 
 class RemoteRanks:
-    """Where the processes of a run are that this node does not have; see `trainables.training.processes.Elsewhere`.
+    """Ranks of a run that other nodes train; see `trainables.training.processes.RemoteProcesses`.
 
     Args:
         num_machines: Nodes of the trial, this one included.
-        gpus: Of the trial on each of them.
+        gpus: GPUs of the trial on each of them.
         data_root: Folder with the data sets, on each of them.
     """
 
@@ -51,14 +51,14 @@ class RemoteRanks:
         self._actors: list[Any] = []
 
     def variables(self) -> dict[str, str]:
-        """`MASTER_ADDR` as other nodes know it, and the network that reaches it."""
+        """Return `MASTER_ADDR` as other nodes know it, and the network that reaches it."""
         address = ray.util.get_node_ip_address()
         return {"MASTER_ADDR": address} | network_variables(address)
 
     def start(
         self, run: Run, shares: Sequence[range], place: Mapping[str, str], options: Mapping[str, Any]
     ) -> list[Connection]:
-        """Begins to train a share of the ranks on each further node, once all of them answer.
+        """Begin to train a share of the ranks on each further node, once all of them answer.
 
         The images of `options` stay here: each node reads its own.
 
@@ -76,20 +76,20 @@ class RemoteRanks:
         return [_connected(each) for each in trained]
 
     def end(self) -> None:
-        """Kills the actors; their processes end with them."""
+        """Kill the actors; their processes end with them."""
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
 
 
 class _Node:
-    """The actor: a node's share of a run."""
+    """Actor that trains a node's share of a run."""
 
     def answer(self) -> None:
-        """Says that it is there."""
+        """Answer, and so show that it is there."""
 
     def train(self, *asked: Any) -> Exception | None:
-        """As `Members.watch`, with the images of this node; what is raised is returned as well."""
+        """Train with the images of this node, as `LocalRanks.watch`; what is raised is returned as well."""
         try:
             return self._train(*asked)
         except UserError as why:
@@ -117,16 +117,16 @@ class _Node:
             )
         own = network_variables(ray.util.get_node_ip_address())
         images = {"task": task, "hidden_labels_M": run.hidden_labels(root)}
-        members = LocalRanks(run, ranks, place | own, options | images)
+        local_ranks = LocalRanks(run, ranks, place | own, options | images)
         try:
-            members.start()
-            return members.watch()
+            local_ranks.start()
+            return local_ranks.watch()
         finally:
-            members.end()
+            local_ranks.end()
 
 
 def confine(gpus: float) -> None:
-    """Keeps the process to what its trial asked for: it sees no GPU, or takes no more of one's memory than its part."""
+    """Confine the process to what its trial asked for: no GPU, or no more of one's memory than its share."""
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif gpus < 1 and torch.cuda.is_available():
@@ -134,7 +134,7 @@ def confine(gpus: float) -> None:
 
 
 def network_variables(address: str) -> dict[str, str]:
-    """What makes gloo and NCCL use the network of an address of this machine, unless its user has said which.
+    """Return variables with which gloo and NCCL use the network of an address, unless the user has set them.
 
     Gloo would take the one that the host's name stands for, which on many machines only they themselves can reach.
     """
@@ -153,7 +153,7 @@ def _start_actor(group: PlacementGroup, index: int) -> Any:
 
 
 def _await_all(actors: Sequence[Any], group: PlacementGroup) -> None:
-    """Returns when all answer."""
+    """Return when all answer."""
     waiting = [actor.answer.remote() for actor in actors]
     while waiting:
         ready, waiting = ray.wait(waiting, timeout=LOOK_SECONDS)
@@ -161,12 +161,12 @@ def _await_all(actors: Sequence[Any], group: PlacementGroup) -> None:
             ray.get(ready)
         except RayError as problem:
             raise _lost(problem) from problem
-        if waiting and placement_group_table(group)["state"] != "CREATED":  # a place is gone, and sought anew
+        if waiting and placement_group_table(group)["state"] != "CREATED":  # a node is gone, and another sought
             raise NodeLostError("a node of a trial is gone")
 
 
 def _connected(trained: Any) -> Connection:
-    """What brings the value of an object once it is there, or why it never will be."""
+    """Return a connection that delivers the value of an object once it is there, or why it never will be."""
     ours, theirs = Pipe(duplex=False)
 
     def tell(done: "Future[Exception | None]") -> None:
@@ -179,7 +179,7 @@ def _connected(trained: Any) -> Connection:
 
 
 def _lost(problem: BaseException) -> LostProcessError:
-    """Why there is no answer, by what Ray says of it."""
+    """Return the error for an actor that does not answer, by what Ray says of it."""
     text = " ".join(str(problem).split())
     kind = NodeLostError if any(each in text for each in NODE_LOST) else LostProcessError
     return kind(f"a part of a run does not answer: {text}")

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: one live table on a terminal, plain lines elsewhere."""
+"""Display of a running sweep: one live table on a terminal, plain lines elsewhere."""
 
 import signal
 import threading
@@ -24,7 +24,7 @@ LINE_SECONDS = 15.0
 
 
 def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
-    """Studies as a table; a count that is zero in all of them has no column."""
+    """Return a table of studies; a count that is zero in all of them has no column."""
     names = ("pruned", "infeasible", "collapsed", "diverged", "failed", "running")
     counts = {name: [getattr(status, name) for status in statuses] for name in names}
     shown = {name: numbers for name, numbers in counts.items() if any(numbers)}
@@ -45,8 +45,10 @@ def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
 
 
 def watch_status(look: Callable[[], Sequence[StudyStatus]], console: Console, seconds: float = 2.0) -> None:
-    """Shows a sweep again and again until nothing of it is open; Ctrl-C leaves. Elsewhere than on a terminal it prints
-    a table whenever something has changed."""
+    """Show a sweep again and again until nothing of it is open; Ctrl-C leaves.
+
+    Elsewhere than on a terminal it prints a table whenever something has changed.
+    """
     shown: Sequence[StudyStatus] = ()
     with (
         suppress(KeyboardInterrupt),
@@ -67,7 +69,7 @@ def watch_status(look: Callable[[], Sequence[StudyStatus]], console: Console, se
 
 @contextmanager
 def preparation(console: Console, dataset: str) -> Iterator[Callable[[int, int], None]]:
-    """Tells how far the pictures of a dataset are prepared: on one live line on a terminal, now and then elsewhere."""
+    """Show the progress of preparing the pictures of a dataset: a live line on a terminal, now and then elsewhere."""
     began = printed = time.monotonic()
     live = console.status("")
 
@@ -89,7 +91,7 @@ def preparation(console: Console, dataset: str) -> Iterator[Callable[[int, int],
 
 
 class Display(tune.Callback):
-    """Follows a sweep through Tune's events; used as a context."""
+    """Display that follows a sweep through Tune's events; used as a context."""
 
     def __init__(self, journals: Sequence[StudyJournal], console: Console, clock: Clock) -> None:
         self._journals = journals
@@ -115,19 +117,19 @@ class Display(tune.Callback):
             self._live.stop()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its parts for a restore that never happens."""
+        """Return nothing: Tune pickles its parts for a restore that never happens."""
         return {}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended: a line where there is no terminal."""
+        """Print a line where there is no terminal, as a trial has ended."""
         self._say()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died: a line where there is no terminal."""
+        """Print a line where there is no terminal, as a worker has died."""
         self._say()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Now and then a line, so that silence never lasts; and Ctrl-C again, should Ray have swallowed it."""
+        """Print a line now and then, so that silence never lasts; raise Ctrl-C again, should Ray have swallowed it."""
         if self._interrupted:
             raise KeyboardInterrupt
         if self._clock.is_over:
@@ -141,7 +143,7 @@ class Display(tune.Callback):
         raise KeyboardInterrupt
 
     def _statuses(self) -> list[StudyStatus]:
-        """Of every study that has begun or is planned: a confirmation only when its search is over."""
+        """Return the status of every study that has begun or is planned: of a confirmation when its search is over."""
         return [status for journal in self._journals if (status := journal.status()).planned]
 
     def _finished(self) -> int:
@@ -164,7 +166,7 @@ class Display(tune.Callback):
         return f"{self._pace(statuses)}, {running}{found}"
 
     def _shares(self) -> list[float]:
-        """How much of its full budget each running trial has had, as far as it has told."""
+        """Return the shares of their full budgets that running trials have had, as far as they have told, sorted."""
         return sorted(share for journal in self._journals for share in journal.shares.values())
 
     def _pace(self, statuses: Sequence[StudyStatus]) -> str:

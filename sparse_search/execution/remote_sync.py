@@ -1,4 +1,4 @@
-"""What the one driver of a sweep does for results at a URI, beside driving: lock, journal, clock, records.
+"""Synchronisation of a sweep's driver with results at a URI: lock, journal, clock, records.
 
     sweeps/SWEEP/driver.json             who drives, written anew every few seconds
     sweeps/SWEEP/journal/000000.log      the journal in pieces, of which only the last one grows
@@ -29,28 +29,28 @@ from sparse_search.results.store import Store
 SEND_SECONDS = 3.0
 """Time between two looks at what is to be sent."""
 
-BEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 10.0
 """Time between two signs of life of a driver."""
 
 STALE_SECONDS = 60.0
 """Silence after which a driver counts as dead, by the clock of the storage."""
 
 SETTLE_SECONDS = 1.0
-"""For two drivers that start together to see each other."""
+"""Time for two drivers that start together to see each other."""
 
 END_SECONDS = 60.0
-"""How long the end of a sweep waits for a storage that does not answer."""
+"""Time that the end of a sweep waits for a storage that does not answer."""
 
 PIECE_BYTES = 2**20
-"""Of a journal; what is sent each time is the last piece."""
+"""Size of a piece of a journal; each time the last piece is sent."""
 
 
 @contextmanager
 def hold_sweep(store: Store, sweep: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """For the time that a sweep is driven: holds it, brings what is known of it, and sends what comes.
+    """Hold a sweep while it is driven: bring what the storage knows of it, and send what comes.
 
     Args:
-        folder: Of the sweep, in the results; its lock on this machine is held.
+        folder: Folder of the sweep in the results; its lock on this machine is held.
         say: Told of a storage that does not answer meanwhile.
 
     Raises:
@@ -60,9 +60,9 @@ def hold_sweep(store: Store, sweep: str, folder: Path, say: Callable[[str], None
     if not isinstance(store, MirroredStore):
         yield
         return
-    upkeep = _DriverSync(store, sweep, folder, say)
+    driver_sync = _DriverSync(store, sweep, folder, say)
     try:
-        upkeep.begin()
+        driver_sync.begin()
     except StorageError as problem:
         raise ResultsError(str(problem)) from problem
     is_well = False
@@ -71,7 +71,7 @@ def hold_sweep(store: Store, sweep: str, folder: Path, say: Callable[[str], None
         is_well = True
     finally:
         try:
-            upkeep.end()
+            driver_sync.end()
         except LockedError:
             if is_well:
                 raise
@@ -83,7 +83,7 @@ def hold_sweep(store: Store, sweep: str, folder: Path, say: Callable[[str], None
 
 
 def watched_journal(store: Store, sweep: str, folder: Path) -> Path:
-    """A journal to look at: the sweep's own or, of results at a URI, a copy as it was last sent, which only grows.
+    """Return a journal to look at: the sweep's own or, for results at a URI, a copy as last sent, which only grows.
 
     Raises:
         ResultsError: the storage does not answer, or refuses.
@@ -110,10 +110,10 @@ class _DriverSync:
         self._journal = _JournalBackup(self.store.objects, self.sweep, self.folder / "journal.log")
         self._clock = _Copied(self.store.objects, f"sweeps/{self.sweep}/clock.json", self.folder / "clock.json")
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._go_on, name="remote-sync", daemon=True)
 
     def begin(self) -> None:
-        """Takes the sweep, and brings what the storage knows of it."""
+        """Take the sweep, and bring what the storage knows of it."""
         self._lock.acquire()
         with ExitStack() as otherwise:
             otherwise.callback(self._let_go)
@@ -134,7 +134,7 @@ class _DriverSync:
             self._lock.release()
 
     def end(self) -> None:
-        """Sends the rest and lets the sweep go, unless another driver has it."""
+        """Send the rest and let the sweep go, unless another driver has it."""
         self._is_over.set()
         self._thread.join()
         if self.store.lost.is_set():
@@ -154,13 +154,13 @@ class _DriverSync:
         self._clock.send()
 
     def _go_on(self) -> None:
-        """In a thread of its own, until the end."""
-        silent, beaten = False, time.time()  # also of a machine that slept meanwhile
+        """Send what is new every few seconds until the end, in a thread of its own."""
+        silent, last_heartbeat = False, time.time()  # also of a machine that slept meanwhile
         while not self._is_over.wait(SEND_SECONDS):
             try:
-                if abs(time.time() - beaten) > BEAT_SECONDS:
+                if abs(time.time() - last_heartbeat) > HEARTBEAT_SECONDS:
                     self._lock.heartbeat()
-                    beaten = time.time()
+                    last_heartbeat = time.time()
                 self._send(self.store)
                 silent = False
             except LockedError:
@@ -174,7 +174,7 @@ class _DriverSync:
 
 @dataclass
 class _Copied:
-    """A small file that is sent when it has changed."""
+    """Small file that is sent when it has changed."""
 
     objects: Objects
     name: str
@@ -193,19 +193,19 @@ class _Copied:
 
 @dataclass
 class _JournalBackup:
-    """A journal and its copy in pieces; only whole lines are sent."""
+    """Backup of a journal in pieces; only whole lines are sent."""
 
     objects: Objects
     sweep: str
     path: Path
     _sent: int = 0
-    """Bytes that the storage has."""
+    """Number of bytes that the storage has."""
 
     def restore(self) -> str:
-        """Makes the file what the storage has, unless it has more of the same.
+        """Make the file what the storage has, unless it has more of the same.
 
         Returns:
-            What came: nothing, "more" of the same journal, or "another" one.
+            Nothing, "more" where more of the same journal came, or "another" where another one did.
         """
         there, here = self._from(0), self._here()
         here = here[: here.rfind(b"\n") + 1]
@@ -220,7 +220,7 @@ class _JournalBackup:
         return "another"
 
     def unsent(self) -> bytes:
-        """From the beginning of the last piece that was sent, if there is more now."""
+        """Return the journal from the beginning of the last piece that was sent, if there is more now."""
         if not self.path.exists() or self.path.stat().st_size <= self._sent:
             return b""
         start = self._sent // PIECE_BYTES * PIECE_BYTES
@@ -229,7 +229,7 @@ class _JournalBackup:
         return content if start + len(content) > self._sent else b""
 
     def send(self, unsent: bytes) -> None:
-        """Sends what `unsent` gave."""
+        """Send what `unsent` returned."""
         first = self._sent // PIECE_BYTES
         for start in range(0, len(unsent), PIECE_BYTES):
             piece = unsent[start : start + PIECE_BYTES]
@@ -237,7 +237,7 @@ class _JournalBackup:
             self._sent = first * PIECE_BYTES + start + len(piece)
 
     def follow(self) -> None:
-        """Adds what is new in the storage to the file."""
+        """Append what is new in the storage to the file."""
         size = self.path.stat().st_size if self.path.exists() else 0
         start = size // PIECE_BYTES * PIECE_BYTES
         there, here = self._from(start), self._here(start)
@@ -249,7 +249,7 @@ class _JournalBackup:
                 file.write(there[len(here) :])
 
     def _from(self, start: int) -> bytes:
-        """What the storage has from the beginning of a piece on."""
+        """Return what the storage has from the beginning of a piece on."""
         names = sorted(self.objects.sizes(f"sweeps/{self.sweep}/journal"))
         wanted = [name for name in names if name >= self._name(start // PIECE_BYTES)]
         return b"".join(content or b"" for content in at_once(self.objects.get, wanted))
@@ -267,7 +267,7 @@ class _JournalBackup:
 
 @dataclass
 class _DriverLock:
-    """An object that says who drives a sweep. Nothing locks it: who writes it looks whether another did so too."""
+    """Object that says who drives a sweep. Nothing locks it: who writes it checks whether another did so too."""
 
     objects: Objects
     name: str
@@ -317,7 +317,7 @@ class _DriverLock:
             return {"who": "an unknown process"}
 
     def _is_dead(self, holder: dict[str, object]) -> bool:
-        """Whether it ran on this machine and has ended, or has been silent for long."""
+        """Return True where the holder ran on this machine and has ended, or has been silent for long."""
         if holder.get("machine") == self.own["machine"] and _machine():
             try:
                 os.kill(int(str(holder["process"])), 0)
@@ -333,7 +333,7 @@ class _DriverLock:
 
 
 def _machine() -> str:
-    """Names this machine until it is started again; a container is one of its own. Empty where nothing does."""
+    """Return a name of this machine until its next boot, a container being one of its own; empty without any."""
     try:
         return f"{platform.node()} {Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
     except OSError:

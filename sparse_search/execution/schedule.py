@@ -1,4 +1,4 @@
-"""Resources and concurrency become a Tuner; Ray is started here, quietly."""
+"""Tuner of a sweep from its resources and concurrency; Ray is started here, quietly."""
 
 import logging
 import math
@@ -37,7 +37,7 @@ MAX_STARTING = 32
 """Trials that may wait for their worker to start."""
 
 _OBJECT_STORE_BYTES = 256 * 2**20
-"""Little travels through it: every worker reads its images from disk."""
+"""Size of Ray's object store. Little travels through it: every worker reads its images from disk."""
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its table cannot be switched off
@@ -52,7 +52,7 @@ _QUIET = {
 
 @contextmanager
 def ray_session() -> Iterator[None]:
-    """Ray for the time of a sweep: the cluster that RAY_ADDRESS names, else this machine; left as it was found."""
+    """Join the cluster that RAY_ADDRESS names, or start Ray on this machine, for the time of a sweep."""
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is told by us, without a traceback
@@ -75,7 +75,7 @@ def ray_session() -> Iterator[None]:
 
 
 def num_workers(sweep: Sweep) -> int:
-    """Trials at the same time as things stand: what the nodes allow, or fewer when the sweep says so.
+    """Count the trials that run at the same time: as many as the nodes allow, or fewer when the sweep says so.
 
     0 where a cluster has no node yet of the kind that a trial asks for (with CPUs, with GPUs): one may still come.
 
@@ -94,7 +94,7 @@ def num_workers(sweep: Sweep) -> int:
 
 
 def _there(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
-    """What nodes have of what a trial asks for, where that is not enough."""
+    """Say what the nodes have of what a trial asks for, which is not enough."""
     if able := sum(num_trials(wanted, node) > 0 for node in nodes):
         return f"only {able} of {len(nodes)} nodes can give that" if len(nodes) > 1 else "there is only one node"
     there = dict.fromkeys(resources_text({name: node.get(name, 0) for name in wanted}) for node in nodes)
@@ -102,7 +102,7 @@ def _there(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) ->
 
 
 class Slots:
-    """How many trials can be trained at the same time, as nodes come and go; says so when it changes."""
+    """Number of trials that can be trained at the same time, as nodes come and go; tells when it changes."""
 
     def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None]) -> None:
         self._sweep, self._say = sweep, say
@@ -110,14 +110,14 @@ class Slots:
         self._last_look = self._said = -math.inf
 
     def __call__(self) -> int:
-        """At least 1: where no node is left Tune waits with a trial at hand, so that an autoscaler sees it."""
+        """Return the number, at least 1: without a node Tune waits with a trial at hand, for an autoscaler to see."""
         if time.monotonic() - self._last_look > LOOK_SECONDS:
             self._last_look = time.monotonic()
             self._note(min(num_trials_of(self._sweep, _nodes()), self._limit))
         return max(1, self._now)
 
     def lower(self) -> int:
-        """One less than now, and never more again; returns how many."""
+        """Allow one less than now, and never more again; return the number."""
         self._most = max(1, self() - 1)
         self._now = min(self._now, self._most)
         return self()
@@ -146,7 +146,7 @@ def execute(
     callback: tune.Callback,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Runs until the searcher is finished. `folder` is Tune's scratch space: made here, removed at the end.
+    """Run until the searcher is finished. `folder` is Tune's scratch space: made here, removed at the end.
 
     When Tune itself gives up, as it does when Ray kills a worker for want of memory, the trials that were in training
     are tried again under a new Tuner, fewer at a time.
@@ -173,7 +173,7 @@ def execute(
 
 
 def _fit(sweep: Sweep, searcher: JournalSearcher, folder: Path, callback: tune.Callback) -> str:
-    """Runs one Tuner; why it broke down, or nothing."""
+    """Run one Tuner; return why it broke down, or nothing."""
     scratch = folder / f"tune-{uuid4().hex[:8]}"
     strategy = "PACK" if sweep.nodes_per_trial == 1 else "STRICT_SPREAD"
     resources = tune.PlacementGroupFactory([resources_of(sweep)] * sweep.nodes_per_trial, strategy=strategy)
@@ -218,6 +218,6 @@ def _reason(text: str) -> str:
 
 
 def _nodes() -> list[Mapping[str, float]]:
-    """The resources of every node that is alive and stays."""
+    """Return the resources of every node that is alive and stays."""
     leaving = draining_nodes()
     return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]

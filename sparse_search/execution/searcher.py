@@ -1,4 +1,4 @@
-"""Ray Tune's two interfaces over the journal: what to run next, and when to stop early.
+"""Searcher and scheduler of Ray Tune over the journal: what to run next, and when to stop early.
 
 Tune executes; it remembers nothing that matters. Every start is a fresh Tuner.
 """
@@ -33,15 +33,15 @@ MAX_NODES_LOST = 3
 """Nodes that a trial may lose before it counts as their end, and so as failed."""
 
 MAX_SIGNS_OF_LIFE = 20
-"""In a second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
+"""Signs of life per second, of all trials together: Tune needs 3 ms for each, beside all else that it does."""
 
 _NODE_LOST = (*NODE_LOST, NodeLeavesError.__name__, NodeLostError.__name__)
-"""How it is told that a worker did not end by itself."""
+"""Texts in an error that say that a worker did not end by itself."""
 
 
 @dataclass(frozen=True)
 class _Live:
-    """A trial in training."""
+    """Trial in training."""
 
     journal: StudyJournal
     trial: optuna.Trial
@@ -49,16 +49,16 @@ class _Live:
     job: Job
     started: float
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of its runs so far, by id, the ones that need no training among them."""
+    """Records of its runs so far, by id, with those that need no training."""
 
     def take(self, result: Mapping[str, Any]) -> None:
-        """Adds what a report brings; the same report again changes nothing."""
+        """Add the records of a report; the same report again changes nothing."""
         for record in json.loads(result.get("records", "[]")):
             self.records[record["record_id"]] = record
 
 
 class JournalSearcher(Searcher):
-    """Serves many studies to one Tuner: first what a dead driver left, then what the least served study asks.
+    """Searcher that serves many studies to one Tuner: what a dead driver left, then the least served study.
 
     The journals of `searches` come with those of their confirmations, which begin when a search is over. So does a
     search that has settings from another one: `begin` proposes then what comes before searching.
@@ -82,7 +82,7 @@ class JournalSearcher(Searcher):
         self._data_root = data_root
         self._begin = begin
         self.problem = ""
-        """Why the sweep has to end early; empty while all is well."""
+        """Reason for which the sweep has to end early; empty while all is well."""
 
         self.busy_seconds = 0.0
         """Time that workers have spent on trials which ended."""
@@ -94,7 +94,7 @@ class JournalSearcher(Searcher):
         """Trials that ended, in whatever way."""
 
         self.slots: Callable[[], int] = lambda: sys.maxsize
-        """How many trials may be in training now: at least one."""
+        """Number of trials that may be in training now: at least one."""
 
         self._counted = time.monotonic()
         self._failures_in_a_row = 0
@@ -103,11 +103,11 @@ class JournalSearcher(Searcher):
         self._left = [(journal, *left) for journal in self.journals for left in journal.running()]
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """True: it is `slots` that says how many, and another number as nodes come and go."""
+        """Return True: `slots` says how many trials run at a time, as nodes come and go."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's configuration; None while only running trials are left, or no slot; FINISHED at the end."""
+        """Return the next trial's job; None while only running trials are left, or no slot; FINISHED at the end."""
         if not self.problem and len(self._live) < self.slots():
             try:
                 next_one = self._next()
@@ -119,7 +119,7 @@ class JournalSearcher(Searcher):
         return None if self._live else Searcher.FINISHED
 
     def should_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Notes an intermediate result; whether the pruner stops the trial here, or the sweep is ending."""
+        """Note an intermediate result; return True where the pruner stops the trial, or the sweep is ending."""
         live = self._live[trial_id]
         live.take(result)
         if self.problem:
@@ -134,7 +134,7 @@ class JournalSearcher(Searcher):
             return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Keeps the records, then tells the journal: a kill in between repeats only this step.
+        """Keep the records, then tell the journal: a kill in between repeats only this step.
 
         Nothing is raised into Tune: a driver that cannot write ends the sweep, its trials stay RUNNING in the journal
         and are adopted by the next one.
@@ -155,7 +155,7 @@ class JournalSearcher(Searcher):
             self.problem = str(problem)
 
     def lost_node(self, trial_id: str) -> None:
-        """The trial's node is gone, which is no fault of its own: it goes on elsewhere, from its last checkpoint."""
+        """Queue a trial whose node is gone, through no fault of its own: it goes on from its last checkpoint."""
         live = self._live[trial_id]
         name = live.job.study, live.job.number
         self._nodes_lost[name] += 1
@@ -165,7 +165,7 @@ class JournalSearcher(Searcher):
             del self._live[trial_id]
 
     def lost(self, reason: str) -> None:
-        """Tune broke down: what was in training goes on under the next one. A trial that was alone is at fault."""
+        """Queue what was in training when Tune broke down, for the next Tuner. A trial that was alone is at fault."""
         live = list(self._live.values())
         self._live.clear()
         for each in live:
@@ -179,7 +179,7 @@ class JournalSearcher(Searcher):
             self._watch_failures("failed", alone)
 
     def _next(self) -> tuple[StudyJournal, optuna.Trial, Trial] | None:
-        """What to train next: left by a dead driver, or asked by the study that has been served least."""
+        """Return the next trial: one left by a dead driver, or asked by the study that has been served least."""
         if self._left:
             return self._left.pop(0)
         for search, confirmation in self._pairs:
@@ -194,7 +194,7 @@ class JournalSearcher(Searcher):
         return self._next() if open_ones else None  # their spaces are exhausted: they are over, and others may begin
 
     def _begin_waiting(self) -> None:
-        """Begins each search that has settings from another one, when that is over.
+        """Begin each search that inherits settings from another one, when that is over.
 
         Where all that it tried has failed, and may be tried again, this waits for it.
         """
@@ -235,7 +235,7 @@ class JournalSearcher(Searcher):
         return status
 
     def _facts(self, live: _Live) -> Result:
-        """What a complete trial has cost, and the interval of its value."""
+        """Return the cost of a complete trial, and the interval of its value."""
         records = list(live.records.values())
         seconds = sum(record["curve"][-1]["seconds"] for record in records)
         images = sum(record["curve"][-1]["images"] for record in records)
@@ -255,28 +255,28 @@ class JournalSearcher(Searcher):
         )
 
     def _watch_failures(self, status: str, live: _Live) -> None:
-        """Ends a sweep in which nothing works any more, before it burns the whole plan."""
+        """End a sweep in which nothing works any more, before it burns the whole plan."""
         self._failures_in_a_row = self._failures_in_a_row + 1 if status == "failed" else 0
         if self._failures_in_a_row == MAX_FAILURES_IN_A_ROW:
             reasons = live.journal.failures() or ["the worker process died"]
             self.problem = f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, so the sweep was stopped: {reasons[-1]}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its parts for a restore that never happens."""
+        """Return nothing: Tune pickles its parts for a restore that never happens."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the state."""
+        """Do nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the state."""
+        """Do nothing: the journal is the state."""
 
     def get_state(self) -> dict[str, Any]:
-        """Nothing: the journal is the state."""
+        """Return nothing: the journal is the state."""
         return {}
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing: the journal is the state."""
+        """Do nothing: the journal is the state."""
 
     def _start(self, trial_id: str, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, Any]:
         study = journal.study
@@ -304,7 +304,7 @@ class JournalSearcher(Searcher):
         return {"job": job.to_json()}
 
     def _known_records(self, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, dict[str, Any]]:
-        """Of a confirmation: what the search has trained already, as its own records, by run."""
+        """Return what the search has trained already of a confirmation, as records of the confirmation, by run."""
         if "confirms" not in trial.user_attrs:
             return {}
         known = {}
@@ -326,7 +326,7 @@ class JournalSearcher(Searcher):
 
 
 def _ended(name: str, status: str) -> str:
-    """The name of a record once it is known how its trial ended."""
+    """Return the id of a record once the outcome of its trial is known."""
     return f"{name}-{status}"
 
 
@@ -335,20 +335,20 @@ def _share_started(status: StudyStatus) -> float:
 
 
 class JournalPruner(FIFOScheduler):
-    """Stops a trial when the journal's pruner says so; otherwise first come, first served."""
+    """Scheduler that stops a trial when the journal's pruner says so; otherwise first come, first served."""
 
     def __init__(self, searcher: JournalSearcher) -> None:
         super().__init__()
         self._searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE or STOP."""
+        """Return CONTINUE or STOP."""
         stop = self._searcher.should_stop(trial.trial_id, result)
         decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
         return decision
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Called before the searcher's `on_trial_complete`."""
+        """Tell the searcher of a lost node; called before its `on_trial_complete`."""
         error = Path(trial.error_file).read_text() if trial.error_file else ""  # get_error finds it only later
         if any(text in error for text in _NODE_LOST):
             self._searcher.lost_node(trial.trial_id)

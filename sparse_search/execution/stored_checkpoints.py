@@ -12,18 +12,18 @@ from sparse_search.results.object_store import StorageError
 from trainables.training.checkpoint import Checkpoints
 
 PATIENCE_SECONDS = 300.0
-"""How long a worker waits for a storage that does not answer."""
+"""Time that a worker waits for a storage that does not answer."""
 
 log = logging.getLogger(__name__)
 
 _LATER = ThreadPoolExecutor(max_workers=2, thread_name_prefix="delete")
-"""Deletes while the driver goes on; the interpreter's exit waits for it."""
+"""Threads that delete while the driver goes on; the interpreter's exit waits for them."""
 
 _deleting: set[Future[None]] = set()
 
 
 def checkpoints_at(results: Path | str, folder: str) -> Checkpoints:
-    """The checkpoints in a folder below the results: of a run, or of a trial to remove them all."""
+    """Return the checkpoints in a folder below the results: of a run, or of a trial to remove them all."""
     store = store_at(results)
     return (
         StoredCheckpoints(str(results), folder)
@@ -33,7 +33,7 @@ def checkpoints_at(results: Path | str, folder: str) -> Checkpoints:
 
 
 def checkpoint_folders(results: Path | str, folder: str) -> set[str]:
-    """Names of the folders with checkpoints below a folder of the results.
+    """Return the names of the folders with checkpoints below a folder of the results.
 
     Raises:
         StorageError: the storage does not answer, or refuses.
@@ -46,26 +46,26 @@ def checkpoint_folders(results: Path | str, folder: str) -> set[str]:
 
 
 def forget_here(results: Path | str, folder: str) -> None:
-    """Removes the mirror's copies on this machine, as a trial has ended; nothing where they are all there is."""
+    """Remove the mirror's copies on this machine, as a trial has ended; keep those that are all there is."""
     store = store_at(results)
     if isinstance(store, MirroredStore):
         shutil.rmtree(store.folder / folder, ignore_errors=True)
 
 
 def finish_removing() -> None:
-    """Returns when what was removed is gone, before a new trial may take its place."""
+    """Return when what was removed is gone, before a new trial may take its place."""
     wait(list(_deleting))
 
 
 class StoredCheckpoints(Checkpoints):
-    """As `Checkpoints`, each sent when it is written; a storage that stays silent costs no more than what it missed."""
+    """Checkpoints that are sent when they are written; a silent storage costs no more than what it missed."""
 
     def __init__(self, results: str, name: str) -> None:
         super().__init__(store_at(results).folder / name)
         self._results, self._name = results, name
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """As `Checkpoints.load`, of what the storage has: others may be left of another history of the sweep.
+        """Load as `Checkpoints.load` what the storage has: others may be left of another history of the sweep.
 
         One that is damaged here is fetched again.
 
@@ -86,7 +86,7 @@ class StoredCheckpoints(Checkpoints):
         return found
 
     def remove(self) -> None:
-        """Deletes all of them here, and soon in the storage."""
+        """Delete all of them here, and soon in the storage."""
         super().remove()
         deleting = _LATER.submit(self._delete)
         _deleting.add(deleting)
@@ -119,7 +119,7 @@ class StoredCheckpoints(Checkpoints):
 
     @property
     def _store(self) -> MirroredStore:
-        """Made anew: this object travels between processes."""
+        """Mirror of the results, made anew: this object travels between processes."""
         store = store_at(self._results)
         assert isinstance(store, MirroredStore)  # or this object would not have been made
         return replace(store, objects=replace(store.objects, patience_seconds=PATIENCE_SECONDS))

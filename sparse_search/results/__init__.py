@@ -1,1 +1,1 @@
-"""Where finished runs stay: records, the tables made of them, and what is kept beside them."""
+"""Store of finished runs: records, the tables made of them, and what is kept beside them."""

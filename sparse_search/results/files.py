@@ -1,4 +1,4 @@
-"""Single files: written whole or not at all, and Parquet in which a change of any page or of the footer is noticed."""
+"""Files that are written whole or not at all, and Parquet in which any change of a page or the footer is noticed."""
 
 import os
 from collections import defaultdict
@@ -17,7 +17,7 @@ from sparse_search.results.records import DamagedError
 
 
 def write_atomically(path: Path, content: bytes | pa.Buffer, *, on_disk: bool = True) -> None:
-    """Writes a file so that readers see the old content or the new one, never a part; on disk at its end, if asked."""
+    """Write a file so that readers see the old content or the new one, never a part; on disk at its end, if asked."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
@@ -32,7 +32,7 @@ def write_atomically(path: Path, content: bytes | pa.Buffer, *, on_disk: bool = 
 
 
 def write_table(path: Path, table: pa.Table) -> int:
-    """Writes a Parquet file atomically; returns the checksum of its footer.
+    """Write a Parquet file atomically; return the checksum of its footer.
 
     Pages have checksums of their own. It need not be on disk when it returns: what is lost is noticed.
     """
@@ -48,7 +48,7 @@ def write_table(path: Path, table: pa.Table) -> int:
 
 
 def read_table(path: Path, checksum: int, columns: Collection[str] | None = None) -> pa.Table:
-    """A Parquet file, or those of the columns that it has.
+    """Read a Parquet file, or those of the columns that it has.
 
     Raises:
         DamagedError: a page or the footer is not as it was written, or the file is gone.
@@ -64,7 +64,7 @@ def read_table(path: Path, checksum: int, columns: Collection[str] | None = None
 
 
 def write_batches(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> int:
-    """Writes batches as an Arrow file, atomically; returns its checksum."""
+    """Write batches as an Arrow file, atomically; return its checksum."""
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_file(buffer, schema) as writer:
         for batch in batches:
@@ -75,7 +75,7 @@ def write_batches(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatc
 
 
 def read_batches(path: Path, checksum: int, numbers: Iterable[int]) -> list[pa.RecordBatch]:
-    """Some batches of an Arrow file.
+    """Read some batches of an Arrow file.
 
     Raises:
         DamagedError: it is not as it was written, or gone.
@@ -92,7 +92,7 @@ def read_batches(path: Path, checksum: int, numbers: Iterable[int]) -> list[pa.R
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on disk."""
+    """Wait until the names in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,13 +101,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
-    """All rows under the schema and whatever configuration columns occur."""
+    """Concatenate tables under the schema and whatever configuration columns occur."""
     empty = pa.Table.from_batches([], schema=schema)
     return pa.concat_tables([empty, *_without_clashes(list(tables))], promote_options="permissive")
 
 
 def _without_clashes(tables: list[pa.Table]) -> list[pa.Table]:
-    """Drops configuration columns whose type differs between methods; `config_json` has every value."""
+    """Drop configuration columns whose type differs between methods; `config_json` has every value."""
     numbers = {pa.int64(), pa.float64()}
     types: dict[str, set[pa.DataType]] = defaultdict(set)
     for table in tables:
@@ -118,7 +118,7 @@ def _without_clashes(tables: list[pa.Table]) -> list[pa.Table]:
 
 
 def first_of_each(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The first row of each combination of keys, in the order of the table."""
+    """Select the first row of each combination of keys, in the order of the table."""
     if len(table.group_by(list(keys)).aggregate([])) == len(table):
         return table
     numbered = table.select(list(keys)).append_column("position", plain_array(np.arange(len(table))))
@@ -126,18 +126,18 @@ def first_of_each(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 
 def plain_array(values: NDArray[Any]) -> pa.Array:
-    """Numbers as an Arrow array, without a copy."""
+    """Wrap numbers as an Arrow array, without a copy."""
     kind = pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def _partial(path: Path) -> Path:
-    """Where a file is written before it takes its name; the dot hides it from whoever lists Parquet files."""
+    """Return a name for a file while it is written; the dot hides it from whoever lists Parquet files."""
     return path.with_name(f".{path.name}.{uuid4().hex}")
 
 
 def _footer_checksum(path: Path) -> int:
-    """Of the footer, its length and the closing mark: Parquet itself protects only its pages."""
+    """Checksum of footer, its length and the closing mark: Parquet itself protects only its pages."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 8))

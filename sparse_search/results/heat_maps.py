@@ -1,4 +1,4 @@
-"""Pictures with what their patches say laid over them, or with the masks that were found, as PNG.
+"""Drawings of pictures with heat maps of their patches, or with the masks that were found, as PNG.
 
 Source of the overlay: Lecouat et al., arXiv:1812.07832 (2018), Figure 3; it gives neither colours nor blending.
 Shapes: I pictures, P patches of each, N = I·P, K classes, C channels, H W pixels.
@@ -24,10 +24,10 @@ from trainables.metrics.pictures import PictureRule, heat_maps
 _ALPHA = 0.4
 _COLOURS = "inferno"
 _SHOWN = (3, 1)
-"""Pictures on the sheet of a run: with findings, and without."""
+"""Number of pictures on the sheet of a run: with findings, and without."""
 
 _MASKS = 4
-"""Pictures with masks."""
+"""Number of pictures on the sheet of masks."""
 
 _INCHES = 3.0
 
@@ -40,7 +40,7 @@ def write_sheet(
     rule: PictureRule,
     threshold: float | None,
 ) -> None:
-    """Draws a few validation pictures of a run beside its predictions.
+    """Draw a few validation pictures of a run beside its predictions.
 
     Does nothing where images are whole or of more than two classes, which have no threshold. OSError if it cannot be
     written.
@@ -54,7 +54,7 @@ def write_sheet(
 
 
 def write_mask_sheet(results: Path, run: Mapping[str, Any], images: Labelled, probs_IHW: NDArray[np.float64]) -> None:
-    """Draws the first validation pictures of a run with the outlines of true and found masks; OSError if it cannot."""
+    """Draw the first validation pictures of a run with the outlines of true and found masks; OSError if it cannot."""
     assert images.masks_IHW is not None
     count = min(_MASKS, len(images))
     figure = Figure(figsize=(_INCHES * count, 1.1 * _INCHES), layout="constrained")
@@ -72,7 +72,7 @@ def write_mask_sheet(results: Path, run: Mapping[str, Any], images: Labelled, pr
 def overlays(
     images: Labelled, probs_NK: NDArray[np.float64], rule: PictureRule, threshold: float
 ) -> Iterator[tuple[str, bytes]]:
-    """A PNG of each picture with a name for its file; nothing where images are whole or of more than two classes."""
+    """Yield file name and PNG of each picture; nothing where images are whole or of more than two classes."""
     if images.grid is None or probs_NK.shape[1] != 2:
         return
     labels_I = _picture_labels(images, images.grid)
@@ -97,7 +97,7 @@ def _drawn(
     threshold: float,
     shown: Sequence[int],
 ) -> bytes:
-    """The pictures below each other; on the right with the heat map, and with the masks' outlines where there are."""
+    """Return a PNG of pictures below each other, on the right with the heat map and outlines of the masks."""
     probs_IPK = probs_NK.reshape(-1, grid.num_patches, probs_NK.shape[1])[list(shown)]
     patches = images.images_NCHW.numpy().reshape(-1, grid.num_patches, *images.images_NCHW.shape[1:])[list(shown)]
     pictures_ICHW = reassemble(patches.reshape(-1, *patches.shape[2:]), grid)

@@ -1,4 +1,4 @@
-"""The test ledger: every look at test labels leaves a line, written before the scores are shown.
+"""Ledger of the test sets: every look at test labels leaves a line, written before the scores are shown.
 
 ledger/20260101T120000Z-1f3a….json     who, when, why, which configuration, and what was seen
 """
@@ -22,18 +22,18 @@ from sparse_search.results.rows import METRIC_COLUMNS
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One look at the test labels of a dataset."""
+    """Look at the test labels of a dataset."""
 
     when: str
-    """UTC, ISO 8601."""
+    """Moment in UTC, ISO 8601."""
 
     who: str
-    """user@host."""
+    """Name as user@host."""
 
     why: str
     dataset: str
     content_hash: str
-    """Of the data, as in the tables."""
+    """Hash of the data, as in the tables."""
 
     shots: int
     validation: str
@@ -41,26 +41,26 @@ class Look:
     method: str
     config_id: str
     num_images: int
-    """In the test set."""
+    """Number of images in the test set."""
 
     test: Mapping[str, Mapping[str, Any]]
     """Scores on test images, means over runs, by predictor: metrics, and the ends `low` and `high` of the 95 %
     interval of the balanced accuracy, from the number of test images alone."""
 
     validated: Mapping[str, Mapping[str, Any]]
-    """The same of these very networks on validation images."""
+    """Scores of these very networks on validation images, likewise."""
 
     versions: Mapping[str, str]
 
 
 def look_now(**values: Any) -> Look:
-    """A look by this user at this moment."""
+    """Make a look by this user at this moment."""
     who = f"{getpass.getuser()}@{platform.node()}"
     return Look(when=datetime.now(UTC).isoformat(timespec="seconds"), who=who, **values)
 
 
 def write_look(results: Path, look: Look) -> Path:
-    """Adds a look to the ledger of a results folder.
+    """Add a look to the ledger of a results folder.
 
     Raises:
         ResultsError: the folder cannot be written: then nothing may be shown either.
@@ -76,7 +76,7 @@ def write_look(results: Path, look: Look) -> Path:
 
 
 def looks(results: Path) -> Iterator[Look]:
-    """Every look, the first one first.
+    """Yield every look, the first one first.
 
     Raises:
         ResultsError: a line of the ledger is damaged.
@@ -100,7 +100,7 @@ LEDGER_SCHEMA = pa.schema(
 
 
 def look_rows(results: Path) -> pa.Table:
-    """Every look as a table: a row for each predictor, with its scores on test images.
+    """Return every look as a table: a row for each predictor, with its scores on test images.
 
     Raises:
         ResultsError: a line of the ledger is damaged.
@@ -114,13 +114,13 @@ def look_rows(results: Path) -> pa.Table:
 
 
 def num_looks(results: Path) -> dict[str, int]:
-    """How often the test labels of each dataset were looked at, by content hash."""
+    """Count the looks at the test labels of each dataset, by content hash."""
     seen = [look.content_hash for look in looks(results)]
     return {content_hash: seen.count(content_hash) for content_hash in seen}
 
 
 def count_looks(results: Path, dataset: str | None = None) -> int:
-    """How many looks there were, at those data where they say at which; a damaged line is a look."""
+    """Count the looks, at one dataset if named; a line that is damaged or names none counts too."""
     count = 0
     for path in (results / "ledger").glob("**/*.json"):
         try:

@@ -1,9 +1,9 @@
-"""Results at a URI, s3://bucket/prefix: a folder of this machine mirrors them, and everything else works on the folder.
+"""Mirror of results at a URI, s3://bucket/prefix, in a folder of this machine on which everything else works.
 
     records/SWEEP/new/RECORD_ID.json     a record of a sweep that runs, or was killed
     records/SWEEP/part-….jsonl.zst       records of a sweep that has ended, together
     artefacts/…, ledger/…, leaderboards/…       as in the folder
-    sweeps/SWEEP/…                       journal, clock, lock and checkpoints: see `upkeep` and `stored_checkpoints`
+    sweeps/SWEEP/…                       journal, clock, lock and checkpoints: see `remote_sync`, `stored_checkpoints`
 
 What is read is pulled first: names are listed, and of records only those that were never pulled are asked for, so a
 query over what is here costs one request for each thousand of them. Objects are written once or replaced whole. The
@@ -33,30 +33,30 @@ from sparse_search.results.store import Store
 from trainables.data.cache import cache_root
 
 MIN_PACKED = 100
-"""Records that are worth being brought together."""
+"""Least number of records that are brought together."""
 
 MAX_PACKED = 1000
-"""Records in one object."""
+"""Largest number of records in one object."""
 
 MAX_TRIES = 5
-"""Times that a driver may bring records together while they are pulled."""
+"""Number of times that a driver may bring records together while they are pulled."""
 
 
 @dataclass(frozen=True)
 class MirroredStore(Store):
-    """The mirror of results at a URI."""
+    """Store that mirrors results at a URI."""
 
     objects: Objects
     lost: Event = field(default_factory=Event, compare=False)
-    """Set when another driver has taken over the sweep that is driven here: nothing more may be written."""
+    """Event that is set when another driver has taken over the sweep of this one: nothing more may be written."""
 
     @property
     def address(self) -> str:
-        """The URI."""
+        """URI of the results."""
         return self.objects.uri
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """As a store does; and the record waits to be sent, also if this process is killed.
+        """Write as a store does; the record then waits to be sent, also if this process is killed.
 
         Raises:
             LockedError: another driver has taken over.
@@ -71,12 +71,12 @@ class MirroredStore(Store):
         super().write(record)
 
     def outbox(self, sweep: str) -> Path:
-        """Where the records of a sweep wait to be sent."""
+        """Return the folder in which the records of a sweep wait to be sent."""
         return self.folder / "outbox" / sweep
 
 
 def store_at(results: Path | str) -> Store:
-    """The results in a folder, or the mirror of those at a URI as it is now.
+    """Return the store in a folder, or the mirror of the one at a URI as it is now.
 
     Raises:
         ConfigError: no URI of a storage that is known.
@@ -85,14 +85,14 @@ def store_at(results: Path | str) -> Store:
         return Store(Path(results))
     objects = objects_at(results)
     parts = urlsplit(objects.uri)
-    place = f"{parts.netloc}{parts.path}"
-    key = sha256(f"{parts.scheme}|{endpoint()}|{parts.query}|{place}".encode()).hexdigest()[:8]
-    name = f"{re.sub('[^A-Za-z0-9._]+', '-', place).strip('-')}-{key}"
+    location = f"{parts.netloc}{parts.path}"
+    key = sha256(f"{parts.scheme}|{endpoint()}|{parts.query}|{location}".encode()).hexdigest()[:8]
+    name = f"{re.sub('[^A-Za-z0-9._]+', '-', location).strip('-')}-{key}"
     return MirroredStore(cache_root() / "results" / name, objects)
 
 
 def read_store(results: Path | str) -> Store:
-    """The same with everything that is new at the URI, artefacts excepted.
+    """Return the store with everything that is new at the URI, artefacts excepted.
 
     Raises:
         ResultsError: the storage does not answer or refuses, or the mirror cannot be written.
@@ -108,7 +108,7 @@ def read_store(results: Path | str) -> Store:
 
 
 def pull(store: MirroredStore) -> None:
-    """Brings new records and looks at test labels into the mirror.
+    """Bring new records and looks at test labels into the mirror.
 
     Raises:
         OSError: the storage does not answer, or refuses; or the mirror cannot be written.
@@ -134,7 +134,7 @@ _PULLED = ".pulled.json"
 
 
 def _known(store: Store) -> set[str]:
-    """Objects whose records are in the mirror: none where it holds fewer than it did, as some were damaged."""
+    """Return the objects whose records are in the mirror: none where some of these were found damaged."""
     try:
         num_records, names = json.loads((store.folder / _PULLED).read_bytes())
     except (OSError, ValueError):
@@ -143,10 +143,10 @@ def _known(store: Store) -> set[str]:
 
 
 def _pull_records(store: MirroredStore, here: Collection[str], name: str) -> bool:
-    """Brings those records of an object into the mirror, not yet into its tables, that are not here.
+    """Bring those records of an object into the mirror, not yet into its tables, that are not here.
 
     Returns:
-        Whether the object was there.
+        True where the object was there.
     """
     content = store.objects.get(name)
     for line in (content or b"").splitlines():
@@ -161,14 +161,14 @@ def _pull_records(store: MirroredStore, here: Collection[str], name: str) -> boo
 
 
 def pull_anew(store: MirroredStore) -> None:
-    """Makes the mirror what the storage holds, and nothing else; raises as `pull`."""
+    """Make the mirror what the storage holds, and nothing else; raises as `pull`."""
     store.clear()
     (store.folder / _PULLED).unlink(missing_ok=True)
     pull(store)
 
 
 def fetched(results: Path | str, folder: str, file: str = "") -> Path:
-    """A folder below the results, on this machine, with all that the storage has of it, or with files of one name.
+    """Fetch a folder below the results, or its files of one name, to this machine; return its path here.
 
     Raises:
         ResultsError: the storage does not answer, or refuses.
@@ -183,7 +183,7 @@ def fetched(results: Path | str, folder: str, file: str = "") -> Path:
 
 
 def send(results: Path | str, folder: str, *, patience_seconds: float = 0.0) -> None:
-    """Sends all files of a folder below the results; nothing where these are a folder themselves.
+    """Send all files of a folder below the results; do nothing where these are a folder of this machine.
 
     Raises:
         StorageError: the storage does not answer, or refuses.
@@ -196,7 +196,7 @@ def send(results: Path | str, folder: str, *, patience_seconds: float = 0.0) -> 
 
 
 def send_records(store: MirroredStore, sweep: str) -> None:
-    """Sends the records of a sweep that wait for it.
+    """Send the records of a sweep that wait for it.
 
     Raises:
         StorageError: the storage does not answer, or refuses.
@@ -210,7 +210,7 @@ def send_records(store: MirroredStore, sweep: str) -> None:
 
 
 def pack_records(store: MirroredStore, sweep: str) -> None:
-    """Brings the records of a sweep together, where there are many; only for its one driver.
+    """Bring the records of a sweep together, where there are many; only for its one driver.
 
     Who pulls meanwhile misses none, and who is killed leaves some twice, which does no harm.
 
@@ -232,7 +232,7 @@ def _singles(sweep: str) -> str:
 
 
 def fetch_missing(store: MirroredStore, folder: str, file: str = "") -> None:
-    """Fetches what the storage has in a folder and the mirror has not, or in another size."""
+    """Fetch what the storage has in a folder and the mirror has not, or in another size."""
 
     def is_missing(name: str, size: int) -> bool:
         path = store.folder / name

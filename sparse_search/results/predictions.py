@@ -1,4 +1,4 @@
-"""What the predictors of a finished run say of each validation image or patch: one Parquet file a run.
+"""Predictions of a finished run for each validation image or patch: one Parquet file a run.
 
     artefacts/dataset=…/shots=…/method=…/RUN_ID/predictions.parquet
 
@@ -39,12 +39,12 @@ PREDICTION_SCHEMA = pa.schema(
 
 
 def artefact_folder(results: Path, run: Mapping[str, Any]) -> Path:
-    """Where the artefacts of a run lie, given its `run_id`, `dataset`, `shots` and `method`."""
+    """Return the folder of the artefacts of a run, given its `run_id`, `dataset`, `shots` and `method`."""
     return results / "artefacts" / partition_of(run) / str(run["run_id"])
 
 
 def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") -> Path:
-    """The same folder on this machine, with what the storage has of it, or with one file only.
+    """Fetch the artefacts of a run, or one file of them, to this machine; return their folder.
 
     Raises:
         ResultsError: the storage does not answer, or refuses.
@@ -55,7 +55,7 @@ def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") ->
 def write_predictions(
     results: Path, run: Mapping[str, Any], images: Labelled, predictions: Mapping[str, NDArray[np.float64]]
 ) -> None:
-    """Keeps predictions (N, K) by predictor of the images or patches of a run; OSError if they cannot be written."""
+    """Write predictions (N, K) by predictor of the images or patches of a run; OSError if that fails."""
     columns = images.grid.columns if images.grid else 1
     patches = images.grid.num_patches if images.grid else 1
     index_N = np.arange(len(images))
@@ -77,7 +77,7 @@ def write_predictions(
 
 
 def all_predictions(results: Path | str) -> pa.Table:
-    """Those of every run.
+    """Read the predictions of every run.
 
     Raises:
         ResultsError: some are damaged, or the storage does not answer.
@@ -87,7 +87,7 @@ def all_predictions(results: Path | str) -> pa.Table:
 
 
 def read_predictions(results: Path | str, runs: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """The predictions of some runs, given their `run_id`, `dataset`, `shots` and `method`.
+    """Read the predictions of some runs, given their `run_id`, `dataset`, `shots` and `method`.
 
     Raises:
         ResultsError: there are none of a run, or they are damaged.

@@ -1,4 +1,4 @@
-"""One record as one line of JSON that checks itself, and bundles of such lines in order.
+"""Record as one line of JSON that checks itself, and bundles of such lines in order.
 
     {"record_id":"…","schema_version":4, … ,"sha256":"…"}
 
@@ -20,18 +20,18 @@ _FIRST_WITH_CHECKSUM = 4
 
 
 class DamagedError(Exception):
-    """A file or a part of one is not what was written; the text says why."""
+    """Damage of a file or of a part of one; the text says how it was noticed."""
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """The line of a record, without its end; ValueError for numbers that are not finite."""
+    """Encode a record as a line, without its end; ValueError for numbers that are not finite."""
     own = {"record_id": record["record_id"], "schema_version": SCHEMA_VERSION}
     body = json.dumps({**own, **record, **own}, allow_nan=False, separators=(",", ":")).encode()[:-1]
     return body + _end(body)
 
 
 def decode(line: bytes, where: object) -> dict[str, Any]:
-    """The record of a line.
+    """Decode the record of a line.
 
     Raises:
         DamagedError: it is damaged, or was never a record.
@@ -52,7 +52,7 @@ def decode(line: bytes, where: object) -> dict[str, Any]:
 
 
 def check_version(version: int, where: object) -> None:
-    """Refuses what this program cannot read.
+    """Refuse a schema version that this program cannot read.
 
     Raises:
         ResultsError: naming both versions.
@@ -67,17 +67,17 @@ def check_version(version: int, where: object) -> None:
 
 
 def bundle(lines: Iterable[bytes]) -> bytes:
-    """Lines as one file, in the order of their names."""
+    """Join lines to the content of one file, in the order of their ids."""
     return b"".join(line + b"\n" for line in sorted(lines))
 
 
 def lines_of(path: Path) -> list[bytes]:
-    """The lines of a bundle, damaged ones too."""
+    """Read the lines of a bundle, damaged ones too."""
     return path.read_bytes().splitlines()
 
 
 def find_line(path: Path, record_id: str) -> bytes | None:
-    """The line of that record in a bundle, found by halving; FileNotFoundError without the file."""
+    """Find the line of a record in a bundle by bisection; FileNotFoundError without the file."""
     wanted = f'{{"record_id":{json.dumps(record_id)},'.encode()
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         low, high = 0, len(content)

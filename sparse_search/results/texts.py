@@ -4,7 +4,7 @@ _TINY = 0.01
 
 
 def score_text(value: float | None, digits: int = 3) -> str:
-    """A score with so many digits, or two that count where it is tiny; a dash for none."""
+    """Format a score with so many digits, or two that count where it is tiny; a dash for none."""
     if value is None:
         return "-"
     return f"{value:.2g}" if 0 < abs(value) < _TINY else f"{value:.{digits}f}"

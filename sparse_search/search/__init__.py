@@ -1,1 +1,1 @@
-"""What a sweep asks for and what is tried next: the file, samplers, the journal."""
+"""Search of a sweep: its file, the samplers and pruners, and the journal that says what is tried next."""

@@ -1,4 +1,4 @@
-"""The one truth of a search: studies in Optuna's journal, with states that mean what they say.
+"""Journal of a search, its one truth: studies in Optuna's journal, with states that mean what they say.
 
     RUNNING    being trained, or was when the driver died: adopted again at the next start
     COMPLETE   trained on every label set at full budget, perhaps beyond a limit (attribute `outcome`: `infeasible`);
@@ -26,6 +26,14 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.ranges import conditions_of, inactive_fields
 from sparse_search.distributions import distribution_of, suggest, suggest_active
 from sparse_search.results.rows import config_id
+from sparse_search.search.choices import (
+    SamplerChoice,
+    new_pruner,
+    new_sampler,
+    num_objectives,
+    num_startup,
+    read_sampler,
+)
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.outcomes import (
     COUNTED,
@@ -38,23 +46,15 @@ from sparse_search.search.outcomes import (
     retried_ones,
     seconds_of,
 )
-from sparse_search.search.samplers import (
-    SamplerChoice,
-    new_pruner,
-    new_sampler,
-    num_objectives,
-    num_startup,
-    read_sampler,
-)
 from sparse_search.search.sweep import Study
 from sparse_search.search.transactions import Transactional, cached_until_write, transaction
 from trainables.training.trial import Trial
 
 FAR, TINY = -1e4, 1e-3
-"""Of distances, with their sign: what is far where nothing is known to compare with, and the least difference."""
+"""Objective of a rejected trial where no distance is known yet, and the least gap to the worst known one."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-"""Of the objective and, where they count, the seconds of training."""
+"""Directions of the objective and, where they count, of the seconds of training."""
 
 WORST_SECONDS = 1e9
 """Second objective of a rejected trial, where seconds count."""
@@ -70,7 +70,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class Earlier:
-    """A trial of an earlier sweep, trained under the same conditions."""
+    """Trial of an earlier sweep that was trained under the same conditions."""
 
     sweep: str
     config: MethodConfig
@@ -78,13 +78,13 @@ class Earlier:
 
 
 class StudyJournal(Transactional):
-    """One study: what is planned, what is known, what comes next."""
+    """Journal of one study: its plan, its trials and their states, and the next trial."""
 
     def __init__(self, study: Study, storage: Journal, *, look_only: bool = False) -> None:
         super().__init__(storage, look_only=look_only)
         self.study = study
         self.shares: dict[int, float] = {}
-        """By number of a running trial, how much of its full budget it has had, as far as this driver knows."""
+        """Share of its full budget that each running trial has had, by number, as far as this driver knows."""
 
         if look_only:
             self._optuna = optuna.load_study(study_name=study.name, storage=storage)
@@ -101,7 +101,7 @@ class StudyJournal(Transactional):
 
     @transaction
     def propose_starts(self) -> None:
-        """Enqueues the default and the presets, once in the life of the study."""
+        """Enqueue the default and the presets, once in the life of the study."""
         known = {frozen.user_attrs.get("start") for frozen in self._trials()}
         for start, config in self.study.plan.starts.items():
             if start not in known:
@@ -109,13 +109,13 @@ class StudyJournal(Transactional):
 
     @property
     def is_blocked(self) -> bool:
-        """Whether it has settings from another study, and has not taken them yet."""
+        """True while it waits for settings that it inherits from another study."""
         is_search = self.study.plan.settings_from and not self.study.confirmation
         return bool(is_search) and "taken" not in self._optuna.user_attrs
 
     @transaction
     def take_settings(self, source: "StudyJournal") -> dict[str, Any]:
-        """Takes those of the best configuration of a search that is over, once in the life of the study.
+        """Inherit the settings of the best configuration of a search that is over, once in the life of the study.
 
         They are empty where nothing was complete: then its own stay.
         """
@@ -128,7 +128,7 @@ class StudyJournal(Transactional):
 
     @property
     def resolved(self) -> Study:
-        """The study with the settings that it has taken."""
+        """Study with the settings that it inherited."""
         plan, inherited = self.study.plan, self._inherited
         if not inherited:
             return self.study
@@ -141,12 +141,12 @@ class StudyJournal(Transactional):
 
     @property
     def has_transferred(self) -> bool:
-        """Whether what did well elsewhere has been enqueued, once in the life of the study."""
+        """True once configurations that did well on other data have been enqueued."""
         return "from_elsewhere" in self._optuna.user_attrs
 
     @transaction
     def propose_from_elsewhere(self, configs: Sequence[MethodConfig]) -> int:
-        """Enqueues configurations behind the default and the presets, as far as the plan has room; returns how many."""
+        """Enqueue configurations behind the default and presets as far as the plan has room; return their number."""
         room = max(0, self.study.plan.trials - len(self._trials()))
         for config in configs[:room]:  # proposed twice after a kill, the second is a repeat
             self._propose(config, {})
@@ -155,7 +155,7 @@ class StudyJournal(Transactional):
 
     @transaction
     def propose_best_of(self, search: "StudyJournal") -> None:
-        """Enqueues, for a confirmation, the best configurations of a search that is over, and its default."""
+        """Enqueue, for a confirmation, the best configurations of a search that is over, and its default."""
         proposed = {frozen.user_attrs.get("confirms") for frozen in self._trials()}
         for frozen in search.best(self.study.sweep.confirm):
             if frozen.number not in proposed:
@@ -164,7 +164,7 @@ class StudyJournal(Transactional):
 
     @transaction
     def tell_earlier(self, trials: Sequence[Earlier]) -> int:
-        """Adds comparable trials of earlier sweeps for the sampler to learn from; returns how many are new."""
+        """Add comparable trials of earlier sweeps for the sampler to learn from; return the number of new ones."""
         known = {frozen.user_attrs.get("config_id") for frozen in self._trials()}
         new = [earlier for earlier in trials if self._config_id(earlier.config) not in known]
         limits = self.study.sweep.limits
@@ -187,7 +187,7 @@ class StudyJournal(Transactional):
 
     @cached_until_write
     def status(self) -> StudyStatus:
-        """Counts and the best value."""
+        """Count the trials by outcome, and find the best value."""
         trials = self._trials()
         retried = retried_ones(trials)
         outcomes = [outcome_of(frozen, retried) for frozen in trials]
@@ -213,14 +213,14 @@ class StudyJournal(Transactional):
 
     @transaction
     def running(self) -> list[tuple[optuna.Trial, Trial]]:
-        """Trials that a driver left behind, with what they train."""
+        """Return the trials that a driver left behind, each with what it trains."""
         left = [frozen._trial_id for frozen in self._trials() if frozen.state == TrialState.RUNNING]
         trials = [optuna.Trial(self._optuna, trial_id) for trial_id in left]
         return [(trial, planned) for trial in trials if (planned := self._admit(trial))]
 
     @transaction
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
-        """The next trial and what it trains; None when the space has nothing new."""
+        """Return the next trial and what it trains; None when the space has nothing new."""
         for repeats in range(MAX_REPEATS):
             choice = self.study.sweep.sampler if repeats < REPEATS_OF_MODEL else read_sampler("random")
             self._optuna.sampler = self._new_sampler(choice, self._num_asked())
@@ -233,13 +233,13 @@ class StudyJournal(Transactional):
 
     @cached_until_write
     def awaits_start(self) -> bool:
-        """Whether its random start-up trials are all being trained: another one would be as blind."""
+        """Return True while all its random start-up trials are in training: another one would be as blind."""
         searched = [frozen.state for frozen in self._trials() if "start" not in frozen.user_attrs]
         finished = len(searched) - searched.count(TrialState.RUNNING)
         return finished < num_startup(self.study.sweep.sampler, self.study.plan.trials) <= len(searched)
 
     def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
-        """Notes an intermediate value; whether to stop here. Default and presets always run to the end."""
+        """Note an intermediate value; return True to stop here. Default and presets always run to the end."""
         if num_objectives(self.study.sweep.sampler) > 1:
             return False
         if step not in self._trials()[trial.number].intermediate_values:
@@ -248,7 +248,7 @@ class StudyJournal(Transactional):
 
     @transaction
     def complete(self, trial: optuna.Trial, value: float, result: Result = NO_RESULT, *, infeasible: str = "") -> None:
-        """The trial reached its full budget, perhaps beyond a limit: `infeasible` says why."""
+        """Close a trial at its full budget, perhaps beyond a limit: `infeasible` says which."""
         for name, measured in result.measures.items():
             trial.set_user_attr(name, measured)
         if result.interval:
@@ -259,26 +259,26 @@ class StudyJournal(Transactional):
         self._tell_values(trial, value, result.measures.get("train_seconds", 0.0))
 
     def beyond_limits(self, measures: Mapping[str, float]) -> str:
-        """Which limits of the sweep a trial exceeds, with numbers; empty when it keeps them all."""
+        """Name the limits of the sweep that a trial exceeds, with numbers; empty when it keeps them all."""
         limits = self.study.sweep.limits
         beyond = [name for name, limit in limits.items() if measures.get(name, 0) > limit]
         return "; ".join(f"{name} {measures[name]:.4g}, at most {limits[name]:.4g} allowed" for name in beyond)
 
     @transaction
     def prune(self, trial: optuna.Trial) -> None:
-        """The trial was stopped early."""
+        """Close a trial that was stopped early."""
         self._optuna.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     @transaction
     def reject(self, trial: optuna.Trial, outcome: str, reason: str) -> None:
-        """The trial diverged or collapsed: no score counts, and the sampler should learn from that."""
+        """Close a trial that diverged or collapsed: it gets the worst value, from which the sampler learns."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
         self._tell_values(trial, self._worst(), WORST_SECONDS)
 
     @transaction
     def fail(self, trial: optuna.Trial, reason: str, *, retry: bool) -> None:
-        """The trial failed through no fault of its values; they are tried again while retries are left."""
+        """Close a trial that failed through no fault of its values; they are tried again while retries are left."""
         attempt = trial.user_attrs.get("attempt", 0)
         trial.set_user_attr("reason", reason)
         if retry and attempt < self.study.sweep.retries:
@@ -287,12 +287,12 @@ class StudyJournal(Transactional):
 
     @transaction
     def retry_given_up(self) -> None:
-        """Enqueues once more what was given up."""
+        """Enqueue once more every trial that was given up."""
         for frozen in self._with_outcome("failed"):
             self._try_again(frozen, 0)
 
     def failures(self) -> list[str]:
-        """Why trials were given up: one line for each different reason; tracebacks are in the records."""
+        """Reasons for which trials were given up, a line for each different one; tracebacks are in the records."""
         reasons: dict[str, list[int]] = {}
         for frozen in self._with_outcome("failed"):
             last_line = frozen.user_attrs["reason"].strip().splitlines()[-1]
@@ -304,17 +304,17 @@ class StudyJournal(Transactional):
         return {original_number(frozen) for frozen in self._with_outcome("running", "waiting", "failed")}
 
     def best(self, count: int) -> list[FrozenTrial]:
-        """The best complete trials, and the default wherever it stands among them."""
+        """Return the best complete trials, and the default at whatever rank it has."""
         ranked = sorted(self._with_outcome("complete"), key=lambda frozen: (-frozen.values[0], frozen.number))
-        return [f for place, f in enumerate(ranked) if place < count or f.user_attrs.get("start") == "default"]
+        return [f for rank, f in enumerate(ranked) if rank < count or f.user_attrs.get("start") == "default"]
 
     def config_of(self, frozen: FrozenTrial) -> MethodConfig:
-        """The configuration of an admitted trial."""
+        """Return the configuration of an admitted trial."""
         base = self._base_of(frozen)
         return base if "config" in frozen.user_attrs else _changed(base, frozen.params)
 
     def _num_asked(self) -> int:
-        """Trials so far, each once however often it was tried: a retry changes nothing of what is asked next."""
+        """Count the trials so far, each once however often it was tried: a retry does not change the next ask."""
         return sum("retry_of" not in frozen.user_attrs for frozen in self._trials())
 
     def _trials(self) -> list[FrozenTrial]:
@@ -326,7 +326,7 @@ class StudyJournal(Transactional):
         return [frozen for frozen in trials if outcome_of(frozen, retried) in outcomes]
 
     def _new_sampler(self, choice: SamplerChoice, num_known: int) -> BaseSampler:
-        """The sampler of the next trial, seeded by what is known: a restarted driver asks what it would have asked."""
+        """Make the sampler of the next trial, seeded by the trials known: a restarted driver asks the same."""
         study = self.study
         seed = int.from_bytes(sha256(f"{study.sweep.seed}/{study.name}".encode()).digest()[:4], "big")
         constraints = self._violations if study.sweep.limits else None
@@ -334,12 +334,12 @@ class StudyJournal(Transactional):
         return new_sampler(choice, seed=seed, num_known=num_known, num_planned=planned, constraints=constraints)
 
     def _violations(self, frozen: FrozenTrial) -> list[float]:
-        """By which factor, less 1, each limit is exceeded; one that ended early was not seen to exceed any."""
+        """Excess over each limit, as a factor less 1; a trial that ended early was not seen to exceed any."""
         limits = self.study.sweep.limits
         return [frozen.user_attrs.get(name, limit) / limit - 1 for name, limit in limits.items()]
 
     def _worst(self) -> float:
-        """What a rejected trial is worth: 0, or of distances, which have no end, one worse than all that are known.
+        """Value of a rejected trial: 0, or for distances, which have no end, one worse than all that are known.
 
         No worse than that, as a model by values, not ranks, would see nothing else any more.
         """
@@ -362,7 +362,7 @@ class StudyJournal(Transactional):
         self._optuna.enqueue_trial(frozen.params, user_attrs=attributes)
 
     def _admit(self, trial: optuna.Trial) -> Trial | None:
-        """What the trial trains; None, and the trial is told so, when another one has this configuration already."""
+        """Return what the trial trains; close it and return None when another one has this configuration already."""
         config, space = self._base_of(trial), self.study.plan.space
         if "config" in trial.user_attrs:
             for name in self._params_of(config):
@@ -385,12 +385,12 @@ class StudyJournal(Transactional):
         return config_id(self.study.plan.name, write_config(config))
 
     def _base_of(self, trial: optuna.Trial | FrozenTrial) -> MethodConfig:
-        """The configuration below the searched values: the proposed one, kept with the trial, else the default."""
+        """Return the configuration below the searched values: the proposed one, kept with the trial, or the default."""
         settings = self.resolved.plan.settings
         return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
 
     def _params_of(self, config: MethodConfig) -> dict[str, Any]:
-        """The searched values of a configuration; one outside its range or without effect is no parameter."""
+        """Return the searched values of a configuration; one outside its range or without effect is no parameter."""
         space, inactive = self.study.plan.space, inactive_fields(type(config), write_config(config))
         values = {name: getattr(config, name) for name in space if name not in inactive}
         return {name: value for name, value in values.items() if value in space[name]}

@@ -13,7 +13,7 @@ from search_spaces.core.errors import ResultsError
 
 
 class _OneWriterFile(JournalFileBackend):
-    """Optuna's file without its lock, which a killed driver would leave behind for the next one to wait for.
+    """Journal file of Optuna without its lock, which a killed driver would leave behind for the next one to wait for.
 
     What is appended can be read by other processes, and outlives this one, at once; it is on the disk, and outlives the
     machine, at the end of a step.
@@ -25,7 +25,7 @@ class _OneWriterFile(JournalFileBackend):
         self._depth = 0
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Adds a line for each entry."""
+        """Append a line for each entry."""
         lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
         with self.step(), self._path.open("ab") as file:
             file.write(lines.encode())
@@ -43,7 +43,7 @@ class _OneWriterFile(JournalFileBackend):
 
 
 class Journal(JournalStorage):
-    """All studies of a sweep.
+    """Journal of all studies of a sweep.
 
     Raises:
         ResultsError: the file cannot be read or made.
@@ -58,12 +58,12 @@ class Journal(JournalStorage):
             raise ResultsError(f"cannot read the journal {path}: {problem}") from problem
 
     def step(self) -> AbstractContextManager[None]:
-        """Waits for the disk once, at the end of what is done inside, instead of after each line."""
+        """Wait for the disk once, at the end of the context, instead of after each line."""
         return self._file.step()
 
 
 def mend_journal(path: Path) -> None:
-    """Removes a last line that a full disk or a power cut left half written: that step never happened.
+    """Remove a last line that a full disk or a power cut left half written: that step never happened.
 
     Only for the one driver of a sweep.
     """

@@ -1,9 +1,11 @@
-"""How trials end, and where a study stands: what is read from a study's trials, and nothing else."""
+"""Outcomes of trials and the status of a study, read from the trials of the study alone."""
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed", "running")
@@ -12,7 +14,7 @@ COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed"
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a complete trial beside its value."""
+    """Measures and interval of a complete trial."""
 
     measures: Mapping[str, float] = field(default_factory=dict)
     """`train_seconds`, `peak_memory_bytes`, `seconds_per_image`."""
@@ -25,7 +27,7 @@ NO_RESULT = Result()
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """Where a study stands."""
+    """Status of a study: counts by outcome and the best value."""
 
     title: str
     planned: int
@@ -43,7 +45,7 @@ class StudyStatus:
 
     running: int = 0
     objective: str = ""
-    """What it searches for."""
+    """Name of the metric that is searched for."""
 
     best: float | None = None
     """Best objective among the complete trials."""
@@ -56,22 +58,22 @@ class StudyStatus:
 
     @property
     def finished(self) -> int:
-        """Trials that need no more work."""
+        """Number of trials that need no more work."""
         return self.complete + self.pruned + self.collapsed + self.diverged + self.infeasible + self.failed
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of its plan is open or running."""
+        """True when nothing of its plan is open or running."""
         return not self.num_open and not self.running
 
     @property
     def num_open(self) -> int:
-        """Trials still to be asked for."""
+        """Number of trials still to be asked for."""
         return max(0, self.planned - self.finished - self.running)
 
 
 def outcome_of(frozen: FrozenTrial, retried: Container[int]) -> str:
-    """The state in our words; `retried` for what is tried again."""
+    """Name the outcome of a trial; `retried` for a failure that is tried again."""
     outcome = str(frozen.user_attrs.get("outcome", ""))
     if frozen.state == TrialState.FAIL and not outcome:
         return "retried" if frozen.number in retried else "failed"
@@ -84,12 +86,19 @@ def retried_ones(trials: Sequence[FrozenTrial]) -> set[int]:
 
 
 def best_of(complete: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The one with the best value."""
+    """Return the trial with the best value; None without any."""
     return max(complete, key=lambda frozen: frozen.values[0], default=None)
 
 
+def ascending_value(study: optuna.Study, value: float | None) -> float:
+    """Return a value so that larger is better; none at all is the worst."""
+    if value is None or math.isnan(value):
+        return -math.inf
+    return value if study.direction == StudyDirection.MAXIMIZE else -value
+
+
 def seconds_of(frozen: FrozenTrial) -> float | None:
-    """How long a trial of this sweep took from its start to its end, pauses between drivers included."""
+    """Seconds from a trial's start to its end, pauses between drivers included; None for one of another sweep."""
     if frozen.user_attrs.get("outcome") == "earlier" or not frozen.datetime_start or not frozen.datetime_complete:
         return None
     return (frozen.datetime_complete - frozen.datetime_start).total_seconds()

@@ -10,14 +10,14 @@ from typing import NamedTuple
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import Conditions, Space, conditions_of
 from sparse_search.results.rows import CONFIRMATION, sign_of
-from sparse_search.search.samplers import (
+from sparse_search.search.choices import (
     PrunerChoice,
     SamplerChoice,
     num_objectives,
     read_pruner,
     read_sampler,
-    rung_steps,
 )
+from sparse_search.search.pruner import rung_steps
 from trainables.core.kind import Kind
 from trainables.core.method import Validation, find_method
 from trainables.training.trial import PROTOCOL, Trial

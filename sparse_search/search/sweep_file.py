@@ -12,7 +12,7 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
-from sparse_search.search.samplers import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
+from sparse_search.search.choices import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
 from sparse_search.search.sweep import FRESH_BLOCK, DatasetFacts, MethodPlan, Study, Sweep
 from trainables.core.kind import Kind
 from trainables.core.method import find_method

@@ -1,4 +1,4 @@
-"""Steps of one who works on a journal: each waits for the disk once, and what was counted holds until the next."""
+"""Transactions on a journal: each waits for the disk once, and what was computed before holds until the next."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -12,20 +12,20 @@ S = TypeVar("S", bound="Transactional")
 
 
 class Transactional:
-    """Works on a journal in steps, or looks only."""
+    """Base of what works on a journal in transactions, or looks only."""
 
     def __init__(self, storage: Journal, *, look_only: bool) -> None:
         self._storage = storage
         self._look_only = look_only
         self._num_steps = 0
         self._counted: dict[str, tuple[int, Any]] = {}
-        """By name of a method, what it found after how many steps."""
+        """Results of methods by name, each with the number of transactions after which it was found."""
 
 
 def transaction(
     method: Callable[Concatenate[S, P], R],
 ) -> Callable[Concatenate[S, P], R]:
-    """Waits for the disk once, when all that the method writes is written; what was counted before holds no more."""
+    """Make a method wait for the disk once, when all that it writes is written, and forget cached results."""
 
     @wraps(method)
     def stepping(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -39,7 +39,7 @@ def transaction(
 
 
 def cached_until_write(method: Callable[[S], R]) -> Callable[[S], R]:
-    """Counts once until the study changes, which only its one driver does; who looks only, counts each time."""
+    """Cache a method until the next transaction, as only the one driver writes; who looks only, computes each time."""
 
     @wraps(method)
     def counting(self: S) -> R:

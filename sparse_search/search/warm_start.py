@@ -9,8 +9,8 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.leaderboard import rank
 from sparse_search.results.store import Store
+from sparse_search.search.choices import num_objectives
 from sparse_search.search.journal import Earlier
-from sparse_search.search.samplers import num_objectives
 from sparse_search.search.sweep import Study
 from trainables.training.trial import PROTOCOL
 

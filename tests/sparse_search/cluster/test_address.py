@@ -6,7 +6,7 @@ import pytest
 from ray._private.utils import check_version_info
 
 from sparse_search.cluster import address as doctor_address
-from sparse_search.cluster.address import check_address, token_place
+from sparse_search.cluster.address import check_address, token_source
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_a_missing_token_is_named(monkeypatch, variables, why):
 
 def test_a_token_is_found_where_ray_looks_but_never_told(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert token_place({}) == ""
-    assert token_place({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == ""
+    assert token_source({}) == ""
+    assert token_source({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == ""
     (tmp_path / "token").write_text("secret")
-    assert token_place({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == str(tmp_path / "token")
-    assert token_place({"RAY_AUTH_TOKEN": "secret"}) == "RAY_AUTH_TOKEN"
+    assert token_source({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == str(tmp_path / "token")
+    assert token_source({"RAY_AUTH_TOKEN": "secret"}) == "RAY_AUTH_TOKEN"
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("secret")
-    assert token_place({}) == "~/.ray/auth_token"
+    assert token_source({}) == "~/.ray/auth_token"

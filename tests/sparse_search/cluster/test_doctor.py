@@ -23,7 +23,7 @@ from sparse_search.cluster.checks import (
     check_versions,
     grouped,
 )
-from sparse_search.cluster.doctor import _common_folder, _common_place, _prepared, _read, _studies, nodes_of
+from sparse_search.cluster.doctor import _common_folder, _common_storage, _prepared, _read, _studies, nodes_of
 from sparse_search.cluster.node import NOTE, examine, look_for, software, try_gpu, try_trial, use_objects, use_storage
 from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import objects_at
@@ -84,7 +84,7 @@ def common(tmp_path):
 
 def test_an_object_storage_is_read_written_and_listed(bucket, monkeypatch):
     found = []
-    with _common_place(store_at(bucket), found) as common:
+    with _common_storage(store_at(bucket), found) as common:
         facts = examine("node", common, bucket)
         assert facts["storage"]["problem"] == ""
         assert facts["free"]["results"] > 0
@@ -103,7 +103,7 @@ def test_an_object_storage_is_read_written_and_listed(bucket, monkeypatch):
 
 def test_an_object_storage_that_the_driver_cannot_write(bucket):
     found = []
-    with _common_place(store_at("s3://none-of-that-name/results"), found) as common:
+    with _common_storage(store_at("s3://none-of-that-name/results"), found) as common:
         assert common == ""
     assert [(finding.ok, "there is no bucket" in finding.said) for finding in found] == [(False, True)]
 

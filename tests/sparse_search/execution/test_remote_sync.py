@@ -17,7 +17,12 @@ from sparse_search.results.store import Store
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    for name, seconds in (("SEND_SECONDS", 0.05), ("BEAT_SECONDS", 0.1), ("SETTLE_SECONDS", 0.0), ("END_SECONDS", 0.0)):
+    for name, seconds in (
+        ("SEND_SECONDS", 0.05),
+        ("HEARTBEAT_SECONDS", 0.1),
+        ("SETTLE_SECONDS", 0.0),
+        ("END_SECONDS", 0.0),
+    ):
         monkeypatch.setattr(remote_sync, name, seconds)
 
 
