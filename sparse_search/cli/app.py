@@ -54,9 +54,26 @@ class _NoPandas(MetaPathFinder):
     """Hides pandas from PyArrow, which imports it wherever it finds it: a third of a printed leaderboard's time."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Raises ImportError for pandas; leaves every other module to the next finder."""
+        """Raise ImportError for pandas; leave every other module to the next finder."""
         if fullname == "pandas":
             raise ImportError("pandas is not needed to print")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"sparse-search {version('sparse-search')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 class Covers(StrEnum):
