@@ -110,8 +110,9 @@ def pack(submission: Submission, folder: Path) -> int:
     Raises:
         ConfigError: more than 50 MB.
     """
-    for package in (*search_spaces.__path__, *trainables.__path__, Path(__file__).parents[1]):
-        _copy(Path(package), folder)
+    packages = (Path(search_spaces.__path__[0]), Path(trainables.__path__[0]), Path(__file__).parents[1])
+    for package in packages:
+        _copy(package, folder)
     for module in {plan.name.split(":")[0].split(".")[0] for plan in submission.sweep.methods if ":" in plan.name}:
         for own in (Path(module), Path(f"{module}.py")):
             if own.exists():
