@@ -35,9 +35,9 @@ print(summary.studies)
 frame = sparse_search.leaderboard(results, dataset="digits", shots=5)
 print(frame[["rank", "predictor", "start", "balanced_accuracy", "low", "high", "train_seconds"]].to_string())
 
+# %% Everything on one page, to open in a browser.
+print(sparse_search.report(results, results / "report.html"))
+
 # %% The best configuration, ready for `python -m trainables --config`.
 best = sparse_search.export(results, dataset="digits", shots=5, output=results / "best.yaml")
 print(results / "best.yaml", best["config"])
-
-# %% Everything on one page, to open in a browser.
-print(sparse_search.report(results, results / "report.html"))
