@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check fast-test format bench bench-sparse bench-ssgnet bench-search clean
+.PHONY: demo test test-long check docs format bench bench-sparse bench-ssgnet bench-search clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
@@ -27,8 +27,13 @@ check: $(STAMP)  ## format, lint, import contract, types, fast tests
 	$(BIN)/lint-imports --no-logo
 	@echo "== check: types"
 	$(BIN)/mypy
+	@echo "== check: reference and pages"
+	@$(MAKE) --no-print-directory docs
 	@echo "== check: fast tests"
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not ray" tests/search_spaces tests/sparse_search tests/trainables/core
+
+docs: $(STAMP)  ## the reference made of the docstrings, and the pages of docs/: build/docs/index.html (half a minute)
+	$(BIN)/python -m sphinx -b html -q -E -n -W --keep-going docs build/docs
 
 format: $(STAMP)  ## put everything into the one format
 	$(BIN)/ruff format .
@@ -50,7 +55,7 @@ bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its
 	$(BIN)/python bench/chaos.py
 
 clean:  ## remove the environment and caches; results stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build/docs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(STAMP): pyproject.toml
 	@echo "== installing into $(VENV): about 6 GB with PyTorch's CUDA libraries, two to six minutes the first time"

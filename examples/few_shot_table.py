@@ -15,9 +15,7 @@ import pandas as pd
 from rich.console import Console
 from scipy.stats import t
 
-from sparse_search.analysis.leaderboard import leaderboard
-from sparse_search.execution.run import run
-from sparse_search.results.mirror import read_store
+import sparse_search
 
 SWEEP = Path(__file__).parent / "sweeps" / "few_shot_table.yaml"
 NAMES = {"default": "", "reference": ", settings of the published code"}
@@ -25,14 +23,14 @@ LINE = "| {dataset} | {shots} | {method} | {scores} | {mean:.3f} | {over_label_s
 
 
 def main() -> None:
-    """Runs the sweep and prints the table."""
+    """Run the sweep and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $SPARSE_SEARCH_DATA, else ~/.medmnist")
     parser.add_argument("--results", default="results/few-shot-table", metavar="PLACE")
     options = parser.parse_args()
-    run(SWEEP, options.results, data_root=options.data_root, console=Console(stderr=True))
-    runs = read_store(options.results).runs().to_pandas()
-    ranked = leaderboard(options.results, every=True).set_index(["trial_id", "predictor"])
+    sparse_search.run(SWEEP, options.results, data_root=options.data_root, console=Console(stderr=True))
+    runs = sparse_search.read_store(options.results).runs().to_pandas()
+    ranked = sparse_search.leaderboard(options.results, every=True).set_index(["trial_id", "predictor"])
     print("| data | shots | method | label sets 0, 1, 2 | mean | over label sets | over images | seconds |")
     print("|---|---|---|---|---|---|---|---|")
     order = ["dataset", "shots", "method", "start", "predictor"]
@@ -41,7 +39,7 @@ def main() -> None:
 
 
 def line(dataset: str, shots: int, method: str, cell: pd.DataFrame, ranked: pd.DataFrame) -> str:
-    """One configuration and predictor on one data set and shot count."""
+    """Return the row of one configuration and predictor on one data set and shot count."""
     scores = cell["balanced_accuracy"]
     half = t.ppf(0.975, len(scores) - 1) * scores.std() / len(scores) ** 0.5
     key = (cell["trial_id"].iloc[0], cell["predictor"].iloc[0])

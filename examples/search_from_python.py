@@ -4,43 +4,40 @@
 import tempfile
 from pathlib import Path
 
-from sparse_search.analysis.leaderboard import leaderboard
-from sparse_search.best.export import export, write_export
-from sparse_search.execution.run import run
-from sparse_search.search.sweep_file import parse_sweep
+import sparse_search
 
 results = Path(tempfile.mkdtemp(prefix="sparse-search-"))
 
-sweep = parse_sweep(
-    {
-        "name": "notebook",
-        "datasets": ["digits"],
-        "shots": [5],
-        "image_size": 16,
-        "label_sets": [0, 1],
-        "confirm": 1,
-        "confirm_label_sets": 1,
-        "images": 540,
-        "methods": {
-            "supervised": {
-                "trials": 3,
-                "settings": {"classifier": "test_resnet", "lr": 1e-3},
-                "search": ["lr", "w_mixup"],
-            },
-            "constant": {},
+sweep = {
+    "name": "notebook",
+    "datasets": ["digits"],
+    "shots": [5],
+    "image_size": 16,
+    "label_sets": [0, 1],
+    "confirm": 1,
+    "confirm_label_sets": 1,
+    "images": 540,
+    "methods": {
+        "supervised": {
+            "trials": 3,
+            "settings": {"classifier": "test_resnet", "lr": 1e-3},
+            "search": ["lr", "w_mixup"],
         },
-    }
-)
+        "constant": {},
+    },
+}
 
 # %% Run it. Interrupt it, run the cell again: it goes on.
-summary = run(sweep, results)
+summary = sparse_search.run(sweep, results)
 print(summary.studies)
 
 # %% The leaderboard is a DataFrame.
-frame = leaderboard(results, dataset="digits", shots=5)
+frame = sparse_search.leaderboard(results, dataset="digits", shots=5)
 print(frame[["rank", "predictor", "start", "balanced_accuracy", "low", "high", "train_seconds"]].to_string())
 
+# %% Everything on one page, to open in a browser.
+print(sparse_search.report(results, results / "report.html"))
+
 # %% The best configuration, ready for `python -m trainables --config`.
-best = export(results, dataset="digits", shots=5)
-write_export(best, results / "best.yaml")
+best = sparse_search.export(results, dataset="digits", shots=5, output=results / "best.yaml")
 print(results / "best.yaml", best["config"])

@@ -68,14 +68,28 @@ def leaderboard(
     method: str | None = None,
     metric: str = "balanced_accuracy",
     every: bool = False,
+    covers: str = "images",
 ) -> "pd.DataFrame":
-    """The ranking as a DataFrame: per predictor the best configuration, the default and the presets, or every one.
+    """Return the ranking of configurations by validation scores, best first, with intervals.
+
+    What cannot be compared is ranked apart: the column `rank` begins anew wherever data, validation, image size,
+    pretraining, selection or label sets differ.
+
+    Args:
+        results: The results folder, or its URI.
+        dataset: Only this data set.
+        shots: Only this number of labelled images.
+        method: Only this method.
+        metric: The score to rank by.
+        every: Every configuration, rather than the best of each predictor beside its default and presets.
+        covers: The source of doubt that the intervals cover: `images`, or `label-sets` and images.
 
     Raises:
         ResultsError: no finished run answers the question.
-        ConfigError: an unknown metric.
+        ConfigError: an unknown metric, or unknown `covers`.
     """
-    found = board(read_store(results), dataset=dataset, shots=shots, method=method, metric=metric, every=every)
+    store = read_store(results)
+    found = board(store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=covers)
     frame: pd.DataFrame = found.ranked.to_pandas()
     return frame
 
@@ -102,6 +116,8 @@ def board(
         ConfigError: an unknown metric.
     """
     _check_metric(metric)
+    if covers not in INTERVALS:
+        raise ConfigError(f"intervals cannot cover '{covers}'{suggestion(covers, INTERVALS)}")
     about: dict[str, Any] = {"dataset": dataset, "shots": shots, "method": method}
     found = store.summary(**about)
     if not len(found.order):

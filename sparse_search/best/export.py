@@ -22,11 +22,21 @@ def export(
     method: str | None = None,
     config_id: str | None = None,
     metric: str = "balanced_accuracy",
+    output: Path | str | None = None,
 ) -> dict[str, Any]:
-    """The best configuration (or the one named) with everything needed to train it again, and the evidence.
+    """Return the best configuration with everything needed to train it again, and the evidence for it.
+
+    Args:
+        results: The results folder, or its URI.
+        dataset: The data set.
+        shots: The number of labelled images.
+        method: Only this method; the best of all when not given.
+        config_id: The first digits of a configuration's name, to be exported instead of the best.
+        metric: The score that says what is best.
+        output: A YAML file to write it to: `python -m trainables --config FILE`, `reproduce` and `evaluate` read it.
 
     Raises:
-        ResultsError: no finished run answers the question.
+        ResultsError: no finished run answers the question, or the file cannot be written.
         ConfigError: an unknown metric.
     """
     ranked = rank(query(read_store(results), dataset=dataset, shots=shots, method=method), metric).to_pylist()
@@ -48,7 +58,10 @@ def export(
             f"{len(rankings)} rankings fit, which differ in {', '.join(differing)} and must not be compared; "
             "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
         )
-    return _trial(rows[0]) | {"evidence": _evidence(rows[0], metric_for(rows[0]["level"], metric))}
+    values = _trial(rows[0]) | {"evidence": _evidence(rows[0], metric_for(rows[0]["level"], metric))}
+    if output is not None:
+        write_export(values, Path(output))
+    return values
 
 
 def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

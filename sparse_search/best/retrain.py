@@ -59,16 +59,22 @@ class Reproduction:
 
 
 def reproduce(
-    exported: Path | str, *, data_root: Path | None = None, tell: ShareCallback | None = None
+    exported: Path | str, *, data_root: Path | str | None = None, tell: ShareCallback | None = None
 ) -> Reproduction:
-    """Trains an exported configuration again and compares it with the evidence in its file.
+    """Train an exported configuration again and compare its validation score with the evidence in its file.
+
+    Args:
+        exported: A file that `export` wrote.
+        data_root: The folder of the data files; `$SPARSE_SEARCH_DATA`, else `~/.medmnist`, when not given.
+        tell: Called with what is being trained and the share of everything that is done.
 
     Raises:
         ResultsError: the file is no export, the data are not those it was made from, or training diverges.
     """
     trial, evidence = _read(Path(exported))
-    _prepare(trial, data_root, tell)
-    trained = _train_all(trial, evidence, data_root, tell)
+    root = Path(data_root) if data_root else None
+    _prepare(trial, root, tell)
+    trained = _train_all(trial, evidence, root, tell)
     predictor, metric = evidence["predictor"], evidence["interval_95"]["metric"]
     found = _means([run.validated[predictor] for run in trained])[metric]
     now, then = versions(), evidence["versions"]
@@ -89,14 +95,23 @@ def evaluate(
     *,
     why: str,
     unlock_test: bool = False,
-    heat_maps: Path | None = None,
-    data_root: Path | None = None,
+    heat_maps: Path | str | None = None,
+    data_root: Path | str | None = None,
     tell: ShareCallback | None = None,
 ) -> Look:
-    """Trains an exported configuration again and scores it on the test set: the only way to a test score.
+    """Train an exported configuration again and score it on the test set: the only way to a test score.
 
-    The look goes into the ledger of the results folder before it is returned. Given a folder `heat_maps`, a picture of
-    each test image is written there that shows where the first run sees findings, if it sees images by patches.
+    The look goes into the ledger of the results folder before it is returned.
+
+    Args:
+        exported: A file that `export` wrote.
+        results: The results folder whose ledger keeps the look, or its URI.
+        why: The reason for looking, which the ledger keeps.
+        unlock_test: Must be true: the confirmation that test labels are to be read.
+        heat_maps: A folder for a picture of each test image that shows where the first run sees findings; for
+            configurations that judge images by their patches.
+        data_root: The folder of the data files; `$SPARSE_SEARCH_DATA`, else `~/.medmnist`, when not given.
+        tell: Called with what is being trained and the share of everything that is done.
 
     Raises:
         ResultsError: the test set is not unlocked, no reason is given, the file is no export, the data are not those it
@@ -110,12 +125,13 @@ def evaluate(
     if not why.strip():
         raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
     trial, evidence = _read(Path(exported))
-    _prepare(trial, data_root, tell)
-    unseen = test_set(trial.dataset, data_root, trial.find_method().kind)
+    root = Path(data_root) if data_root else None
+    _prepare(trial, root, tell)
+    unseen = test_set(trial.dataset, root, trial.find_method().kind)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
     store = read_store(results)  # which cannot be reached is said before the training
-    trained = _train_all(trial, evidence, data_root, tell, unseen)
+    trained = _train_all(trial, evidence, root, tell, unseen)
     predictors = list(trained[0].test)
     look = look_now(
         why=why.strip(),
@@ -138,7 +154,7 @@ def evaluate(
 
         drawn = overlays(unseen, trained[0].predictions[predictors[0]], trial.picture_rule, threshold)
         for name, content in drawn:
-            write_atomically(heat_maps / name, content)
+            write_atomically(Path(heat_maps) / name, content)
     return look
 
 

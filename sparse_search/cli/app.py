@@ -59,6 +59,23 @@ class _NoPandas(MetaPathFinder):
             raise ImportError("pandas is not needed to print")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"sparse-search {version('sparse-search')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 class Covers(StrEnum):
     """Variation that the intervals of a leaderboard cover."""
 

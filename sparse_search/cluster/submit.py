@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import search_spaces
-import sparse_search
 import trainables
 from search_spaces.core.errors import ClusterError, ConfigError, LockedError
 from sparse_search.results.object_store import is_uri, objects_at
@@ -112,8 +111,9 @@ def pack(submission: Submission, folder: Path) -> int:
     Raises:
         ConfigError: more than 50 MB.
     """
-    for package in (search_spaces, trainables, sparse_search):
-        _copy(Path(package.__path__[0]), folder)
+    packages = (Path(search_spaces.__path__[0]), Path(trainables.__path__[0]), Path(__file__).parents[1])
+    for package in packages:
+        _copy(package, folder)
     for module in {plan.name.split(":")[0].split(".")[0] for plan in submission.sweep.methods if ":" in plan.name}:
         for own in (Path(module), Path(f"{module}.py")):
             if own.exists():

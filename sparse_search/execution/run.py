@@ -2,11 +2,12 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -27,7 +28,7 @@ from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal, mend_journal
 from sparse_search.search.outcomes import StudyStatus
 from sparse_search.search.sweep import DatasetFacts, Study, Sweep
-from sparse_search.search.sweep_file import load_sweep
+from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
 from trainables.data.draw import draw_few_shot
@@ -57,22 +58,28 @@ class Summary:
 
 
 def run(
-    sweep: Sweep | Path | str,
+    sweep: Sweep | Mapping[str, Any] | Path | str,
     results: Path | str = RESULTS,
     *,
     data_root: Path | str | None = None,
     retry_failed: bool = False,
     console: Console | None = None,
 ) -> Summary:
-    """Runs a sweep to its end and returns how it ended; called again after any interruption, it goes on.
+    """Run a sweep to its end and return how it ended; called again after any interruption, it goes on.
 
-    Sweep, data and results folder are checked before the first trial. Test labels are not read. With `retry_failed`,
-    trials that were given up are tried again.
+    Sweep, data and results folder are checked before the first trial. Test labels are not read.
+
+    Args:
+        sweep: A sweep file, the same keys and values as a mapping, or a sweep that was read already.
+        results: The folder, or the URI of an object store, that keeps everything that is found.
+        data_root: The folder of the data files; `$SPARSE_SEARCH_DATA`, else `~/.medmnist`, when not given.
+        retry_failed: Try again the trials that were given up.
+        console: The place to print progress; nothing is printed when not given.
 
     Raises:
         UserError: sweep, data or results folder cannot be used, or another driver holds the sweep.
     """
-    sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
+    sweep = read_sweep(sweep)
     root = resolve_root(Path(data_root) if data_root else None).resolve()
     store = store_at(results if is_uri(results) else Path(results).resolve())
     screen = console or Console(quiet=True)
@@ -101,17 +108,32 @@ def run(
 
 
 def status(
-    sweep: Sweep | Path | str, results: Path | str = RESULTS, *, data_root: Path | str | None = None
+    sweep: Sweep | Mapping[str, Any] | Path | str,
+    results: Path | str = RESULTS,
+    *,
+    data_root: Path | str | None = None,
 ) -> list[StudyStatus]:
-    """Where every study of a sweep stands; looks only, also while a driver works on it."""
+    """Return the state of every study of a sweep, also while a driver works on it; changes nothing.
+
+    Args:
+        sweep: As `run` takes it.
+        results: As `run` takes it.
+        data_root: As `run` takes it.
+
+    Raises:
+        UserError: sweep or data cannot be used.
+    """
     return status_of(sweep, results, data_root=data_root)()
 
 
 def status_of(
-    sweep: Sweep | Path | str, results: Path | str = RESULTS, *, data_root: Path | str | None = None
+    sweep: Sweep | Mapping[str, Any] | Path | str,
+    results: Path | str = RESULTS,
+    *,
+    data_root: Path | str | None = None,
 ) -> Callable[[], list[StudyStatus]]:
-    """A look at where every study of a sweep stands, to be taken again and again: sweep and data are read once."""
-    sweep = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
+    """Return a function that does what `status` does, to be called again and again: sweep and data are read once."""
+    sweep = read_sweep(sweep)
     studies = plan_studies(sweep, Path(data_root) if data_root else None)
     store = store_at(results)
     journals: dict[str, StudyJournal] = {}

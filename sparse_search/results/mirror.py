@@ -76,7 +76,7 @@ class MirroredStore(Store):
 
 
 def store_at(results: Path | str) -> Store:
-    """Return the store in a folder, or the mirror of the one at a URI as it is now.
+    """Return the results in a folder, or the mirror of those at a URI as it is now.
 
     Raises:
         ConfigError: no URI of a storage that is known.
@@ -92,11 +92,13 @@ def store_at(results: Path | str) -> Store:
 
 
 def read_store(results: Path | str) -> Store:
-    """Return the store with everything that is new at the URI, artefacts excepted.
+    """Return the results in a folder or at a URI, to be read: `runs()` and `curves()` are Arrow tables.
+
+    Of a URI everything that is new is fetched into the mirror on this machine, artefacts excepted.
 
     Raises:
         ResultsError: the storage does not answer or refuses, or the mirror cannot be written.
-        ConfigError: like `store_at`.
+        ConfigError: no URI of a storage that is known.
     """
     store = store_at(results)
     if isinstance(store, MirroredStore):

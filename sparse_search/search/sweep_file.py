@@ -54,6 +54,17 @@ EVALUATIONS = 27
 """Of a full run, unless the sweep says how often: one for the lowest rung."""
 
 
+def read_sweep(source: Sweep | Mapping[str, Any] | Path | str) -> Sweep:
+    """Return the sweep in a YAML file, or in plain values with the same keys; a sweep is returned as it is.
+
+    Raises:
+        ConfigError: naming file, key, value and what was expected.
+    """
+    if isinstance(source, Sweep):
+        return source
+    return parse_sweep(source) if isinstance(source, Mapping) else load_sweep(Path(source))
+
+
 def load_sweep(path: Path) -> Sweep:
     """The sweep in a YAML file; its name is the file's, unless it says another.
 
