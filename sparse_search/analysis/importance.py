@@ -29,6 +29,7 @@ from sparse_search.analysis.leaderboard import query, rank
 from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import CONFIRMATION
 from sparse_search.results.trials import RANKING, searched_settings
+from trainables.metrics.table import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -84,7 +85,7 @@ def importance(
     dataset: str | None = None,
     shots: int | None = None,
     method: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
 ) -> list[Importance]:
     """The importance of each method's settings: first pooled over datasets and shots, then study by study.
 
@@ -98,7 +99,7 @@ def importance(
     return importance_of(query(read_store(results), dataset=dataset, shots=shots, method=method), metric)
 
 
-def importance_of(runs: pa.Table, metric: str = "balanced_accuracy") -> list[Importance]:
+def importance_of(runs: pa.Table, metric: str = DEFAULT_METRIC) -> list[Importance]:
     """The same from run rows."""
     searches = runs.filter(pc.invert(pc.ends_with(runs["study"], CONFIRMATION)))
     settings = searched_settings(searches)

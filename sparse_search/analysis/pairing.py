@@ -16,14 +16,14 @@ import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.analysis.leaderboard import rank
-from sparse_search.analysis.statistics import Cell, bootstrap_interval, selection_optimism
-from sparse_search.results.rows import sign_of
+from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, selection_optimism
 from sparse_search.results.trials import RANKING
+from trainables.metrics.table import sign_of
 
-Row = Mapping[str, Any]
+RankedRow = Mapping[str, Any]
 Key = tuple[Any, ...]
 Interval = tuple[float, float]
-Side = dict[Key, list[Row]]
+Side = dict[Key, list[RankedRow]]
 """What a name stands for: its ranked rows, best first, by ranking."""
 
 _MIN_DIGITS = 4
@@ -31,8 +31,8 @@ _MIN_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What stands for a side in one ranking."""
+class Representative:
+    """Trial that stands for a side in one ranking."""
 
     config_id: str
     predictor: str
@@ -59,8 +59,8 @@ class PairedCell:
     ranking: Mapping[str, Any]
     """What made the scores comparable, by the names of `leaderboard.RANKING`."""
 
-    a: Choice
-    b: Choice
+    a: Representative
+    b: Representative
     difference: float
     interval: Interval | None
     num_label_sets: int
@@ -125,7 +125,7 @@ def scores_of(runs: pa.Table, metric: str) -> dict[Key, float | None]:
     return dict(zip(zip(*keys, strict=True), values, strict=True))
 
 
-def _label_sets(row: Row, scores: Mapping[Key, float | None]) -> dict[int, _LabelSet]:
+def _label_sets(row: RankedRow, scores: Mapping[Key, float | None]) -> dict[int, _LabelSet]:
     """The row's label sets that have a score; folds are averaged, their tables added."""
     runs: dict[int, list[tuple[str, float | None, str]]] = defaultdict(list)
     lists = (row[f"{name}_list"] for name in ("label_set", "label_set_hash", "run_id", "confusion_json"))
@@ -146,18 +146,18 @@ def _averaged(runs: Mapping[int, list[tuple[str, float | None, str]]]) -> Iterat
 
 def paired_cell(
     ranking: Mapping[str, Any],
-    rows_a: Sequence[Row],
-    rows_b: Sequence[Row],
+    rows_a: Sequence[RankedRow],
+    rows_b: Sequence[RankedRow],
     scores: Mapping[Key, float | None],
     metric: str,
-) -> tuple[PairedCell, Cell] | None:
+) -> tuple[PairedCell, ScoredSetting] | None:
     """The best of both sides on the label sets they share; None where there is none."""
     sets_a, sets_b = _label_sets(rows_a[0], scores), _label_sets(rows_b[0], scores)
     shared = [name for name in sorted(sets_a) if name in sets_b and sets_a[name].hashes == sets_b[name].hashes]
     if not shared:
         return None
     sign = sign_of(metric)
-    cell = Cell(
+    setting = ScoredSetting(
         dataset=ranking["dataset"],
         scores=tuple(round(sign * (sets_a[name].score - sets_b[name].score), 12) for name in shared),
         confusions=tuple(sets_a[name].confusion for name in shared),
@@ -166,18 +166,20 @@ def paired_cell(
     )
     paired = PairedCell(
         ranking=ranking,
-        a=_choice(rows_a, fmean(sets_a[name].score for name in shared), scores, sign),
-        b=_choice(rows_b, fmean(sets_b[name].score for name in shared), scores, sign),
-        difference=fmean(cell.scores),
-        interval=bootstrap_interval([cell], metric),
+        a=_representative(rows_a, fmean(sets_a[name].score for name in shared), scores, sign),
+        b=_representative(rows_b, fmean(sets_b[name].score for name in shared), scores, sign),
+        difference=fmean(setting.scores),
+        interval=bootstrap_interval([setting], metric),
         num_label_sets=len(shared),
     )
-    return paired, cell
+    return paired, setting
 
 
-def _choice(rows: Sequence[Row], score: float, scores: Mapping[Key, float | None], sign: int) -> Choice:
+def _representative(
+    rows: Sequence[RankedRow], score: float, scores: Mapping[Key, float | None], sign: int
+) -> Representative:
     best = rows[0]
-    return Choice(
+    return Representative(
         config_id=best["config_id"],
         predictor=best["predictor"],
         score=score,
@@ -187,7 +189,7 @@ def _choice(rows: Sequence[Row], score: float, scores: Mapping[Key, float | None
     )
 
 
-def _optimism(rows: Sequence[Row], scores: Mapping[Key, float | None], sign: int) -> float | None:
+def _optimism(rows: Sequence[RankedRow], scores: Mapping[Key, float | None], sign: int) -> float | None:
     if len(rows) == 1:
         return 0.0 if rows[0]["num_tried"] == 1 else None  # chosen elsewhere, among those that are not here
     tables = [_label_sets(row, scores) for row in rows]
