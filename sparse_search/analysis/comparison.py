@@ -56,7 +56,7 @@ class Comparison:
     """95 %, hierarchical bootstrap; None where nothing says how sure."""
 
     about_others: bool
-    """Whether the interval is about datasets like these (from `MIN_DATASETS` on), or about exactly these."""
+    """True where the interval is about datasets like these (from `MIN_DATASETS` on), not about exactly these."""
 
     record: WinTieLoss
     """Over datasets."""
@@ -69,10 +69,10 @@ class Comparison:
 
     rank_biserial: float
     optimism: tuple[float | None, float | None]
-    """Of `a` and of `b`: the mean over the cells where it can be estimated."""
+    """Mean optimism of `a` and of `b` over the cells where it can be estimated."""
 
     notes: tuple[str, ...]
-    """What a reader must know, a sentence each."""
+    """Sentences that a reader must know."""
 
 
 @dataclass(frozen=True, kw_only=True)

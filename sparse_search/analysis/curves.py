@@ -41,7 +41,7 @@ def best_so_far(
 
 
 def best_so_far_of(runs: pa.Table, metric: str = DEFAULT_METRIC) -> "pd.DataFrame":
-    """The same from run rows."""
+    """Return the table of `best_so_far` from run rows."""
     metric = metric_of(runs, metric)
     check_metric(metric)
     sign = sign_of(metric)
@@ -82,7 +82,7 @@ def learning_curves(
 def learning_curves_of(
     runs: pa.Table, curves: pa.Table, trial_ids: list[str] | None = None, metric: str = DEFAULT_METRIC
 ) -> "pd.DataFrame":
-    """The same from run and curve rows."""
+    """Return the table of `learning_curves` from run and curve rows."""
     check_metric(metric)
     metric = metric_of(runs, metric)
     if trial_ids is not None:

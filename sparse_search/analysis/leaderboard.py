@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
-"""What each selection means, for people."""
+"""Meaning of each selection, for people."""
 
 _NOT_RANKED = ("ranking", "status", "reason", "finished_at")
 """Columns of a trial that its row in a ranking does not have."""
@@ -36,7 +36,7 @@ INTERVALS: Mapping[str, str] = {
     "images": "95 % interval from the number of images alone",
     "label-sets": "95 % interval over label sets and images, by bootstrap; a single label set says nothing of others",
 }
-"""What an interval may cover, for people."""
+"""Meaning of what an interval may cover, for people."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Board:
     """Defaults and presets without a score that counts."""
 
     covers: str = INTERVALS["images"]
-    """What the intervals cover."""
+    """Meaning of the intervals, for people."""
 
 
 def leaderboard(
@@ -144,7 +144,7 @@ def rank(runs: pa.Table, metric: str = DEFAULT_METRIC, covers: str = "images") -
 
 
 def rank_trials(trials: pa.Table, metric: str, covers: str = "images") -> pa.Table:
-    """The same from trials.
+    """Rank trials as `rank` does runs.
 
     Raises:
         ConfigError: an unknown metric.
@@ -165,7 +165,7 @@ def shortlist(ranked: pa.Table) -> pa.Table:
 
 
 def label_set_scores(row: Mapping[str, Any], metric: str) -> dict[int, tuple[float, list[list[float]]]]:
-    """Of a row of a ranking, by label set: the score and the confusion table, which must determine it.
+    """Score and confusion table of a ranking's row by label set; the table must determine the score.
 
     Folds are averaged, their tables added.
     """
@@ -189,7 +189,7 @@ def unranked_starts(trials: pa.Table) -> list[dict[str, Any]]:
 
 
 def rankings(ranked: pa.Table) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
-    """What is comparable, ranking by ranking: what they share, and their rows."""
+    """Yield the rankings of a table, each as what its rows share and these rows."""
     shared: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = []
     for row in ranked.to_pylist():

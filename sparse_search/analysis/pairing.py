@@ -24,10 +24,10 @@ RankedRow = Mapping[str, Any]
 Key = tuple[Any, ...]
 Interval = tuple[float, float]
 Side = dict[Key, list[RankedRow]]
-"""What a name stands for: its ranked rows, best first, by ranking."""
+"""Rows that a name stands for, best first, by ranking."""
 
 _MIN_DIGITS = 4
-"""Of a configuration's name that may stand for it."""
+"""Least number of first digits that may stand for a configuration's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Representative:
     """Configurations that its method's search looked at, early-stopped ones included."""
 
     optimism: float | None
-    """How much too good the score is because it was chosen by it; None where that cannot be estimated.
+    """Excess of the score because the trial was chosen by it; None where that cannot be estimated.
 
     It is about the choice among the ranked: how they came to be confirmed in an earlier search it does not see.
     """
@@ -57,7 +57,7 @@ class PairedCell:
     """One ranking in which both sides have a trial."""
 
     ranking: Mapping[str, Any]
-    """What made the scores comparable, by the names of `leaderboard.RANKING`."""
+    """Values that made the scores comparable, by the names of `leaderboard.RANKING`."""
 
     a: Representative
     b: Representative
@@ -75,7 +75,7 @@ class _LabelSet(NamedTuple):
 
 
 def sides_of(runs: pa.Table, names: Sequence[str], metric: str) -> dict[str, Side]:
-    """What each name stands for: a predictor, a method, or the first digits of a configuration's name.
+    """Find what each name stands for: a predictor, a method, or the first digits of a configuration's name.
 
     Raises:
         ConfigError: an unknown name or metric.
@@ -108,7 +108,7 @@ def _meant(runs: pa.Table, name: str) -> tuple[str, str]:
 
 
 def widest(num_runs: Mapping[Key, int]) -> list[Key]:
-    """Of rankings that differ in nothing but the label sets, those with the most runs per trial."""
+    """Return, of rankings that differ in nothing but the label sets, those with the most runs per trial."""
     position = RANKING.index("label_sets")
     best: dict[Key, Key] = {}
     for key in num_runs:

@@ -87,7 +87,7 @@ def interquartile_mean(scores: Sequence[float]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredSetting:
-    """What a method on a dataset at one number of shots adds to a mean over datasets."""
+    """Scores on a dataset at one number of shots: a term of a mean over datasets."""
 
     dataset: str
     scores: tuple[float, ...]
@@ -100,7 +100,7 @@ class ScoredSetting:
     """For a comparison, the tables of the method that was subtracted."""
 
     same_images: bool = False
-    """Whether all label sets are scored on the same images."""
+    """True where all label sets are scored on the same images."""
 
 
 def bootstrap_interval(
@@ -225,13 +225,13 @@ def probability_of_improvement(settings: Sequence[ScoredSetting]) -> float:
 
 @dataclass(frozen=True)
 class Optimism:
-    """How much better the chosen configuration looks than it is: the winner's curse of a search."""
+    """Winner's curse of a search: the amount by which the chosen configuration looks better than it is."""
 
     selected: float
     """Mean score of what is chosen by all label sets but one, on those it was chosen by."""
 
     left_out: float
-    """The same on the label set left out."""
+    """Mean score of the same choices on the label set left out."""
 
     num_configs: int
     num_label_sets: int

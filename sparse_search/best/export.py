@@ -11,7 +11,7 @@ from sparse_search.analysis.statistics import summarise
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
 from sparse_search.results.trials import RANKING
-from trainables.metrics.table import METRICS, metric_for
+from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
     shots: int,
     method: str | None = None,
     config_id: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
 ) -> dict[str, Any]:
     """The best configuration (or the one named) with everything needed to train it again, and the evidence.
 

@@ -1,4 +1,4 @@
-"""What commands print that sets things side by side: methods, settings, looks at the test set, what there is."""
+"""Output of commands that set things side by side: methods, settings, looks at the test set, what there is."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def print_reproduction(found: "Reproduction") -> None:
-    """Whether a configuration does again what its file says, and what may be the reason where it does not."""
+    """Print whether a configuration does again what its file says, and what may be the reason where it does not."""
     interval = "" if found.low is None else f", 95 % interval {found.low:.4f} to {found.high:.4f}"
     typer.echo(f"{found.predictor}, {found.metric}: {found.expected!r} in the file{interval}; {found.found!r} now")
     for name, (then, now) in found.changed.items():
@@ -64,7 +64,7 @@ def look_table(looks: "Sequence[Look]") -> "Table":
 
 
 def print_portfolio(found: "Portfolio") -> None:
-    """What to try first, as settings, and what that was worth where it can be told."""
+    """Print what to try first, as settings, and what that was worth where it can be told."""
     from rich.table import Table
 
     from search_spaces.core.config import write_config
@@ -93,7 +93,7 @@ def print_portfolio(found: "Portfolio") -> None:
 
 
 def print_rules(judged: "Sequence[Judged]", metric: str) -> None:
-    """What each rule makes of the same predictions."""
+    """Print what each rule makes of the same predictions."""
     from rich.table import Table
 
     located = Source.PATCHES  # no rule moves it
@@ -208,7 +208,7 @@ def print_methods() -> None:
 
 
 def print_settings(method: str) -> None:
-    """What of a method is searched: defaults, ranges and conditions.
+    """Print what of a method is searched: defaults, ranges and conditions.
 
     Raises:
         ConfigError: no such method.

@@ -1,4 +1,4 @@
-"""What commands print on a terminal: tables for people, one line for what has no table."""
+"""Output of commands on a terminal: tables for people, one line for what has no table."""
 
 import re
 import sys
@@ -76,7 +76,7 @@ def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mappi
 
 
 def print_answer(table: "pa.Table", format: str) -> None:
-    """What a query answers: as a table for people, or in a format."""
+    """Print the answer to a query: as a table for people, or in a format."""
     from sparse_search.analysis.formats import FORMATS
 
     if format in ("markdown", "latex"):
@@ -219,7 +219,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def _print_published(row: Mapping[str, Any]) -> dict[str, str]:
-    """What papers print for the same data set and shots, beside the ranking, not in it; what to know of each paper."""
+    """Print the papers' numbers for the same data set and shots; return what to know of each paper."""
     from sparse_search.analysis.published import published
 
     tables: dict[tuple[str, str], list[str]] = {}

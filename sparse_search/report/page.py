@@ -62,7 +62,7 @@ class Section:
     shared: Mapping[str, Any]
     verdict: str
     metric: str
-    """What it is ranked by, in words."""
+    """Title of the metric that it is ranked by."""
 
     others: Sequence[str]
     """The other metrics of its rows."""
@@ -74,7 +74,7 @@ class Section:
     """Score of guessing, where it is known."""
 
     figured: bool
-    """Whether figures were asked for: a page with very many would be slow on a phone."""
+    """True where figures were asked for: a page with very many would be slow on a phone."""
 
     panels: Sequence[Panel]
     doubts: Sequence[str]
@@ -91,7 +91,7 @@ class Chapter:
     dataset: str
     shots: int
     in_all: bool
-    """Whether shots are counted in all rather than per class."""
+    """True where shots are counted in all, not per class."""
 
     key: str
     sections: Sequence[Section]
@@ -105,7 +105,7 @@ def write_report(
     shots: int | None = None,
     metric: str = DEFAULT_METRIC,
 ) -> Path:
-    """Writes the page and returns where it is.
+    """Write the page and return where it is.
 
     Args:
         results: The results folder.
@@ -133,7 +133,7 @@ def write_report(
 
 
 def _differences(store: Store, metric: str, dataset: str | None, shots: int | None) -> CriticalDifference | None:
-    """What a critical-difference diagram shows; None with too few data sets or methods."""
+    """Compute what a critical-difference diagram shows; None with too few data sets or methods."""
     try:
         return compare_all(store.folder, metric=metric, dataset=dataset, shots=shots).ranks
     except UserError:
@@ -251,7 +251,7 @@ def _section(
 
 
 def _title(shared: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> str:
-    """What tells a ranking from the others of its chapter; label sets always."""
+    """Words that tell a ranking from the others of its chapter; label sets always."""
     sets = shared["label_sets"]
     words = [f"Label set{'s' if ',' in sets or 'fresh' in sets else ''} {sets}"]
     for name in RANKING:
@@ -261,7 +261,7 @@ def _title(shared: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> st
 
 
 def _honesty(question: Question, test_looks: int) -> list[str]:
-    """What was selected on what, at which cost in labels, and what the numbers do not say."""
+    """Sentences on what was selected by which images, at which cost in labels, and what the numbers do not say."""
     shared, first = question.shared, question.rows[0]
     tried = {row["method"]: row["num_tried"] for row in question.rows}
     facts = [

@@ -215,7 +215,7 @@ def _health(question: Question) -> Panel | None:
 
 
 def _sheets(question: Question) -> Panel | None:
-    """What was drawn of the best configuration, on its first label set."""
+    """Pictures that the best configuration left, on its first label set."""
     best, level = question.rows[0], question.shared["level"]
     if level not in _SHEETS:
         return None

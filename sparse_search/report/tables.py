@@ -1,4 +1,4 @@
-"""What the report says of one ranking in words and tables."""
+"""Words and tables of the report about one ranking."""
 
 import json
 from collections import Counter
@@ -38,7 +38,7 @@ class BoardLine:
     low: float | None
     high: float | None
     others: Sequence[float | None]
-    """Of the other metrics."""
+    """Values of the other metrics."""
 
     num_runs: int
     train_seconds: float
@@ -60,11 +60,11 @@ class MethodCost:
 
 @dataclass(frozen=True)
 class Question:
-    """What one ranking is drawn from."""
+    """Data that one ranking of the report is drawn from."""
 
     shared: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    """Of the ranking, best first."""
+    """Rows of the ranking, best first."""
 
     runs: pa.Table
     """Every run that falls under it, whatever became of it."""
@@ -85,7 +85,7 @@ class Question:
     """The folder in which the artefacts of the runs lie."""
 
     def is_confirmation(self) -> bool:
-        """Whether the best of a search were trained again here."""
+        """Return True where the best of a search were trained again."""
         return all(study.endswith(CONFIRMATION) for study in pc.unique(self.runs["study"]).to_pylist())
 
     def best_of_methods(self) -> dict[str, Mapping[str, Any]]:
@@ -135,7 +135,7 @@ def active_settings(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def costs(runs: pa.Table) -> list[MethodCost]:
-    """What the trials of each method took; a run that is known twice counts once."""
+    """Sum what the trials of each method took; a run that is known twice counts once."""
     columns = ["method", "trial_id", "status", "run_id", "images_done", "train_seconds", "wall_seconds", "gpu_seconds"]
     found = []
     for method, own in _latest(runs, columns).groupby("method"):

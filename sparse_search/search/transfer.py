@@ -27,7 +27,7 @@ from sparse_search.results.rows import metric_of
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Study
 from trainables.core.method import find_method
-from trainables.metrics.table import sign_of
+from trainables.metrics.table import DEFAULT_METRIC, sign_of
 from trainables.training.trial import PROTOCOL
 
 MIN_TRIALS = 5
@@ -84,7 +84,7 @@ def transfer(
     method: str,
     *,
     size: int = 3,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
     apart_from: tuple[str, int] | None = None,
 ) -> Portfolio:
     """The portfolio of a method from everything in a results folder.

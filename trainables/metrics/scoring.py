@@ -26,7 +26,7 @@ def scorer_of(
     rule: PictureRule,
     thresholds: Mapping[str, float | None] | None = None,
 ) -> Scorer:
-    """What judges predictions of a method: its own scorer, else `score_all`, whose arguments these are."""
+    """Return the judge of a method's predictions: its own scorer, else `score_all`, whose arguments these are."""
     if method.scorer:
         return method.scorer(config, images)
     return partial(score_all, images=images, rule=rule, thresholds=thresholds)

@@ -106,10 +106,10 @@ class Family:
     """Metrics of one kind of task. Scores have all of one family and none of another."""
 
     kind: str
-    """What methods are judged as (`trainables.core.method.Method.judged_as`)."""
+    """Name of what methods are judged as (`trainables.core.method.Method.judged_as`)."""
 
     levels: tuple[str, ...]
-    """What is scored, by the names of the column `level`."""
+    """Names of what is scored, in the column `level`; the main one first."""
 
     metrics: tuple[Metric, ...]
     """In the order of columns; the first is the default objective."""
@@ -135,7 +135,7 @@ class Family:
 
 
 def _of_images(metric: Metric) -> Metric:
-    """The same of each image, as the mean over images."""
+    """The metric of each image, as the mean over images."""
     name, title = f"{metric.name}_img", f"{metric.title}, image by image"
     return replace(metric, name=name, title=title, short="", source=Source.EACH_IMAGE, is_column=False)
 
