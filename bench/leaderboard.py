@@ -33,9 +33,10 @@ from sparse_search.analysis.leaderboard import board
 from sparse_search.results.catalog import Catalog, Part, table_path
 from sparse_search.results.compaction import commit
 from sparse_search.results.files import write_table
-from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, SCHEMA_VERSION, SEARCHED
+from sparse_search.results.rows import RUN_SCHEMA, SCHEMA_VERSION, SEARCHED
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
+from trainables.metrics.table import METRICS
 
 DATASETS = (
     "pathmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist", "bloodmnist", "tissuemnist",
@@ -108,7 +109,7 @@ def cell_table(random: np.random.Generator, keys: dict, count: int) -> pa.Table:
         "fold": np.zeros(len(trial), np.int64),
         "confusion_json": [json.dumps({"confusion": each["confusion"]}) for each in outcome],
         "train_seconds": random.uniform(10, 100, len(trial)),
-        **{name: [each.get(name) for each in outcome] for name in (*METRIC_COLUMNS, "num_images")},
+        **{name: [each.get(name) for each in outcome] for name in (*METRICS, "num_images")},
     }
     same = {
         "schema_version": SCHEMA_VERSION, "predictor": keys["method"], "level": "image", "sweep": "all", "study": cell,

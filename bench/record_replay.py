@@ -181,8 +181,8 @@ def curve(run: Run) -> Iterator[tuple[int, float, float, float]]:
         for progress in train(watched, run.trial.config, task, budget, seed=run.seed, accelerator=accelerator):
             if progress.budget_images:
                 predictions = predict(learners[0], unseen, progress.epoch)
-                test = score_all(predictions, unseen, run.trial.picture_rule)[main].balanced_accuracy
-                validation = progress.scores[main].balanced_accuracy
+                test = score_all(predictions, unseen, run.trial.picture_rule)[main].metric("balanced_accuracy")
+                validation = progress.scores[main].metric("balanced_accuracy")
                 yield progress.budget_images, validation, test, progress.train_seconds
     except DivergedError:
         return

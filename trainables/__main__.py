@@ -15,6 +15,7 @@ from typing import Any
 
 from search_spaces.core.errors import ConfigError, UserError
 from search_spaces.core.yaml_files import parse_yaml, read_yaml
+from trainables.metrics.table import METRICS
 
 TRIAL_FLAGS = (
     "dataset", "shots", "validation", "images", "evaluate_every", "selection", "seed", "precision", "threads", "device",
@@ -153,7 +154,7 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 
 def _train(options: argparse.Namespace) -> int:
     from trainables.data.source import prepare
-    from trainables.metrics.evaluate import SELECTIONS
+    from trainables.metrics.selection import SELECTIONS
     from trainables.training.train import DivergedError
     from trainables.training.trial import Trial
 
@@ -229,10 +230,9 @@ def _line(images: int, progress: Any) -> str:
 
 
 def _score_text(predictor: str, scores: Any) -> str:
-    name = next(name for name in ("balanced_accuracy", "dice_fg", "kid") if scores.metric(name) is not None)
-    value = scores.metric(name)
+    metric, value = next((METRICS[name], value) for name, value in scores.values.items() if value is not None)
     text = f"{value:.2g}" if 0 < abs(value) < _TINY else f"{value:.4f}"
-    return f"{predictor}: {name.replace('_', ' ')} {text}"
+    return f"{predictor}: {metric.words} {text}"
 
 
 def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
@@ -241,7 +241,7 @@ def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
     print(f"validation scores{evaluations}" + (f", mean of {len(results)} runs" if len(results) > 1 else ""))
     for predictor in results[0]:
         scores = [result[predictor] for result in results]
-        names = ("balanced_accuracy", "accuracy", "auroc", "dice_fg", "iou_fg", "mdice_2", "miou_2", "kid", "fid")
+        names = (metric.name for metric in METRICS.values() if metric.is_column)
         known = {name: [s.metric(name) for s in scores if s.metric(name) is not None] for name in names}
         line = "  ".join(f"{name} {statistics.fmean(values)!r}" for name, values in known.items() if values)
         print(f"  {predictor:12s} {line}")

@@ -29,8 +29,8 @@ from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
 from trainables.core.method import Labelled, Learner, Method, Predictions, Task
 from trainables.core.scores import AnyScores
 from trainables.data.augment import to_signed, to_unit
-from trainables.metrics.evaluate import mean_scores
 from trainables.metrics.generated import GeneratorScores
+from trainables.metrics.selection import mean_scores
 from trainables.nets.features import feature_network
 from trainables.stylegan.class_generators import ClassGenerators, generator_epochs
 from trainables.stylegan.generator_scores import (
@@ -131,15 +131,15 @@ class _Scorer:
 
 
 def _scores(real_ND: Tensor, fake_MD: Tensor) -> GeneratorScores:
-    """Of one class."""
+    """Scores of one class."""
     precision, recall = precision_and_recall(real_ND, fake_MD)
-    return GeneratorScores(
-        num_images=len(real_ND),
-        kid=kernel_distance(real_ND, fake_MD)[0],
-        fid=frechet_distance(real_ND, fake_MD),
-        manifold_precision=precision,
-        manifold_recall=recall,
-    )
+    values = {
+        "kid": kernel_distance(real_ND, fake_MD)[0],
+        "fid": frechet_distance(real_ND, fake_MD),
+        "manifold_precision": precision,
+        "manifold_recall": recall,
+    }
+    return GeneratorScores(len(real_ND), values)
 
 
 def _epoch_images(config: SsgnetGeneratorsConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

@@ -1,1 +1,1 @@
-"""What finished runs say: leaderboards, tests, comparisons, curves, importance."""
+"""Answers from finished runs: leaderboards, tests, comparisons, curves, importance."""

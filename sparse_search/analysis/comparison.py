@@ -9,7 +9,7 @@ from statistics import fmean
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, ResultsError
-from sparse_search.analysis.leaderboard import query
+from sparse_search.analysis.leaderboard import check_metric, query
 from sparse_search.analysis.pairing import Interval, Key, PairedCell, Side, paired_cell, scores_of, sides_of, widest
 from sparse_search.analysis.significance import (
     MIN_DATASETS,
@@ -23,10 +23,11 @@ from sparse_search.analysis.significance import (
     wilcoxon_p_value,
     win_tie_loss,
 )
-from sparse_search.analysis.statistics import Cell, bootstrap_interval, probability_of_improvement
+from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, probability_of_improvement
 from sparse_search.results.mirror import read_store
-from sparse_search.results.rows import metric_for, metric_of, sign_of
+from sparse_search.results.rows import metric_of
 from sparse_search.results.trials import RANKING
+from trainables.metrics.table import DEFAULT_METRIC, family_of, sign_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Comparison:
     """95 %, hierarchical bootstrap; None where nothing says how sure."""
 
     about_others: bool
-    """Whether the interval is about datasets like these (from `MIN_DATASETS` on), or about exactly these."""
+    """True where the interval is about datasets like these (from `MIN_DATASETS` on), not about exactly these."""
 
     record: WinTieLoss
     """Over datasets."""
@@ -68,10 +69,10 @@ class Comparison:
 
     rank_biserial: float
     optimism: tuple[float | None, float | None]
-    """Of `a` and of `b`: the mean over the cells where it can be estimated."""
+    """Mean optimism of `a` and of `b` over the cells where it can be estimated."""
 
     notes: tuple[str, ...]
-    """What a reader must know, a sentence each."""
+    """Sentences that a reader must know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ def compare(
     a: str,
     b: str,
     *,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
     dataset: str | None = None,
     shots: int | None = None,
 ) -> Comparison:
@@ -125,7 +126,7 @@ def compare(
     levels = {key[RANKING.index("level")] for side in sides.values() for key in side}
     metric = metric_of(runs.filter(pc.field("level").isin(levels)), metric)
     scores = scores_of(runs, metric)
-    paired: list[tuple[PairedCell, Cell]] = []
+    paired: list[tuple[PairedCell, ScoredSetting]] = []
     keys = widest({key: rows[0]["num_runs"] for key, rows in sides[a].items() if key in sides[b]})
     for key in keys:
         found = paired_cell(dict(zip(RANKING, key, strict=True)), sides[a][key], sides[b][key], scores, metric)
@@ -143,7 +144,7 @@ def compare_all(
     results: Path | str,
     *,
     methods: Sequence[str] | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
     dataset: str | None = None,
     shots: int | None = None,
     correction: Correction = "bh",
@@ -165,10 +166,9 @@ def compare_all(
     """
     runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
     metric = metric_of(runs, metric)
-    levels = (level for level in ("mask", "generator") if metric_for(level, metric) == metric)
-    level = next(levels, "image")
-    of_images = runs.filter(pc.equal(runs["level"], level))
-    names = list(dict.fromkeys(methods or sorted(pc.unique(of_images["predictor"]).to_pylist())))
+    check_metric(metric)
+    own = runs.filter(pc.equal(runs["level"], family_of(metric).levels[0]))
+    names = list(dict.fromkeys(methods or sorted(pc.unique(own["predictor"]).to_pylist())))
     if len(names) < 2:
         raise ConfigError(f"only {names[0]} is there to compare; name two methods or more, or run another")
     sides = sides_of(runs, names, metric)
@@ -192,7 +192,7 @@ def compare_all(
 
 
 def _comparison(
-    a: str, b: str, metric: str, paired: Sequence[tuple[PairedCell, Cell]], *, num_left_out: int
+    a: str, b: str, metric: str, paired: Sequence[tuple[PairedCell, ScoredSetting]], *, num_left_out: int
 ) -> Comparison:
     cells = [cell for _, cell in paired]
     datasets = tuple(_dataset_differences(cells, metric))
@@ -217,7 +217,7 @@ def _comparison(
     )
 
 
-def _dataset_differences(cells: Sequence[Cell], metric: str) -> Iterator[DatasetDifference]:
+def _dataset_differences(cells: Sequence[ScoredSetting], metric: str) -> Iterator[DatasetDifference]:
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         own = [cell for cell in cells if cell.dataset == dataset]
         difference = round(fmean(fmean(cell.scores) for cell in own), 12)

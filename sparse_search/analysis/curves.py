@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from search_spaces.core.errors import ConfigError, suggestion
-from sparse_search.analysis.leaderboard import query, rank
+from sparse_search.analysis.leaderboard import check_metric, query, rank
 from sparse_search.results.mirror import read_store
-from sparse_search.results.rows import METRIC_COLUMNS, SMALLER_IS_BETTER, metric_of
+from sparse_search.results.rows import metric_of
 from sparse_search.results.trials import RANKING
+from trainables.metrics.table import DEFAULT_METRIC, sign_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def best_so_far(
     dataset: str | None = None,
     shots: int | None = None,
     method: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
 ) -> "pd.DataFrame":
     """One row per trial, in the order in which they finished, with the best score and the compute spent by then.
 
@@ -40,19 +40,20 @@ def best_so_far(
     return best_so_far_of(query(read_store(results), dataset=dataset, shots=shots, method=method), metric)
 
 
-def best_so_far_of(runs: pa.Table, metric: str = "balanced_accuracy") -> "pd.DataFrame":
-    """The same from run rows."""
+def best_so_far_of(runs: pa.Table, metric: str = DEFAULT_METRIC) -> "pd.DataFrame":
+    """Return the table of `best_so_far` from run rows."""
     metric = metric_of(runs, metric)
-    smaller = metric in SMALLER_IS_BETTER
+    check_metric(metric)
+    sign = sign_of(metric)
     scores = rank(runs, metric).select([*RANKING, "trial_id", metric]).to_pandas()
-    scores = scores.groupby([*RANKING, "trial_id"], as_index=False)[metric].agg("min" if smaller else "max")
+    scores = scores.groupby([*RANKING, "trial_id"], as_index=False)[metric].agg("max" if sign > 0 else "min")
     trials = _trials(runs).merge(scores.rename(columns={metric: "score"}), on=[*RANKING, "trial_id"], how="left")
     trials = trials.sort_values([*_STUDY, "finished_at", "trial_id"], ignore_index=True)
     studies = trials.groupby(list(_STUDY), sort=False)
     trials[["train_seconds", "images"]] = studies[["train_seconds", "images"]].cumsum()
-    signed = trials["score"] * (-1 if smaller else 1)
+    signed = trials["score"] * sign
     best = signed.fillna(-np.inf).groupby([trials[name] for name in _STUDY], sort=False).cummax()
-    trials["best"] = best.where(np.isfinite(best)) * (-1 if smaller else 1)
+    trials["best"] = best.where(np.isfinite(best)) * sign
     return trials
 
 
@@ -63,7 +64,7 @@ def learning_curves(
     dataset: str | None = None,
     shots: int | None = None,
     method: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
 ) -> "pd.DataFrame":
     """One row per evaluation: `trial_id`, `predictor`, `label_set`, `fold`, `epoch`, `images`, seconds and the score.
 
@@ -79,11 +80,10 @@ def learning_curves(
 
 
 def learning_curves_of(
-    runs: pa.Table, curves: pa.Table, trial_ids: list[str] | None = None, metric: str = "balanced_accuracy"
+    runs: pa.Table, curves: pa.Table, trial_ids: list[str] | None = None, metric: str = DEFAULT_METRIC
 ) -> "pd.DataFrame":
-    """The same from run and curve rows."""
-    if metric not in METRIC_COLUMNS:
-        raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
+    """Return the table of `learning_curves` from run and curve rows."""
+    check_metric(metric)
     metric = metric_of(runs, metric)
     if trial_ids is not None:
         runs = runs.filter(pc.is_in(runs["trial_id"], pa.array(trial_ids, pa.string())))

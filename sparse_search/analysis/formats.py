@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparse_search.analysis.leaderboard import rankings
-from sparse_search.results.rows import metric_for
+from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -21,7 +21,7 @@ _SHARED = ("dataset", "shots", "validation", "image_size", "label_sets")
 _HEADERS = ("#", "method", "configuration", "label sets", "tried", "seconds")
 
 
-def to_csv(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
+def to_csv(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     """Every column of one value per row; full precision, empty for null."""
     from pyarrow import csv
 
@@ -30,19 +30,19 @@ def to_csv(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
     return buffer.getvalue()
 
 
-def to_json(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
+def to_json(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     """A list of objects with every column; null for what is missing."""
     return json.dumps(ranked.to_pylist(), indent=1, allow_nan=False).encode() + b"\n"
 
 
-def to_parquet(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
+def to_parquet(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     """Every column with its type, with page checksums."""
     buffer = BytesIO()
     pq.write_table(ranked, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
-def to_markdown(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
+def to_markdown(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     """A table for each ranking, below what its rows share."""
     lines = []
     for shared, rows in rankings(ranked):
@@ -55,7 +55,7 @@ def to_markdown(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
     return "\n".join(lines).encode()
 
 
-def to_latex(ranked: pa.Table, metric: str = "balanced_accuracy") -> bytes:
+def to_latex(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     """A `tabular` of booktabs for each ranking, below what its rows share."""
     lines = ["% needs \\usepackage{booktabs}"]
     for shared, rows in rankings(ranked):
@@ -78,7 +78,7 @@ def _title(shared: Mapping[str, Any]) -> str:
 
 def _headers(metric: str, escaped: Callable[[str], str]) -> list[str]:
     first, second, third, *others = _HEADERS
-    return [escaped(name) for name in (first, second, third, f"{metric.replace('_', ' ')} [95 %]", *others)]
+    return [escaped(name) for name in (first, second, third, f"{METRICS[metric].title} [95 %]", *others)]
 
 
 def _cells(rows: Sequence[Mapping[str, Any]], metric: str, dash: str) -> Iterator[list[str]]:

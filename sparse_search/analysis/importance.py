@@ -29,6 +29,7 @@ from sparse_search.analysis.leaderboard import query, rank
 from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import CONFIRMATION
 from sparse_search.results.trials import RANKING, searched_settings
+from trainables.metrics.table import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -44,14 +45,14 @@ _MAX_TRIALS = 2000
 
 @dataclass(frozen=True)
 class SettingImportance:
-    """How much one setting mattered."""
+    """Importance of one setting."""
 
     name: str
     share: float
-    """Of all that the settings have beyond chance, in [0, 1]."""
+    """Share of all that the settings have beyond chance, in [0, 1]."""
 
     clear: bool
-    """Whether chance can be ruled out at 5 %, for all settings of the method together."""
+    """True where chance can be ruled out at 5 %, for all settings of the method together."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Importance:
 
     method: str
     shared: Mapping[str, Any]
-    """What the trials share: dataset, shots and whatever else makes scores comparable; empty where they are pooled."""
+    """Values that the trials share: all that makes scores comparable; empty where they are pooled."""
 
     num_trials: int
     num_studies: int
@@ -72,7 +73,7 @@ class Importance:
 @dataclass(frozen=True)
 class _Trial:
     values: Mapping[str, Scalar]
-    """Of the searched settings that have an effect in it."""
+    """Values of the searched settings that have an effect in it."""
 
     level: float
     """From 0, the best of its ranking, to 1."""
@@ -84,7 +85,7 @@ def importance(
     dataset: str | None = None,
     shots: int | None = None,
     method: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
 ) -> list[Importance]:
     """The importance of each method's settings: first pooled over datasets and shots, then study by study.
 
@@ -98,8 +99,8 @@ def importance(
     return importance_of(query(read_store(results), dataset=dataset, shots=shots, method=method), metric)
 
 
-def importance_of(runs: pa.Table, metric: str = "balanced_accuracy") -> list[Importance]:
-    """The same from run rows."""
+def importance_of(runs: pa.Table, metric: str = DEFAULT_METRIC) -> list[Importance]:
+    """The importance of each method's settings, from run rows."""
     searches = runs.filter(pc.invert(pc.ends_with(runs["study"], CONFIRMATION)))
     settings = searched_settings(searches)
     studies = _studies(rank(searches, metric), settings, _main_predictors(searches))

@@ -14,25 +14,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
-from sparse_search.analysis.statistics import (
-    CONFUSION_METRICS,
-    PIXEL_METRICS,
-    Cell,
-    bootstrap_interval,
-    score_interval,
-    score_of,
-)
+from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, score_interval
 from sparse_search.results.files import plain_array, write_table
 from sparse_search.results.mirror import read_store
-from sparse_search.results.rows import METRIC_COLUMNS, metric_for
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING, nullable, ranks_of, trials_of
+from trainables.metrics.counts import score_of
+from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
-"""What each selection means, for people."""
+"""Meaning of each selection, for people."""
 
 _NOT_RANKED = ("ranking", "status", "reason", "finished_at")
 """Columns of a trial that its row in a ranking does not have."""
@@ -42,7 +36,7 @@ INTERVALS: Mapping[str, str] = {
     "images": "95 % interval from the number of images alone",
     "label-sets": "95 % interval over label sets and images, by bootstrap; a single label set says nothing of others",
 }
-"""What an interval may cover, for people."""
+"""Meaning of what an interval may cover, for people."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Board:
     """Defaults and presets without a score that counts."""
 
     covers: str = INTERVALS["images"]
-    """What the intervals cover."""
+    """Meaning of the intervals, for people."""
 
 
 def leaderboard(
@@ -66,7 +60,7 @@ def leaderboard(
     dataset: str | None = None,
     shots: int | None = None,
     method: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
     every: bool = False,
     covers: str = "images",
 ) -> "pd.DataFrame":
@@ -100,13 +94,13 @@ def board(
     dataset: str | None = None,
     shots: int | None = None,
     method: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
     every: bool = False,
     covers: str = "images",
 ) -> Board:
     """A leaderboard: the shortlist with the ranks that its rows have among all, or every row.
 
-    Rankings that do not have the metric go by their first: masks by `dice_fg`, the others by `balanced_accuracy`.
+    Rankings that do not have the metric go by their default: those of masks by `dice_fg`.
 
     Args:
         covers: what the intervals cover, one of `INTERVALS`.
@@ -115,7 +109,7 @@ def board(
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric.
     """
-    _check_metric(metric)
+    check_metric(metric)
     if covers not in INTERVALS:
         raise ConfigError(f"intervals cannot cover '{covers}'{suggestion(covers, INTERVALS)}")
     about: dict[str, Any] = {"dataset": dataset, "shots": shots, "method": method}
@@ -154,7 +148,7 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
     return runs
 
 
-def rank(runs: pa.Table, metric: str = "balanced_accuracy", covers: str = "images") -> pa.Table:
+def rank(runs: pa.Table, metric: str = DEFAULT_METRIC, covers: str = "images") -> pa.Table:
     """One row per trial and predictor, best first within each ranking, with an interval and the count of rivals.
 
     A trial counts when it is complete on all of its label sets. Equal scores are ordered by AUROC, then log-loss.
@@ -166,12 +160,12 @@ def rank(runs: pa.Table, metric: str = "balanced_accuracy", covers: str = "image
 
 
 def rank_trials(trials: pa.Table, metric: str, covers: str = "images") -> pa.Table:
-    """The same from trials.
+    """Rank trials as `rank` does runs.
 
     Raises:
         ConfigError: an unknown metric.
     """
-    _check_metric(metric)
+    check_metric(metric)
     counted = trials.filter(pc.equal(trials["status"], "complete"))
     return _described(counted, metric, ranks_of(counted, metric), covers)
 
@@ -187,7 +181,7 @@ def shortlist(ranked: pa.Table) -> pa.Table:
 
 
 def label_set_scores(row: Mapping[str, Any], metric: str) -> dict[int, tuple[float, list[list[float]]]]:
-    """Of a row of a ranking, by label set: the score and the confusion table, which must determine it.
+    """Score and confusion table of a ranking's row by label set; the table must determine the score.
 
     Folds are averaged, their tables added.
     """
@@ -211,7 +205,7 @@ def unranked_starts(trials: pa.Table) -> list[dict[str, Any]]:
 
 
 def rankings(ranked: pa.Table) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
-    """What is comparable, ranking by ranking: what they share, and their rows."""
+    """Yield the rankings of a table, each as what its rows share and these rows."""
     shared: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = []
     for row in ranked.to_pylist():
@@ -239,9 +233,14 @@ def write_leaderboards(store: Store) -> list[Path]:
     return written
 
 
-def _check_metric(metric: str) -> None:
-    if metric not in METRIC_COLUMNS:
-        raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRIC_COLUMNS)}")
+def check_metric(metric: str) -> None:
+    """Refuse what is not in the table of metrics.
+
+    Raises:
+        ConfigError: an unknown metric.
+    """
+    if metric not in METRICS:
+        raise ConfigError(f"metric '{metric}' is unknown{suggestion(metric, METRICS)}")
 
 
 def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: str) -> pa.Table:
@@ -267,11 +266,12 @@ def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | N
 
 
 def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
-    if metric not in (*CONFUSION_METRICS, *PIXEL_METRICS):
+    if not METRICS[metric].is_counted:
         return None
     scores, tables = zip(*label_set_scores(row, metric).values(), strict=True)
-    cell = Cell(dataset=row["dataset"], scores=scores, confusions=tables, same_images=row["validation"] == "official")
-    return bootstrap_interval([cell], metric)
+    same_images = row["validation"] == "official"
+    setting = ScoredSetting(dataset=row["dataset"], scores=scores, confusions=tables, same_images=same_images)
+    return bootstrap_interval([setting], metric)
 
 
 _INTERVAL = {"images": _over_images, "label-sets": _over_label_sets}

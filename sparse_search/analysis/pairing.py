@@ -16,23 +16,23 @@ import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.analysis.leaderboard import rank
-from sparse_search.analysis.statistics import Cell, bootstrap_interval, selection_optimism
-from sparse_search.results.rows import sign_of
+from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, selection_optimism
 from sparse_search.results.trials import RANKING
+from trainables.metrics.table import sign_of
 
-Row = Mapping[str, Any]
+RankedRow = Mapping[str, Any]
 Key = tuple[Any, ...]
 Interval = tuple[float, float]
-Side = dict[Key, list[Row]]
-"""What a name stands for: its ranked rows, best first, by ranking."""
+Side = dict[Key, list[RankedRow]]
+"""Rows that a name stands for, best first, by ranking."""
 
 _MIN_DIGITS = 4
-"""Of a configuration's name that may stand for it."""
+"""Least number of first digits that may stand for a configuration's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What stands for a side in one ranking."""
+class Representative:
+    """Trial that stands for a side in one ranking."""
 
     config_id: str
     predictor: str
@@ -46,7 +46,7 @@ class Choice:
     """Configurations that its method's search looked at, early-stopped ones included."""
 
     optimism: float | None
-    """How much too good the score is because it was chosen by it; None where that cannot be estimated.
+    """Excess of the score because the trial was chosen by it; None where that cannot be estimated.
 
     It is about the choice among the ranked: how they came to be confirmed in an earlier search it does not see.
     """
@@ -57,10 +57,10 @@ class PairedCell:
     """One ranking in which both sides have a trial."""
 
     ranking: Mapping[str, Any]
-    """What made the scores comparable, by the names of `leaderboard.RANKING`."""
+    """Values that made the scores comparable, by the names of `leaderboard.RANKING`."""
 
-    a: Choice
-    b: Choice
+    a: Representative
+    b: Representative
     difference: float
     interval: Interval | None
     num_label_sets: int
@@ -75,7 +75,7 @@ class _LabelSet(NamedTuple):
 
 
 def sides_of(runs: pa.Table, names: Sequence[str], metric: str) -> dict[str, Side]:
-    """What each name stands for: a predictor, a method, or the first digits of a configuration's name.
+    """Find what each name stands for: a predictor, a method, or the first digits of a configuration's name.
 
     Raises:
         ConfigError: an unknown name or metric.
@@ -108,7 +108,7 @@ def _meant(runs: pa.Table, name: str) -> tuple[str, str]:
 
 
 def widest(num_runs: Mapping[Key, int]) -> list[Key]:
-    """Of rankings that differ in nothing but the label sets, those with the most runs per trial."""
+    """Return, of rankings that differ in nothing but the label sets, those with the most runs per trial."""
     position = RANKING.index("label_sets")
     best: dict[Key, Key] = {}
     for key in num_runs:
@@ -125,7 +125,7 @@ def scores_of(runs: pa.Table, metric: str) -> dict[Key, float | None]:
     return dict(zip(zip(*keys, strict=True), values, strict=True))
 
 
-def _label_sets(row: Row, scores: Mapping[Key, float | None]) -> dict[int, _LabelSet]:
+def _label_sets(row: RankedRow, scores: Mapping[Key, float | None]) -> dict[int, _LabelSet]:
     """The row's label sets that have a score; folds are averaged, their tables added."""
     runs: dict[int, list[tuple[str, float | None, str]]] = defaultdict(list)
     lists = (row[f"{name}_list"] for name in ("label_set", "label_set_hash", "run_id", "confusion_json"))
@@ -146,18 +146,18 @@ def _averaged(runs: Mapping[int, list[tuple[str, float | None, str]]]) -> Iterat
 
 def paired_cell(
     ranking: Mapping[str, Any],
-    rows_a: Sequence[Row],
-    rows_b: Sequence[Row],
+    rows_a: Sequence[RankedRow],
+    rows_b: Sequence[RankedRow],
     scores: Mapping[Key, float | None],
     metric: str,
-) -> tuple[PairedCell, Cell] | None:
+) -> tuple[PairedCell, ScoredSetting] | None:
     """The best of both sides on the label sets they share; None where there is none."""
     sets_a, sets_b = _label_sets(rows_a[0], scores), _label_sets(rows_b[0], scores)
     shared = [name for name in sorted(sets_a) if name in sets_b and sets_a[name].hashes == sets_b[name].hashes]
     if not shared:
         return None
     sign = sign_of(metric)
-    cell = Cell(
+    setting = ScoredSetting(
         dataset=ranking["dataset"],
         scores=tuple(round(sign * (sets_a[name].score - sets_b[name].score), 12) for name in shared),
         confusions=tuple(sets_a[name].confusion for name in shared),
@@ -166,18 +166,20 @@ def paired_cell(
     )
     paired = PairedCell(
         ranking=ranking,
-        a=_choice(rows_a, fmean(sets_a[name].score for name in shared), scores, sign),
-        b=_choice(rows_b, fmean(sets_b[name].score for name in shared), scores, sign),
-        difference=fmean(cell.scores),
-        interval=bootstrap_interval([cell], metric),
+        a=_representative(rows_a, fmean(sets_a[name].score for name in shared), scores, sign),
+        b=_representative(rows_b, fmean(sets_b[name].score for name in shared), scores, sign),
+        difference=fmean(setting.scores),
+        interval=bootstrap_interval([setting], metric),
         num_label_sets=len(shared),
     )
-    return paired, cell
+    return paired, setting
 
 
-def _choice(rows: Sequence[Row], score: float, scores: Mapping[Key, float | None], sign: int) -> Choice:
+def _representative(
+    rows: Sequence[RankedRow], score: float, scores: Mapping[Key, float | None], sign: int
+) -> Representative:
     best = rows[0]
-    return Choice(
+    return Representative(
         config_id=best["config_id"],
         predictor=best["predictor"],
         score=score,
@@ -187,7 +189,7 @@ def _choice(rows: Sequence[Row], score: float, scores: Mapping[Key, float | None
     )
 
 
-def _optimism(rows: Sequence[Row], scores: Mapping[Key, float | None], sign: int) -> float | None:
+def _optimism(rows: Sequence[RankedRow], scores: Mapping[Key, float | None], sign: int) -> float | None:
     if len(rows) == 1:
         return 0.0 if rows[0]["num_tried"] == 1 else None  # chosen elsewhere, among those that are not here
     tables = [_label_sets(row, scores) for row in rows]

@@ -1,4 +1,4 @@
-"""What the papers printed, as one table: context for a leaderboard, not truth.
+"""Numbers that the papers printed, as one table: context for a leaderboard, not truth.
 
 The tables lie in `published_tables/`, one file per paper; whatever was unreadable, or wrong on the page, is left out.
 """

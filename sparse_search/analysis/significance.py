@@ -1,4 +1,4 @@
-"""Whether methods differ over datasets: pure functions of scores, one per dataset.
+"""Tests that methods differ over datasets: pure functions of scores, one per dataset.
 
 The dataset is the unit, as scores inside one are not independent. Tests are scipy's.
 
@@ -45,7 +45,7 @@ class PairedTest:
     record: WinTieLoss
     rank_biserial: float
     p_value: float
-    """Of the two-sided Wilcoxon signed-rank test."""
+    """P-value of the two-sided Wilcoxon signed-rank test."""
 
     adjusted_p_value: float
     """For all pairs that were tested together."""
@@ -53,7 +53,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class CriticalDifference:
-    """What a critical-difference diagram shows; methods in the order of their mean ranks, 1 being the best."""
+    """Content of a critical-difference diagram; methods in the order of their mean ranks, 1 being the best."""
 
     methods: tuple[str, ...]
     mean_ranks: tuple[float, ...]

@@ -21,7 +21,7 @@ _TABLES: Mapping[str, tuple[pa.Schema, Callable[[Store], pa.Table]]] = {
 
 
 def sql(results: Path | str, query: str) -> pa.Table:
-    """What a query over the tables answers, those that `schema_text` lists.
+    """Answer a query over the tables, those that `schema_text` lists.
 
     The database is in memory and holds nothing else. Before the query runs, access to files and networks is switched
     off and the configuration is locked, so that a query can neither read nor write anything outside the tables.

@@ -8,8 +8,11 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trainables.metrics.counts import score_of
+from trainables.metrics.table import METRICS, Source
+
 Confusion = Sequence[Sequence[float]]
-Floats = NDArray[np.float64]
+_Array = NDArray[np.float64]
 
 
 def score_interval(
@@ -23,15 +26,16 @@ def score_interval(
 
     Args:
         confusions: one K × K table of counts, or of their means over evaluations, per run; rows are true classes.
-        metric: `balanced_accuracy` or `accuracy`.
+        metric: the interval is that of a share of images or of a mean over classes of such shares.
         same_images: whether all runs are scored on the same images, which then count once.
         level: coverage.
 
     Source: Wilson, J. Am. Stat. Assoc. 22 (1927) 209.
     """
-    if metric not in ("balanced_accuracy", "accuracy"):
+    share_of = METRICS[metric].share_of
+    if not share_of:
         return None
-    scores, sizes = _scores_and_sizes(np.asarray(confusions, np.float64), metric)
+    scores, sizes = _scores_and_sizes(np.asarray(confusions, np.float64), share_of)
     return wilson_interval(float(np.mean(scores)), float(np.mean(sizes) if same_images else np.sum(sizes)), level)
 
 
@@ -43,10 +47,10 @@ def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[fl
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _scores_and_sizes(counts_RKK: Floats, metric: str) -> tuple[Floats, Floats]:
+def _scores_and_sizes(counts_RKK: _Array, share_of: str) -> tuple[_Array, _Array]:
     """Score and effective number of images (R,) of each table; classes without an image do not count."""
     true_RK, hits_RK = counts_RKK.sum(2), np.diagonal(counts_RKK, axis1=1, axis2=2)
-    if metric == "accuracy":
+    if share_of == "images":
         return hits_RK.sum(1) / true_RK.sum(1), true_RK.sum(1)
     present_RK = true_RK > 0
     some_RK = np.where(present_RK, true_RK, 1.0)
@@ -57,7 +61,7 @@ def _scores_and_sizes(counts_RKK: Floats, metric: str) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Location:
     """Location of scores over label sets."""
 
     mean: float
@@ -66,9 +70,9 @@ class Summary:
     count: int
 
 
-def summarise(scores: Sequence[float]) -> Summary:
+def summarise(scores: Sequence[float]) -> Location:
     """Mean, median and interquartile mean of at least one score."""
-    return Summary(float(np.mean(scores)), float(np.median(scores)), interquartile_mean(scores), len(scores))
+    return Location(float(np.mean(scores)), float(np.median(scores)), interquartile_mean(scores), len(scores))
 
 
 def interquartile_mean(scores: Sequence[float]) -> float:
@@ -82,8 +86,8 @@ def interquartile_mean(scores: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """What a dataset at one number of shots adds to a mean over datasets."""
+class ScoredSetting:
+    """Scores on a dataset at one number of shots: a term of a mean over datasets."""
 
     dataset: str
     scores: tuple[float, ...]
@@ -96,18 +100,11 @@ class Cell:
     """For a comparison, the tables of the method that was subtracted."""
 
     same_images: bool = False
-    """Whether all label sets are scored on the same images."""
-
-
-CONFUSION_METRICS = ("balanced_accuracy", "accuracy", "macro_f1")
-"""Metrics that a confusion table of images determines."""
-
-PIXEL_METRICS = ("dice_fg", "iou_fg", "mdice_2", "miou_2", "pixel_accuracy", "sensitivity", "specificity")
-"""Metrics that a table of pixels determines. Pixels of an image are alike: no interval comes from their number."""
+    """True where all label sets are scored on the same images."""
 
 
 def bootstrap_interval(
-    cells: Sequence[Cell],
+    settings: Sequence[ScoredSetting],
     metric: str,
     *,
     draw_datasets: bool = False,
@@ -115,10 +112,10 @@ def bootstrap_interval(
     num_draws: int = 4000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Hierarchical bootstrap interval of the mean over datasets of the mean over cells; None if nothing varies in it.
+    """Hierarchical bootstrap interval of the mean over datasets of the mean over settings; None if nothing varies.
 
     Drawn again are the datasets (if asked), within each the label sets, within each the validation images: every row
-    of the confusion table as a multinomial. The cells of a dataset stay together, as their shots were chosen.
+    of the confusion table as a multinomial. The settings of a dataset stay together, as their shots were chosen.
 
     * Of n, n - 1 are drawn, so that the spread is not underestimated, and the spread of the few (datasets where they
       are drawn, else label sets) is stretched as Student's t is wider than the normal.
@@ -131,8 +128,8 @@ def bootstrap_interval(
     arguments give equal intervals. They may leave the range of the metric.
 
     Args:
-        cells: in any order.
-        metric: of the scores; images are drawn for `CONFUSION_METRICS` only.
+        settings: in any order.
+        metric: of the scores; images are drawn where a table of images determines it.
         draw_datasets: whether the interval is about datasets like these, or about exactly these.
         level: coverage.
         num_draws: bootstrap samples.
@@ -142,12 +139,12 @@ def bootstrap_interval(
     (1988) 231 for n - 1; Hesterberg, Am. Stat. 69 (2015) 371 for Student's t.
     """
     rng = np.random.default_rng(seed)
-    grouped: dict[str, list[Cell]] = defaultdict(list)
-    for cell in sorted(cells, key=lambda cell: (cell.dataset, cell.scores)):
-        grouped[cell.dataset].append(cell)
-    point_D = np.array([np.mean([np.mean(cell.scores) for cell in group]) for group in grouped.values()])
+    grouped: dict[str, list[ScoredSetting]] = defaultdict(list)
+    for setting in sorted(settings, key=lambda setting: (setting.dataset, setting.scores)):
+        grouped[setting.dataset].append(setting)
+    point_D = np.array([np.mean([np.mean(setting.scores) for setting in group]) for group in grouped.values()])
     draw_datasets = draw_datasets and len(point_D) > 1
-    widen = 1.0 if draw_datasets else _stretch(sum(len(cell.scores) - 1 for cell in cells), level)
+    widen = 1.0 if draw_datasets else _stretch(sum(len(setting.scores) - 1 for setting in settings), level)
     noise_DN = np.array([_noise(group, metric, widen, rng, num_draws) for group in grouped.values()])
     noise_N = _datasets(point_D, noise_DN, rng, level) if draw_datasets else noise_DN.mean(0)
     if not noise_N.any():
@@ -156,13 +153,17 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _noise(group: Sequence[Cell], metric: str, widen: float, rng: np.random.Generator, num_draws: int) -> Floats:
-    """Deviations of a dataset's mean over cells when all within is drawn again."""
-    each = [widen * _label_sets(cell, rng, num_draws) + _images(cell, metric, rng, num_draws) for cell in group]
+def _noise(
+    group: Sequence[ScoredSetting], metric: str, widen: float, rng: np.random.Generator, num_draws: int
+) -> _Array:
+    """Deviations of a dataset's mean over settings when all within is drawn again."""
+    each = [
+        widen * _label_sets(setting, rng, num_draws) + _images(setting, metric, rng, num_draws) for setting in group
+    ]
     return np.asarray(np.mean(each, axis=0))
 
 
-def _datasets(point_D: Floats, noise_DN: Floats, rng: np.random.Generator, level: float) -> Floats:
+def _datasets(point_D: _Array, noise_DN: _Array, rng: np.random.Generator, level: float) -> _Array:
     num_datasets, num_draws = noise_DN.shape
     chosen_ND = rng.integers(num_datasets, size=(num_draws, num_datasets - 1))
     between_N = point_D[chosen_ND].mean(1) - point_D.mean()
@@ -170,62 +171,34 @@ def _datasets(point_D: Floats, noise_DN: Floats, rng: np.random.Generator, level
     return np.asarray(_stretch(num_datasets - 1, level) * between_N + within_N)
 
 
-def _label_sets(cell: Cell, rng: np.random.Generator, num_draws: int) -> Floats:
-    """Deviations of the cell's mean when its label sets are drawn again."""
-    scores_S = np.array(cell.scores, np.float64)
+def _label_sets(setting: ScoredSetting, rng: np.random.Generator, num_draws: int) -> _Array:
+    """Deviations of the setting's mean when its label sets are drawn again."""
+    scores_S = np.array(setting.scores, np.float64)
     if len(scores_S) < 2:
         return np.zeros(num_draws)
     chosen_NS = rng.integers(len(scores_S), size=(num_draws, len(scores_S) - 1))
     return np.asarray(scores_S[chosen_NS].mean(1) - scores_S.mean())
 
 
-def _images(cell: Cell, metric: str, rng: np.random.Generator, num_draws: int) -> Floats:
-    """Deviations of the cell's mean when its validation images are drawn again."""
+def _images(setting: ScoredSetting, metric: str, rng: np.random.Generator, num_draws: int) -> _Array:
+    """Deviations of the setting's mean when its validation images are drawn again."""
     noise_N = np.zeros(num_draws)
-    if metric not in CONFUSION_METRICS:
+    if METRICS[metric].source is not Source.COUNTS_OF_IMAGES:
         return noise_N
-    for sign, confusions in ((1, cell.confusions), (-1, cell.rivals)):
+    for sign, confusions in ((1, setting.confusions), (-1, setting.rivals)):
         if confusions:
             tables_SKK = np.asarray(confusions, np.float64)
-            pooled_KK = tables_SKK.mean(0) if cell.same_images else tables_SKK.sum(0)
+            pooled_KK = tables_SKK.mean(0) if setting.same_images else tables_SKK.sum(0)
             noise_N += sign * _image_noise(pooled_KK, metric, rng, num_draws)
     return noise_N
 
 
-def _image_noise(pooled_KK: Floats, metric: str, rng: np.random.Generator, num_draws: int) -> Floats:
+def _image_noise(pooled_KK: _Array, metric: str, rng: np.random.Generator, num_draws: int) -> _Array:
     drawn_NKK = np.zeros((num_draws, *pooled_KK.shape))
     for k, row_K in enumerate(pooled_KK):
         if row_K.sum() > 0:
             drawn_NKK[:, k] = rng.multinomial(max(1, round(row_K.sum())), row_K / row_K.sum(), size=num_draws)
-    return score_of(drawn_NKK, metric) - score_of(pooled_KK, metric)
-
-
-def score_of(confusions: ArrayLike, metric: str) -> Floats:
-    """One of `CONFUSION_METRICS` or `PIXEL_METRICS` from tables of counts, `...KK` to `...`; rows are true classes."""
-    counts_KK = np.asarray(confusions, np.float64)
-    if metric in PIXEL_METRICS:
-        return _score_of_pixels(counts_KK, metric)
-    hits_K = np.diagonal(counts_KK, axis1=-2, axis2=-1)
-    true_K, predicted_K = counts_KK.sum(-1), counts_KK.sum(-2)
-    if metric == "accuracy":
-        return np.asarray(hits_K.sum(-1) / true_K.sum(-1))
-    if metric == "macro_f1":
-        return np.asarray((2 * hits_K / np.maximum(true_K + predicted_K, np.finfo(np.float64).tiny)).mean(-1))
-    recalls_K = hits_K / np.where(true_K > 0, true_K, 1)
-    return np.asarray(recalls_K.sum(-1) / (true_K > 0).sum(-1))
-
-
-def _score_of_pixels(counts_22: Floats, metric: str) -> Floats:
-    hits_2, wrong = np.diagonal(counts_22, axis1=-2, axis2=-1), counts_22[..., 0, 1] + counts_22[..., 1, 0]
-    if metric == "pixel_accuracy":
-        return np.asarray(hits_2.sum(-1) / counts_22.sum((-2, -1)))
-    if metric in ("sensitivity", "specificity"):
-        recalls_2 = hits_2 / counts_22.sum(-1)
-        return np.asarray(recalls_2[..., int(metric == "sensitivity")])
-    weight = 2 if "dice" in metric else 1
-    sizes_2 = weight * hits_2 + wrong[..., None]
-    each_2 = np.where(sizes_2 > 0, weight * hits_2 / np.maximum(sizes_2, 1), 1.0)
-    return np.asarray(each_2[..., 1] if metric.endswith("_fg") else each_2.mean(-1))
+    return np.nan_to_num(score_of(drawn_NKK, metric) - score_of(pooled_KK, metric))  # a draw may leave it undefined
 
 
 def _stretch(freedom: int, level: float) -> float:
@@ -236,29 +209,29 @@ def _stretch(freedom: int, level: float) -> float:
     return float(stdtrit(freedom, share) / NormalDist().inv_cdf(share)) if freedom else 1.0
 
 
-def probability_of_improvement(cells: Sequence[Cell]) -> float:
-    """How likely one method beats the other on a label set of a dataset, ties counting half; cells hold differences.
+def probability_of_improvement(settings: Sequence[ScoredSetting]) -> float:
+    """Probability that one method beats the other on a label set, ties counting half; settings hold differences.
 
-    Mean over the label sets of a cell, then the cells of a dataset, then datasets. Pairs are those of one label set,
-    where the source takes any two runs.
+    Mean over the label sets of a setting, then the settings of a dataset, then datasets. Pairs are those of one label
+    set, where the source takes any two runs.
 
     Source: Agarwal et al., NeurIPS 2021, arXiv:2108.13264.
     """
     grouped: dict[str, list[float]] = defaultdict(list)
-    for cell in cells:
-        grouped[cell.dataset].append(float(np.mean((np.sign(cell.scores) + 1) / 2)))
+    for setting in settings:
+        grouped[setting.dataset].append(float(np.mean((np.sign(setting.scores) + 1) / 2)))
     return float(np.mean([np.mean(shares) for shares in grouped.values()]))
 
 
 @dataclass(frozen=True)
 class Optimism:
-    """How much better the chosen configuration looks than it is: the winner's curse of a search."""
+    """Winner's curse of a search: the amount by which the chosen configuration looks better than it is."""
 
     selected: float
     """Mean score of what is chosen by all label sets but one, on those it was chosen by."""
 
     left_out: float
-    """The same on the label set left out."""
+    """Mean score of the same choices on the label set left out."""
 
     num_configs: int
     num_label_sets: int

@@ -7,11 +7,11 @@ from typing import Any
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
-from sparse_search.analysis.statistics import CONFUSION_METRICS, PIXEL_METRICS, summarise
+from sparse_search.analysis.statistics import summarise
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
-from sparse_search.results.rows import METRIC_COLUMNS, metric_for
 from sparse_search.results.trials import RANKING
+from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
     shots: int,
     method: str | None = None,
     config_id: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
     output: Path | str | None = None,
 ) -> dict[str, Any]:
     """Return the best configuration with everything needed to train it again, and the evidence for it.
@@ -135,7 +135,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "config_id": row["config_id"],
         "without_effect": row["inactive"],
         "scored_on": f"validation, {SELECTED[row['selection']]}, mean over label sets; the test set was not read",
-        "scores": {name: row[name] for name in METRIC_COLUMNS},
+        "scores": {name: row[name] for name in METRICS},
         "over_label_sets": _over_label_sets(row, metric),
         "interval_95": {"metric": metric, "low": row["low"], "high": row["high"]},
         "best_of": f"{row['num_tried']} configurations of {row['method']}: expect less on new images",
@@ -154,7 +154,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
 
 def _over_label_sets(row: dict[str, Any], metric: str) -> dict[str, Any] | None:
     """The score on each label set, and where they lie together; None for metrics that no confusion table gives."""
-    if metric not in (*CONFUSION_METRICS, *PIXEL_METRICS):
+    if not METRICS[metric].is_counted:
         return None
     scores = {label_set: score for label_set, (score, _) in label_set_scores(row, metric).items()}
     found = summarise(list(scores.values()))

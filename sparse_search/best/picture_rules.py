@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import inf
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,10 +17,12 @@ from sparse_search.analysis.statistics import score_interval
 from sparse_search.best.export import read_export
 from sparse_search.results.predictions import read_predictions
 from trainables.core.grid import Grid
-from trainables.metrics.evaluate import METRICS, Scores, score_patches
+from trainables.metrics.classes import ClassScores, score_patches
 from trainables.metrics.pictures import AGGREGATES, THRESHOLDS, PictureRule
+from trainables.metrics.table import CLASSES, DEFAULT_METRIC, METRICS, TIE_BREAKERS, Source, sign_of
 
-_NOT_OF_PICTURES = ("localisation", "patch_localisation")
+_NOT_OF_PICTURES = tuple(each.name for each in METRICS.values() if each.source is Source.PATCHES)
+"""Names of the metrics that no rule changes."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,13 @@ class Judged:
     """Means over label sets and folds, by metric."""
 
     low: float | None
-    """Ends of the 95 % interval of the balanced accuracy."""
+    """Ends of the 95 % interval of the default metric of classes."""
 
     high: float | None
 
 
 def compare_rules(
-    exported: Path | str, results: Path | str = "results", *, metric: str = "balanced_accuracy"
+    exported: Path | str, results: Path | str = "results", *, metric: str = DEFAULT_METRIC
 ) -> list[Judged]:
     """An exported trial under every rule, best first; validation scores at the last evaluation.
 
@@ -51,7 +54,8 @@ def compare_rules(
     same_images = values["validation"] == "official"
     rules = [PictureRule(*names) for names in product(AGGREGATES, THRESHOLDS)]
     judged = [_judged(rule, runs, same_images=same_images) for rule in rules]
-    return sorted(judged, key=lambda each: (_known(each.scores[metric]), _known(each.scores["auroc"])), reverse=True)
+    order = (metric, *TIE_BREAKERS[:1])
+    return sorted(judged, key=lambda each: [_larger_is_better(each.scores[name], name) for name in order], reverse=True)
 
 
 def with_rule(exported: Path | str, rule: PictureRule, results: Path | str = "results") -> dict[str, Any]:
@@ -67,7 +71,7 @@ def with_rule(exported: Path | str, rule: PictureRule, results: Path | str = "re
     kept = {name: value for name, value in evidence.items() if name != "over_label_sets"}
     counted = {
         "scores": {**judged.scores, **located},
-        "interval_95": {"metric": "balanced_accuracy", "low": judged.low, "high": judged.high},
+        "interval_95": {"metric": CLASSES.default, "low": judged.low, "high": judged.high},
         "rule": f"{rule.aggregate} and {rule.threshold} were chosen after training, from predictions on validation",
     }
     return {**values, "aggregate": rule.aggregate, "threshold": rule.threshold, "evidence": {**kept, **counted}}
@@ -99,15 +103,15 @@ def _stacked(lists: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _judged(rule: PictureRule, runs: Sequence[_Run], *, same_images: bool) -> Judged:
     scores = [score_patches(run.probs_NK, run.labels_N, run.grid, rule) for run in runs]
-    interval = score_interval([each.confusion for each in scores], "balanced_accuracy", same_images=same_images)
+    interval = score_interval([each.confusion for each in scores], CLASSES.default, same_images=same_images)
     low, high = interval or (None, None)
     return Judged(rule, {name: _mean(scores, name) for name in METRICS if name not in _NOT_OF_PICTURES}, low, high)
 
 
-def _mean(scores: Sequence[Scores], name: str) -> float | None:
+def _mean(scores: Sequence[ClassScores], name: str) -> float | None:
     known = [value for each in scores if (value := each.metric(name)) is not None]
     return fmean(known) if len(known) == len(scores) else None
 
 
-def _known(value: float | None) -> float:
-    return -1.0 if value is None else value
+def _larger_is_better(value: float | None, metric: str) -> float:
+    return -inf if value is None else sign_of(metric) * value

@@ -23,8 +23,9 @@ from trainables.core.method import Labelled, Learner, Predictions
 from trainables.core.scores import AnyScores
 from trainables.data.source import prepare
 from trainables.data.tasks import test_set
-from trainables.metrics.evaluate import METRICS
+from trainables.metrics.classes import ClassScores
 from trainables.metrics.scoring import scorer_of
+from trainables.metrics.table import CLASSES, METRICS
 from trainables.training.train import DivergedError, predict
 from trainables.training.trial import Run, Trial
 
@@ -261,8 +262,8 @@ def _summaries(runs: Sequence[Mapping[str, AnyScores]], trial: Trial, *, same_im
         scores = [run[name] for run in runs]
         is_of_images = name in trial.find_method().predictors
         tables = [each.confusion for each in scores]
-        is_of_images &= scores[0].metric("balanced_accuracy") is not None  # pixels of an image are alike too
-        interval = score_interval(tables, "balanced_accuracy", same_images=same_images) if is_of_images else None
+        is_of_images &= isinstance(scores[0], ClassScores)  # pixels of an image are alike too
+        interval = score_interval(tables, CLASSES.default, same_images=same_images) if is_of_images else None
         low, high = interval or (None, None)
         summaries[name] = _means(scores) | {"low": low, "high": high, "runs": [each.as_dict() for each in scores]}
     return summaries

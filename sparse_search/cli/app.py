@@ -28,8 +28,8 @@ from sparse_search.cli.findings import (
 )
 from sparse_search.cli.options import (
     DEFAULT_RESULTS,
+    ByMetric,
     DataRoot,
-    Metric,
     OnlyDataset,
     OnlyMethod,
     OnlyShots,
@@ -37,6 +37,7 @@ from sparse_search.cli.options import (
     SweepFile,
 )
 from sparse_search.cli.printing import console, print_answer, print_leaderboard, show_warning
+from trainables.metrics.table import DEFAULT_METRIC
 
 app = typer.Typer(
     add_completion=False,
@@ -142,7 +143,7 @@ def leaderboard_command(
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,
     method: OnlyMethod = None,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     every: Annotated[
         bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")
     ] = False,
@@ -187,7 +188,7 @@ def compare_command(
     ] = None,
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Compare two methods, or all, over every label set that they share.
@@ -210,7 +211,7 @@ def importance_command(
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,
     method: OnlyMethod = None,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Show which settings mattered, pooled over all studies and study by study.
@@ -228,7 +229,7 @@ def curves_command(
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,
     method: OnlyMethod = None,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Print, as CSV, the best score so far against what the search had cost by then, trial by trial.
@@ -246,7 +247,7 @@ def report_command(
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("report.html"),
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Write everything onto one page: a file to open, to print, to send; it needs no network.
@@ -278,7 +279,7 @@ def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
 def transfer_command(
     method: Annotated[str, typer.Option(help="Of this method.")],
     size: Annotated[int, typer.Option(min=1, help="How many configurations.")] = 3,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Show configurations that did well across data sets and shot counts.

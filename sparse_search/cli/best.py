@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from sparse_search.cli.findings import look_table, print_reproduction, print_rules
-from sparse_search.cli.options import DEFAULT_RESULTS, DataRoot, Exported, Metric, OnlyMethod, Results
+from sparse_search.cli.options import DEFAULT_RESULTS, ByMetric, DataRoot, Exported, OnlyMethod, Results
 from sparse_search.cli.printing import console, training_bar
+from trainables.metrics.table import DEFAULT_METRIC
 
 
 def export_command(
@@ -19,7 +20,7 @@ def export_command(
     config_id: Annotated[
         str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")
     ] = None,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Write the best configuration to a file.
@@ -46,7 +47,7 @@ def aggregate_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")
     ] = None,
-    metric: Metric = "balanced_accuracy",
+    metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Compare rules that judge a picture by its patches; nothing is trained.

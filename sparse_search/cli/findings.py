@@ -1,12 +1,13 @@
-"""What commands print that sets things side by side: methods, settings, looks at the test set, what there is."""
+"""Output of commands that set things side by side: methods, settings, looks at the test set, what there is."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
-from sparse_search.cli.printing import console, print_lines, short
-from sparse_search.results.texts import score_text
+from sparse_search.cli.printing import console, print_lines
+from sparse_search.results.texts import score_text, setting_text
+from trainables.metrics.table import CLASSES, FAMILIES, METRICS, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def print_reproduction(found: "Reproduction") -> None:
-    """Whether a configuration does again what its file says, and what may be the reason where it does not."""
+    """Print whether a configuration does again what its file says, and what may be the reason where it does not."""
     interval = "" if found.low is None else f", 95 % interval {found.low:.4f} to {found.high:.4f}"
     typer.echo(f"{found.predictor}, {found.metric}: {found.expected!r} in the file{interval}; {found.found!r} now")
     for name, (then, now) in found.changed.items():
@@ -40,9 +41,10 @@ def look_table(looks: "Sequence[Look]") -> "Table":
     """The test ledger: a line for each predictor of each look."""
     from rich.table import Table
 
+    mains = [family.default for family in FAMILIES.values()]
     table = Table(
-        caption="test and validation: balanced accuracy of the same networks, of masks the Dice of the foreground, of "
-        "generators the kernel distance, mean over label sets; 95 % interval from the number of test images alone",
+        caption=f"test and validation: {', or '.join(METRICS[name].title for name in mains)}, of the same networks, "
+        "mean over label sets; 95 % interval from the number of test images alone",
         caption_justify="left",
     )
     for name in ("when", "who", "why", "data set", "shots", "method", "configuration"):
@@ -51,19 +53,18 @@ def look_table(looks: "Sequence[Look]") -> "Table":
         table.add_column(name, justify="right")
     for look in looks:
         for predictor, test in look.test.items():
-            mains = (name for name in ("balanced_accuracy", "dice_fg", "kid") if test.get(name) is not None)
-            main = next(mains, "balanced_accuracy")
+            main = next((name for name in mains if test.get(name) is not None), CLASSES.default)
             ends = "-" if test["low"] is None else f"{test['low']:.2f}–{test['high']:.2f}"
             table.add_row(
                 look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,
-                look.config_id[:6], score_text(test[main]), ends,
-                score_text(test["accuracy"]), score_text(look.validated[predictor][main]),
+                look.config_id[:6], score_text(test.get(main)), ends,
+                score_text(test.get("accuracy")), score_text(look.validated[predictor].get(main)),
             )  # fmt: skip
     return table
 
 
 def print_portfolio(found: "Portfolio") -> None:
-    """What to try first, as settings, and what that was worth where it can be told."""
+    """Print what to try first, as settings, and what that was worth where it can be told."""
     from rich.table import Table
 
     from search_spaces.core.config import write_config
@@ -74,7 +75,7 @@ def print_portfolio(found: "Portfolio") -> None:
         values = write_config(config)
         inactive = inactive_fields(type(config), values)
         active = (name for name in space_of(type(config)) if name not in inactive)
-        typer.echo("  " + " ".join(f"{name}={short(values[name])}" for name in active))
+        typer.echo("  " + " ".join(f"{name}={setting_text(values[name])}" for name in active))
     if not found.left_out:
         typer.echo("one place alone: what it is worth elsewhere cannot be told")
         return
@@ -92,17 +93,19 @@ def print_portfolio(found: "Portfolio") -> None:
 
 
 def print_rules(judged: "Sequence[Judged]", metric: str) -> None:
-    """What each rule makes of the same predictions."""
+    """Print what each rule makes of the same predictions."""
     from rich.table import Table
 
-    names = list(dict.fromkeys([metric, "balanced_accuracy", "auroc", "accuracy"]))
+    located = Source.PATCHES  # no rule moves it
+    names = dict.fromkeys([metric, *(each.name for each in CLASSES.columns if each.source is not located)])
     table = Table(
         caption="validation pictures at the last evaluation, none judged by a threshold that it chose; the best of "
         f"{len(judged)} rules is flattered by being the best",
         caption_justify="left",
     )
     for name in ("aggregate", "threshold", *names, "95 %"):
-        table.add_column(name.replace("_", " "), justify="left" if name in ("aggregate", "threshold") else "right")
+        words = METRICS[name].head if name in METRICS else name
+        table.add_column(words, justify="left" if name in ("aggregate", "threshold") else "right")
     for each in judged:
         ends = "-" if each.low is None else f"{each.low:.3f} … {each.high:.3f}"
         table.add_row(
@@ -205,7 +208,7 @@ def print_methods() -> None:
 
 
 def print_settings(method: str) -> None:
-    """What of a method is searched: defaults, ranges and conditions.
+    """Print what of a method is searched: defaults, ranges and conditions.
 
     Raises:
         ConfigError: no such method.

@@ -22,6 +22,6 @@ OnlyShots = Annotated[
     int | None, typer.Option("--shots", help="Only this many labelled images, counted as in the sweep.")
 ]
 OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
-Metric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
+ByMetric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
 Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]
 DEFAULT_RESULTS = "results"

@@ -1,4 +1,4 @@
-"""What commands print on a terminal: tables for people, one line for what has no table."""
+"""Output of commands on a terminal: tables for people, one line for what has no table."""
 
 import re
 import sys
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from search_spaces.core.errors import ConfigError
-from sparse_search.results.texts import score_text
+from sparse_search.results.texts import score_text, setting_text
+from trainables.metrics.table import METRICS, Metric, family_at, metric_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,13 +25,6 @@ _LEVELS = {
     "image": "images", "patch": "patches", "mask": "images, pixel by pixel",
     "generator": "images, class by class",
 }  # fmt: skip
-_COLUMNS = {"balanced_accuracy": "balanced acc.", "accuracy": "accuracy", "auroc": "AUROC"}
-_MASK_COLUMNS = {name: name.replace("_", " ") for name in ("dice_fg", "iou_fg", "mdice_2", "miou_2")}
-_GENERATOR_COLUMNS = {
-    "kid": "kernel distance", "fid": "Fréchet distance",
-    "manifold_precision": "precision", "manifold_recall": "recall",
-}  # fmt: skip
-"""Metrics that a leaderboard shows, and what it calls them; the first is followed by an interval."""
 MAX_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -82,7 +76,7 @@ def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mappi
 
 
 def print_answer(table: "pa.Table", format: str) -> None:
-    """What a query answers: as a table for people, or in a format."""
+    """Print the answer to a query: as a table for people, or in a format."""
     from sparse_search.analysis.formats import FORMATS
 
     if format in ("markdown", "latex"):
@@ -96,14 +90,13 @@ def print_answer(table: "pa.Table", format: str) -> None:
     for name in table.column_names:
         shown.add_column(name, overflow="fold")
     for row in table.to_pylist():
-        shown.add_row(*("" if value is None else short(value) for value in row.values()))
+        shown.add_row(*("" if value is None else setting_text(value) for value in row.values()))
     console().print(shown)
 
 
 def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -> None:
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
     from sparse_search.analysis.leaderboard import rankings
-    from sparse_search.results.rows import metric_for
 
     unranked = found.unranked
     papers: dict[str, str] = {}
@@ -129,7 +122,6 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
     from rich.table import Table
 
     from sparse_search.analysis.leaderboard import rankings
-    from sparse_search.results.rows import metric_for
 
     table = Table(
         caption=f"the best of each ranking by {metric}; --dataset, --shots or --method shows whole leaderboards, below "
@@ -138,7 +130,7 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
     )
     for name in ("data set", "shots", "level", "validation", "label sets"):
         table.add_column(name)
-    for name in ("method", "configuration", metric.replace("_", " "), "95 %", "tried"):
+    for name in ("method", "configuration", METRICS[metric].title, "95 %", "tried"):
         table.add_column(name, justify="left" if name in ("method", "configuration") else "right")
     for shared, (best, *_) in rankings(ranked.filter(pc.equal(ranked["rank"], 1))):
         interval = "" if best["low"] is None else f"{best['low']:.2f}–{best['high']:.2f}"
@@ -155,44 +147,46 @@ def _ranking_table(
     from rich.table import Table
 
     from sparse_search.analysis.leaderboard import SELECTED
-    from sparse_search.results.rows import SMALLER_IS_BETTER
     from sparse_search.results.trials import shots_text
 
+    first = METRICS[metric]
+    known = (each for each in family_at(shared["level"]).columns if any(row[each.name] is not None for row in rows))
+    others = [each for each in known if each != first]
     data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
     scored = f"{rows[0]['num_images']:g} {_LEVELS[shared['level']]}"
     table = Table(
         title=f"{shared['dataset']}, {shots_text(rows[0])} · {shared['image_size']} px · {shared['validation']} "
         f"validation of {scored} · label sets {shared['label_sets']} · {data}",
         title_justify="left",
-        caption=f"ranked by {metric} ({'smaller' if metric in SMALLER_IS_BETTER else 'larger'} is better) on "
-        f"validation images, {SELECTED[shared['selection']]}, mean over label sets; {found.covers}; a best of "
-        "many tries is optimistic",
+        caption=f"ranked by {_ranked_by(first)} on validation images, {SELECTED[shared['selection']]}, mean over label "
+        f"sets; {found.covers}; a best of many tries is optimistic",
         caption_justify="left",
     )
-    shown = {"mask": _MASK_COLUMNS, "generator": _GENERATOR_COLUMNS}.get(shared["level"], _COLUMNS)
-    extra = [metric] if metric not in shown else []
-    extra += ["localisation"] if metric != "localisation" and rows[0]["localisation"] is not None else []
     table.add_column("#", justify="right")
     table.add_column("method")
     table.add_column("configuration", ratio=1, overflow="fold")
-    first, *others = shown.values()
-    for name in (*extra, first, "95 %", *others, "tried", "seconds"):
+    for name in (first.head, "95 %", *(each.head for each in others), "tried", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*_cells(row, found.searched[row["method"]], [*extra, next(iter(shown))], list(shown)[1:]))
+        table.add_row(*_cells(row, found.searched[row["method"]], first, others))
     return table
 
 
-def _cells(row: Mapping[str, Any], searched: Sequence[str], before: Sequence[str], behind: Sequence[str]) -> list[str]:
-    """Of a row of a leaderboard, with the metrics before its interval and those behind."""
+def _ranked_by(metric: Metric) -> str:
+    unit = f" in {metric.unit}" if metric.unit else ""
+    return f"{metric.name}{unit} ({'larger' if metric.sign > 0 else 'smaller'} is better)"
+
+
+def _cells(row: Mapping[str, Any], searched: Sequence[str], first: Metric, others: Sequence[Metric]) -> list[str]:
+    """Texts of a row of a leaderboard: what it is ranked by with its interval, then the other metrics."""
     interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
     return [
         str(row["rank"]),
         row["predictor"],
         _settings_text(row, searched),
-        *(score_text(row[name]) for name in before),
+        score_text(row[first.name]),
         interval,
-        *(score_text(row[name]) for name in behind),
+        *(score_text(row[each.name]) for each in others),
         str(row["num_tried"]),
         f"{row['train_seconds']:.1f}",
     ]
@@ -203,7 +197,7 @@ def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
 
     config = json.loads(row["config_json"])
     inactive = row["inactive"].split(", ")
-    values = (f"{name}={short(config[name])}" for name in searched if name in config and name not in inactive)
+    values = (f"{name}={setting_text(config[name])}" for name in searched if name in config and name not in inactive)
     start = f"({row['start']}) " if row["start"] else ""
     return f"{row['config_id'][:6]} {start}{' '.join(values)}"
 
@@ -216,11 +210,6 @@ def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
     return f"not ranked: {row['method']} {row['config_id'][:6]} ({row['start']}){where}: {row['status']}{why}"
 
 
-def short(value: Any) -> str:
-    """A setting with three significant digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def print_lines(lines: Iterable[str]) -> None:
     """Sentences, broken at the width of the console."""
     from textwrap import fill
@@ -230,7 +219,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def _print_published(row: Mapping[str, Any]) -> dict[str, str]:
-    """What papers print for the same data set and shots, beside the ranking, not in it; what to know of each paper."""
+    """Print the papers' numbers for the same data set and shots; return what to know of each paper."""
     from sparse_search.analysis.published import published
 
     tables: dict[tuple[str, str], list[str]] = {}

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sparse_search.results.rows import sign_of
 from sparse_search.results.texts import score_text
 from sparse_search.search.cost import Clock, OutOfTimeError
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import StudyStatus
+from trainables.metrics.table import sign_of
 
 LINE_SECONDS = 15.0
 """Least time between two plain lines without news."""

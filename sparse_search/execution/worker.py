@@ -34,13 +34,12 @@ from sparse_search.execution.stored_checkpoints import PATIENCE_SECONDS, checkpo
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import send, store_at
 from sparse_search.results.predictions import artefact_folder, write_predictions
-from sparse_search.results.rows import sign_of
 from sparse_search.search.sweep import Rung
 from sparse_search.versions import versions
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Task, Validation, predictor_names
 from trainables.data.tasks import few_shot_task, hidden_labels
-from trainables.metrics.masks import MASK_METRICS
+from trainables.metrics.table import METRICS, TIE_BREAKERS, sign_of
 from trainables.training.train import DivergedError, Progress
 from trainables.training.trial import PROTOCOL, Run, Trial
 
@@ -48,17 +47,14 @@ VALUE = "value"
 """Name of the reported objective."""
 
 TIE_BREAK = 1e-6
-"""Weight of the AUROC beside the objective: few validation images leave many configurations equal, and less than one
-image in a million changes nothing else."""
+"""Weight of the first tie-breaker beside the objective: few validation images leave many configurations equal, and
+less than one image in a million changes nothing else."""
 
 QUIET_SECONDS = 5.0
 """Least time between two signs of life, unless the driver has too many trials to listen to that often."""
 
 LOOK_SECONDS = 5.0
 """Least time between two looks at whether the node is about to leave."""
-
-OF_NAMED_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1", *MASK_METRICS)
-"""Objectives that say nothing of a predictor which names one class for every image, or for every pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +176,7 @@ class _Training:
 
     def collapse(self) -> str:
         """Why the objective says nothing: at its end every run names one class for all images; else empty."""
-        if self.job.objective not in OF_NAMED_CLASSES or not all(self._collapses.values()):
+        if not METRICS[self.job.objective].is_of_named or not all(self._collapses.values()):
             return ""
         return "; ".join(dict.fromkeys(self._collapses.values()))
 
@@ -263,9 +259,9 @@ class _Training:
         send(self.job.results, folder.relative_to(results).as_posix(), patience_seconds=PATIENCE_SECONDS)
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
-        """What the search compares: the objective and, where it is equal, the AUROC, as the leaderboard does."""
-        objective = self.job.objective
-        return sign_of(objective) * (metric(objective) or 0.0) + TIE_BREAK * (metric("auroc") or 0.0)
+        """Value that the search compares: the objective and, where it is equal, the leaderboard's first tie-breaker."""
+        objective, second = self.job.objective, TIE_BREAKERS[0]
+        return sign_of(objective) * (metric(objective) or 0.0) + TIE_BREAK * sign_of(second) * (metric(second) or 0.0)
 
     def _begin(self, run: Run) -> _AtWork:
         trial, root = self.trial, self.job.data_root

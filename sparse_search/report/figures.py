@@ -39,7 +39,7 @@ _STYLE: Any = {
     "lines.solid_capstyle": "round", "lines.dash_capstyle": "round", "axes.formatter.limits": (-4, 6),
 }  # fmt: skip
 _WIDTH, _HEIGHT = 4.8, 3.0
-"""Of a panel, in inches of 72 units: about the width of a phone, where one unit is one pixel."""
+"""Size of a panel, in inches of 72 units: about the width of a phone, where one unit is one pixel."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Axis:
 
 
 def _as_svg(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, Markup]:
-    """Makes markup of what a function draws with the words that describe it, under this module's style.
+    """Make markup of what a function draws with the words that describe it, under this module's style.
 
     Not for several threads at once: matplotlib's style is the process's while it draws.
     """
@@ -200,7 +200,7 @@ def parallel_coordinates_figure(
 
 
 def _heights(values: Sequence[float | str | bool | None]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where values lie on an axis from 0 to 1, and its marks; what has no effect lies below it."""
+    """Heights of values on an axis from 0 to 1, and its marks; what has no effect lies below it."""
     from math import log
 
     known = [value for value in values if value is not None]

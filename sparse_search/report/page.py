@@ -18,29 +18,29 @@ from markupsafe import Markup
 from search_spaces.core.errors import ResultsError, UserError
 from sparse_search.analysis.comparison import compare_all
 from sparse_search.analysis.importance import importance_of
-from sparse_search.analysis.leaderboard import SELECTED, query, rank_trials, rankings, unranked_starts
+from sparse_search.analysis.leaderboard import SELECTED, check_metric, query, rank_trials, rankings, unranked_starts
 from sparse_search.analysis.significance import CriticalDifference
 from sparse_search.report.figures import NUM_SERIES, critical_difference_figure
 from sparse_search.report.panels import Panel, doubts, importance_panel, panels
 from sparse_search.report.tables import (
-    METRIC_WORDS,
-    Cost,
+    BoardLine,
+    MethodCost,
     Question,
-    Row,
     costs,
     reasons,
     runs_of,
     scale_of,
-    summary,
     table_rows,
+    verdict,
 )
 from sparse_search.results.files import write_atomically
 from sparse_search.results.ledger import count_looks
 from sparse_search.results.mirror import read_store
-from sparse_search.results.rows import METRIC_COLUMNS, SMALLER_IS_BETTER, metric_for, metric_of
+from sparse_search.results.rows import metric_of
 from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, searched_settings, trials_of
+from trainables.metrics.table import DEFAULT_METRIC, METRICS, TIE_BREAKERS, family_at, metric_for
 
 _MAX_ROWS, _MAX_ROWS_TOGETHER = 100, 800
 _MAX_FIGURED = 12
@@ -54,47 +54,47 @@ _VALIDATION = {
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     """One ranking as the page shows it."""
 
     title: str
     key: str
     shared: Mapping[str, Any]
-    summary: str
+    verdict: str
     metric: str
-    """What it is ranked by, in words."""
+    """Title of the metric that it is ranked by."""
 
     others: Sequence[str]
     """The other metrics of its rows."""
 
-    rows: Sequence[Row]
+    rows: Sequence[BoardLine]
     num_rows: int
     scale: tuple[float, float] | None
     chance: float | None
     """Score of guessing, where it is known."""
 
     figured: bool
-    """Whether figures were asked for: a page with very many would be slow on a phone."""
+    """True where figures were asked for: a page with very many would be slow on a phone."""
 
     panels: Sequence[Panel]
     doubts: Sequence[str]
     unranked: Sequence[Mapping[str, Any]]
-    costs: Sequence[Cost]
+    costs: Sequence[MethodCost]
     reasons: Sequence[tuple[str, str, str, int]]
     honesty: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Chapter:
     """A dataset at a number of shots: rankings that must not be mixed, the widest evidence first."""
 
     dataset: str
     shots: int
     in_all: bool
-    """Whether shots are counted in all rather than per class."""
+    """True where shots are counted in all, not per class."""
 
     key: str
-    parts: Sequence[Part]
+    sections: Sequence[Section]
 
 
 def write_report(
@@ -103,9 +103,9 @@ def write_report(
     *,
     dataset: str | None = None,
     shots: int | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
 ) -> Path:
-    """Writes the page and returns where it is.
+    """Write the page and return where it is.
 
     Args:
         results: The results folder.
@@ -118,10 +118,11 @@ def write_report(
         ResultsError: no finished run answers the question, or the file cannot be written.
         ConfigError: an unknown metric.
     """
+    check_metric(metric)
     store = read_store(results)
     runs = query(store, dataset=dataset, shots=shots, method=None).combine_chunks()
     curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
-    asked = {"dataset": dataset, "shots": shots, "metric": METRIC_WORDS.get(metric, metric)}
+    asked = {"dataset": dataset, "shots": shots, "metric": METRICS[metric].title}
     differences = _differences(store, metric, dataset, shots)
     page = _page(store.address, runs, curves, metric, asked, count_looks(store.folder, dataset), differences)
     try:
@@ -132,7 +133,7 @@ def write_report(
 
 
 def _differences(store: Store, metric: str, dataset: str | None, shots: int | None) -> CriticalDifference | None:
-    """What a critical-difference diagram shows; None with too few data sets or methods."""
+    """Compute what a critical-difference diagram shows; None with too few data sets or methods."""
     try:
         return compare_all(store.folder, metric=metric, dataset=dataset, shots=shots).ranks
     except UserError:
@@ -153,16 +154,16 @@ def _page(
     importances = importance_of(runs, metric)
     methods = sorted(pc.unique(runs["method"]).to_pylist())
     series = {method: number % NUM_SERIES for number, method in enumerate(methods)}
-    known = [name for name in METRIC_COLUMNS if runs[name].null_count < len(runs)]
+    known = [name for name in METRICS if runs[name].null_count < len(runs)]
     questions = [
         Question(
             shared, rows, runs_of(shared, runs), curves, by := metric_for(shared["level"], metric), series,
-            [name for name in known if name != by and metric_for(shared["level"], name) == name],
+            [name for name in known if name != by and name in family_at(shared["level"]).names],
             searched_settings(runs), importances, results,
         )
         for shared, rows in rankings(ranked)
     ]  # fmt: skip
-    cells = _cells(questions, unranked_starts(trials), test_looks)
+    chapters = _chapters(questions, unranked_starts(trials), test_looks)
     script = files("sparse_search.report").joinpath("templates/report.js").read_text()
     environment = Environment(
         loader=PackageLoader("sparse_search.report"),
@@ -172,12 +173,13 @@ def _page(
         lstrip_blocks=True,
     )
     environment.filters["score"] = score_text
-    environment.tests["smaller_is_better"] = {METRIC_WORDS[name] for name in SMALLER_IS_BETTER}.__contains__
+    environment.tests["a_tie_breaker"] = {METRICS[name].title for name in TIE_BREAKERS}.__contains__
+    environment.tests["smaller_is_better"] = {each.title for each in METRICS.values() if each.sign < 0}.__contains__
     return environment.get_template("report.html").render(
         asked=asked,
-        cells=cells,
-        metric=METRIC_WORDS[metric_of(runs, metric)],
-        overview=_overview(cells),
+        chapters=chapters,
+        metric=METRICS[metric_of(runs, metric)].title,
+        overview=_overview(chapters),
         totals=costs_together(costs(runs)),
         pooled=importance_panel([one for one in importances if not one.shared], series),
         pooled_doubts=doubts(importances, {}),
@@ -195,25 +197,27 @@ def _order(level: str) -> tuple[bool, str]:
     return level == "generator", level
 
 
-def _cells(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]], test_looks: int) -> list[Cell]:
+def _chapters(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]], test_looks: int) -> list[Chapter]:
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
     for question in questions:
         found[question.shared["dataset"], question.shared["shots"]].append(question)
     most_rows = max(3, min(_MAX_ROWS, _MAX_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
-    cells, num_figured = [], 0
+    chapters, num_figured = [], 0
     for number, ((dataset, shots), own) in enumerate(sorted(found.items())):
         ordered = sorted(own, key=lambda each: (*_order(each.shared["level"]), -each.rows[0]["num_runs"]))
-        parts = []
+        sections = []
         for position, question in enumerate(ordered):
             key, with_figures = f"part-{number}-{position}", num_figured < _MAX_FIGURED
             num_figured += with_figures
-            parts.append(_part(question, ordered, key, unranked, most_rows, test_looks, with_figures=with_figures))
+            sections.append(
+                _section(question, ordered, key, unranked, most_rows, test_looks, with_figures=with_figures)
+            )
         in_all = own[0].rows[0]["shots_in_all"]
-        cells.append(Cell(dataset, shots, in_all, f"cell-{number}", parts))
-    return cells
+        chapters.append(Chapter(dataset, shots, in_all, f"cell-{number}", sections))
+    return chapters
 
 
-def _part(
+def _section(
     question: Question,
     beside: Sequence[Question],
     key: str,
@@ -222,20 +226,20 @@ def _part(
     test_looks: int,
     *,
     with_figures: bool,
-) -> Part:
+) -> Section:
     rows, shared = table_rows(question, most_rows), question.shared
     confusion = json.loads(question.rows[0]["confusion_json_list"][0])["confusion"]
-    return Part(
+    return Section(
         title=_title(shared, [other.shared for other in beside]),
         key=key,
         shared=shared,
-        summary=summary(question),
-        metric=METRIC_WORDS[question.metric],
-        others=[METRIC_WORDS[name] for name in question.others],
+        verdict=verdict(question),
+        metric=METRICS[question.metric].title,
+        others=[METRICS[name].title for name in question.others],
         rows=rows,
         num_rows=len(question.rows),
         scale=scale_of(rows, question.metric),
-        chance=1 / len(confusion) if question.metric == "balanced_accuracy" else None,
+        chance=METRICS[question.metric].chance(len(confusion)),
         figured=with_figures,
         panels=list(panels(question)) if with_figures else [],
         doubts=doubts(question.importances, shared),
@@ -247,7 +251,7 @@ def _part(
 
 
 def _title(shared: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> str:
-    """What tells a ranking from the others of its cell; label sets always."""
+    """Words that tell a ranking from the others of its chapter; label sets always."""
     sets = shared["label_sets"]
     words = [f"Label set{'s' if ',' in sets or 'fresh' in sets else ''} {sets}"]
     for name in RANKING:
@@ -257,7 +261,7 @@ def _title(shared: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> st
 
 
 def _honesty(question: Question, test_looks: int) -> list[str]:
-    """What was selected on what, at which cost in labels, and what the numbers do not say."""
+    """Sentences on what was selected by which images, at which cost in labels, and what the numbers do not say."""
     shared, first = question.shared, question.rows[0]
     tried = {row["method"]: row["num_tried"] for row in question.rows}
     facts = [
@@ -293,30 +297,30 @@ def _looks(count: int) -> str:
     return f"The test set was looked at {count} time{'s' if count > 1 else ''}."
 
 
-def _overview(cells: Iterable[Cell]) -> dict[str, Any] | None:
-    """The best of each predictor in the widest ranking of each cell; nothing where there is one cell."""
-    listed = list(cells)
+def _overview(chapters: Iterable[Chapter]) -> dict[str, Any] | None:
+    """The best of each predictor in the widest ranking of each chapter; nothing where there is one chapter."""
+    listed = list(chapters)
     if len(listed) < 2:
         return None
-    tables: dict[str, dict[str, Row]] = {}
-    for cell in listed:
-        tables[cell.key] = {row.predictor: row for row in reversed(cell.parts[0].rows)}
-    predictors = sorted({row.predictor for cell in listed for part in cell.parts for row in part.rows})
+    tables: dict[str, dict[str, BoardLine]] = {}
+    for chapter in listed:
+        tables[chapter.key] = {row.predictor: row for row in reversed(chapter.sections[0].rows)}
+    predictors = sorted({row.predictor for chapter in listed for section in chapter.sections for row in section.rows})
     return {"predictors": predictors, "tables": tables}
 
 
-def costs_together(parts: Sequence[Cost]) -> dict[str, Any]:
+def costs_together(of_methods: Sequence[MethodCost]) -> dict[str, Any]:
     """Sums over methods, for the head of the page."""
     ended: dict[str, int] = defaultdict(int)
-    for part in parts:
-        for status, count in part.ended.items():
+    for each in of_methods:
+        for status, count in each.ended.items():
             ended[status] += count
     return {
         "trials": sum(ended.values()),
         "ended": dict(sorted(ended.items())),
-        "images": sum(part.images for part in parts),
-        "hours": sum(part.wall_seconds for part in parts) / 3600,
-        "gpu_hours": sum(part.gpu_seconds for part in parts) / 3600,
+        "images": sum(each.images for each in of_methods),
+        "hours": sum(each.wall_seconds for each in of_methods) / 3600,
+        "gpu_hours": sum(each.gpu_seconds for each in of_methods) / 3600,
     }
 
 

@@ -24,8 +24,10 @@ from sparse_search.report.figures import (
     importance_figure,
     parallel_coordinates_figure,
 )
-from sparse_search.report.tables import METRIC_WORDS, Question, active_settings, short
+from sparse_search.report.tables import Question, active_settings
 from sparse_search.results.predictions import artefacts_of
+from sparse_search.results.texts import setting_text
+from trainables.metrics.table import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +95,7 @@ def _learning_curves(question: Question) -> Panel | None:
             lines.append(_mean_line(own, words, question.series[row["method"]], dashed=not is_best))
     if max((len(line.x) for line in lines), default=0) < 2:  # generators are evaluated once
         return None
-    metric = METRIC_WORDS[question.metric]
+    metric = METRICS[question.metric].title
     return Panel(
         "Learning curves",
         curves_figure(lines, x_label="images seen in training", y_label=metric),
@@ -138,7 +140,7 @@ def _best_so_far(question: Question) -> Panel | None:
         for name, column in zip(panels, ("train_seconds", "images"), strict=True):
             panels[name].append(Line(str(method), series, steps[column].tolist(), steps["best"].tolist()))
             dots[name].append(Line("", series, ranked[column].tolist(), ranked["score"].tolist()))
-    metric = METRIC_WORDS[question.metric]
+    metric = METRICS[question.metric].title
     return Panel(
         "Best so far",
         best_so_far_figure(panels, dots, y_label=metric),
@@ -178,11 +180,11 @@ def _parallel_coordinates(question: Question) -> Iterator[Panel]:
     for method, first in question.best_of_methods().items():
         rows = [row for row in question.rows if row["method"] == method and row["predictor"] == first["predictor"]]
         values = [active_settings(row) for row in rows[:_MAX_LINES]]
-        names = [n for n in question.searched[method] if len({short(own.get(n)) for own in values}) > 1]
+        names = [n for n in question.searched[method] if len({setting_text(own.get(n)) for own in values}) > 1]
         if len(values) < _MIN_LINES or len(names) < 2:
             continue
         axes = [Axis(name, [own.get(name) for own in values]) for name in names[:_MAX_AXES]]
-        axes.append(Axis(METRIC_WORDS[question.metric], [row[question.metric] for row in rows[:_MAX_LINES]]))
+        axes.append(Axis(METRICS[question.metric].title, [row[question.metric] for row in rows[:_MAX_LINES]]))
         default = next((n for n, row in enumerate(rows[:_MAX_LINES]) if row["start"] == "default"), None)
         best = range(max(1, min(5, len(values) // 4)))
         left_out = [f"the best {_MAX_LINES} of {len(rows)}"] if len(rows) > _MAX_LINES else []
@@ -213,7 +215,7 @@ def _health(question: Question) -> Panel | None:
 
 
 def _sheets(question: Question) -> Panel | None:
-    """What was drawn of the best configuration, on its first label set."""
+    """Pictures that the best configuration left, on its first label set."""
     best, level = question.rows[0], question.shared["level"]
     if level not in _SHEETS:
         return None

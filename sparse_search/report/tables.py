@@ -1,4 +1,4 @@
-"""What the report says of one ranking in words and tables."""
+"""Words and tables of the report about one ranking."""
 
 import json
 from collections import Counter
@@ -13,31 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparse_search.analysis.importance import Importance
-from sparse_search.results.rows import CONFIRMATION, SMALLER_IS_BETTER
-from sparse_search.results.texts import score_text
+from sparse_search.results.rows import CONFIRMATION
+from sparse_search.results.texts import score_text, setting_text
 from sparse_search.results.trials import RANKING
+from trainables.metrics.table import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_REASONS = 6
-METRIC_WORDS = {
-    "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_f1": "macro F1", "auroc": "AUROC",
-    "calibration_error": "calibration error", "log_loss": "log-loss",
-    "localisation": "localisation AUROC", "patch_localisation": "localisation AUROC of patches",
-    "dice_fg": "Dice of the foreground", "iou_fg": "IoU of the foreground", "mdice_2": "Dice of both classes",
-    "miou_2": "IoU of both classes", "pixel_accuracy": "pixel accuracy", "sensitivity": "sensitivity",
-    "specificity": "specificity", "kid": "kernel distance (KID)", "fid": "Fréchet distance (FID)",
-    "manifold_precision": "precision of generators", "manifold_recall": "recall of generators",
-}  # fmt: skip
-METRIC_WORDS |= {
-    f"{name}_img": f"{METRIC_WORDS[name]}, image by image"
-    for name in ("dice_fg", "iou_fg", "mdice_2", "miou_2", "pixel_accuracy", "sensitivity", "specificity")
-}
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardLine:
     """A line of a leaderboard."""
 
     rank: int
@@ -50,15 +38,15 @@ class Row:
     low: float | None
     high: float | None
     others: Sequence[float | None]
-    """Of the other metrics."""
+    """Values of the other metrics."""
 
     num_runs: int
     train_seconds: float
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What the trials of one method took."""
+class MethodCost:
+    """Images and seconds that the trials of one method took."""
 
     method: str
     ended: Mapping[str, int]
@@ -72,11 +60,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Question:
-    """What one ranking is drawn from."""
+    """Data that one ranking of the report is drawn from."""
 
     shared: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    """Of the ranking, best first."""
+    """Rows of the ranking, best first."""
 
     runs: pa.Table
     """Every run that falls under it, whatever became of it."""
@@ -97,7 +85,7 @@ class Question:
     """The folder in which the artefacts of the runs lie."""
 
     def is_confirmation(self) -> bool:
-        """Whether the best of a search were trained again here."""
+        """Return True where the best of a search were trained again."""
         return all(study.endswith(CONFIRMATION) for study in pc.unique(self.runs["study"]).to_pylist())
 
     def best_of_methods(self) -> dict[str, Mapping[str, Any]]:
@@ -113,11 +101,11 @@ def runs_of(shared: Mapping[str, Any], runs: pa.Table) -> pa.Table:
     return runs.filter(reduce(and_, (pc.field(name) == shared[name] for name in RANKING)))
 
 
-def table_rows(question: Question, most: int) -> list[Row]:
+def table_rows(question: Question, most: int) -> list[BoardLine]:
     """The first rows, and behind them the defaults and presets that are further down."""
     kept = [row for position, row in enumerate(question.rows) if position < most or row["start"]]
     return [
-        Row(
+        BoardLine(
             rank=row["rank"],
             predictor=row["predictor"],
             series=question.series[row["method"]],
@@ -137,7 +125,7 @@ def table_rows(question: Question, most: int) -> list[Row]:
 
 def _settings(row: Mapping[str, Any], searched: Sequence[str]) -> list[tuple[str, str]]:
     values = active_settings(row)
-    return [(name, short(values[name])) for name in searched if name in values]
+    return [(name, setting_text(values[name])) for name in searched if name in values]
 
 
 def active_settings(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,20 +134,15 @@ def active_settings(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in json.loads(row["config_json"]).items() if name not in inactive}
 
 
-def short(value: Any) -> str:
-    """A setting for people."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def costs(runs: pa.Table) -> list[Cost]:
-    """What the trials of each method took; a run that is known twice counts once."""
+def costs(runs: pa.Table) -> list[MethodCost]:
+    """Sum what the trials of each method took; a run that is known twice counts once."""
     columns = ["method", "trial_id", "status", "run_id", "images_done", "train_seconds", "wall_seconds", "gpu_seconds"]
     found = []
     for method, own in _latest(runs, columns).groupby("method"):
         ended = own.groupby("trial_id")["status"].agg(lambda statuses: _ended(set(statuses)))
         once = own.drop_duplicates("run_id", keep="last")
         found.append(
-            Cost(
+            MethodCost(
                 str(method),
                 dict(Counter(ended).most_common()),
                 int(once["images_done"].sum()),
@@ -188,10 +171,10 @@ def reasons(runs: pa.Table) -> list[tuple[str, str, str, int]]:
     return [(*key, count) for key, count in counted]
 
 
-def summary(question: Question) -> str:
+def verdict(question: Question) -> str:
     """One or two sentences: who leads, by how much it can be believed, what the default reaches."""
     first = question.rows[0]
-    metric = METRIC_WORDS[question.metric]
+    metric = METRICS[question.metric].title
     settings = {"": "", "default": ", in its default configuration"}.get(
         first["start"], f", as preset {first['start']}"
     )
@@ -219,12 +202,13 @@ def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return known and bool(one["low"] <= other["high"] and other["low"] <= one["high"])
 
 
-def scale_of(rows: Sequence[Row], metric: str) -> tuple[float, float] | None:
+def scale_of(rows: Sequence[BoardLine], metric: str) -> tuple[float, float] | None:
     """Ends of the axis on which a table's scores and intervals are drawn, in steps of 0.05."""
     ends = [value for row in rows for value in (row.low, row.high, row.score) if value is not None]
     if not ends:
         return None
     low, high = float(np.floor(min(ends) * 20) / 20), float(np.ceil(max(ends) * 20) / 20)
-    if metric not in SMALLER_IS_BETTER:
-        low, high = min(low, 0.95), min(high, 1.0)
+    best = METRICS[metric].high
+    if METRICS[metric].sign > 0 and best is not None:
+        low, high = min(low, best - 0.05), min(high, best)
     return low, max(high, low + 0.05)

@@ -15,6 +15,7 @@ from sparse_search.results.files import read_batches, read_table, sync_folder, w
 from sparse_search.results.records import DamagedError, decode, encode
 from sparse_search.results.rows import CURVE_SCHEMA, RUN_SCHEMA, curve_rows, run_rows
 from sparse_search.results.trials import ORDER_SCHEMA, TRIAL_SCHEMA
+from trainables.metrics.table import METRICS
 
 Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
 TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {"runs": (RUN_SCHEMA, run_rows), "curves": (CURVE_SCHEMA, curve_rows)}
@@ -101,9 +102,24 @@ def summary(folder: Path, catalog: Catalog, name: str, partitions: Collection[st
     path = folder / "tables" / file
     try:
         wanted = (number for number, each in enumerate(catalog.partitions) if each in partitions)
-        return read_batches(path, checksum, wanted)
+        return [_under(SUMMARIES[name], batch) for batch in read_batches(path, checksum, wanted)]
     except DamagedError as problem:
         raise BrokenError(path, str(problem)) from problem
+
+
+def _under(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch with the columns of a schema: a metric that it was written without is null.
+
+    Raises:
+        DamagedError: it lacks another column.
+    """
+    if batch.schema.equals(schema):
+        return batch
+    lacking = {field.name for field in schema} - set(batch.schema.names)
+    if not lacking <= METRICS.keys():
+        raise DamagedError(f"it has no {', '.join(sorted(lacking - METRICS.keys()))}")
+    columns = [pa.nulls(len(batch), each.type) if each.name in lacking else batch[each.name] for each in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def partition_of(keys: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from sparse_search.results.predictions import artefact_folder
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled
 from trainables.data.patches import reassemble
-from trainables.metrics.evaluate import FOREGROUND
+from trainables.metrics.masks import FOREGROUND
 from trainables.metrics.pictures import PictureRule, heat_maps
 
 _ALPHA = 0.4

@@ -17,7 +17,7 @@ import pyarrow as pa
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ResultsError
 from sparse_search.results.files import write_atomically
-from sparse_search.results.rows import METRIC_COLUMNS
+from trainables.metrics.table import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ LEDGER_SCHEMA = pa.schema(
     + [("shots", pa.int64())]
     + [(name, pa.string()) for name in ("validation", "method", "predictor", "config_id")]
     + [("num_images", pa.int64())]
-    + [(name, pa.float64()) for name in ("low", "high", *METRIC_COLUMNS)]
+    + [(name, pa.float64()) for name in ("low", "high", *METRICS)]
 )
 
 

@@ -13,69 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.config import canonical_json, short_hash
+from trainables.metrics.table import CLASSES, FAMILIES, METRICS, family_at, metric_for
 
 SCHEMA_VERSION = 7
-"""Raised with every change of a column's name, type or meaning."""
+"""Raised with every change of a column's name, type or meaning, but for a metric that is new."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ClassMetrics:
-    """Of images and patches; null for masks."""
-
-    balanced_accuracy: float | None
-    accuracy: float | None
-    macro_f1: float | None
-    auroc: float | None
-    calibration_error: float | None
-    log_loss: float | None
-    localisation: float | None
-    """Of pictures judged by their patches, where findings are marked: AUROC of heat-map pixels within a picture."""
-
-    patch_localisation: float | None
-    """The same of patches."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _MaskMetrics:
-    """Of masks; null for images and patches."""
-
-    dice_fg: float | None
-    """Over all pixels; of the foreground, or (`_2`) the mean over both classes."""
-
-    iou_fg: float | None
-    mdice_2: float | None
-    miou_2: float | None
-    pixel_accuracy: float | None
-    sensitivity: float | None
-    specificity: float | None
-    dice_fg_img: float | None
-    """The same as means over images."""
-
-    iou_fg_img: float | None
-    mdice_2_img: float | None
-    miou_2_img: float | None
-    pixel_accuracy_img: float | None
-    sensitivity_img: float | None
-    specificity_img: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _GeneratorMetrics:
-    """Of generators, means over classes against real images; null for all else."""
-
-    kid: float | None
-    """Kernel distance, which may be below 0."""
-
-    fid: float | None
-    """Fréchet distance."""
-
-    manifold_precision: float | None
-    manifold_recall: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Scored(_GeneratorMetrics, _MaskMetrics, _ClassMetrics):
-    """A row with scores."""
+class _Scored:
+    """A row with scores: beside these a column for each metric of the table, null where a record or a file lacks it."""
 
     num_images: int | None
 
@@ -218,24 +164,14 @@ class CurveRow(_Scored):
     """A list over the epochs since the evaluation before, a few at a time: `epoch`, mean losses, diagnoses."""
 
 
-_CLASS_METRICS, _MASK_METRICS, _GENERATOR_METRICS = (
-    tuple(field.name for field in fields(each)) for each in (_ClassMetrics, _MaskMetrics, _GeneratorMetrics)
-)
-METRIC_COLUMNS = (*_CLASS_METRICS, *_MASK_METRICS, *_GENERATOR_METRICS)
-"""Images and patches have the first, masks the second, generators the last; the others are null."""
-
-SMALLER_IS_BETTER = ("calibration_error", "log_loss", "kid", "fid")
-
-_BY_LEVEL = {"mask": _MASK_METRICS, "generator": _GENERATOR_METRICS}
-
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 def schema_of(row_type: type) -> pa.Schema:
-    """The Parquet schema of a row class, scores last; `X | None` is a nullable column."""
-    hints = get_type_hints(row_type)
-    ordered = sorted(fields(row_type), key=lambda field: field.name not in row_type.__annotations__)
-    return pa.schema([_column(field.name, hints[field.name]) for field in ordered])
+    """The Parquet schema of a row class, with the metrics and what else is scored last; `X | None` may be null."""
+    columns = {name: _column(name, hint) for name, hint in get_type_hints(row_type).items()}
+    scored = [columns.pop(field.name) for field in fields(_Scored)]
+    return pa.schema([*columns.values(), *(pa.field(name, pa.float64()) for name in METRICS), *scored])
 
 
 def _column(name: str, hint: Any) -> pa.Field:
@@ -255,7 +191,7 @@ SEARCHED = "config."
 _MADE_HERE = {
     "schema_version", "predictor", "level", "config_id", "config_json", "image_size", "pretrained", "images_done",
     "epochs_done", "confusion_json", "train_seconds", "versions_json", "num_images", "picture_threshold",
-    *METRIC_COLUMNS,
+    *METRICS,
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
 
@@ -283,7 +219,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for predictor in record["predictors"]:
         scores = last["selected"].get(predictor) or {}
         yield shared | {
-            **{name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")},
+            **{name: scores.get(name) for name in (*METRICS, "num_images")},
             "predictor": predictor,
             "level": _level(record, predictor),
             "picture_threshold": scores.get("threshold"),
@@ -291,13 +227,9 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-_LEVELS = {"segmentation": "mask", "generation": "generator"}
-
-
 def _level(record: Mapping[str, Any], predictor: str) -> str:
-    if record["kind"] in _LEVELS:
-        return _LEVELS[record["kind"]]
-    return "patch" if predictor in record["patch_predictors"] else "image"
+    whole, *parts = FAMILIES[record["kind"]].levels
+    return parts[0] if parts and predictor in record["patch_predictors"] else whole
 
 
 def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -312,26 +244,15 @@ def curve_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "losses_json": canonical_json(point["losses"]),
         }
         for predictor, scores in point["scores"].items():
-            metrics = {name: scores.get(name) for name in (*METRIC_COLUMNS, "num_images")}
+            metrics = {name: scores.get(name) for name in (*METRICS, "num_images")}
             yield {**shared, **here, **metrics, "predictor": predictor}
 
 
-def sign_of(metric: str) -> int:
-    """Times this, a metric is better when it is larger."""
-    return -1 if metric in SMALLER_IS_BETTER else 1
-
-
-def metric_for(level: str, metric: str) -> str:
-    """What rows of a level are ranked by: the metric that is asked for, or the level's first where it has no such."""
-    own = _BY_LEVEL.get(level, _CLASS_METRICS)
-    return metric if metric in own else own[0]
-
-
 def metric_of(runs: pa.Table, metric: str) -> str:
-    """What is asked of run rows: the metric, or where all are of masks or of generators, what these are ranked by."""
-    level, *others = pc.unique(runs["level"]).to_pylist() or [""]
-    is_of_others = level in _BY_LEVEL and not others and metric in METRIC_COLUMNS
-    return metric_for(level, metric) if is_of_others else metric
+    """Name of what is asked of run rows: the metric, or of rows of one other family alone, what these are ranked by."""
+    levels = pc.unique(runs["level"]).to_pylist()
+    is_of_others = len(levels) == 1 and family_at(levels[0]) is not CLASSES and metric in METRICS
+    return metric_for(levels[0], metric) if is_of_others else metric
 
 
 def config_id(method: str, config: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from sparse_search.results.files import first_of_each, plain_array
-from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, SEARCHED, metric_for, sign_of
+from sparse_search.results.rows import RUN_SCHEMA, SEARCHED
+from trainables.metrics.table import METRICS, TIE_BREAKERS, metric_for, sign_of
 
 RANKING = (
     "dataset", "shots", "level", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol",
@@ -32,7 +33,7 @@ _KEPT = (
     "accumulate", "compile", "threads", "processor", "device", "versions_json", "num_runs",
 )  # fmt: skip
 _LISTS = ("label_set", "label_set_hash", "run_id", "confusion_json")
-_MEANS = (*METRIC_COLUMNS, "train_seconds", "num_images")
+_MEANS = (*METRICS, "train_seconds", "num_images")
 
 
 def _schema() -> pa.Schema:
@@ -49,9 +50,7 @@ def _schema() -> pa.Schema:
 TRIAL_SCHEMA = _schema()
 """`ranking` is a hash of the columns `RANKING`; `num_tried` counts the configurations that the search looked at."""
 
-ORDER_SCHEMA = pa.schema(
-    [TRIAL_SCHEMA.field(name) for name in ("ranking", "level", "trial_id", "predictor", *METRIC_COLUMNS)]
-)
+ORDER_SCHEMA = pa.schema([TRIAL_SCHEMA.field(name) for name in ("ranking", "level", "trial_id", "predictor", *METRICS)])
 """What says who ranks where."""
 
 
@@ -90,14 +89,14 @@ def ranking_id(row: Any) -> str:
 
 
 def ranks_of(trials: pa.Table, metric: str) -> NDArray[np.int64]:
-    """The rank of each row, from 1 in each ranking; equal scores go by AUROC, log-loss, trial and predictor.
+    """The rank of each row, from 1 in each ranking; equal scores go by `TIE_BREAKERS`, then trial and predictor.
 
-    Masks are ranked by the metric, or by Dice where that is one of classes, and so the other way round.
+    Rows of a family that does not have the metric are ranked by its default.
 
     The table needs the columns of `ORDER_SCHEMA`, of which those of other metrics may be missing.
     """
     group = pc.dictionary_encode(trials["ranking"].combine_chunks()).indices.to_numpy(zero_copy_only=False)
-    keys = [np.nan_to_num(_numbers(trials["log_loss"])), -np.nan_to_num(_numbers(trials["auroc"]))]
+    keys = [-sign_of(name) * np.nan_to_num(_numbers(trials[name])) for name in reversed(TIE_BREAKERS)]
     keys += [_smallest_best(trials, metric), group]
     order = np.lexsort(keys)
     tied = np.logical_and.reduce([np.diff(key[order]) == 0 for key in keys])
@@ -134,7 +133,7 @@ def shown_and_order(trials: pa.Table) -> tuple[pa.Table, pa.Table]:
     shown = np.array(pc.not_equal(counted["start"], "").to_numpy(zero_copy_only=False), dtype=bool)
     names = pc.binary_join_element_wise(counted["ranking"], counted["predictor"], " ").combine_chunks()
     group = pc.dictionary_encode(names).indices.to_numpy(zero_copy_only=False)
-    for metric in (name for name in METRIC_COLUMNS if counted[name].null_count < len(counted)):
+    for metric in (name for name in METRICS if counted[name].null_count < len(counted)):
         order = np.lexsort([ranks_of(counted, metric), group])
         shown[order[np.flatnonzero(np.diff(group[order], prepend=-1))]] = True
     first, rest = counted.filter(pa.array(shown)), counted.filter(pa.array(~shown))

@@ -48,6 +48,7 @@ from sparse_search.search.outcomes import (
 )
 from sparse_search.search.sweep import Study
 from sparse_search.search.transactions import Transactional, cached_until_write, transaction
+from trainables.metrics.table import METRICS
 from trainables.training.trial import Trial
 
 FAR, TINY = -1e4, 1e-3
@@ -339,12 +340,13 @@ class StudyJournal(Transactional):
         return [frozen.user_attrs.get(name, limit) / limit - 1 for name, limit in limits.items()]
 
     def _worst(self) -> float:
-        """Value of a rejected trial: 0, or for distances, which have no end, one worse than all that are known.
+        """Value of a rejected trial: the worst end of the objective, or one worse than all known where it has no end.
 
         No worse than that, as a model by values, not ranks, would see nothing else any more.
         """
-        if self.study.sign > 0:
-            return 0.0
+        end = METRICS[self.study.plan.objective].worst
+        if end is not None:
+            return self.study.sign * end
         known = [frozen.values[0] for frozen in self._with_outcome("complete")]
         return min(known) - max(max(known) - min(known), abs(min(known)), TINY) if known else FAR
 

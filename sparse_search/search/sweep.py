@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import Conditions, Space, conditions_of
-from sparse_search.results.rows import CONFIRMATION, sign_of
+from sparse_search.results.rows import CONFIRMATION
 from sparse_search.search.choices import (
     PrunerChoice,
     SamplerChoice,
@@ -20,6 +20,7 @@ from sparse_search.search.choices import (
 from sparse_search.search.pruner import rung_steps
 from trainables.core.kind import Kind
 from trainables.core.method import Validation, find_method
+from trainables.metrics.table import sign_of
 from trainables.training.trial import PROTOCOL, Trial
 
 LABEL_SET_SHARES = (1 / 5, 1 / 5, 3 / 5, 1)

@@ -17,18 +17,10 @@ from sparse_search.search.sweep import FRESH_BLOCK, DatasetFacts, MethodPlan, St
 from trainables.core.kind import Kind
 from trainables.core.method import find_method
 from trainables.data.splits import VALIDATION_MODES
-from trainables.metrics.evaluate import SELECTIONS
-from trainables.metrics.generated import GENERATOR_METRICS
-from trainables.metrics.masks import MASK_METRICS
 from trainables.metrics.pictures import AGGREGATES, THRESHOLDS
+from trainables.metrics.selection import SELECTIONS
+from trainables.metrics.table import OBJECTIVES
 from trainables.training.trial import PRECISIONS
-
-OBJECTIVES: Mapping[str, tuple[str, ...]] = {
-    "classification": ("balanced_accuracy", "accuracy", "macro_f1", "auroc"),
-    "segmentation": MASK_METRICS,
-    "generation": GENERATOR_METRICS,
-}
-"""What can be searched for; the first is meant when none is named."""
 
 SPLIT_POLICIES = ("shared", "fresh")
 CHOICES = {

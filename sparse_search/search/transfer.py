@@ -23,10 +23,11 @@ from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import Choice, Range, Space, inactive_fields, space_of
 from sparse_search.analysis.leaderboard import query, rank
 from sparse_search.results.mirror import read_store
-from sparse_search.results.rows import metric_of, sign_of
+from sparse_search.results.rows import metric_of
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Study
 from trainables.core.method import find_method
+from trainables.metrics.table import DEFAULT_METRIC, sign_of
 from trainables.training.trial import PROTOCOL
 
 MIN_TRIALS = 5
@@ -83,7 +84,7 @@ def transfer(
     method: str,
     *,
     size: int = 3,
-    metric: str = "balanced_accuracy",
+    metric: str = DEFAULT_METRIC,
     apart_from: tuple[str, int] | None = None,
 ) -> Portfolio:
     """The portfolio of a method from everything in a results folder.

@@ -14,7 +14,7 @@ import pytest
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import DatasetFacts
 from sparse_search.search.sweep_file import parse_sweep
-from trainables.metrics.evaluate import Scores
+from trainables.metrics.classes import ClassScores
 
 
 def scores(confusion=((4, 1), (2, 3)), **changes):
@@ -31,7 +31,7 @@ def scores(confusion=((4, 1), (2, 3)), **changes):
         "log_loss": 0.7,
         "confusion": confusion,
     }
-    return Scores(**values | changes).as_dict()
+    return ClassScores.from_dict(values | changes).as_dict()
 
 
 @pytest.fixture

@@ -458,7 +458,7 @@ def test_end_to_end_with_the_tiny_profile(make_task):
     kid = [[each.losses[name] for each in progress if name in each.losses] for name in ("kid_0", "kid_1")]
     assert [len(values) for values in kid] == [generator_stages.LOOKS] * 2
     assert sum(values[-1] for values in kid) < sum(values[0] for values in kid) / 2
-    assert progress[-1].scores["ssgnet"].balanced_accuracy >= 0.5
+    assert progress[-1].scores["ssgnet"].metric("balanced_accuracy") >= 0.5
 
 
 @pytest.mark.slow

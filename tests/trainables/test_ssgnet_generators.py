@@ -11,8 +11,8 @@ from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
 from trainables import ssgnet_generators
 from trainables.data.augment import to_signed, to_unit
-from trainables.metrics.evaluate import mean_scores, read_scores
-from trainables.metrics.scoring import scorer_of
+from trainables.metrics.scoring import read_scores, scorer_of
+from trainables.metrics.selection import mean_scores
 from trainables.nets.features import feature_network
 from trainables.ssgnet import METHOD as SSGNET
 from trainables.ssgnet_generators import METHOD, NAME
@@ -60,10 +60,10 @@ def test_its_scores_are_means_over_classes_of_distances_to_validation_images(mak
     ]
     scores = end.scores[NAME]
     assert scores.num_images == len(task.validation)
-    assert scores.kid == pytest.approx(sum(kernel_distance(*pair)[0] for pair in pairs) / 3)
-    assert scores.fid == pytest.approx(sum(frechet_distance(*pair) for pair in pairs) / 3)
+    assert scores.metric("kid") == pytest.approx(sum(kernel_distance(*pair)[0] for pair in pairs) / 3)
+    assert scores.metric("fid") == pytest.approx(sum(frechet_distance(*pair) for pair in pairs) / 3)
     both = [sum(shares) / 3 for shares in zip(*(precision_and_recall(*pair) for pair in pairs), strict=True)]
-    assert [scores.manifold_precision, scores.manifold_recall] == pytest.approx(both)
+    assert [scores.metric("manifold_precision"), scores.metric("manifold_recall")] == pytest.approx(both)
     assert read_scores(scores.as_dict()) == scores
     assert scores.metric("balanced_accuracy") is None
 
@@ -74,10 +74,10 @@ def test_what_looks_like_the_held_out_images_scores_better_than_noise(make_task)
     alike = torch.stack([task.validation.images_NCHW[task.validation.labels_N == k] for k in range(3)])
     noise = torch.randint(256, alike.shape, dtype=torch.uint8)
     near, far = (scorer({NAME: images.double().numpy()})[NAME] for images in (alike, noise))
-    assert near.kid < far.kid
-    assert near.fid < 1e-3 < far.fid
-    assert (near.manifold_precision, near.manifold_recall) == (1.0, 1.0)
-    assert mean_scores([near, far]).fid == pytest.approx((near.fid + far.fid) / 2)
+    assert near.metric("kid") < far.metric("kid")
+    assert near.metric("fid") < 1e-3 < far.metric("fid")
+    assert (near.metric("manifold_precision"), near.metric("manifold_recall")) == (1.0, 1.0)
+    assert mean_scores([near, far]).metric("fid") == pytest.approx((near.metric("fid") + far.metric("fid")) / 2)
 
 
 def test_a_learner_never_sees_validation_labels(make_task):

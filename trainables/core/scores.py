@@ -1,16 +1,27 @@
 """The contract of scores: what those of every kind of task have in common. The kinds are in `trainables.metrics`."""
 
-from dataclasses import asdict
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 
+@dataclass(frozen=True)
 class AnyScores:
-    """Metrics of one predictor on one set of images, a frozen dataclass for each kind of task."""
+    """Metrics of one predictor on one set of images; a class of its own for each kind of task."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    """Names of the metrics that scores of this kind have, in order."""
 
     num_images: int
+    values: Mapping[str, float | None]
+    """Metrics by name, one for each of `names`. A metric that is not defined on these images is None, never NaN."""
 
-    confusion: tuple[tuple[float, ...], ...]
-    """Counts, K × K: rows are true classes, columns predicted ones. Empty where nothing is named."""
+    confusion: tuple[tuple[float, ...], ...] = ()
+    """Counts, K × K: rows are true classes, columns predicted ones. Whole numbers, or means over evaluations; empty
+    where nothing is named."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", {name: self.values.get(name) for name in self.names})
 
     @property
     def threshold(self) -> float | None:
@@ -19,18 +30,16 @@ class AnyScores:
 
     def metric(self, name: str) -> float | None:
         """The metric of that name; None for one of another kind."""
-        value: float | None = self._values().get(name)
-        return value
+        return self.values.get(name)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        values = self._values()
-        return values | {"confusion": [list(row) for row in values["confusion"]]}
+        others = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "values"}
+        return others | dict(self.values) | {"confusion": [list(row) for row in self.confusion]}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read what `as_dict` wrote."""
-        return cls(**values | {"confusion": tuple(map(tuple, values["confusion"]))})
-
-    def _values(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` wrote, by a program that knew other metrics too: of what it lacks is None."""
+        others = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        confusion = tuple(map(tuple, values["confusion"]))
+        return cls(**others | {"values": values, "confusion": confusion})

@@ -1,34 +1,20 @@
-"""What is said of generators: how far what they make is from real images, class by class.
+"""Scores of generators: how far what they make is from real images, class by class.
 
-How it is measured is a matter of the method (`trainables.core.method.Method.scorer`).
+The method says how it is measured (`trainables.core.method.Method.scorer`).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from trainables.core.scores import AnyScores
-
-GENERATOR_METRICS = ("kid", "fid", "manifold_precision", "manifold_recall")
-"""The default objective first. Both distances are better when smaller."""
+from trainables.metrics.table import GENERATORS
 
 
 @dataclass(frozen=True)
 class GeneratorScores(AnyScores):
-    """Means over classes of distances to held-out images. Those of different feature networks do not compare."""
+    """Means over classes of distances to held-out images; `num_images` are the real ones, and nothing is named.
 
-    num_images: int
-    """Real ones."""
+    Distances of different feature networks do not compare.
+    """
 
-    kid: float
-    """Kernel distance, unbiased: it may be below 0."""
-
-    fid: float
-    """Fréchet distance, biased upwards where images are few."""
-
-    manifold_precision: float
-    """Share of generated images within the manifold of the real ones."""
-
-    manifold_recall: float
-    """Share of real images within the manifold of the generated ones."""
-
-    confusion: tuple[tuple[float, ...], ...] = ()
-    """None: nothing is named."""
+    names: ClassVar[tuple[str, ...]] = GENERATORS.names

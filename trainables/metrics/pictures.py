@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter1d
 from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.grid import Grid
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+_Floats = NDArray[np.float64]
+_Labels = NDArray[np.int64]
+_Bools = NDArray[np.bool_]
 
 NUM_FOLDS = 10
 """Parts of the pictures; the threshold that a picture is judged by comes from the others."""
@@ -29,36 +29,36 @@ BLUR = 0.5
 """Width (standard deviation) of a heat map's Gaussian blur, in patches. Ours; the paper gives none."""
 
 
-def _mean(probs_IPK: Floats) -> Floats:
-    means_IK: Floats = np.mean(probs_IPK, axis=1)
+def _mean(probs_IPK: _Floats) -> _Floats:
+    means_IK: _Floats = np.mean(probs_IPK, axis=1)
     return means_IK
 
 
-def _top(share: float) -> Callable[[Floats], Floats]:
-    def mean_of_highest(probs_IPK: Floats) -> Floats:
+def _top(share: float) -> Callable[[_Floats], _Floats]:
+    def mean_of_highest(probs_IPK: _Floats) -> _Floats:
         count = max(1, round(share * probs_IPK.shape[1]))
-        means_IK: Floats = np.mean(np.sort(probs_IPK, axis=1)[:, -count:], axis=1)
+        means_IK: _Floats = np.mean(np.sort(probs_IPK, axis=1)[:, -count:], axis=1)
         return means_IK
 
     return mean_of_highest
 
 
-def _noisy_or(probs_IPK: Floats) -> Floats:
+def _noisy_or(probs_IPK: _Floats) -> _Floats:
     """Ordered as 1 - Π(1 - p), which rounds to 1 where patches are many."""
-    evidence_IK: Floats = -np.log1p(-np.clip(probs_IPK, 0.0, 1.0 - 1e-12)).sum(1)
+    evidence_IK: _Floats = -np.log1p(-np.clip(probs_IPK, 0.0, 1.0 - 1e-12)).sum(1)
     return evidence_IK / (1.0 + evidence_IK)
 
 
-AGGREGATES: Mapping[str, Callable[[Floats], Floats]] = {
+AGGREGATES: Mapping[str, Callable[[_Floats], _Floats]] = {
     "mean": _mean, "top25": _top(0.25), "top10": _top(0.1), "max": _top(0.0), "noisy_or": _noisy_or,
 }  # fmt: skip
-"""How a picture's score comes from its patches: their mean (the paper's sum, per patch), the mean of the highest
-quarter or tenth, the highest, or that any of them shows a finding, were they independent."""
+"""Rules that make a picture's score of its patches: their mean (the paper's sum, per patch), the mean of the highest
+quarter or tenth, the highest, or the probability that any of them shows a finding, were they independent."""
 
 
 @dataclass(frozen=True)
 class PictureRule:
-    """How pictures are judged by their patches. Changing it needs no training."""
+    """Rule by which pictures are judged by their patches. Changing it needs no training."""
 
     aggregate: str = "mean"
     """One of `AGGREGATES`."""
@@ -72,23 +72,23 @@ class PictureRule:
                 given = getattr(self, name)
                 raise ConfigError(f"{name} '{given}' is unknown{suggestion(given, known)}")
 
-    def scores(self, probs_IPK: Floats) -> Floats:
+    def scores(self, probs_IPK: _Floats) -> _Floats:
         """Scores (I, K) of pictures; of two classes in [0, 1] and adding up to 1, as class 1 alone is aggregated."""
         aggregate = AGGREGATES[self.aggregate]
         if probs_IPK.shape[2] == 2:
             finding_I = aggregate(probs_IPK[:, :, 1:])[:, 0]
             return np.stack([1 - finding_I, finding_I], axis=1)
         scores_IK = aggregate(probs_IPK)
-        shares_IK: Floats = scores_IK / np.maximum(scores_IK.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+        shares_IK: _Floats = scores_IK / np.maximum(scores_IK.sum(1, keepdims=True), np.finfo(np.float64).tiny)
         return shares_IK
 
-    def best_threshold(self, scores_I: Floats, labels_I: Labels) -> float:
+    def best_threshold(self, scores_I: _Floats, labels_I: _Labels) -> float:
         """The score above which a picture is of class 1; one half where not both classes are there."""
         if len(np.unique(labels_I)) < 2:
             return 0.5
         return THRESHOLDS[self.threshold](scores_I, labels_I == 1)
 
-    def held_out_thresholds(self, scores_I: Floats, labels_I: Labels) -> Floats:
+    def held_out_thresholds(self, scores_I: _Floats, labels_I: _Labels) -> _Floats:
         """For each picture (I,) the threshold that the others choose, in `NUM_FOLDS` parts with both classes alike.
 
         A threshold that is chosen on the pictures which it then judges flatters itself: with ten pictures, chance
@@ -105,7 +105,7 @@ class PictureRule:
         return thresholds_I
 
 
-def probabilities(scores_IK: Floats, threshold: float | Floats) -> Floats:
+def probabilities(scores_IK: _Floats, threshold: float | _Floats) -> _Floats:
     """Probabilities (I, 2) in the order of the scores, one half at the threshold, so that the likelier class is named.
 
     Linear below and above it: no calibration, but the extremes stay where they are.
@@ -117,13 +117,13 @@ def probabilities(scores_IK: Floats, threshold: float | Floats) -> Floats:
     return np.stack([1 - finding_I, finding_I], axis=1)
 
 
-def heat_maps(probs_IP: Floats, grid: Grid, height: int, width: int) -> Floats:
+def heat_maps(probs_IP: _Floats, grid: Grid, height: int, width: int) -> _Floats:
     """Maps (I, H, W) of where findings are likely: the patches' probabilities, blurred by half a patch."""
     rows_HR, columns_WC = _spread(height, grid.rows), _spread(width, grid.columns)
     return rows_HR @ probs_IP.reshape(-1, grid.rows, grid.columns) @ columns_WC.T
 
 
-def localisation(probs_IP: Floats, masks_IHW: Bools, grid: Grid) -> float | None:
+def localisation(probs_IP: _Floats, masks_IHW: _Bools, grid: Grid) -> float | None:
     """Area under the ROC curve of heat-map pixels against masks, mean over the pictures in which both kinds occur.
 
     None where there is no such picture.
@@ -137,8 +137,8 @@ def localisation(probs_IP: Floats, masks_IHW: Bools, grid: Grid) -> float | None
     return float(np.mean(areas)) if areas else None
 
 
-def patch_localisation(probs_IP: Floats, labels_IP: Labels) -> float | None:
-    """The same of patches against their labels, within the pictures in which both kinds occur."""
+def patch_localisation(probs_IP: _Floats, labels_IP: _Labels) -> float | None:
+    """Area under the ROC curve of patches against their labels, mean over the pictures in which both kinds occur."""
     areas = [
         _area(probs_P[labels_P == 1], probs_P[labels_P == 0])
         for probs_P, labels_P in zip(probs_IP, labels_IP, strict=True)
@@ -147,35 +147,35 @@ def patch_localisation(probs_IP: Floats, labels_IP: Labels) -> float | None:
     return float(np.mean(areas)) if areas else None
 
 
-def _youden(scores_I: Floats, is_finding_I: Bools) -> float:
+def _youden(scores_I: _Floats, is_finding_I: _Bools) -> float:
     """Most sensitivity plus specificity."""
     candidates_J, sensitivity_J, specificity_J, _ = _rates(scores_I, is_finding_I)
     return _widest_best(candidates_J, sensitivity_J + specificity_J, scores_I)
 
 
-def _f1(scores_I: Floats, is_finding_I: Bools) -> float:
+def _f1(scores_I: _Floats, is_finding_I: _Bools) -> float:
     candidates_J, sensitivity_J, _, named_J = _rates(scores_I, is_finding_I)
     positives = is_finding_I.sum()
     return _widest_best(candidates_J, 2 * sensitivity_J * positives / (named_J + positives), scores_I)
 
 
-def _sensitivity90(scores_I: Floats, is_finding_I: Bools) -> float:
+def _sensitivity90(scores_I: _Floats, is_finding_I: _Bools) -> float:
     """The highest at which nine of ten findings are named."""
     candidates_J, sensitivity_J, *_ = _rates(scores_I, is_finding_I)
     return float(candidates_J[sensitivity_J >= 0.9].max())
 
 
-def _half(scores_I: Floats, is_finding_I: Bools) -> float:
+def _half(scores_I: _Floats, is_finding_I: _Bools) -> float:
     return 0.5
 
 
-THRESHOLDS: Mapping[str, Callable[[Floats, Bools], float]] = {
+THRESHOLDS: Mapping[str, Callable[[_Floats, _Bools], float]] = {
     "youden": _youden, "f1": _f1, "sensitivity90": _sensitivity90, "half": _half,
 }  # fmt: skip
 """Rules for the threshold: most sensitivity plus specificity, most F1 of class 1, 90 % sensitivity, or one half."""
 
 
-def _rates(scores_I: Floats, is_finding_I: Bools) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+def _rates(scores_I: _Floats, is_finding_I: _Bools) -> tuple[_Floats, _Floats, _Floats, NDArray[np.int64]]:
     """Midpoints between neighbouring scores, and 0 before them; sensitivity, specificity and the number named there."""
     distinct = np.unique(scores_I)
     candidates_J = np.concatenate([[0.0], (distinct[:-1] + distinct[1:]) / 2])
@@ -185,22 +185,22 @@ def _rates(scores_I: Floats, is_finding_I: Bools) -> tuple[Floats, Floats, Float
     return candidates_J, 1 - missed_J / len(findings), spared_J / len(others), len(scores_I) - missed_J - spared_J
 
 
-def _widest_best(candidates_J: Floats, quality_J: Floats, scores_I: Floats) -> float:
-    """Of equally good ones that in the widest gap between scores."""
+def _widest_best(candidates_J: _Floats, quality_J: _Floats, scores_I: _Floats) -> float:
+    """Return, of equally good candidates, that in the widest gap between scores."""
     gaps_J = np.concatenate([[0.0], np.diff(np.unique(scores_I))])
     best = quality_J >= quality_J.max() - 1e-12
     return float(candidates_J[np.where(best, gaps_J, -1.0).argmax()])
 
 
-def _spread(size: int, cells: int) -> Floats:
+def _spread(size: int, cells: int) -> _Floats:
     """Weights (size, cells) that enlarge a row of cells and blur it; each row adds up to 1."""
     members = np.arange(size) * cells // size
     plain = np.eye(cells)[members]
-    blurred: Floats = gaussian_filter1d(plain, BLUR * size / cells, axis=0, mode="nearest")
+    blurred: _Floats = gaussian_filter1d(plain, BLUR * size / cells, axis=0, mode="nearest")
     return blurred
 
 
-def _area(positives: Floats, negatives: Floats) -> float:
+def _area(positives: _Floats, negatives: _Floats) -> float:
     """Area under the ROC curve by the Mann-Whitney statistic, which counts ties half."""
     ordered = np.sort(negatives)
     below = np.searchsorted(ordered, positives, side="left").sum(dtype=np.float64)

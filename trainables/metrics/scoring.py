@@ -1,4 +1,4 @@
-"""How predictions are judged: by the kind of task, or as the method says.
+"""The judge of predictions: by the kind of task, or as the method says.
 
 Shapes: N images or patches, I pictures, K classes, H W pixels.
 """
@@ -10,8 +10,11 @@ from typing import Any
 from search_spaces.core.config import MethodConfig
 from trainables.core.method import Labelled, Method, Predictions, Scorer, patch_predictor
 from trainables.core.scores import AnyScores
-from trainables.metrics.evaluate import score, score_foreground, score_patches
+from trainables.metrics.classes import ClassScores, score, score_patches
+from trainables.metrics.generated import GeneratorScores
+from trainables.metrics.masks import MaskScores, score_foreground
 from trainables.metrics.pictures import PictureRule
+from trainables.metrics.table import GENERATORS, MASKS
 
 _PIXELWISE = 3  # dimensions of predictions
 
@@ -23,7 +26,7 @@ def scorer_of(
     rule: PictureRule,
     thresholds: Mapping[str, float | None] | None = None,
 ) -> Scorer:
-    """What judges predictions of a method: its own scorer, else `score_all`, whose arguments these are."""
+    """Return the judge of a method's predictions: its own scorer, else `score_all`, whose arguments these are."""
     if method.scorer:
         return method.scorer(config, images)
     return partial(score_all, images=images, rule=rule, thresholds=thresholds)
@@ -58,3 +61,10 @@ def score_all(
         for name, probs_NK in predictions.items()
     }
     return pictures | {patch_predictor(name): scores for name, scores in each.items()}
+
+
+def read_scores(values: Mapping[str, Any]) -> AnyScores:
+    """The scores that `as_dict` wrote, of any kind, even by a program that knew other metrics."""
+    if GENERATORS.default in values:
+        return GeneratorScores.from_dict(values)
+    return (MaskScores if MASKS.default in values else ClassScores).from_dict(values)

@@ -35,13 +35,9 @@ from trainables.core.method import (
     Task,
 )
 from trainables.core.scores import AnyScores
-from trainables.metrics.evaluate import (
-    collapse,
-    read_scores,
-    select,
-)
 from trainables.metrics.pictures import PictureRule
-from trainables.metrics.scoring import scorer_of
+from trainables.metrics.scoring import read_scores, scorer_of
+from trainables.metrics.selection import collapse, select
 from trainables.training.accelerator import from_main
 from trainables.training.checkpoint import Checkpoints
 

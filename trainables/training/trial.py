@@ -19,8 +19,8 @@ from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.method import Method, Task, Validation, find_method
 from trainables.data.splits import num_folds
 from trainables.data.tasks import few_shot_task, hidden_labels
-from trainables.metrics.evaluate import SELECTIONS
 from trainables.metrics.pictures import PictureRule
+from trainables.metrics.selection import SELECTIONS
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.processes import RemoteProcesses, is_member, train_together

@@ -188,16 +188,19 @@ def test_a_collapsed_trial_counts_as_tried_and_is_not_ranked(fill):
 
 def test_every_selection_has_words():
     from sparse_search.analysis.leaderboard import SELECTED
-    from trainables.metrics.evaluate import SELECTIONS
+    from trainables.metrics.selection import SELECTIONS
 
     assert list(SELECTED) == list(SELECTIONS)
 
 
-def test_the_metrics_of_rows_are_those_of_the_evaluation():
-    from sparse_search.results.rows import METRIC_COLUMNS
-    from trainables.metrics.evaluate import METRICS
+def test_every_row_has_a_column_for_each_metric():
+    from sparse_search.results.rows import CURVE_SCHEMA, RUN_SCHEMA
+    from sparse_search.results.trials import TRIAL_SCHEMA
+    from trainables.metrics.table import METRICS
 
-    assert METRIC_COLUMNS == METRICS
+    for schema in (RUN_SCHEMA, CURVE_SCHEMA, TRIAL_SCHEMA):
+        assert [name for name in schema.names if name in METRICS] == list(METRICS)
+        assert all(schema.field(name).nullable for name in METRICS)
 
 
 def test_as_a_data_frame(fill):

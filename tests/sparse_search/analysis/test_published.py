@@ -4,8 +4,8 @@ import pyarrow.compute as pc
 import pytest
 
 from sparse_search.analysis.published import NOTES, PUBLISHED_SCHEMA, published
-from sparse_search.results.rows import METRIC_COLUMNS
 from trainables.data.catalog import CATALOG
+from trainables.metrics.table import METRICS
 
 
 def value(**cell):
@@ -39,7 +39,7 @@ def test_questions():
     table = published(dataset="dermamnist", shots=10)
     assert set(table["paper"].to_pylist()) == {"sparse"}
     assert len(table) == 8
-    assert set(table["metric"].to_pylist()) <= set(METRIC_COLUMNS)
+    assert set(table["metric"].to_pylist()) <= set(METRICS)
     assert len(published(dataset="digits")) == 0
 
 

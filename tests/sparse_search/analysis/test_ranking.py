@@ -8,9 +8,10 @@ from statistics import fmean
 import pytest
 
 from sparse_search.analysis.leaderboard import board, query, rank, shortlist, unranked_starts
-from sparse_search.results.rows import METRIC_COLUMNS, RUN_SCHEMA, run_rows, table_of
+from sparse_search.results.rows import RUN_SCHEMA, run_rows, table_of
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING, TRIAL, searched_settings, trials_of
+from trainables.metrics.table import METRICS
 
 
 def some_records(make_record, seed, count=40):
@@ -43,7 +44,7 @@ def plain_ranking(records, metric):
     for key, runs in trials.items():
         rows = list(runs.values())
         if len(rows) == rows[0]["num_runs"]:
-            columns = {name: [row[name] for row in rows] for name in METRIC_COLUMNS}
+            columns = {name: [row[name] for row in rows] for name in METRICS}
             ranked.append((key, {name: None if None in each else fmean(each) for name, each in columns.items()}))
     sign = 1 if metric in ("log_loss", "calibration_error") else -1
     ranked.sort(key=lambda each: (each[0][:-3], sign * each[1][metric], -each[1]["auroc"], each[1]["log_loss"],
@@ -58,7 +59,7 @@ def test_ranks_as_its_plain_form(make_record, seed, metric):
     rows = rank(table_of([row for record in records for row in run_rows(record)], RUN_SCHEMA), metric).to_pylist()
     expected = plain_ranking(records, metric)
     assert [tuple(row[name] for name in (*RANKING, *TRIAL)) for row in rows] == [key for key, _ in expected]
-    assert [{name: row[name] for name in METRIC_COLUMNS} for row in rows] == [means for _, means in expected]
+    assert [{name: row[name] for name in METRICS} for row in rows] == [means for _, means in expected]
     places = defaultdict(int)
     for row in rows:
         key = tuple(row[name] for name in RANKING)

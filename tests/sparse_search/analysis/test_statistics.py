@@ -3,17 +3,17 @@ import pytest
 from scipy.stats import binomtest, trim_mean
 
 from sparse_search.analysis.statistics import (
-    Cell,
+    ScoredSetting,
     bootstrap_interval,
     interquartile_mean,
     probability_of_improvement,
     score_interval,
-    score_of,
     selection_optimism,
     summarise,
     wilson_interval,
 )
-from trainables.metrics.evaluate import score
+from trainables.metrics.classes import score
+from trainables.metrics.counts import score_of
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 10), (10, 10), (45, 50)])
@@ -81,11 +81,11 @@ def test_scores_of_tables_are_those_of_the_evaluation(metric):
     probs, labels = rng.dirichlet(np.ones(4), size=40), rng.integers(3, size=40)
     scores = score(probs, labels)
     tables = np.stack([scores.confusion, scores.confusion])
-    assert score_of(tables, metric) == pytest.approx([getattr(scores, metric)] * 2)
+    assert score_of(tables, metric) == pytest.approx([scores.metric(metric)] * 2)
 
 
 def cell(scores, dataset="a", **changes):
-    return Cell(dataset=dataset, scores=tuple(scores), **changes)
+    return ScoredSetting(dataset=dataset, scores=tuple(scores), **changes)
 
 
 def test_images_alone_give_about_the_wilson_interval():

@@ -29,7 +29,7 @@ def trained(task_of):
 
 @pytest.fixture(scope="module")
 def validated():
-    return [last.selected["supervised"].balanced_accuracy for last in trained(lambda task: task)]
+    return [last.selected["supervised"].metric("balanced_accuracy") for last in trained(lambda task: task)]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_look_is_what_the_networks_say_of_the_test_images_and_is_kept(exported
     assert [run["confusion"] for run in look.test["supervised"]["runs"]] == [
         [list(row) for row in scores.confusion] for scores in direct
     ]
-    assert look.test["supervised"]["balanced_accuracy"] == sum(s.balanced_accuracy for s in direct) / 2
+    assert look.test["supervised"]["balanced_accuracy"] == sum(s.metric("balanced_accuracy") for s in direct) / 2
     assert look.validated["supervised"]["balanced_accuracy"] == sum(validated) / 2
     assert look.test["supervised"]["low"] < look.test["supervised"]["balanced_accuracy"]
     assert look.num_images == len(images)

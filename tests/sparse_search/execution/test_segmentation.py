@@ -8,7 +8,6 @@ from search_spaces.core.errors import ConfigError
 from sparse_search.analysis.comparison import compare_all
 from sparse_search.analysis.curves import best_so_far
 from sparse_search.analysis.leaderboard import board, leaderboard, rankings
-from sparse_search.analysis.statistics import PIXEL_METRICS, score_of
 from sparse_search.best.export import export, write_export
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.cli.app import app
@@ -17,10 +16,10 @@ from sparse_search.execution.run import plan_studies, run
 from sparse_search.report.page import write_report
 from sparse_search.results.ledger import looks
 from sparse_search.results.mirror import read_store
-from sparse_search.results.rows import METRIC_COLUMNS, metric_for
 from sparse_search.search.sweep_file import parse_sweep
-from trainables.metrics.evaluate import CLASS_METRICS, METRICS
-from trainables.metrics.masks import MASK_METRICS, score_masks
+from trainables.metrics.counts import score_of
+from trainables.metrics.masks import score_masks
+from trainables.metrics.table import CLASSES, MASKS
 
 SEGMENTER = {
     "segmenter": {
@@ -38,7 +37,7 @@ SWEEP = {
 
 
 def masks(dice, confusion=((80, 5), (5, 10))):
-    values = dict.fromkeys(MASK_METRICS, 0.5) | {"dice_fg": dice, "num_images": 4, "confusion": confusion}
+    values = dict.fromkeys(MASKS.names, 0.5) | {"dice_fg": dice, "num_images": 4, "confusion": confusion}
     return values | {"confusion": [list(row) for row in confusion]}
 
 
@@ -54,18 +53,10 @@ def make_mask_record(make_record):
     return make
 
 
-def test_columns_are_the_metrics_of_every_kind():
-    assert METRIC_COLUMNS == METRICS
-    assert set(PIXEL_METRICS) == {name for name in MASK_METRICS if not name.endswith("_img")}
-    assert (metric_for("mask", "accuracy"), metric_for("mask", "iou_fg")) == ("dice_fg", "iou_fg")
-    assert (metric_for("image", "dice_fg"), metric_for("patch", "auroc")) == ("balanced_accuracy", "auroc")
-    assert (metric_for("generator", "auroc"), metric_for("generator", "fid")) == ("kid", "fid")
-
-
 def test_scores_from_tables_of_pixels():
     counts_N4 = np.random.default_rng(0).integers(1, 50, (3, 4))
     scores = score_masks(counts_N4)
-    for metric in PIXEL_METRICS:
+    for metric in MASKS.counted():
         assert float(score_of(scores.confusion, metric)) == pytest.approx(scores.metric(metric))
     empty = score_masks(np.array([[0, 0, 0, 9]]))
     for metric in ("dice_fg", "iou_fg", "mdice_2", "miou_2"):
@@ -85,8 +76,8 @@ def test_masks_and_classes_never_share_a_ranking(store, make_record, make_mask_r
             "trial-segmenter-3",
             "trial-segmenter-1",
         ]
-        assert {row[name] for row in found["mask"] for name in CLASS_METRICS} == {None}
-        assert {row[name] for row in found["image"] for name in MASK_METRICS} == {None}
+        assert {row[name] for row in found["mask"] for name in CLASSES.names} == {None}
+        assert {row[name] for row in found["image"] for name in MASKS.names} == {None}
     shown = {shared["level"]: rows[0] for shared, rows in rankings(board(store).ranked)}
     assert shown["mask"]["low"] is None, "pixels of an image are alike: their number says nothing"
     assert shown["image"]["low"] is not None

@@ -11,7 +11,7 @@ from sparse_search.execution import worker
 from sparse_search.execution.worker import Job, run_trial
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Rung
-from trainables.metrics.evaluate import Scores
+from trainables.metrics.classes import ClassScores
 from trainables.training.train import DivergedError, Progress
 from trainables.training.trial import Run
 
@@ -23,7 +23,7 @@ GOOD, FAIR, POOR = ((5, 0), (0, 5)), ((4, 1), (1, 4)), ((5, 0), (5, 0))
 
 def evaluation(epoch, budget_images, raw, selected=None, collapse=""):
     """What `Run.train` yields at an evaluation; between two of them there are no scores."""
-    read = lambda confusion: {"constant": Scores.from_dict(scores(confusion))} if confusion else {}  # noqa: E731
+    read = lambda confusion: {"constant": ClassScores.from_dict(scores(confusion))} if confusion else {}  # noqa: E731
     return Progress(
         epoch=epoch, images=20 * epoch, losses={}, budget_images=budget_images, log=({"epoch": epoch, "loss": 1.0},),
         train_seconds=1.0 * epoch, collapse=collapse, scores=read(raw), selected=read(selected or raw),
@@ -166,7 +166,7 @@ def test_what_diverged_keeps_what_was_seen_of_it(reports):
 def test_equal_scores_are_told_apart_by_the_auroc(reports):
     def ranks_better(attempt):
         better = evaluation(4, 80, FAIR)
-        better.selected["constant"] = Scores.from_dict(scores(FAIR, auroc=0.9))
+        better.selected["constant"] = ClassScores.from_dict(scores(FAIR, auroc=0.9))
         yield better
 
     same, better = (reports(run, run, rungs=[(1, 80, 2)])[-1]["value"] for run in (always(FAIR), ranks_better))

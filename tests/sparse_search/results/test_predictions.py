@@ -13,7 +13,7 @@ from sparse_search.best.picture_rules import compare_rules, with_rule
 from sparse_search.results.predictions import artefact_folder, read_predictions, write_predictions
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled
-from trainables.metrics.evaluate import score_patches
+from trainables.metrics.classes import score_patches
 from trainables.metrics.pictures import AGGREGATES, THRESHOLDS, PictureRule
 
 GRID = Grid(2, 3)
@@ -97,7 +97,7 @@ def test_rules_are_compared_on_what_is_stored(stored):
         expected = []
         for seed in (0, 1):
             images, probs_NK = some_patches(seed=seed)
-            expected.append(score_patches(probs_NK, images.labels_N.numpy(), GRID, each.rule).auroc)
+            expected.append(score_patches(probs_NK, images.labels_N.numpy(), GRID, each.rule).metric("auroc"))
         assert each.scores["auroc"] == np.mean(expected)
     means = {rule.rule.aggregate: rule.scores["auroc"] for rule in judged}
     assert means["max"] > means["mean"], "one finding in six patches"

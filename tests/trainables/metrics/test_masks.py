@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.metrics.masks import MASK_METRICS, MaskScores, count_pixels, score_masks
+from trainables.metrics.masks import MaskScores, count_pixels, score_masks
+from trainables.metrics.table import MASKS
 
 
 def scores_of(predicted, true):
@@ -22,7 +23,7 @@ def test_the_confusion_of_the_published_notebook():
         "sensitivity": 79.96, "specificity": 97.52,
     }  # fmt: skip
     assert {name: round(100 * scores.metric(name), 2) for name in expected} == expected
-    assert scores.dice_fg == pytest.approx(2 * scores.iou_fg / (1 + scores.iou_fg))
+    assert scores.metric("dice_fg") == pytest.approx(2 * scores.metric("iou_fg") / (1 + scores.metric("iou_fg")))
     assert scores.confusion == ((tn, fp), (fn, tp))
 
 
@@ -38,17 +39,19 @@ def test_pooled_and_means_over_images_by_hand():
     true = [torch.tensor([[[1, 0, 1, 0]], [[0, 0, 0, 0]]]), torch.tensor([[[1, 1, 1, 1]]])]
     scores = scores_of(predicted, true)  # (tp, fp, fn, tn): (1, 1, 1, 1), (0, 0, 0, 4), (3, 0, 1, 0)
     assert scores.num_images == 3
-    assert scores.iou_fg == pytest.approx(4 / 7)
-    assert scores.dice_fg == pytest.approx(8 / 11)
-    assert scores.miou_2 == pytest.approx((4 / 7 + 5 / 8) / 2)
-    assert scores.mdice_2 == pytest.approx((8 / 11 + 10 / 13) / 2)
-    assert scores.pixel_accuracy == pytest.approx(9 / 12)
-    assert scores.iou_fg_img == pytest.approx((1 / 3 + 1 + 3 / 4) / 3), "an empty mask that is left empty is right"
-    assert scores.dice_fg_img == pytest.approx((1 / 2 + 1 + 6 / 7) / 3)
-    assert scores.miou_2_img == pytest.approx((1 / 3 + 1 + (3 / 4 + 0) / 2) / 3)
-    assert scores.pixel_accuracy_img == pytest.approx((1 / 2 + 1 + 3 / 4) / 3)
-    assert scores.sensitivity_img == pytest.approx((1 / 2 + 3 / 4) / 2)
-    assert scores.specificity_img == pytest.approx((1 / 2 + 1) / 2)
+    assert scores.metric("iou_fg") == pytest.approx(4 / 7)
+    assert scores.metric("dice_fg") == pytest.approx(8 / 11)
+    assert scores.metric("miou_2") == pytest.approx((4 / 7 + 5 / 8) / 2)
+    assert scores.metric("mdice_2") == pytest.approx((8 / 11 + 10 / 13) / 2)
+    assert scores.metric("pixel_accuracy") == pytest.approx(9 / 12)
+    assert scores.metric("iou_fg_img") == pytest.approx((1 / 3 + 1 + 3 / 4) / 3), (
+        "an empty mask that is left empty is right"
+    )
+    assert scores.metric("dice_fg_img") == pytest.approx((1 / 2 + 1 + 6 / 7) / 3)
+    assert scores.metric("miou_2_img") == pytest.approx((1 / 3 + 1 + (3 / 4 + 0) / 2) / 3)
+    assert scores.metric("pixel_accuracy_img") == pytest.approx((1 / 2 + 1 + 3 / 4) / 3)
+    assert scores.metric("sensitivity_img") == pytest.approx((1 / 2 + 3 / 4) / 2)
+    assert scores.metric("specificity_img") == pytest.approx((1 / 2 + 1) / 2)
 
 
 def test_random_masks_in_any_batches():
@@ -58,24 +61,24 @@ def test_random_masks_in_any_batches():
     assert whole == parts
     tp = int((predicted & true).sum())
     assert whole.confusion[1][1] == tp
-    assert whole.iou_fg == pytest.approx(tp / int((predicted | true).sum()))
-    assert whole.dice_fg == pytest.approx(2 * tp / int(predicted.sum() + true.sum()))
-    assert whole.specificity == pytest.approx(int((~predicted & ~true).sum()) / int((~true).sum()))
+    assert whole.metric("iou_fg") == pytest.approx(tp / int((predicted | true).sum()))
+    assert whole.metric("dice_fg") == pytest.approx(2 * tp / int(predicted.sum() + true.sum()))
+    assert whole.metric("specificity") == pytest.approx(int((~predicted & ~true).sum()) / int((~true).sum()))
 
 
 @pytest.mark.parametrize(("value", "missing"), [(0, "sensitivity"), (1, "specificity")])
 def test_what_is_not_defined(value, missing):
     masks = torch.full((2, 3, 3), value)
     scores = scores_of([masks], [masks])
-    assert [name for name in MASK_METRICS if scores.metric(name) is None] == [missing, f"{missing}_img"]
-    assert all(scores.metric(name) in (None, 1.0) for name in MASK_METRICS)
+    assert [name for name in MASKS.names if scores.metric(name) is None] == [missing, f"{missing}_img"]
+    assert all(scores.metric(name) in (None, 1.0) for name in MASKS.names)
 
 
 def test_scores_go_through_json():
     torch.manual_seed(0)
     scores = scores_of([torch.rand(2, 4, 4) > 0.5], [torch.zeros(2, 4, 4)])
     assert MaskScores.from_dict(json.loads(json.dumps(scores.as_dict()))) == scores
-    assert set(scores.as_dict()) == {"num_images", "confusion", *MASK_METRICS}
+    assert set(scores.as_dict()) == {"num_images", "confusion", *MASKS.names}
 
 
 def test_messages():

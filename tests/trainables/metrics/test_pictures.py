@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from search_spaces.core.errors import ConfigError
 from trainables.core.grid import Grid
-from trainables.metrics.evaluate import score_patches
+from trainables.metrics.classes import score_patches
 from trainables.metrics.pictures import (
     AGGREGATES,
     THRESHOLDS,
@@ -137,10 +137,10 @@ def test_scores_of_pictures():
     finding_IP = np.array([[0.1, 0.2], [0.2, 0.2], [0.3, 0.3], [0.6, 0.9], [0.2, 0.9], [0.9, 0.9]])
     labels_IP = np.array([[0, 0], [0, 0], [0, 0], [0, 1], [0, 1], [1, 1]])
     scores = score_patches(two_classes(finding_IP).reshape(-1, 2), labels_IP.ravel(), Grid(1, 2), PictureRule())
-    assert (scores.num_images, scores.accuracy, scores.auroc) == (6, 1.0, 1.0)
+    assert (scores.num_images, scores.metric("accuracy"), scores.metric("auroc")) == (6, 1.0, 1.0)
     assert scores.threshold == pytest.approx((0.3 + 0.55) / 2)
-    assert scores.localisation is None
-    assert scores.patch_localisation == 1.0
+    assert scores.metric("localisation") is None
+    assert scores.metric("patch_localisation") == 1.0
     elsewhere = score_patches(
         two_classes(finding_IP).reshape(-1, 2), labels_IP.ravel(), Grid(1, 2), PictureRule(), threshold=0.7
     )

@@ -238,5 +238,5 @@ def test_learns_to_find_ellipses(loss):
             kappa.end_epoch()
     with torch.no_grad():
         found = hard_masks(foreground(network.eval()(images[40:])))
-    assert score_masks(count_pixels(found, masks[40:]).numpy()).dice_fg > 0.8
+    assert score_masks(count_pixels(found, masks[40:]).numpy()).metric("dice_fg") > 0.8
     assert (kappa.kappa_K[1] > 15) == (loss == "tvmf")

@@ -219,8 +219,8 @@ def test_many_short_epochs_are_logged_a_few_at_a_time(start):
 
 def test_a_selection_averages_the_last_evaluations(start):
     evaluations = [p for p in start(selection="mean3", budget=Budget(images=8, evaluate_every=2)) if p.scores]
-    losses = [p.scores["toy"].log_loss for p in evaluations]
-    selected = [p.selected["toy"].log_loss for p in evaluations]
+    losses = [p.scores["toy"].metric("log_loss") for p in evaluations]
+    selected = [p.selected["toy"].metric("log_loss") for p in evaluations]
     assert selected[0] == losses[0]
     assert selected[1:] == pytest.approx([sum(losses[:2]) / 2, sum(losses[:3]) / 3, sum(losses[1:]) / 3])
     assert all(p.selected == p.scores for p in start())
