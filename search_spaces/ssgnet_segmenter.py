@@ -39,10 +39,10 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     """Pictures that it sees then, beside `generator_images`. Ours."""
 
     generator_batch: int = 16
-    """Pictures per step of generator and critic. Source: code 32."""
+    """Pictures per step of generator and discriminator. Source: code 32."""
 
     generator_width: Annotated[int, Choice(16, 32, 64, 128, 256, 512)] = 64
-    """Most channels of a layer, of generator and critic. Source: StyleGAN3 512."""
+    """Most channels of a layer, of generator and discriminator. Source: StyleGAN3 512."""
 
     generator_channel_base: int = 1024
     """Channels of a layer times its bandwidth or side, where that is below `generator_width`. Source: StyleGAN3,
@@ -52,10 +52,10 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     """Normal numbers from which a picture is generated, and length of a style. Source: StyleGAN3 512."""
 
     generator_lr: Annotated[float, Float(5e-4, 5e-3, log=True)] = 2.5e-3
-    """Adam step size of the generator; the critic's is four fifths of it. Source: StyleGAN3."""
+    """Adam step size of the generator; the discriminator's is four fifths of it. Source: StyleGAN3."""
 
     r1_weight: Annotated[float, Float(0.125, 16.0, log=True)] = 1.0
-    """Gradient penalty of the critic (γ), relative to side² / 32768. Source: StyleGAN3 at batch 32."""
+    """Gradient penalty of the discriminator (γ), relative to side² / 32768. Source: StyleGAN3 at batch 32."""
 
     # Bank
     synthetic_images: Annotated[int, Int(50, 1_000, log=True)] = 200

@@ -9,8 +9,8 @@ Class k of n_k labelled images gets max(0, T - n_k) + ⌊ρ T⌋ synthetic ones,
 Generators are stages that trials share (`core.stages`): a trial that finds one made for the same images, settings and
 seed is told its losses, and reports the same curve and counts the same images as the one that made it; seconds are
 those that really passed. So a search over what follows generators trains them once. Images count when a generator's
-critic or the classifier sees them, real or synthetic. Until the classifier has learned anything, evaluations are those
-of its first weights.
+discriminator or the classifier sees them, real or synthetic. Until the classifier has learned anything, evaluations are
+those of its first weights.
 
 Departures from the source, and why:
 - `generator_images` are those of all generators together, so that the cost does not depend on the number of classes.

@@ -7,8 +7,8 @@
              the segmenter learns from the labelled pictures and the bank
 
 Published are two rounds, that is three trainings, each from a fresh network. The generator is a stage that trials share
-(`core.stages`); pictures count when its critic or the segmenter sees them, real or synthetic. The predictor is the
-segmenter at work; a trial is evaluated at the end of each round.
+(`training.stages`); pictures count when its discriminator or the segmenter sees them, real or synthetic. The predictor
+is the segmenter at work; a trial is evaluated at the end of each round.
 
 Departures from the source, and why:
 - A training is a number of pictures, not of epochs, which would be six times as long with the bank. The last round
@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 
 _MAX_BYTE = 255
 _COLUMNS = 8
-_CRITIC_LR = 0.8  # of the generator's
+_DISCRIMINATOR_LR = 0.8  # of the generator's
 
 
 @final
@@ -314,7 +314,7 @@ def _plan(config: SsgnetSegmenterConfig, task: Task, num_epochs: int) -> Generat
         batch=config.generator_batch,
         gamma=config.r1_weight,
         g_lr=config.generator_lr,
-        d_lr=_CRITIC_LR * config.generator_lr,
+        d_lr=_DISCRIMINATOR_LR * config.generator_lr,
         augment_groups="bg",
     ).within(kimg)
     return GeneratorPlan(shape, config.image_size, num_epochs, config.steps_per_epoch, "random", 256)

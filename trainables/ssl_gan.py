@@ -44,7 +44,7 @@ from trainables.components.orders import InfiniteSampler
 from trainables.components.schedules import linear_decay
 from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
 from trainables.core.method import Learner, Method, Task
-from trainables.nets.ssl_gan import Generator, pooled
+from trainables.nets.ssl_gan import SslGanGenerator, pooled_features
 from trainables.nets.weight_norm import initialise_by_data
 
 
@@ -156,13 +156,13 @@ class SslGanLearner:
 
     def _features(self, images_BCHW: Tensor) -> Tensor:
         _, map_BDhw = self._discriminator(images_BCHW)
-        return pooled(map_BDhw) if self._config.fm_layer == "pooled" else map_BDhw.flatten(1)
+        return pooled_features(map_BDhw) if self._config.fm_layer == "pooled" else map_BDhw.flatten(1)
 
 
 def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator) -> OptimisedModel[Any]:
     """A generator with Adam; its last layer starts as D's do."""
     first_side, num_doublings = first_map(config.image_size)
-    network = Generator(
+    network = SslGanGenerator(
         channels=channels,
         first_side=first_side,
         num_doublings=num_doublings,

@@ -193,7 +193,7 @@ class SynthesisLayer(nn.Module):
         return scales_BI, weight_OIkk, gain * (power_BO + 1e-8).rsqrt()
 
 
-class Generator(nn.Module):
+class StyleganGenerator(nn.Module):
     """Images, nominally in [-1, 1] and not clamped, from normal numbers.
 
     Args:
