@@ -37,7 +37,7 @@ class SsgnetGeneratorsConfig(MethodConfig):
         Literal["scratch", "unlabelled_pretrain"],
         Choice("scratch", "unlabelled_pretrain"),
     ] = "scratch"
-    """Where a class's generator starts: at random weights, or at those of one that was trained on all training images,
+    """Start of a class's generator: at random weights, or at those of one that was trained on all training images,
     the unlabelled ones included. The second is our extension: of five images a generator remembers five images."""
 
     pretrain_images: Annotated[
@@ -94,7 +94,7 @@ class SsgnetGeneratorsConfig(MethodConfig):
 
     # Augmentation
     augment: Annotated[Literal["ada", "fixed", "none"], Choice("ada", "fixed", "none")] = "ada"
-    """How likely images are changed before a discriminator sees them: as it overfits, always `augment_p`, or never.
+    """Probability of changing images before a discriminator sees them: as it overfits, always `augment_p`, or never.
     Source: ADA."""
 
     ada_target: Annotated[float, Float(0.4, 0.8), When("augment", equals="ada")] = 0.6
@@ -116,7 +116,7 @@ class SsgnetGeneratorsConfig(MethodConfig):
 
     # Samples and their scores
     truncation: Annotated[float, Float(0.5, 1.0)] = 1.0
-    """How far samples are from the mean style (ψ): less is safer and more alike. Source: code."""
+    """Distance of samples from the mean style (ψ): less is safer and more alike. Source: code."""
 
     feature_network: str = "random"
     """Whose features kernel and Fréchet distances are those of, in `ssgnet` for the log alone: `random`, a small

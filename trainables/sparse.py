@@ -149,7 +149,7 @@ class SparseLearner:
         return {"epoch": self._epoch} | {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._epoch = state["epoch"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
@@ -231,7 +231,7 @@ class SparseLearner:
         means.add(1, pseudo_balance=class_balance(counts_K))
 
     def _unsupervised_step(self, index_B: Tensor, translate: bool, means: Means) -> Tensor:
-        """Steps D, and with `translate` also G and C; returns the kept pseudo-labels per class (K,)."""
+        """Step D, and with `translate` also G and C; return the kept pseudo-labels per class (K,)."""
         images_BCHW = self._images(self._unlabelled_MCHW, index_B)
         labels_B, kept_R = self._pseudo_labels(index_B, images_BCHW, means)
         labels_R = labels_B[kept_R]
@@ -273,7 +273,7 @@ class SparseLearner:
     def _discriminator_step(
         self, real_BCHW: Tensor, fake_BCHW: Tensor, labels_R: Tensor, certain: Tensor | slice, means: Means
     ) -> None:
-        """Real above fake, a slope of 1 between them, pseudo-labels on the certain ones of the real images."""
+        """Step D: real above fake, a slope of 1 between them, pseudo-labels on the certain ones of the real images."""
         config = self._config
         patches_2B1HW, logits_2BK = self._discriminator(torch.cat([real_BCHW, fake_BCHW]))
         real_B1HW, fake_B1HW = patches_2B1HW.chunk(2)
@@ -285,7 +285,7 @@ class SparseLearner:
         means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)
 
     def _generator_step(self, fake_BCHW: Tensor, targets_B: Tensor, reconstruction: Tensor, means: Means) -> None:
-        """Deceive D, be the target for D and for G itself, and find the way back."""
+        """Step G: deceive D, be the target for D and for G itself, and find the way back."""
         config = self._config
         with frozen(self._discriminator.module):
             patches_B1HW, discriminator_BK = self._discriminator(fake_BCHW)
@@ -296,7 +296,7 @@ class SparseLearner:
         means.add(len(fake_BCHW), unsup_generator=loss, reconstruction=reconstruction)
 
     def _classifier_step(self, images_BCHW: Tensor, targets_B: Tensor, means: Means) -> None:
-        """Be the target on translations by the generator that has just learned."""
+        """Step C: name the target of translations by the generator that has just learned."""
         with torch.no_grad():
             fake_BCHW = self._translate(images_BCHW, targets_B)
         loss = self._config.w_syn * self._class_loss(self._classifier(fake_BCHW), targets_B)
@@ -314,13 +314,13 @@ class SparseLearner:
 
 
 def _begins_cycle(config: SparseConfig, epoch: int) -> bool:
-    """Whether the epoch after so many has an unsupervised phase."""
+    """Return True if the epoch after so many has an unsupervised phase."""
     since_warmup = epoch - config.unsup_warmup
     return config.mu > 0 and since_warmup >= 0 and since_warmup % config.mu == 0
 
 
 def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
-    """Whether after so many epochs the next unsupervised phase comes, and not the first."""
+    """Return True if after so many epochs the next unsupervised phase comes, and not the first."""
     return epoch > config.unsup_warmup and _begins_cycle(config, epoch)
 
 

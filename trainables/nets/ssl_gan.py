@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from trainables.nets.weight_norm import weight_normed
 
 _HALVINGS = (0, 1, 2, 2)
-"""Of the generator's width, map by map; 3 from then on."""
+"""Halvings of the generator's width, map by map; 3 from then on."""
 
 
 class Discriminator(nn.Module):

@@ -78,7 +78,7 @@ class ClassGenerators:
         return images_MCHW
 
     def facts(self) -> dict[str, Any]:
-        """By name of a generator, where it comes from and, of the scores in its losses, all that were told."""
+        """Origin of each generator, by name, and, of the scores in its losses, all that were told."""
         return {each.stage.name: _facts(each) for each in (*self._common, *self._of_class.values())}
 
     def sheet(self, label: int, made_MCHW: Tensor) -> bytes:
@@ -90,16 +90,16 @@ class ClassGenerators:
         return grid_png(to_signed(torch.cat([real_NCHW, gap_NCHW, made_MCHW])), columns=_COLUMNS)
 
     def close(self) -> None:
-        """Leaves what is trained in the cache."""
+        """Leave what is trained in the cache."""
         for stage in self._stages():
             stage.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the generator at work, and what is told of the others; not what is in the cache."""
+        """State of the generator at work, and what is told of the others; not what is in the cache."""
         return {"stages": [stage.state_dict() for stage in self._stages()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         for stage, its_state in zip(self._stages(), state["stages"], strict=True):
             stage.load_state_dict(its_state)
 
@@ -108,13 +108,13 @@ class ClassGenerators:
         return [each.stage for each in (*self._common, *self._of_class.values())]
 
     def _make_another(self) -> bool:
-        """Works on the generator of some class while another trial is at the one that is needed now."""
+        """Work on the generator of some class while another trial is at the one that is needed now."""
         others = (each.stage for each in self._of_class.values() if each.stage.origin != "waits")
         return any(stage.help() for stage in others)
 
 
 def generator_epochs(config: SsgnetGeneratorsConfig) -> int:
-    """Of all generators together."""
+    """Epochs of all generators together."""
     return _common_epochs(config) + _class_epochs(config)
 
 
@@ -161,7 +161,7 @@ def _plan(config: SsgnetGeneratorsConfig, task: Task, num_epochs: int) -> Genera
 
 
 def _facts(generator: GeneratorStage) -> dict[str, Any]:
-    """Where it comes from and, of the scores in its losses, all that were told."""
+    """A generator's origin and, of the scores in its losses, all that were told."""
     stage, scores = generator.stage, {}
     for name in ("kid", "fid", "nearness"):
         scores[name] = [value for losses in stage.losses for key, value in losses.items() if key.startswith(f"{name}_")]

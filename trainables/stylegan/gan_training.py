@@ -44,7 +44,7 @@ RAMP = 0.05
 """The average's half-life is at most this share of the images seen so far."""
 
 MAX_GRADIENT = 1e5
-"""Of a weight; an infinite one becomes this."""
+"""Largest gradient of a weight; an infinite one becomes this."""
 
 TRANSFER_SPEED = 5.0
 """Times as fast does augmentation adapt where training goes on from other weights."""
@@ -133,7 +133,7 @@ class GeneratorTraining:
         return torch.cat(parts)
 
     def start_from(self, state: dict[str, Any]) -> None:
-        """Takes the networks, and nothing else, from what another training's `state_dict` gave.
+        """Take the networks, and nothing else, from what another training's `state_dict` gave.
 
         Augmentation then adapts five times as fast, Ḡ is slow from the start, and D's first convolutions learn no
         more where the configuration says so.
@@ -150,7 +150,7 @@ class GeneratorTraining:
         return state | counts | {"random": self._random.get_state(), "continues_another": self._continues_another}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         if state["continues_another"]:
             self._continue_another()
         for name, part in self._parts().items():
@@ -211,7 +211,7 @@ class GeneratorTraining:
         return images_BCHW
 
     def _judge(self, verdict: Callable[[Tensor, Disturbance | None], Tensor], images_BCHW: Tensor) -> Tensor:
-        """What D says (B,) of disturbed images; the processes share whole groups.
+        """Logits (B,) of D for disturbed images; the processes share whole groups.
 
         Raises:
             ValueError: the batch is no multiple of the group.
@@ -291,7 +291,7 @@ def new_networks(config: GeneratorConfig) -> tuple[StyleganGenerator, StyleganDi
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Moves the average's weights by the share 1 - decay towards the network's, and copies the running statistics."""
+    """Move the average's weights by the share 1 - decay towards the network's, and copies the running statistics."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     learned, ours = dict(network.named_parameters()), average.state_dict()
     for name, statistic in network.state_dict().items():

@@ -45,7 +45,7 @@ from trainables.training.train import seed_everything
 
 MIN_BANK = 16
 LOOKS = 4
-"""How often distances to real images are measured while a generator learns, the last time at its end."""
+"""Measurements of distances to real images while a generator learns, the last one at its end."""
 
 _MAX_REAL = 1000
 """Real images of such a distance."""
@@ -58,11 +58,11 @@ _CODE: tuple[ModuleType | Callable[..., Any], ...] = (
 
 @dataclass(frozen=True)
 class GeneratorPlan:
-    """What a generator is and how long it learns."""
+    """Shape of a generator, and length of its training."""
 
     config: GeneratorConfig
     side: int
-    """Of the images in pixels; the generator's may be larger, and then they are mirrored at their edges."""
+    """Side of the images in pixels; the generator's may be larger, and then they are mirrored at their edges."""
 
     num_epochs: int
     steps_per_epoch: int
@@ -72,7 +72,7 @@ class GeneratorPlan:
 
     @property
     def is_scored(self) -> bool:
-        """Whether anybody looks how good its images are."""
+        """True if its images are scored."""
         return self.score_images > 1
 
 
@@ -129,7 +129,7 @@ class GeneratorStage:
 
     @cached_property
     def feature_hash(self) -> str:
-        """Of the network behind its scores: those of another one do not compare. Empty where there are none."""
+        """Hash of the network behind its scores: those of another one do not compare. Empty where there are none."""
         plan = self._plan
         if not plan.is_scored:
             return ""
@@ -178,7 +178,7 @@ class _GeneratorWork:
         return means.read() | self._scores()
 
     def result(self) -> dict[str, Any]:
-        """What sampling and another training's start need."""
+        """Return what sampling and another training's start need."""
         state = self._training.state_dict()
         networks = {name: {"network": state[name]["network"]} for name in ("generator", "critic")}
         return {"average": state["average"], **networks}
@@ -268,7 +268,7 @@ def _margins(side: int, larger: int) -> tuple[int, int]:
 
 
 def execution(accelerator: Accelerator) -> dict[str, Any]:
-    """How a run is executed, as far as its digits depend on it."""
+    """Circumstances of a run that its digits depend on."""
     device = accelerator.device.type
     return {
         "device": device,
