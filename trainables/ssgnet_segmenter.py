@@ -28,6 +28,7 @@ Shapes: B batch, N labelled, M synthetic, U unlabelled, C channels, H W pixels.
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Any, final
 
@@ -55,9 +56,8 @@ from trainables.components.segmentation_model import (
 )
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import to_signed, to_unit
-from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.stylegan.generator_scores import grid_png
-from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage
+from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage, generator_plan, thousands_of_images
 
 log = logging.getLogger(__name__)
 
@@ -295,29 +295,25 @@ def _new_generators(
     pool: GeneratorStage | None = None
     if epochs := _pretrain_epochs(config):
         pool_UCHW = torch.cat([images_NCHW, task.unlabelled_NCHW])
-        pool = GeneratorStage("pool", _plan(config, task, epochs), pool_UCHW, accelerator, seed=seed)
-    plan = _plan(config, task, _own_epochs(config))
+        pool = GeneratorStage("pool", _picture_plan(config, task.channels, epochs), pool_UCHW, accelerator, seed=seed)
+    plan = _picture_plan(config, task.channels, _own_epochs(config))
     own = GeneratorStage("labelled", plan, images_NCHW, accelerator, seed=seed + 1, start=pool)
     return [pool, own] if pool else [own]
 
 
-def _plan(config: SsgnetSegmenterConfig, task: Task, num_epochs: int) -> GeneratorPlan:
-    """What a generator is; its time constants are shares of the pictures that it sees."""
-    kimg = num_epochs * config.steps_per_epoch * config.generator_batch / 1000
-    shape = GeneratorConfig(
-        resolution=config.generator_side,
-        channels=task.channels,
+def _picture_plan(config: SsgnetSegmenterConfig, channels: int, num_epochs: int) -> GeneratorPlan:
+    """Plan of the generator; its time constants are at most shares of the pictures that it sees."""
+    plan = generator_plan(
+        config,
+        channels,
+        num_epochs,
+        feature_network="random",
+        score_images=256,
         num_layers=layers_for(config.generator_side),
-        channel_base=config.generator_channel_base,
-        channel_max=config.generator_width,
-        z_dim=config.z_dim,
-        batch=config.generator_batch,
-        gamma=config.r1_weight,
-        g_lr=config.generator_lr,
         d_lr=_DISCRIMINATOR_LR * config.generator_lr,
         augment_groups="bg",
-    ).within(kimg)
-    return GeneratorPlan(shape, config.image_size, num_epochs, config.steps_per_epoch, "random", 256)
+    )
+    return replace(plan, config=plan.config.within(thousands_of_images(config, num_epochs)))
 
 
 def _own_epochs(config: SsgnetSegmenterConfig) -> int:

@@ -14,9 +14,8 @@ from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
 from trainables.core.method import Task
 from trainables.data.augment import to_signed, to_unit
-from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.stylegan.generator_scores import grid_png
-from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage
+from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage, generator_plan, thousands_of_images
 from trainables.training.stages import SharedStage
 
 _COLUMNS, _ROWS = 8, 7
@@ -43,14 +42,14 @@ class ClassGenerators:
         self._common: list[GeneratorStage] = []
         if num_epochs := _common_epochs(config):
             pool_UCHW = torch.cat([self._images_NCHW, task.unlabelled_NCHW])
-            plan = _plan(config, task, num_epochs)
+            plan = _class_plan(config, task.channels, num_epochs)
             self._common.append(GeneratorStage("pool", plan, pool_UCHW, accelerator, seed=seed))
         ends = [total * (position + 1) // len(present) for position in range(len(present))]
         self._of_class: dict[int, GeneratorStage] = {}
         for label, first, end in zip(present, [0, *ends], ends, strict=False):
             self._of_class[label] = GeneratorStage(
                 str(label),
-                _plan(config, task, end - first),
+                _class_plan(config, task.channels, end - first),
                 self._images_NCHW[self._labels_N == label],
                 accelerator,
                 seed=seed + 1 + label,
@@ -128,22 +127,19 @@ def _class_epochs(config: SsgnetGeneratorsConfig) -> int:
     return ceil(config.generator_images / (config.generator_batch * config.steps_per_epoch))
 
 
-def _plan(config: SsgnetGeneratorsConfig, task: Task, num_epochs: int) -> GeneratorPlan:
-    """What a generator is; its time constants are shares of the images that it sees."""
-    kimg = num_epochs * config.steps_per_epoch * config.generator_batch / 1000
-    shape = GeneratorConfig(
-        resolution=config.generator_side,
-        channels=task.channels,
+def _class_plan(config: SsgnetGeneratorsConfig, channels: int, num_epochs: int) -> GeneratorPlan:
+    """Plan of a class's generator; its time constants are shares of the images that it sees."""
+    kimg = thousands_of_images(config, num_epochs)
+    return generator_plan(
+        config,
+        channels,
+        num_epochs,
+        feature_network=config.feature_network,
+        score_images=config.score_images,
         num_layers=config.num_layers,
-        channel_base=config.generator_channel_base,
-        channel_max=config.generator_width,
-        z_dim=config.z_dim,
         mapping_layers=config.mapping_layers,
-        batch=config.generator_batch,
         group=config.mbstd_group,
-        gamma=config.r1_weight,
         penalty_interval=config.r1_interval,
-        g_lr=config.generator_lr,
         d_lr=config.critic_lr,
         mirror=config.generator_mirror,
         augment=config.augment,
@@ -154,9 +150,6 @@ def _plan(config: SsgnetGeneratorsConfig, task: Task, num_epochs: int) -> Genera
         average_kimg=config.ema_share * kimg,
         magnitude_kimg=config.magnitude_share * kimg,
         frozen_convolutions=config.freeze_critic,
-    )
-    return GeneratorPlan(
-        shape, config.image_size, num_epochs, config.steps_per_epoch, config.feature_network, config.score_images
     )
 
 

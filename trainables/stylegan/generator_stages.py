@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
+from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
 from trainables.components import meters, modes, orders, parallel
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
@@ -42,6 +44,9 @@ from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.training.stage_cache import StageEntry
 from trainables.training.stages import SharedStage
 from trainables.training.train import seed_everything
+
+GeneratorSettings = SsgnetGeneratorsConfig | SsgnetSegmenterConfig
+"""Settings of the methods that train generators."""
 
 MIN_BANK = 16
 LOOKS = 4
@@ -74,6 +79,37 @@ class GeneratorPlan:
     def is_scored(self) -> bool:
         """True if its images are scored."""
         return self.score_images > 1
+
+
+def thousands_of_images(settings: GeneratorSettings, num_epochs: int) -> float:
+    """Thousands of images that a generator sees in so many epochs: the unit of its time constants."""
+    return num_epochs * settings.steps_per_epoch * settings.generator_batch / 1000
+
+
+def generator_plan(
+    settings: GeneratorSettings,
+    channels: int,
+    num_epochs: int,
+    *,
+    feature_network: str,
+    score_images: int,
+    **others: Any,
+) -> GeneratorPlan:
+    """Return the plan of a generator with these settings; `others` are fields of `GeneratorConfig`."""
+    shape = GeneratorConfig(
+        resolution=settings.generator_side,
+        channels=channels,
+        channel_base=settings.generator_channel_base,
+        channel_max=settings.generator_width,
+        z_dim=settings.z_dim,
+        batch=settings.generator_batch,
+        gamma=settings.r1_weight,
+        g_lr=settings.generator_lr,
+        **others,
+    )
+    return GeneratorPlan(
+        shape, settings.image_size, num_epochs, settings.steps_per_epoch, feature_network, score_images
+    )
 
 
 @final

@@ -159,7 +159,7 @@ class LearningChecks(Checks):
 
     def test_no_dead_knob(self, field: str) -> None:
         """A searched field changes what is learned, if not at one end of its range then at another."""
-        assert self.lab.knobs.is_alive(field), f"{self.subject.name}.{field} changes nothing"
+        assert self.lab.is_alive(field), f"{self.subject.name}.{field} changes nothing"
 
 
 def outcomes(run: list[Progress]) -> list[tuple[Any, Any]]:

@@ -15,9 +15,6 @@ from search_spaces.core.ranges import Choice, Scalar, space_of
 from trainables.core.method import Task
 from trainables.testing.subject import Subject, advance, weights
 
-EPOCHS = 16
-"""Epochs within which a setting must show, from the end of the first cycle on: a decay shows after a few updates."""
-
 
 @dataclass(frozen=True)
 class Mark:
@@ -72,21 +69,24 @@ def other_values(config: MethodConfig, field: str) -> list[Scalar]:
 
 @final
 class Knobs:
-    """A method's searched fields, each compared with the same baseline."""
+    """A method's searched fields, each compared with the same baseline.
 
-    def __init__(self, subject: Subject, task: Task) -> None:
+    Args:
+        epochs: Within which a field must show, from the end of the first cycle on.
+    """
+
+    def __init__(self, subject: Subject, task: Task, epochs: int) -> None:
         self._subject, self._task, self._config = subject, task, subject.config()
         before = subject.epochs_before(self._config)
-        self._num_epochs = before + EPOCHS
+        self._num_epochs = before + epochs
         self._baseline = self._trajectory(self._config)
         # Stages that trials share are made now: while the baseline is at one, others would wait for it.
         self._baseline.mark(self._num_epochs if subject.method.scorer else before + 1)
 
     def is_alive(self, field: str) -> bool:
         """Return True if the field changes what is learned at some end of its range."""
-        return any(
-            self._differs(replace(self._config, **{field: value})) for value in other_values(self._config, field)
-        )
+        changes: list[dict[str, Any]] = [{field: value} for value in other_values(self._config, field)]
+        return any(self._differs(replace(self._config, **change)) for change in changes)
 
     def _differs(self, config: MethodConfig) -> bool:
         other = self._trajectory(config)

@@ -57,7 +57,15 @@ class Lab:
         """Return a run like the undisturbed one but for the options, which are those of `Subject.start`."""
         return self._subject.start(self.task, epochs=self.before + EPOCHS, selection="mean3", **options)
 
+    def is_alive(self, field: str) -> bool:
+        """Return True if a searched field changes what is learned; most show on a batch or two."""
+        return self._few_batches.is_alive(field) or self._many_batches.is_alive(field)
+
     @cached_property
-    def knobs(self) -> Knobs:
-        """The searched fields beside one baseline."""
-        return Knobs(self._subject, self._subject.task(num_unlabelled=16))
+    def _few_batches(self) -> Knobs:
+        return Knobs(self._subject, self._subject.task(shots=2, num_unlabelled=8), epochs=2)
+
+    @cached_property
+    def _many_batches(self) -> Knobs:
+        """A setting may need more images than fill a batch, or some updates, as a decay does."""
+        return Knobs(self._subject, self._subject.task(num_unlabelled=16), epochs=16)

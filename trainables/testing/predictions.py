@@ -42,7 +42,7 @@ class PredictionChecks(Checks):
         """Of the last three evaluations, where a run is so selected."""
         main = self.subject.method.predictors[0]
         metric = "log_loss" if self.subject.method.kind == "classification" else "mdice_2"
-        last = [each.scores[main].metric(metric) for each in self.lab.straight[-3:]]
+        last = [each.scores[main].metric(metric) or 0.0 for each in self.lab.straight[-3:]]
         assert self.lab.straight[-1].selected[main].metric(metric) == pytest.approx(sum(last) / 3)
 
     @pytest.mark.parametrize(

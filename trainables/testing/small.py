@@ -38,12 +38,16 @@ def small_config(method: Method[Any], sizes: Mapping[str, Any] | None = None, **
     known = {field.name for field in fields(method.config)}
     generator = SMALL_GENERATOR if "generator_images" in known else {}
     scored = {"score_images": 8} if method.scorer else {}
-    chosen = {**SMALL, **generator, **scored, **changes}
+    chosen = {**SMALL, **generator, **scored}
     values = {name: value for name, value in chosen.items() if name in known}
-    return method.config(**{**values, **(sizes or {}), **{name: changes[name] for name in changes if name in known}})
+    config: MethodConfig = method.config(
+        **{**values, **(sizes or {}), **{name: changes[name] for name in changes if name in known}}
+    )
+    return config
 
 
 def brief_config(method: Method[Any]) -> MethodConfig:
     """Return the default configuration but for the image size and the numbers of images and steps of an epoch."""
     known = {field.name for field in fields(method.config)}
-    return method.config(**{name: value for name, value in BRIEF.items() if name in known})
+    config: MethodConfig = method.config(**{name: value for name, value in BRIEF.items() if name in known})
+    return config

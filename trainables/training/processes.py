@@ -51,7 +51,7 @@ class RemoteProcesses(Protocol):
         """Number of machines, this one included."""
 
     def variables(self) -> dict[str, str]:
-        """Environment of the processes here: `MASTER_ADDR`, where others reach this machine, and what else they need."""
+        """Environment of the processes here: `MASTER_ADDR`, where others reach this machine, and all that they need."""
 
     def start(
         self, run: Any, shares: Sequence[range], place: Mapping[str, str], options: Mapping[str, Any]
