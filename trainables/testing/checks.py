@@ -6,13 +6,13 @@ Shapes: M unlabelled images.
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from trainables.core.method import find_method
 from trainables.data.cache import CACHE_VARIABLE
 from trainables.testing.forbidden import without_labels
 from trainables.testing.lab import Lab
@@ -50,7 +50,7 @@ class Checks:
 
     def test_its_module_tells_what_it_does(self) -> None:
         """A stranger finds the algorithm in the docstring of the module."""
-        document = __import__(find_method(self.subject.name).build.__module__, fromlist=["build"]).__doc__
+        document = import_module(self.subject.module_name).__doc__
         assert document
         assert len(document.strip()) > 60
 

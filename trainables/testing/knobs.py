@@ -5,7 +5,7 @@ learned anything, while generators are made, or where nothing ever predicts, the
 """
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor

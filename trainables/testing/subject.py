@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+import trainables
 from search_spaces.core.config import MethodConfig
 from trainables.core.method import FollowsBudget, Learner, Method, Task, find_method
 from trainables.testing.small import small_config
@@ -35,6 +36,11 @@ class Subject:
     def method(self) -> Method[Any]:
         """The method itself."""
         return find_method(self.name)
+
+    @property
+    def module_name(self) -> str:
+        """Name of the module that offers the method."""
+        return self.name.partition(":")[0] if ":" in self.name else f"{trainables.__name__}.{self.name}"
 
     def config(self, **changes: Any) -> MethodConfig:
         """Return the small configuration with changes, of which those of fields that it lacks are left out."""
