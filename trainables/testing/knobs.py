@@ -73,19 +73,21 @@ class Knobs:
 
     Args:
         epochs: Within which a field must show, from the end of the first cycle on.
+        max_values: Values of a field that are tried.
     """
 
-    def __init__(self, subject: Subject, task: Task, epochs: int) -> None:
+    def __init__(self, subject: Subject, task: Task, *, epochs: int, max_values: int) -> None:
         self._subject, self._task, self._config = subject, task, subject.config()
         before = subject.epochs_before(self._config)
-        self._num_epochs = before + epochs
+        self._num_epochs, self._max_values = before + epochs, max_values
         self._baseline = self._trajectory(self._config)
         # Stages that trials share are made now: while the baseline is at one, others would wait for it.
         self._baseline.mark(self._num_epochs if subject.method.scorer else before + 1)
 
     def is_alive(self, field: str) -> bool:
         """Return True if the field changes what is learned at some end of its range."""
-        changes: list[dict[str, Any]] = [{field: value} for value in other_values(self._config, field)]
+        values = other_values(self._config, field)[: self._max_values]
+        changes: list[dict[str, Any]] = [{field: value} for value in values]
         return any(self._differs(replace(self._config, **change)) for change in changes)
 
     def _differs(self, config: MethodConfig) -> bool:

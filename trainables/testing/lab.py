@@ -14,6 +14,9 @@ from trainables.training.train import Progress
 EPOCHS = 4
 """Epochs of the undisturbed run, from the end of the first cycle on."""
 
+MAX_VALUES = 8
+"""Values of a field of which one must show: the ends of a range, or so many options."""
+
 
 class FolderMaker(Protocol):
     """pytest's `tmp_path_factory`, as far as it is needed here."""
@@ -63,9 +66,9 @@ class Lab:
 
     @cached_property
     def _few_batches(self) -> Knobs:
-        return Knobs(self._subject, self._subject.task(shots=2, num_unlabelled=8), epochs=2)
+        return Knobs(self._subject, self._subject.task(shots=2, num_unlabelled=8), epochs=2, max_values=1)
 
     @cached_property
     def _many_batches(self) -> Knobs:
         """A setting may need more images than fill a batch, or some updates, as a decay does."""
-        return Knobs(self._subject, self._subject.task(num_unlabelled=16), epochs=16)
+        return Knobs(self._subject, self._subject.task(num_unlabelled=16), epochs=16, max_values=MAX_VALUES)

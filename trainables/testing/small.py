@@ -16,15 +16,16 @@ SMALL: Mapping[str, Any] = {
 
 SMALL_GENERATOR: Mapping[str, Any] = {
     "generator_channel_base": 64, "generator_batch": 4, "steps_per_epoch": 1, "generator_images": 9 * 4,
-    "generator_init": "unlabelled_pretrain", "pretrain_images": 2 * 4, "z_dim": 8, "score_images": 1,
-    "synthetic_images": 16, "round_images": 16,
+    "generator_init": "unlabelled_pretrain", "pretrain_images": 5 * 4, "ada_target": -0.5, "z_dim": 8,
+    "score_images": 1, "synthetic_images": 16, "round_images": 16,
 }  # fmt: skip
-"""Further values where a StyleGAN3 is trained first: a step for each of up to nine classes."""
+"""Further values where a StyleGAN3 is trained: a step for each of up to nine classes, after those that ADA needs to
+make augmentation likelier, which that target has it do."""
 
 BRIEF: Mapping[str, Any] = {
-    "image_size": 32, "batch_size": 4, "batch_unlabelled": 4, "generator_batch": 4, "steps_per_epoch": 1,
+    "image_size": 32, "batch_size": 4, "batch_unlabelled": 4, "generator_batch": 4, "steps_per_epoch": 1, "ddi": False,
 }  # fmt: skip
-"""Values that make an epoch short and leave networks as large as they are by default."""
+"""Values that make an epoch and the start short (`ddi` looks at hundreds of images) and leave networks their size."""
 
 
 def small_config(method: Method[Any], sizes: Mapping[str, Any] | None = None, **changes: Any) -> MethodConfig:
