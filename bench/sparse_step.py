@@ -124,7 +124,7 @@ def new_learner(options: Options, preset: str, precision: str, side: int) -> spa
 def naive_step(options: Options, question: Question, side: int) -> Step:
     """The published step: the `reference` preset in float32, whatever ours is."""
     learner, task = new_learner(options, "reference", "no", side), new_task(options, side)
-    parts = zip(naive_sparse.NAMES, (learner._generator, learner._critic, learner._classifier), strict=True)
+    parts = zip(naive_sparse.NAMES, (learner._generator, learner._discriminator, learner._classifier), strict=True)
     plain = {name: part.module.to(memory_format=torch.contiguous_format) for name, part in parts}
     nets = naive_sparse.in_published_order(plain)
     config = learner._config

@@ -1,1 +1,1 @@
-"""What may vary: one typed configuration class per method."""
+"""Search spaces: one typed configuration class per method."""

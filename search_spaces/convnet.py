@@ -13,7 +13,7 @@ from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Choice, Float, Int
 
 MIN_SIDE = {"dr": 25, "conv_large": 9}
-"""Of images, by tail: two strides of 2 must leave it 7 × 7 or 3 × 3 pixels."""
+"""Smallest side of images, by tail: two strides of 2 must leave it 7 × 7 or 3 × 3 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +37,17 @@ class ConvnetConfig(MethodConfig):
     """Dropout after each stride of the first two. Source: paper, Table 3."""
 
     negative_slope: float = 0.2
-    """Of the leaky ReLU. Source: paper, Table 6."""
+    """Slope of the leaky ReLU. Source: paper, Table 6."""
 
     init_std: float = 0.05
     """Standard deviation of the first weights, of which data-dependent initialisation leaves the direction.
     Source: paper, Table 6."""
 
     ddi: bool = True
-    """Whether gains and biases start so that every layer's output has mean 0 and deviation 1. Source: improved-gan."""
+    """Start gains and biases so that every layer's output has mean 0 and deviation 1. Source: improved-gan."""
 
     train_gain: bool = False
-    """Whether the gains of hidden layers are learned; that of the last layer always is. Source: improved-gan."""
+    """Learn the gains of hidden layers; that of the last layer always is. Source: improved-gan."""
 
     # Schedule
     batch_size: Annotated[int, Choice(32, 64, 100, 128)] = 100
@@ -81,7 +81,7 @@ class ConvnetConfig(MethodConfig):
     """Mirror training images upside down at random; switch off where up and down differ. Source: paper."""
 
     class_balance: bool = False
-    """Whether labelled batches hold all classes alike; images are then drawn with replacement. Ours."""
+    """Let labelled batches hold all classes alike; images are then drawn with replacement. Ours."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
@@ -95,7 +95,7 @@ class ConvnetConfig(MethodConfig):
 
 
 def check_side(config: MethodConfig, tail: str) -> None:
-    """Checks that the discriminator can take images of that size.
+    """Check that the discriminator can take images of that size.
 
     Raises:
         ConfigError: naming size, tail and what to change.
@@ -110,7 +110,7 @@ def check_side(config: MethodConfig, tail: str) -> None:
 
 
 def check_discriminator(config: MethodConfig) -> None:
-    """Checks what the configurations of `convnet` and `ssl_gan` have in common."""
+    """Check what the configurations of `convnet` and `ssl_gan` have in common."""
     require(config, "width", 1, 1024)
     require(config, "batch_size", 2, 4096)
     require(config, "steps_per_epoch", 1, 10_000)

@@ -45,7 +45,7 @@ class ResnetConfig(MethodConfig):
     """By which the step size is multiplied at a plateau; 1 keeps it constant. Source: paper, Table 5."""
 
     class_weights: bool = True
-    """Whether all classes weigh the same in the loss, however many images they have. Source: paper."""
+    """Let all classes weigh the same in the loss, however many images they have. Source: paper."""
 
     # Images
     rotation: Annotated[float, Float(0.0, 180.0)] = 180.0

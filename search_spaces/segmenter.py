@@ -31,10 +31,10 @@ class SegmenterConfig(MethodConfig):
     """A U of selective scans, or a residual network with a transformer and a decoder."""
 
     features: Annotated[int, Choice(16, 32, 64, 96), When("network", equals="vm_unet")] = 16
-    """Of VM-UNet's first stage; each has twice those before. Source: VM-UNet 96."""
+    """Features of VM-UNet's first stage; each has twice those before. Source: VM-UNet 96."""
 
     stages: int = 3
-    """Of VM-UNet, each with half the side of the one before. Source: VM-UNet 4."""
+    """Stages of VM-UNet, each with half the side of the one before. Source: VM-UNet 4."""
 
     depth: Annotated[int, Choice(1, 2), When("network", equals="vm_unet")] = 1
     """Blocks of a stage of VM-UNet; the last of the decoder has one less, at least 1. Source: VM-UNet 2."""
@@ -49,18 +49,18 @@ class SegmenterConfig(MethodConfig):
     """timm name of TransUNet's encoder. Source: TransUNet."""
 
     pretrained: str = ""
-    """Of TransUNet's encoder. Empty: random weights. Otherwise a timm tag (`orig_in21k`) or the path of a weights
+    """Weights of TransUNet's encoder. Empty: random ones. Otherwise a timm tag (`orig_in21k`) or the path of a weights
     file."""
 
     dropout: float = 0.1
-    """Of TransUNet's transformer. Source: TransUNet."""
+    """Dropout of TransUNet's transformer. Source: TransUNet."""
 
     # Loss
     loss: Annotated[Literal["bce_dice", "adaptive_tvmf_dice"], Choice("bce_dice", "adaptive_tvmf_dice")] = "bce_dice"
     """Cross-entropy and Dice of the foreground, or the t-vMF Dice of both classes. Source: VM-UNet; t-vMF."""
 
     dice_weight: Annotated[float, Float(0.1, 4.0, log=True), When("loss", equals="bce_dice")] = 1.0
-    """Of the Dice term, beside 1 of the cross-entropy. Source: VM-UNet."""
+    """Weight of the Dice term, beside 1 of the cross-entropy. Source: VM-UNet."""
 
     kappa_scale: float = 32.0
     """κ of a class whose Dice is 1 (λ). Source: t-vMF."""
@@ -73,7 +73,8 @@ class SegmenterConfig(MethodConfig):
     """Step size at the start. Source: code, 1e-3 of AdamW, 1e-2 of SGD."""
 
     decay: Literal["cosine", "poly"] = "cosine"
-    """How it falls to 0 over the budget: half a cosine, or (1 - share) ** 0.9. Source: code; its cosine rises again."""
+    """Fall of the step size to 0 over the budget: half a cosine, or (1 - share) ** 0.9. Source: code;
+    its cosine rises again."""
 
     weight_decay: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-2
     """Decoupled for AdamW, an L2 penalty for SGD; none of the scans' own rates. Source: code, 1e-2 and 1e-4."""

@@ -37,7 +37,7 @@ class SparseConfig(MethodConfig):
     """Stochastic depth rate of the classifier. Source: torchvision's EfficientNet, used by the code."""
 
     generator_output: Literal["linear", "sigmoid"] = "linear"
-    """What translations are: unbounded, as in the code, or squashed to the range of images. Ours."""
+    """Range of translations: unbounded, as in the code, or squashed to the range of images. Ours."""
 
     # Schedule
     batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 24
@@ -122,7 +122,7 @@ class SparseConfig(MethodConfig):
     """Decay of the temporal ensemble, one update per unsupervised phase. Source: paper."""
 
     mask_scope: Annotated[Literal["all", "labels"], Choice("all", "labels"), When("percentile", above=0)] = "all"
-    """What the percentile drops: images from every unsupervised loss, or only from those that use labels."""
+    """Scope of the percentile: it drops images from every unsupervised loss, or only from those that use labels."""
 
     pseudo_label_mode: Literal["train", "eval"] = "train"
     """Mode of the classifier when it votes: with dropout and batch statistics, or as in prediction. Source: code."""
@@ -151,16 +151,16 @@ class SparseConfig(MethodConfig):
     """Class losses of the unsupervised phase: cross-entropy, or binary cross-entropy summed over classes."""
 
     mutual_gradient: bool = True
-    """Whether mutual learning has a gradient; in the published code it is a constant."""
+    """Give mutual learning a gradient; in the published code it is a constant."""
 
     normalise_vote: bool = True
-    """Whether the confidence-weighted vote is divided by the sum of its weights."""
+    """Divide the confidence-weighted vote by the sum of its weights."""
 
     temporal_ensemble: bool = True
-    """Whether votes of earlier phases are kept per image."""
+    """Keep votes of earlier phases per image."""
 
     mask: bool = True
-    """Whether `percentile` is applied at all; in the published code it is not."""
+    """Apply `percentile` at all; the published code does not."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},

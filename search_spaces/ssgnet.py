@@ -28,7 +28,7 @@ class SsgnetConfig(SsgnetGeneratorsConfig):
 
     # Training set
     synthetic: bool = True
-    """Whether there are generators; without them the classifier learns from the labelled images alone."""
+    """Train generators; without them the classifier learns from the labelled images alone."""
 
     extra_ratio: Annotated[float, Float(0.2, 50.0, log=True), When("synthetic", equals=True)] = 5.0
     """Synthetic images of every class, relative to `class_target`, beside those that fill it up to it. 0 only balances
@@ -52,7 +52,7 @@ class SsgnetConfig(SsgnetGeneratorsConfig):
     """Empty: random weights. Otherwise a timm tag (`a1_in1k`) or the path of a weights file."""
 
     freeze: Literal["none", "backbone"] = "none"
-    """What keeps its weights: nothing, or all but the last layer. Source: code, all but its head."""
+    """Layers that keep their weights: none, or all but the last. Source: code, all but its head."""
 
     batch_size: Annotated[int, Choice(16, 32, 64, 128)] = 32
     """Images per step of the classifier. Source: paper 64."""

@@ -37,7 +37,7 @@ class SsgnetGeneratorsConfig(MethodConfig):
         Literal["scratch", "unlabelled_pretrain"],
         Choice("scratch", "unlabelled_pretrain"),
     ] = "scratch"
-    """Where a class's generator starts: at random weights, or at those of one that was trained on all training images,
+    """Start of a class's generator: at random weights, or at those of one that was trained on all training images,
     the unlabelled ones included. The second is our extension: of five images a generator remembers five images."""
 
     pretrain_images: Annotated[
@@ -46,18 +46,18 @@ class SsgnetGeneratorsConfig(MethodConfig):
     """Images that the common generator sees before, beside `generator_images`. Ours."""
 
     freeze_critic: Annotated[int, Int(0, 10), When("generator_init", equals="unlabelled_pretrain")] = 0
-    """Convolutions of the common critic, from the image on, that keep their weights. Source: arXiv:2002.10964, as in
-    StyleGAN3's code."""
+    """Convolutions of the common discriminator, from the image on, that keep their weights. Source: arXiv:2002.10964,
+    as in StyleGAN3's code."""
 
     generator_batch: Annotated[int, Choice(8, 16, 32, 64)] = 16
-    """Images per step of generator and critic. Source: code 32."""
+    """Images per step of generator and discriminator. Source: code 32."""
 
     generator_layers: int = 0
     """Synthesis layers besides the last; 0: 6, 8, 10 or 14 for up to 32, 64, 128 px and more, so that the sampling rate
     never rises by more than a factor of 2. Source: StyleGAN3 14."""
 
     generator_width: Annotated[int, Choice(16, 32, 64, 128, 256, 512)] = 64
-    """Most channels of a layer, of generator and critic. Source: StyleGAN3 512."""
+    """Most channels of a layer, of generator and discriminator. Source: StyleGAN3 512."""
 
     generator_channel_base: int = 1024
     """Channels of a layer times its bandwidth or side, where that is below `generator_width`. Source: StyleGAN3,
@@ -73,17 +73,17 @@ class SsgnetGeneratorsConfig(MethodConfig):
     """Adam step size of generators. Source: StyleGAN3."""
 
     critic_lr: Annotated[float, Float(5e-4, 5e-3, log=True)] = 2e-3
-    """Adam step size of critics. Source: StyleGAN3."""
+    """Adam step size of discriminators. Source: StyleGAN3."""
 
     r1_weight: Annotated[float, Float(0.125, 16.0, log=True)] = 1.0
-    """Gradient penalty of critics (γ), relative to side² / 32768: what matters most. Source: StyleGAN3 at batch 32, and
-    the code's 2 at 256 px."""
+    """Gradient penalty of discriminators (γ), relative to side² / 32768: what matters most. Source: StyleGAN3 at batch
+    32, and the code's 2 at 256 px."""
 
     r1_interval: Annotated[int, Choice(4, 8, 16)] = 16
     """Steps between two gradient penalties, each so much heavier. Source: StyleGAN3."""
 
     mbstd_group: Annotated[int, Choice(2, 4, 8)] = 4
-    """Images whose deviation a critic sees together. Source: StyleGAN3."""
+    """Images whose deviation a discriminator sees together. Source: StyleGAN3."""
 
     ema_share: Annotated[float, Float(0.002, 0.05, log=True)] = 0.05
     """Half-life of the weights' average that samples, as a share of the images that a generator sees. Source: 10,000
@@ -94,11 +94,11 @@ class SsgnetGeneratorsConfig(MethodConfig):
 
     # Augmentation
     augment: Annotated[Literal["ada", "fixed", "none"], Choice("ada", "fixed", "none")] = "ada"
-    """How likely images are changed before a critic sees them: as it overfits, always `augment_p`, or never.
+    """Probability of changing images before a discriminator sees them: as it overfits, always `augment_p`, or never.
     Source: ADA."""
 
     ada_target: Annotated[float, Float(0.4, 0.8), When("augment", equals="ada")] = 0.6
-    """Mean sign of a critic's judgement of real images, above which it overfits. Source: ADA."""
+    """Mean sign of a discriminator's judgement of real images, above which it overfits. Source: ADA."""
 
     ada_share: Annotated[float, Float(0.02, 0.5, log=True), When("augment", equals="ada")] = 0.1
     """Share of a generator's images within which the probability can rise from 0 to 1. Source: ADA 500,000 images."""
@@ -111,11 +111,12 @@ class SsgnetGeneratorsConfig(MethodConfig):
     meaning."""
 
     generator_mirror: bool = False
-    """Mirror real images left-right at random before a critic sees them: generators then make both. Source: code."""
+    """Mirror real images left-right at random before a discriminator sees them: generators then make both. Source:
+    code."""
 
     # Samples and their scores
     truncation: Annotated[float, Float(0.5, 1.0)] = 1.0
-    """How far samples are from the mean style (ψ): less is safer and more alike. Source: code."""
+    """Distance of samples from the mean style (ψ): less is safer and more alike. Source: code."""
 
     feature_network: str = "random"
     """Whose features kernel and Fréchet distances are those of, in `ssgnet` for the log alone: `random`, a small

@@ -30,8 +30,8 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     generator_init: Annotated[Literal["scratch", "unlabelled_pretrain"], Choice("scratch", "unlabelled_pretrain")] = (
         "unlabelled_pretrain"
     )
-    """Whether it first learns from all training pictures, the unlabelled ones included: our extension, as of five
-    pictures a generator remembers five pictures."""
+    """Start of the generator: at random weights, or after it has learned from all training pictures, the unlabelled
+    ones included. The second is our extension, as of five pictures a generator remembers five pictures."""
 
     pretrain_images: Annotated[
         int, Int(2_000, 8_000, log=True), When("generator_init", equals="unlabelled_pretrain")
@@ -39,10 +39,10 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     """Pictures that it sees then, beside `generator_images`. Ours."""
 
     generator_batch: int = 16
-    """Pictures per step of generator and critic. Source: code 32."""
+    """Pictures per step of generator and discriminator. Source: code 32."""
 
     generator_width: Annotated[int, Choice(16, 32, 64, 128, 256, 512)] = 64
-    """Most channels of a layer, of generator and critic. Source: StyleGAN3 512."""
+    """Most channels of a layer, of generator and discriminator. Source: StyleGAN3 512."""
 
     generator_channel_base: int = 1024
     """Channels of a layer times its bandwidth or side, where that is below `generator_width`. Source: StyleGAN3,
@@ -52,17 +52,17 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     """Normal numbers from which a picture is generated, and length of a style. Source: StyleGAN3 512."""
 
     generator_lr: Annotated[float, Float(5e-4, 5e-3, log=True)] = 2.5e-3
-    """Adam step size of the generator; the critic's is four fifths of it. Source: StyleGAN3."""
+    """Adam step size of the generator; the discriminator's is four fifths of it. Source: StyleGAN3."""
 
     r1_weight: Annotated[float, Float(0.125, 16.0, log=True)] = 1.0
-    """Gradient penalty of the critic (γ), relative to side² / 32768. Source: StyleGAN3 at batch 32."""
+    """Gradient penalty of the discriminator (γ), relative to side² / 32768. Source: StyleGAN3 at batch 32."""
 
     # Bank
     synthetic_images: Annotated[int, Int(50, 1_000, log=True)] = 200
     """Pictures that the generator makes. Source: paper 10,000."""
 
     truncation: Annotated[float, Float(0.5, 1.0)] = 1.0
-    """How far samples are from the mean style (ψ): less is safer and more alike. Source: code."""
+    """Distance of samples from the mean style (ψ): less is safer and more alike. Source: code."""
 
     max_synthetic: Annotated[float, Float(0.1, 0.85)] = 0.5
     """Largest share of synthetic pictures in a batch; where there are fewer, their share of all pictures. Source:
@@ -76,7 +76,7 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     """Pictures of a training but the last. Source: code, 4,000 steps."""
 
     round_init: Annotated[Literal["scratch", "warm"], Choice("scratch", "warm")] = "scratch"
-    """Whether a round begins with a fresh network or goes on with the last one's. Source: code."""
+    """Start of a round: a fresh network, or the last one's. Source: code."""
 
     pixel_confidence: Annotated[float, Float(0.5, 0.95)] = 0.5
     """Pixels whose likelier class is less likely do not count; 0.5 leaves none out. Ours; the paper filters nothing."""
@@ -85,7 +85,7 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     """Synthetic pictures that take part, those with the surest masks. Ours."""
 
     soft: bool = False
-    """Whether targets are the probabilities themselves. Ours."""
+    """Use the probabilities themselves as targets. Ours."""
 
     mask_threshold: float = 0.5
     """From this probability on a pixel is foreground. Source: code."""
@@ -100,7 +100,7 @@ class SsgnetSegmenterConfig(SegmenterConfig):
     """Least Dice of a mask and that of the round before, from the second round on. Ours."""
 
     average_flips: bool = False
-    """Whether masks come from the mean prediction for a picture and its mirror images. Ours."""
+    """Make masks from the mean prediction for a picture and its mirror images. Ours."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         name: {

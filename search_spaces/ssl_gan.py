@@ -44,17 +44,17 @@ class SslGanConfig(MethodConfig):
     """Dropout after each of the discriminator's first two strides. Source: paper, Table 3."""
 
     negative_slope: float = 0.2
-    """Of the discriminator's leaky ReLU. Source: paper, Table 6."""
+    """Slope of the discriminator's leaky ReLU. Source: paper, Table 6."""
 
     init_std: float = 0.05
     """Standard deviation of the first weights, of which data-dependent initialisation leaves the direction.
     Source: paper, Table 6."""
 
     ddi: bool = True
-    """Whether gains and biases start so that every layer's output has mean 0 and deviation 1. Source: improved-gan."""
+    """Start gains and biases so that every layer's output has mean 0 and deviation 1. Source: improved-gan."""
 
     train_gain: bool = False
-    """Whether the gains of the discriminator's hidden layers are learned; those of the last layers always are.
+    """Learn the gains of the discriminator's hidden layers; those of the last layers always are.
     Source: improved-gan."""
 
     # Schedule
@@ -113,7 +113,7 @@ class SslGanConfig(MethodConfig):
     """Mirror training images upside down at random; switch off where up and down differ. Source: paper."""
 
     class_balance: bool = False
-    """Whether labelled batches hold all classes alike; images are then drawn with replacement. Ours."""
+    """Let labelled batches hold all classes alike; images are then drawn with replacement. Ours."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},

@@ -38,7 +38,7 @@ class ConstantLearner:
             yield {}
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """The same probabilities (B, K) for every image."""
+        """Return the same probabilities (B, K) for every image."""
         return {"constant": self._probs_K.to(images_BCHW.device).repeat(len(images_BCHW), 1)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class ConstantLearner:
         return {"probs": self._probs_K}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._probs_K = state["probs"].cpu()
 
 

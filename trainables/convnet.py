@@ -50,7 +50,7 @@ class ConvnetLearner:
             yield means.read()
 
     def begin_epoch(self, share: float) -> None:
-        """Sets the step size for that share of the budget."""
+        """Set the step size for that share of the budget."""
         self._network.set_lr(self._config.lr * linear_decay(share, self._config.lr_decay_start))
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ class ConvnetLearner:
         return {"network": self._network.state_dict(), "order": self._order.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._network.load_state_dict(state["network"])
         self._order.load_state_dict(state["order"])
 
@@ -75,7 +75,7 @@ class ConvnetLearner:
 
 
 def _epoch_images(config: ConvnetConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Those of its steps."""
+    """Images of its steps."""
     return config.steps_per_epoch * config.batch_size
 
 

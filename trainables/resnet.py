@@ -77,7 +77,7 @@ class ResnetLearner:
         return {"classifier": self._classifier.state_dict(), "plateau": self._plateau.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._classifier.load_state_dict(state["classifier"])
         self._plateau.load_state_dict(state["plateau"])
 

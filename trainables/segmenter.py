@@ -4,7 +4,7 @@
         S: BCE-Dice(S(x), y), or t-vMF Dice(S(x), y; κ), κ_c following the Dice of class c in the training batches
 
 VM-UNet with BCE-Dice and TransUNet with the adaptive t-vMF Dice are the two segmenters of SSGNet, and its round 0: the
-control "real pictures only" at the same budget. `parts.mask_losses` has the losses, `nets` the networks.
+control "real pictures only" at the same budget. `components.mask_losses` has the losses, `nets` the networks.
 
 Departures from the sources, and why:
 - The budget is counted in pictures seen, not in epochs: with pictures added, an epoch would be a longer training.
@@ -56,7 +56,7 @@ class SegmenterLearner:
             yield means.read()
 
     def begin_epoch(self, share: float) -> None:
-        """Sets the step size for that share of the budget."""
+        """Set the step size for that share of the budget."""
         self._segmenter.begin(share)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ class SegmenterLearner:
         return {"segmenter": self._segmenter.state_dict(), "order": self._order.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._segmenter.load_state_dict(state["segmenter"])
         self._order.load_state_dict(state["order"])
 
@@ -80,7 +80,7 @@ class SegmenterLearner:
 
 
 def _epoch_images(config: SegmenterConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Those of its steps."""
+    """Pictures of its steps."""
     return config.steps_per_epoch * config.batch_size
 
 

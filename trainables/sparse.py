@@ -69,7 +69,7 @@ from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import random_flip, to_unit
 from trainables.nets.attention_unet import AttentionUNet
 from trainables.nets.backbone import build_classifier
-from trainables.nets.patch_critic import PatchCritic
+from trainables.nets.patch_discriminator import PatchDiscriminator
 
 _NO_LABEL = -1
 _MIN_UNLABELLED = 2
@@ -90,7 +90,7 @@ class SparseLearner:
 
         shape = {"channels": task.channels, "num_classes": task.num_classes}
         generator = AttentionUNet(**shape, width=config.width, squashed=config.generator_output == "sigmoid")
-        critic = PatchCritic(**shape, side=config.image_size, width=config.critic_width)
+        discriminator = PatchDiscriminator(**shape, side=config.image_size, width=config.critic_width)
         classifier = build_classifier(
             config.classifier,
             **shape,
@@ -99,13 +99,15 @@ class SparseLearner:
             drop_path=config.drop_path,
         )
         lr, decay, decay_classifier = config.lr, config.weight_decay, config.weight_decay_classifier
-        ratio_critic, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
+        ratio_discriminator, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
         prepare = partial(OptimisedModel, accelerator=accelerator, beta1=config.beta1)
         self._generator = prepare(generator, lr=lr, weight_decay=decay)
         on_gpu = self._device.type == "cuda"  # on a CPU the penalty takes half as long again with channels last
-        self._critic = prepare(critic, lr=lr * ratio_critic, weight_decay=decay, channels_last=on_gpu, compiled=False)
-        # The plain critic, without autocast: a slope needs float32.
-        self._slopes = partial(data_parallel, partial(slope_norms, critic.patches), accelerator=accelerator)
+        self._discriminator = prepare(
+            discriminator, lr=lr * ratio_discriminator, weight_decay=decay, channels_last=on_gpu, compiled=False
+        )
+        # The plain discriminator, without autocast: a slope needs float32.
+        self._slopes = partial(data_parallel, partial(slope_norms, discriminator.patches), accelerator=accelerator)
         self._classifier = prepare(classifier, lr=lr * ratio_classifier, weight_decay=decay_classifier)
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
         self._memory = memory.to(self._device)
@@ -113,7 +115,7 @@ class SparseLearner:
         self._strata_N = task.labelled.labels_N if config.stratify else None
         self._classify: dict[str, Callable[[Tensor], Tensor]] = {
             "generator": self._generator,
-            "critic": lambda images_BCHW: self._critic(images_BCHW)[1],
+            "critic": lambda images_BCHW: self._discriminator(images_BCHW)[1],
             "classifier": self._classifier,
         }
         names = self._classify if config.proto_source == "bank" else ()
@@ -129,10 +131,12 @@ class SparseLearner:
         """Probabilities (B, K) of the mean of D and C, and of C alone."""
 
         def both(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            critic_BK, classifier_BK = (self._classify[m](unit_BCHW).softmax(1) for m in ("critic", "classifier"))
-            return {"sparse_ens": (critic_BK + classifier_BK) / 2, "sparse": classifier_BK}
+            discriminator_BK, classifier_BK = (
+                self._classify[m](unit_BCHW).softmax(1) for m in ("critic", "classifier")
+            )
+            return {"sparse_ens": (discriminator_BK + classifier_BK) / 2, "sparse": classifier_BK}
 
-        networks = (self._critic.module, self._classifier.module)
+        networks = (self._discriminator.module, self._classifier.module)
         side = self._config.image_size
         return predict_in_chunks(both, images_BCHW, side=side, device=self._device, networks=networks)
 
@@ -145,14 +149,14 @@ class SparseLearner:
         return {"epoch": self._epoch} | {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._epoch = state["epoch"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, OptimisedModel[Any] | nn.Module]:
         networks: dict[str, OptimisedModel[Any]]
-        networks = {"generator": self._generator, "critic": self._critic, "classifier": self._classifier}
+        networks = {"generator": self._generator, "critic": self._discriminator, "classifier": self._classifier}
         return {**networks, "memory": self._memory, "banks": self._banks}
 
     def _train_epoch(self) -> dict[str, float]:
@@ -169,7 +173,7 @@ class SparseLearner:
         return means.read()
 
     def _finish_steps(self) -> None:
-        for model in (self._generator, self._critic, self._classifier):
+        for model in (self._generator, self._discriminator, self._classifier):
             model.finish()
 
     def _images(self, images_NCHW: Tensor, index_B: Tensor) -> Tensor:
@@ -187,7 +191,9 @@ class SparseLearner:
             for name in logits
         }
         # Peers get no gradient, so the gradients of the sum are those of the three losses apart.
-        self._generator.backward_and_step(torch.stack(list(losses.values())).sum(), self._critic, self._classifier)
+        self._generator.backward_and_step(
+            torch.stack(list(losses.values())).sum(), self._discriminator, self._classifier
+        )
         means.add(len(index_B), **losses)
 
     def _supervised_loss(self, name: str, logits: dict[str, Tensor], images_BCHW: Tensor, labels_B: Tensor) -> Tensor:
@@ -225,7 +231,7 @@ class SparseLearner:
         means.add(1, pseudo_balance=class_balance(counts_K))
 
     def _unsupervised_step(self, index_B: Tensor, translate: bool, means: Means) -> Tensor:
-        """Steps D, and with `translate` also G and C; returns the kept pseudo-labels per class (K,)."""
+        """Step D, and with `translate` also G and C; return the kept pseudo-labels per class (K,)."""
         images_BCHW = self._images(self._unlabelled_MCHW, index_B)
         labels_B, kept_R = self._pseudo_labels(index_B, images_BCHW, means)
         labels_R = labels_B[kept_R]
@@ -241,7 +247,7 @@ class SparseLearner:
         ):
             fake_BCHW = self._translate(images_BCHW, targets_B)
 
-        self._critic_step(images_BCHW, fake_BCHW.detach(), labels_R, certain, means)
+        self._discriminator_step(images_BCHW, fake_BCHW.detach(), labels_R, certain, means)
         if translate:
             back_RCHW = self._translate(fake_BCHW[certain], labels_R)
             reconstruction = F.l1_loss(back_RCHW, images_BCHW[certain])
@@ -264,33 +270,33 @@ class SparseLearner:
         means.add(batch, coverage=votes_BK.new_full((), count / batch), **vote_health(votes_BK, logits))
         return votes_BK.argmax(1), most_confident(votes_BK, count)
 
-    def _critic_step(
+    def _discriminator_step(
         self, real_BCHW: Tensor, fake_BCHW: Tensor, labels_R: Tensor, certain: Tensor | slice, means: Means
     ) -> None:
-        """Real above fake, a slope of 1 between them, pseudo-labels on the certain ones of the real images."""
+        """Step D: real above fake, a slope of 1 between them, pseudo-labels on the certain ones of the real images."""
         config = self._config
-        patches_2B1HW, logits_2BK = self._critic(torch.cat([real_BCHW, fake_BCHW]))
+        patches_2B1HW, logits_2BK = self._discriminator(torch.cat([real_BCHW, fake_BCHW]))
         real_B1HW, fake_B1HW = patches_2B1HW.chunk(2)
         distance = real_B1HW.mean() - fake_B1HW.mean()
         penalty = gradient_penalty(self._slopes, real_BCHW, fake_BCHW)
         pseudo_loss = self._class_loss(logits_2BK[: len(real_BCHW)][certain], labels_R)
         loss = config.lambda_gp * penalty + config.lambda_cls_d * pseudo_loss - distance
-        self._critic.backward_and_step(loss)
+        self._discriminator.backward_and_step(loss)
         means.add(len(real_BCHW), unsup_critic=loss, critic_distance=distance, gradient_penalty=penalty)
 
     def _generator_step(self, fake_BCHW: Tensor, targets_B: Tensor, reconstruction: Tensor, means: Means) -> None:
-        """Deceive D, be the target for D and for G itself, and find the way back."""
+        """Step G: deceive D, be the target for D and for G itself, and find the way back."""
         config = self._config
-        with frozen(self._critic.module):
-            patches_B1HW, critic_BK = self._critic(fake_BCHW)
+        with frozen(self._discriminator.module):
+            patches_B1HW, discriminator_BK = self._discriminator(fake_BCHW)
             loss = config.lambda_rec * reconstruction - patches_B1HW.mean()
-            loss = loss + config.lambda_cls_g * self._class_loss(critic_BK, targets_B)
+            loss = loss + config.lambda_cls_g * self._class_loss(discriminator_BK, targets_B)
             loss = loss + config.lambda_cls_gg * self._class_loss(self._generator(fake_BCHW), targets_B)
             self._generator.backward_and_step(loss)
         means.add(len(fake_BCHW), unsup_generator=loss, reconstruction=reconstruction)
 
     def _classifier_step(self, images_BCHW: Tensor, targets_B: Tensor, means: Means) -> None:
-        """Be the target on translations by the generator that has just learned."""
+        """Step C: name the target of translations by the generator that has just learned."""
         with torch.no_grad():
             fake_BCHW = self._translate(images_BCHW, targets_B)
         loss = self._config.w_syn * self._class_loss(self._classifier(fake_BCHW), targets_B)
@@ -308,13 +314,13 @@ class SparseLearner:
 
 
 def _begins_cycle(config: SparseConfig, epoch: int) -> bool:
-    """Whether the epoch after so many has an unsupervised phase."""
+    """Return True if the epoch after so many has an unsupervised phase."""
     since_warmup = epoch - config.unsup_warmup
     return config.mu > 0 and since_warmup >= 0 and since_warmup % config.mu == 0
 
 
 def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
-    """Whether after so many epochs the next unsupervised phase comes, and not the first."""
+    """Return True if after so many epochs the next unsupervised phase comes, and not the first."""
     return epoch > config.unsup_warmup and _begins_cycle(config, epoch)
 
 

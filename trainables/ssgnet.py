@@ -4,13 +4,14 @@
     a bank of synthetic images is sampled from each
     for each batch of real and synthetic images x with classes y:
         C: mean of w · cross-entropy(C(x), y), w = 1 for real ones
-Class k of n_k labelled images gets max(0, T - n_k) + ⌊ρ T⌋ synthetic ones, T being the largest n_k: `parts.enlarge`.
+Class k of n_k labelled images gets max(0, T - n_k) + ⌊ρ T⌋ synthetic ones, T being the largest n_k:
+`components.enlarge`.
 
-Generators are stages that trials share (`core.stages`): a trial that finds one made for the same images, settings and
-seed is told its losses, and reports the same curve and counts the same images as the one that made it; seconds are
+Generators are stages that trials share (`training.stages`): a trial that finds one made for the same images, settings
+and seed is told its losses, and reports the same curve and counts the same images as the one that made it; seconds are
 those that really passed. So a search over what follows generators trains them once. Images count when a generator's
-critic or the classifier sees them, real or synthetic. Until the classifier has learned anything, evaluations are those
-of its first weights.
+discriminator or the classifier sees them, real or synthetic. Until the classifier has learned anything, evaluations are
+those of its first weights.
 
 Departures from the source, and why:
 - `generator_images` are those of all generators together, so that the cost does not depend on the number of classes.
@@ -85,7 +86,7 @@ class SsgnetLearner:
         self._epoch = 0
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
-        """First some steps of one generator per step, class after class; then some of the classifier."""
+        """Train some steps of one generator per epoch, class after class; then some of the classifier."""
         try:
             while True:
                 if self._generators and self._epoch < _epochs_before(self._config):
@@ -99,7 +100,7 @@ class SsgnetLearner:
                 self._generators.close()
 
     def begin_epoch(self, share: float) -> None:
-        """Looks whether the budget will reach the classifier."""
+        """See whether the budget will reach the classifier."""
         if self._epoch == 1 and share * _epochs_before(self._config) >= 1:
             log.warning("the budget ends before the classifier learns anything: raise it, or lower generator_images")
 
@@ -124,7 +125,7 @@ class SsgnetLearner:
         return {"epoch": self._epoch, **{name: part.state_dict() for name, part in self._parts().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._epoch = state["epoch"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
@@ -199,13 +200,13 @@ def _epochs_before(config: SsgnetConfig) -> int:
 
 
 def _epoch_images(config: SsgnetConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Those of its steps: real ones of a generator's, real and synthetic ones of the classifier's."""
+    """Images of its steps: real ones of a generator's, real and synthetic ones of the classifier's."""
     batch = config.generator_batch if epoch < _epochs_before(config) else config.batch_size
     return batch * config.steps_per_epoch
 
 
 def _ends_cycle(config: SsgnetConfig, epoch: int) -> bool:
-    """Whether the classifier has learned: before, there is nothing to compare."""
+    """Return True if the classifier has learned: before, there is nothing to compare."""
     return epoch > _epochs_before(config)
 
 

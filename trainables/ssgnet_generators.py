@@ -69,7 +69,7 @@ class SsgnetGeneratorsLearner:
             self._generators.close()
 
     def begin_epoch(self, share: float) -> None:
-        """Looks whether the budget holds all epochs.
+        """See whether the budget holds all epochs.
 
         Raises:
             ConfigError: it does not.
@@ -78,14 +78,14 @@ class SsgnetGeneratorsLearner:
             raise ConfigError(_TOO_SHORT)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """What the generators make (K, M, C, H, W), uint8, on the CPU: nothing of the images."""
+        """Return what the generators make (K, M, C, H, W), uint8, on the CPU; the images given are not looked at."""
         if self._epoch < generator_epochs(self._config):
             raise ConfigError(_TOO_SHORT)
         wanted = self._config.score_images
         return {NAME: torch.stack([self._generators.bank(k, wanted)[:wanted] for k in self._generators.labels])}
 
     def artefacts(self) -> dict[str, bytes]:
-        """As `ssgnet` has them: a sheet for each class, and of each generator where it comes from and its scores."""
+        """Return a sheet for each class, and each generator's origin and scores, as `ssgnet` does."""
         made = self.predict(torch.empty(0))[NAME]
         sheets = {f"class-{k}.png": self._generators.sheet(k, made[k]) for k in self._generators.labels}
         return sheets | {"stages.json": json.dumps(self._generators.facts(), indent=1).encode()}
@@ -95,7 +95,7 @@ class SsgnetGeneratorsLearner:
         return {"epoch": self._epoch, "generators": self._generators.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._epoch = state["epoch"]
         self._generators.load_state_dict(state["generators"])
 
@@ -118,7 +118,7 @@ class _Scorer:
             self._real_K.append(self._features(real_NCHW))
 
     def __call__(self, predictions: Predictions) -> dict[str, AnyScores]:
-        """Of what the generators made, class by class."""
+        """Mean distances of what the generators made, class by class."""
         made_KMCHW = torch.from_numpy(predictions[NAME].astype(np.uint8, copy=False))
         of_each = [
             _scores(real_ND, self._features(made_MCHW))
@@ -131,7 +131,7 @@ class _Scorer:
 
 
 def _scores(real_ND: Tensor, fake_MD: Tensor) -> GeneratorScores:
-    """Scores of one class."""
+    """Distances of one class."""
     precision, recall = precision_and_recall(real_ND, fake_MD)
     values = {
         "kid": kernel_distance(real_ND, fake_MD)[0],
@@ -143,7 +143,7 @@ def _scores(real_ND: Tensor, fake_MD: Tensor) -> GeneratorScores:
 
 
 def _epoch_images(config: SsgnetGeneratorsConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Those of its steps; after the last epoch there is none."""
+    """Images of its steps; after the last epoch there is none."""
     return config.generator_batch * config.steps_per_epoch if epoch < generator_epochs(config) else sys.maxsize
 
 

@@ -7,8 +7,8 @@
              the segmenter learns from the labelled pictures and the bank
 
 Published are two rounds, that is three trainings, each from a fresh network. The generator is a stage that trials share
-(`core.stages`); pictures count when its critic or the segmenter sees them, real or synthetic. The predictor is the
-segmenter at work; a trial is evaluated at the end of each round.
+(`training.stages`); pictures count when its discriminator or the segmenter sees them, real or synthetic. The predictor
+is the segmenter at work; a trial is evaluated at the end of each round.
 
 Departures from the source, and why:
 - A training is a number of pictures, not of epochs, which would be six times as long with the bank. The last round
@@ -28,6 +28,7 @@ Shapes: B batch, N labelled, M synthetic, U unlabelled, C channels, H W pixels.
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Any, final
 
@@ -55,15 +56,14 @@ from trainables.components.segmentation_model import (
 )
 from trainables.core.method import Learner, Method, Task
 from trainables.data.augment import to_signed, to_unit
-from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.stylegan.generator_scores import grid_png
-from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage
+from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage, generator_plan, thousands_of_images
 
 log = logging.getLogger(__name__)
 
 _MAX_BYTE = 255
 _COLUMNS = 8
-_CRITIC_LR = 0.8  # of the generator's
+_DISCRIMINATOR_LR = 0.8  # of the generator's
 
 
 @final
@@ -91,7 +91,7 @@ class SsgnetSegmenterLearner:
         self._last_round_from = 0.0
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
-        """First some steps of the generator per step; then some of the segmenter, round after round."""
+        """Train some steps of the generator per epoch; then some of the segmenter, round after round."""
         try:
             while True:
                 losses = self._train_generator() if self._epoch < self._generator_epochs else self._train_segmenter()
@@ -102,7 +102,7 @@ class SsgnetSegmenterLearner:
                 generator.stage.close()
 
     def begin_epoch(self, share: float) -> None:
-        """Takes note of the share of the budget that is behind, and looks whether the budget will reach all rounds."""
+        """Take note of the share of the budget that is behind, and see whether the budget will reach all rounds."""
         self._share = share
         if self._epoch == 1 and share * self._images_until_last_round >= _epoch_images(self._config, 0, 0, 0):
             log.warning(
@@ -142,7 +142,7 @@ class SsgnetSegmenterLearner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._epoch, self._last_round_from = state["epoch"], state["last_round_from"]
         for generator, its_state in zip(self._generators, state["stages"], strict=True):
             generator.stage.load_state_dict(its_state)
@@ -183,14 +183,14 @@ class SsgnetSegmenterLearner:
         return means.read() | {"round": float(round_), "kept": len(self._kept) / max(1, len(self._pseudo_MHW))}
 
     def _share_of_rest(self) -> float:
-        """Of what is left of the budget when the last round begins, the share that is behind."""
+        """Share that is behind of what was left of the budget when the last round began."""
         start = self._last_round_from
         return min(1.0, max(0.0, (self._share - start) / (1 - start)))
 
     # Rounds
 
     def _begin_round(self, round_: int) -> None:
-        """Masks for the bank, by the segmenter that there is, then what the round starts at."""
+        """Make masks for the bank by the segmenter that there is, then the segmenter that the round starts at."""
         if round_ == self._config.rounds:
             self._last_round_from = self._share
         if round_ == 0:
@@ -202,7 +202,7 @@ class SsgnetSegmenterLearner:
             self._segmenter = SegmentationModel(self._config, self._task.channels, self._accelerator)
 
     def _label_bank(self, round_: int) -> None:
-        """Replaces the masks of the bank, and chooses which of its pictures take part."""
+        """Replace the masks of the bank, and chooses which of its pictures take part."""
         config, bank_MCHW, before_MHW = self._config, self._bank(), self._pseudo_MHW
         predict = self._segmenter.predict
         probs_MHW = flip_averaged(predict, bank_MCHW) if config.average_flips else predict(bank_MCHW)
@@ -259,7 +259,7 @@ class SsgnetSegmenterLearner:
         return images_BCHW, masks_BHW, torch.ones_like(masks_BHW)
 
     def _synthetic(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of pictures of the bank with their pseudo-labels, which move with them."""
+        """Pictures of the bank in [0, 1], their pseudo-labels, which move with them, and the weights of pixels."""
         index_M = self._kept[self._kept_order.take(count)].to(self._device, non_blocking=True)
         made = pseudo_masks(self._pseudo_MHW[index_M] / _MAX_BYTE, self._rules)
         images_BCHW, maps_B2HW = moved_with_maps(
@@ -295,29 +295,25 @@ def _new_generators(
     pool: GeneratorStage | None = None
     if epochs := _pretrain_epochs(config):
         pool_UCHW = torch.cat([images_NCHW, task.unlabelled_NCHW])
-        pool = GeneratorStage("pool", _plan(config, task, epochs), pool_UCHW, accelerator, seed=seed)
-    plan = _plan(config, task, _own_epochs(config))
+        pool = GeneratorStage("pool", _picture_plan(config, task.channels, epochs), pool_UCHW, accelerator, seed=seed)
+    plan = _picture_plan(config, task.channels, _own_epochs(config))
     own = GeneratorStage("labelled", plan, images_NCHW, accelerator, seed=seed + 1, start=pool)
     return [pool, own] if pool else [own]
 
 
-def _plan(config: SsgnetSegmenterConfig, task: Task, num_epochs: int) -> GeneratorPlan:
-    """What a generator is; its time constants are shares of the pictures that it sees."""
-    kimg = num_epochs * config.steps_per_epoch * config.generator_batch / 1000
-    shape = GeneratorConfig(
-        resolution=config.generator_side,
-        channels=task.channels,
+def _picture_plan(config: SsgnetSegmenterConfig, channels: int, num_epochs: int) -> GeneratorPlan:
+    """Plan of the generator; its time constants are at most shares of the pictures that it sees."""
+    plan = generator_plan(
+        config,
+        channels,
+        num_epochs,
+        feature_network="random",
+        score_images=256,
         num_layers=layers_for(config.generator_side),
-        channel_base=config.generator_channel_base,
-        channel_max=config.generator_width,
-        z_dim=config.z_dim,
-        batch=config.generator_batch,
-        gamma=config.r1_weight,
-        g_lr=config.generator_lr,
-        d_lr=_CRITIC_LR * config.generator_lr,
+        d_lr=_DISCRIMINATOR_LR * config.generator_lr,
         augment_groups="bg",
-    ).within(kimg)
-    return GeneratorPlan(shape, config.image_size, num_epochs, config.steps_per_epoch, "random", 256)
+    )
+    return replace(plan, config=plan.config.within(thousands_of_images(config, num_epochs)))
 
 
 def _own_epochs(config: SsgnetSegmenterConfig) -> int:
@@ -331,7 +327,7 @@ def _pretrain_epochs(config: SsgnetSegmenterConfig) -> int:
 
 
 def _round_epochs(config: SsgnetSegmenterConfig) -> int:
-    """Of every round but the last."""
+    """Epochs of every round but the last."""
     return ceil(config.round_images / (config.batch_size * config.steps_per_epoch))
 
 
@@ -342,13 +338,13 @@ def _round_and_epoch(config: SsgnetSegmenterConfig, epoch: int) -> tuple[int, in
 
 
 def _epoch_images(config: SsgnetSegmenterConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Those of its steps: real ones of a generator's, real and synthetic ones of the segmenter's."""
+    """Pictures of its steps: real ones of a generator's, real and synthetic ones of the segmenter's."""
     at_generator = epoch < _own_epochs(config) + _pretrain_epochs(config)
     return (config.generator_batch if at_generator else config.batch_size) * config.steps_per_epoch
 
 
 def _ends_cycle(config: SsgnetSegmenterConfig, epoch: int) -> bool:
-    """Whether a round ends after so many epochs; the last one ends with the budget."""
+    """Return True if a round ends after so many epochs; the last one ends with the budget."""
     done = epoch - _own_epochs(config) - _pretrain_epochs(config)
     return 0 < done <= config.rounds * _round_epochs(config) and done % _round_epochs(config) == 0
 

@@ -44,7 +44,7 @@ from trainables.components.orders import InfiniteSampler
 from trainables.components.schedules import linear_decay
 from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
 from trainables.core.method import Learner, Method, Task
-from trainables.nets.ssl_gan import Generator, pooled
+from trainables.nets.ssl_gan import SslGanGenerator, pooled_features
 from trainables.nets.weight_norm import initialise_by_data
 
 
@@ -76,7 +76,7 @@ class SslGanLearner:
             yield means.read()
 
     def begin_epoch(self, share: float) -> None:
-        """Sets both step sizes for that share of the budget."""
+        """Set both step sizes for that share of the budget."""
         lr = self._config.lr * linear_decay(share, self._config.lr_decay_start)
         self._discriminator.set_lr(lr)
         self._generator.set_lr(lr * self._config.lr_ratio_generator)
@@ -90,7 +90,7 @@ class SslGanLearner:
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -100,7 +100,7 @@ class SslGanLearner:
         return {**networks, **orders}
 
     def _discriminator_step(self, means: Means) -> None:
-        """The class of labelled images, and what is real; one pass over labelled, unlabelled and generated ones."""
+        """Step D on the class of labelled images, and on what is real, in one pass over images of all three kinds."""
         config = self._config
         known_L, unknown_U = self._labelled.take(config.batch_size), self._unlabelled.take(config.batch_unlabelled)
         index_B = torch.cat([known_L, unknown_U]).to(self._device, non_blocking=True)
@@ -123,7 +123,7 @@ class SslGanLearner:
         means.add(len(generated_G), fake=generated, fake_frac=(generated_G < 0).float().mean())
 
     def _generator_step(self, means: Means) -> None:
-        """The mean features of other unlabelled images; D passes gradients on and gathers none."""
+        """Step G on the mean features of other unlabelled images; D passes gradients on and gathers none."""
         config = self._config
         index_U = self._matched.take(config.batch_unlabelled).to(self._device, non_blocking=True)
         with frozen(self._discriminator.module):
@@ -149,20 +149,20 @@ class SslGanLearner:
         return augmented(images_BCHW, self._config)
 
     def _generate(self) -> Tensor:
-        """As many images as there are unlabelled ones in a batch; the numbers are drawn on the CPU, for any device."""
+        """Generate as many images as a batch has unlabelled ones; their numbers are drawn on the CPU."""
         numbers_GZ = torch.rand(self._config.batch_unlabelled, self._config.z_dim)
         generated_GCHW: Tensor = self._generator(numbers_GZ.to(self._device, non_blocking=True))
         return generated_GCHW
 
     def _features(self, images_BCHW: Tensor) -> Tensor:
         _, map_BDhw = self._discriminator(images_BCHW)
-        return pooled(map_BDhw) if self._config.fm_layer == "pooled" else map_BDhw.flatten(1)
+        return pooled_features(map_BDhw) if self._config.fm_layer == "pooled" else map_BDhw.flatten(1)
 
 
 def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator) -> OptimisedModel[Any]:
     """A generator with Adam; its last layer starts as D's do."""
     first_side, num_doublings = first_map(config.image_size)
-    network = Generator(
+    network = SslGanGenerator(
         channels=channels,
         first_side=first_side,
         num_doublings=num_doublings,

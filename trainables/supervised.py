@@ -65,7 +65,7 @@ class SupervisedLearner:
         return {"epoch": self._epoch, "classifier": self._classifier.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._epoch = state["epoch"]
         self._classifier.load_state_dict(state["classifier"])
 

@@ -30,7 +30,7 @@ from search_spaces.core.ranges import Range, When, conditions_of
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """What every method honours. A method adds its own fields, each documented below its definition."""
+    """Settings that every method honours. A method adds its own fields, each documented below its definition."""
 
     image_size: int = 128
     """Side in pixels at which images reach the networks; others are resized on the device."""
@@ -61,7 +61,7 @@ C = TypeVar("C", bound=MethodConfig)
 
 
 def require(config: MethodConfig, name: str, low: float, high: float = math.inf) -> None:
-    """Checks that a field lies in its legal domain [low, high].
+    """Check that a field lies in its legal domain [low, high].
 
     Raises:
         ConfigError: naming field, value and domain.

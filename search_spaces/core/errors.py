@@ -1,4 +1,4 @@
-"""What a user can get wrong, as one small tree.
+"""Errors that a user can cause, as one small tree.
 
     UserError            the message is shown as it is, one line, exit code 2
     ├── ConfigError      a configuration or sweep file: unknown key, wrong type, impossible value

@@ -1,4 +1,4 @@
-"""How large a StyleGAN3 is for images of a side: the rules that methods with generators share."""
+"""Sizes of a StyleGAN3 for images of a side: the rules that methods with generators share."""
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
@@ -18,7 +18,7 @@ def layers_for(side: int) -> int:
 
 
 def require_channels(config: MethodConfig, channel_base: int, side: int) -> None:
-    """Checks that the widest image still has a channel.
+    """Check that the widest image still has a channel.
 
     Raises:
         ConfigError: it has none.

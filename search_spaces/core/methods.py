@@ -28,5 +28,5 @@ def config_of(method: str) -> type[MethodConfig]:
 
 
 def about(config: type[MethodConfig]) -> str:
-    """What a method is, in the first line of its module."""
+    """Description of a method: the first line of its module."""
     return (getattr(getmodule(config), "__doc__", None) or "").partition("\n")[0]

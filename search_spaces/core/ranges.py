@@ -104,7 +104,7 @@ class When:
         return f"{self.name} = {str(self.equals).lower() if isinstance(self.equals, bool) else self.equals}"
 
     def holds(self, value: Any) -> bool:
-        """Whether the other field may have that value."""
+        """Return True if the condition holds at that value of the other field."""
         return bool(value == self.equals if self.above is None else value > self.above)
 
 
@@ -138,7 +138,7 @@ def conditions_of(config_type: type) -> dict[str, tuple[When, ...]]:
 
 
 def has_effect(name: str, values: Mapping[str, Any], conditions: Conditions) -> bool:
-    """Whether a field matters, given the values of all: each of its conditions holds, on a field that matters."""
+    """Return True if a field matters, given all values: each of its conditions holds, on a field that matters."""
     needed = conditions.get(name, ())
     return all(when.holds(values[when.name]) and has_effect(when.name, values, conditions) for when in needed)
 
@@ -150,7 +150,7 @@ def inactive_fields(config_type: type, values: Mapping[str, Any]) -> list[str]:
 
 
 def parents_first(space: Space, conditions: Conditions) -> Space:
-    """The same space, each range behind those that its conditions lead to, else in the order given."""
+    """Return the same space, each range behind those that its conditions lead to, else in the order given."""
     found: Space = {}
 
     def visit(name: str) -> None:

@@ -108,8 +108,8 @@ def unsupervised_step(
     history: History,
 ) -> None:
     """One step of each network on unlabelled images; `history` takes in the vote on each."""
-    generator, critic, classifier = (nets[name] for name in NAMES)
-    logits_PBK = [critic(images_BCHW)[1], classifier(images_BCHW)]
+    generator, discriminator, classifier = (nets[name] for name in NAMES)
+    logits_PBK = [discriminator(images_BCHW)[1], classifier(images_BCHW)]
     votes_BK = _votes([logits_BK.detach() for logits_BK in logits_PBK], config, index_B, history)
     kept_R = _surest(votes_BK.amax(1), config.percentile) if config.mask else torch.arange(len(votes_BK))
 
@@ -120,16 +120,16 @@ def unsupervised_step(
     targets_UK = _one_hot(torch.randint(votes_BK.shape[1], (len(real_UCHW),)), logits_PBK[0])
 
     fake_UCHW = generator(real_UCHW, targets_UK).detach()
-    patches_U1HW, critic_UK = critic(real_UCHW)
-    loss = critic(fake_UCHW)[0].mean() - patches_U1HW.mean()
-    loss = loss + config.lambda_gp * _gradient_penalty(critic, real_UCHW, fake_UCHW)
-    _step(optimisers["critic"], loss + config.lambda_cls_d * _class_loss(config, critic_UK[sure_R], pseudo_RK))
+    patches_U1HW, discriminator_UK = discriminator(real_UCHW)
+    loss = discriminator(fake_UCHW)[0].mean() - patches_U1HW.mean()
+    loss = loss + config.lambda_gp * _gradient_penalty(discriminator, real_UCHW, fake_UCHW)
+    _step(optimisers["critic"], loss + config.lambda_cls_d * _class_loss(config, discriminator_UK[sure_R], pseudo_RK))
 
     fake_UCHW = generator(real_UCHW, targets_UK)
     back_RCHW = generator(fake_UCHW[sure_R], pseudo_RK)
-    patches_U1HW, critic_UK = critic(fake_UCHW)
+    patches_U1HW, discriminator_UK = discriminator(fake_UCHW)
     loss = config.lambda_rec * (back_RCHW - real_UCHW[sure_R]).abs().mean() - patches_U1HW.mean()
-    loss = loss + config.lambda_cls_g * _class_loss(config, critic_UK, targets_UK)
+    loss = loss + config.lambda_cls_g * _class_loss(config, discriminator_UK, targets_UK)
     loss = loss + config.lambda_cls_gg * _class_loss(config, generator(fake_UCHW), targets_UK)
     _step(optimisers["generator"], loss)  # fills D's gradients too; D's next step begins by dropping them
 
@@ -165,10 +165,10 @@ def _surest(confidence_B: Tensor, percentile: float) -> Tensor:
     return (confidence_B > confidence_B.quantile(percentile)).nonzero().flatten()
 
 
-def _gradient_penalty(critic: nn.Module, real_UCHW: Tensor, fake_UCHW: Tensor) -> Tensor:
+def _gradient_penalty(discriminator: nn.Module, real_UCHW: Tensor, fake_UCHW: Tensor) -> Tensor:
     share_U111 = torch.rand(len(real_UCHW), 1, 1, 1).to(real_UCHW)
     between_UCHW = (share_U111 * real_UCHW + (1 - share_U111) * fake_UCHW).requires_grad_()
-    patches_U1HW = critic(between_UCHW)[0]
+    patches_U1HW = discriminator(between_UCHW)[0]
     (slope_UCHW,) = torch.autograd.grad(patches_U1HW, between_UCHW, torch.ones_like(patches_U1HW), create_graph=True)
     return (slope_UCHW.pow(2).sum((1, 2, 3)).sqrt() - 1).pow(2).mean()
 

@@ -1,10 +1,5 @@
-"""Trains SPARSE, SSL-GAN and a segmenter in as many processes as launch this, in double precision; saves their ends.
+"""SPARSE, SSL-GAN and a segmenter trained in double precision, in as many processes as there are."""
 
-torchrun --standalone --nproc-per-node 2 -m tests.trainables.some_processes FOLDER
-"""
-
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,9 +91,3 @@ def mask_result(accumulate=1, **changes):
     trained = {name: value.clone() for name, value in network.state_dict().items()}
     network.float()
     return trained | learner.predict(own.labelled.images_NCHW)
-
-
-if __name__ == "__main__":
-    results = {case: result(case) for case in (*CASES, *GAN_CASES, *MASK_CASES)}
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    torch.save(results, Path(sys.argv[1]) / f"{rank}.pt")

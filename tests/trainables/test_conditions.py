@@ -1,6 +1,6 @@
 """Every declared condition is true: where it fails, the field changes nothing, bit for bit.
 
-That each field changes something where its conditions hold is `test_no_dead_knob`, in test_every_method.py.
+That each field changes something where its conditions hold is `test_no_dead_knob`, in `trainables.testing.checks`.
 """
 
 from dataclasses import replace
@@ -14,10 +14,10 @@ from search_spaces.core.ranges import conditions_of, inactive_fields, space_of
 from trainables.components import segmentation_model as mask_trainee
 from trainables.core.method import find_method, method_names
 from trainables.nets.trans_unet import TransUNet
-from trainables.stylegan.class_generators import generator_epochs
+from trainables.testing.knobs import other_values
+from trainables.testing.subject import Subject, weights
 
 from .nets.test_trans_unet import tiny_hybrid
-from .test_every_method import GENERATORS, build, other_values, small, weights
 
 
 def conditions_above(name, field):
@@ -59,22 +59,22 @@ def known():
 
 
 @pytest.mark.parametrize(("name", "field", "when"), cases(), ids=str)
-def test_a_field_has_no_effect_where_its_condition_fails(name, field, when, make_task, known):
-    config = failing(small(name), when)
+def test_a_field_has_no_effect_where_its_condition_fails(name, field, when, known):
+    config = failing(Subject(name).config(), when)
     assert field in inactive_fields(type(config), write_config(config))
     if (name, when) not in known:
-        known[name, when] = trained(name, config, make_task)
+        known[name, when] = trained(Subject(name), config)
     losses, *tensors = known[name, when]
     changed = replace(config, **{field: other_values(config, field)[-1]})
-    other_losses, *others = trained(name, changed, make_task)
+    other_losses, *others = trained(Subject(name), changed)
     assert losses == other_losses
     assert all(map(torch.equal, tensors, others))
 
 
-def trained(name, config, make_task):
+def trained(subject, config):
     """Losses, state and predictions after two epochs, of generators at their end."""
-    task = make_task(num_unlabelled=16)
-    learner = build(name, task, config)
+    task = subject.task(num_unlabelled=16)
+    learner = subject.build(task, config)
     epochs = iter(learner.epochs())
-    losses = [dict(next(epochs)) for _ in range(generator_epochs(config) if name in GENERATORS else 2)]
+    losses = [dict(next(epochs)) for _ in range(subject.num_epochs(config, task) if subject.method.scorer else 2)]
     return losses, weights(learner), *learner.predict(task.validation.images_NCHW).values()

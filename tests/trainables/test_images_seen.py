@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from trainables.core.method import find_method
-
-from .test_every_method import build, small
+from trainables.testing.subject import Subject
 
 
 class Counting:
@@ -28,13 +26,14 @@ class Counting:
 
 @pytest.mark.parametrize("name", ["sparse", "supervised", "resnet", "segmenter"])
 @pytest.mark.parametrize(("num_unlabelled", "mu"), [(24, 2), (24, 0), (1, 1)])
-def test_an_epoch_sees_as_many_images_as_a_budget_counts(name, num_unlabelled, mu, make_task):
-    task, counted, config = make_task(num_unlabelled=num_unlabelled), [], small(name, mu=mu, unsup_fraction=0.5)
+def test_an_epoch_sees_as_many_images_as_a_budget_counts(name, num_unlabelled, mu):
+    subject, counted = Subject(name), []
+    task, config = subject.task(num_unlabelled=num_unlabelled), subject.config(mu=mu, unsup_fraction=0.5)
     labelled = replace(task.labelled, images_NCHW=Counting(task.labelled.images_NCHW, counted))
     counting = replace(task, labelled=labelled, unlabelled_NCHW=Counting(task.unlabelled_NCHW, counted))
-    epochs = iter(build(name, counting, config).epochs())
+    epochs = iter(subject.build(counting, config).epochs())
     for epoch in range(3):
         counted.clear()
         next(epochs)
         sizes = len(task.labelled), num_unlabelled
-        assert sum(counted) == find_method(name).epoch_images(config, *sizes, epoch)
+        assert sum(counted) == subject.method.epoch_images(config, *sizes, epoch)

@@ -42,7 +42,7 @@ def train(learner, first, last):
 
 
 def networks(learner):
-    return [learner._generator.module, learner._critic.module, learner._classifier.module]
+    return [learner._generator.module, learner._discriminator.module, learner._classifier.module]
 
 
 def weights(learner):
@@ -179,7 +179,7 @@ def test_strata_give_every_batch_every_class():
 # What reaches what
 
 
-def test_a_supervised_epoch_leaves_decoder_and_critic_map_alone():
+def test_a_supervised_epoch_leaves_decoder_and_discriminator_map_alone():
     learner = build(mu=0)
     before = weights(learner)
     train(learner, 0, 2)
@@ -222,9 +222,9 @@ def test_the_discriminator_learns_nothing_from_the_other_steps():
     fake = learner._translate(images, targets)
     learner._generator_step(fake, targets, F.l1_loss(fake, images), Means())
     learner._classifier_step(images, targets, Means())
-    critic = networks(learner)[1]
-    assert all(p.grad is None and p.requires_grad for p in critic.parameters())
-    assert all(p.equal(q) for p, q in zip(critic.parameters(), before, strict=True))
+    discriminator = networks(learner)[1]
+    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
+    assert all(p.equal(q) for p, q in zip(discriminator.parameters(), before, strict=True))
 
 
 @pytest.mark.parametrize(("n_critic", "expected"), [(1, 3), (2, 1), (3, 1), (5, 1)])
@@ -373,22 +373,22 @@ def test_prediction_changes_nothing_and_is_the_mean_of_both():
     assert same(before, weights(learner))
     assert torch.get_rng_state().equal(random_state)
     assert all(net.training for net in networks(learner))
-    critic = networks(learner)[1](images.float() / 255)[1].softmax(1)
-    torch.testing.assert_close(first["sparse_ens"], (critic + first["sparse"]) / 2)
+    discriminator = networks(learner)[1](images.float() / 255)[1].softmax(1)
+    torch.testing.assert_close(first["sparse_ens"], (discriminator + first["sparse"]) / 2)
 
 
 def test_reduced_precision_keeps_the_slope_in_float32(monkeypatch):
     learner, seen = build(precision="bf16"), []
-    critic, slopes = networks(learner)[1], learner._slopes
+    discriminator, slopes = networks(learner)[1], learner._slopes
 
     def spy(images):
-        with critic.patch_head.register_forward_hook(lambda *call: seen.append(call[2].dtype)):
+        with discriminator.patch_head.register_forward_hook(lambda *call: seen.append(call[2].dtype)):
             return slopes(images)
 
     monkeypatch.setattr(learner, "_slopes", spy)
     losses = train(learner, 0, 2)
     assert set(seen) == {torch.float32}
-    assert next(critic.parameters()).dtype == torch.float32
+    assert next(discriminator.parameters()).dtype == torch.float32
     assert all(torch.tensor(value).isfinite() for value in losses.values())
     probs = learner.predict(make_task().unlabelled_NCHW)["sparse_ens"]
     torch.testing.assert_close(probs.sum(1), torch.ones(20))

@@ -49,7 +49,7 @@ def schedule():
 
 
 def networks(learner):
-    parts = (learner._generator, learner._critic, learner._classifier)
+    parts = (learner._generator, learner._discriminator, learner._classifier)
     return dict(zip(naive.NAMES, (part.module for part in parts), strict=True))
 
 

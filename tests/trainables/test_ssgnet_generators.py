@@ -18,14 +18,17 @@ from trainables.ssgnet import METHOD as SSGNET
 from trainables.ssgnet_generators import METHOD, NAME
 from trainables.stylegan.class_generators import generator_epochs
 from trainables.stylegan.generator_scores import features_of, frechet_distance, kernel_distance, precision_and_recall
+from trainables.testing.forbidden import without_labels
+from trainables.testing.subject import Subject, weights
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.train import Budget, train
 
-from .test_every_method import Forbidden, build, small, weights
-
-CONFIG = small(NAME)
+SUBJECT = Subject(NAME)
+CONFIG = SUBJECT.config()
 LENGTH = generator_epochs(CONFIG)
+EPOCH = CONFIG.generator_batch * CONFIG.steps_per_epoch
+"""Images of one."""
 
 
 def start(task, config=CONFIG, *, images=10_000, checkpoints=None, seed=0, **options):
@@ -39,7 +42,7 @@ def test_it_is_evaluated_once_when_all_its_generators_are_trained(make_task):
     assert len(progress) == LENGTH
     assert [bool(p.scores) for p in progress] == [False] * (LENGTH - 1) + [True]
     assert progress[-1].budget_images == 10_000
-    assert progress[-1].images == LENGTH * 16
+    assert progress[-1].images == LENGTH * EPOCH
     assert not progress[-1].collapse
     assert {"stages.json", "class-0.png", "class-1.png", "class-2.png"} == set(progress[-1].artefacts)
 
@@ -82,9 +85,8 @@ def test_what_looks_like_the_held_out_images_scores_better_than_noise(make_task)
 
 def test_a_learner_never_sees_validation_labels(make_task):
     task = make_task()
-    validation = replace(task.validation)
-    object.__setattr__(validation, "labels_N", Forbidden())
-    learner = build(NAME, replace(task, validation=validation), CONFIG)
+    validation = without_labels(task.validation)
+    learner = SUBJECT.build(replace(task, validation=validation), CONFIG)
     for _ in learner.epochs():
         pass
     learner.predict(validation.images_NCHW)
@@ -94,7 +96,7 @@ def test_ssgnet_finds_what_it_made(make_task):
     task = make_task()
     list(start(task))
     config = SsgnetConfig(**write_config(CONFIG), classifier="test_resnet", batch_size=8)
-    budget = Budget(images=(LENGTH + 1) * 16, evaluate_every=16)
+    budget = Budget(images=LENGTH * EPOCH + 8, evaluate_every=EPOCH)
     accelerator = new_accelerator(precision="no", cpu=True)
     *_, end = train(SSGNET, config, task, budget, seed=0, accelerator=accelerator)
     assert end.artefacts["stages.json"].count(b'"origin": "found"') == 4  # the common one, and three classes
@@ -124,14 +126,14 @@ def test_the_seed_decides(make_task):
 
 @pytest.mark.parametrize("field", ["generator_images", "pretrain_images"])
 def test_its_length_is_that_of_its_generators(field):
-    longer = replace(CONFIG, **{field: getattr(CONFIG, field) + 16})
+    longer = replace(CONFIG, **{field: getattr(CONFIG, field) + EPOCH})
     assert generator_epochs(longer) == LENGTH + 1
     assert METHOD.epoch_images(CONFIG, 3, 4, LENGTH) == sys.maxsize
-    assert METHOD.epoch_images(longer, 3, 4, LENGTH) == 16
+    assert METHOD.epoch_images(longer, 3, 4, LENGTH) == EPOCH
 
 
 def test_an_epoch_changes_its_weights(make_task):
-    learner = build(NAME, make_task(), CONFIG)
+    learner = SUBJECT.build(make_task(), CONFIG)
     epochs = iter(learner.epochs())
     next(epochs)
     before = weights(learner)
@@ -142,10 +144,10 @@ def test_an_epoch_changes_its_weights(make_task):
 def test_a_budget_that_ends_too_early_is_refused_at_once(make_task):
     seen = []
     with pytest.raises(ConfigError, match="the budget ends before the generators are trained: raise images, or lower"):
-        seen.extend(start(make_task(), images=LENGTH * 16 - 1))
+        seen.extend(start(make_task(), images=LENGTH * EPOCH - 1))
     assert len(seen) == 1
     long = replace(CONFIG, steps_per_epoch=1000, generator_images=3 * 8000, pretrain_images=8000)
-    learner = build(NAME, make_task(), long)
+    learner = SUBJECT.build(make_task(), long)
     with pytest.raises(ConfigError, match="the budget ends before"):
         learner.predict(torch.empty(0))
 

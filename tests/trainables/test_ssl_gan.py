@@ -10,11 +10,11 @@ from search_spaces.ssl_gan import SslGanConfig
 from trainables import convnet, ssl_gan
 from trainables.components import ssl_gan_classifier as discriminator
 from trainables.components.meters import Means
+from trainables.testing.subject import Subject
 from trainables.training import accelerator as accelerators
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
 
-from .test_every_method import start
 from .test_sparse_waits import Waits, strict  # noqa: F401
 
 TINY = {"image_size": 28, "width": 4, "batch_size": 6, "steps_per_epoch": 2, "lr": 1e-3}
@@ -194,7 +194,7 @@ def test_a_run_resumed_while_step_sizes_fall_is_the_undisturbed_one(name, make_t
 
     def scores(checkpoints=None, stop=None):
         found = []
-        for progress in start(name, make_task(), config, epochs=4, checkpoints=checkpoints):
+        for progress in Subject(name).start(make_task(), config, epochs=4, checkpoints=checkpoints):
             found.append((dict(progress.losses), progress.scores))
             if progress.epoch == stop:
                 break
@@ -204,7 +204,9 @@ def test_a_run_resumed_while_step_sizes_fall_is_the_undisturbed_one(name, make_t
     assert scores(Checkpoints(tmp_path), stop=2) == straight[:2]
     assert scores(Checkpoints(tmp_path)) == straight
     constant = replace(config, lr_decay_start=1.0)
-    assert [dict(p.losses) for p in start(name, make_task(), constant, epochs=4)] != [losses for losses, _ in straight]
+    assert [dict(p.losses) for p in Subject(name).start(make_task(), constant, epochs=4)] != [
+        losses for losses, _ in straight
+    ]
 
 
 def test_a_state_reproduces_predictions_and_holds_no_network(build, make_task, tmp_path):

@@ -32,6 +32,6 @@ def num_used(num_items: int, share: float) -> int:
 
 
 def _turns(classes_N: Tensor) -> Tensor:
-    """How many of the same class come before each item."""
+    """Number of items of the same class before each item."""
     same_NN = classes_N[:, None] == classes_N
     return same_NN.tril(-1).sum(1)

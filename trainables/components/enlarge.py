@@ -1,4 +1,4 @@
-"""How many synthetic images of each class join the real ones, and which.
+"""Numbers of synthetic images that join the real ones of each class, and which.
 
 Source: SSGNet's published code, with its rounding; where it fills up silently, by repetition or with nothing, when
 there are too few synthetic images, here is an error.

@@ -113,22 +113,22 @@ def mixup(images_BCHW: Tensor, labels_B: Tensor, num_classes: int, alpha: float)
     return mixed_BCHW, share * targets_BK + (1 - share) * targets_BK[partner_B]
 
 
-def slope_norms(critic: Callable[[Tensor], Tensor], images_BCHW: Tensor) -> Tensor:
-    """Norm (B,) of the critic's gradient at each image, differentiable once more.
+def slope_norms(discriminator: Callable[[Tensor], Tensor], images_BCHW: Tensor) -> Tensor:
+    """Norm (B,) of the discriminator's gradient at each image, differentiable once more.
 
-    The critic's patches are summed. Belongs in float32: pass a critic without autocast.
+    The discriminator's patches are summed. Belongs in float32: pass a discriminator without autocast.
     """
     at_BCHW = images_BCHW.detach().requires_grad_()
-    (slope_BCHW,) = torch.autograd.grad(critic(at_BCHW).sum(), at_BCHW, create_graph=True)
+    (slope_BCHW,) = torch.autograd.grad(discriminator(at_BCHW).sum(), at_BCHW, create_graph=True)
     norms_B: Tensor = torch.linalg.vector_norm(slope_BCHW.flatten(1), dim=1)
     return norms_B
 
 
 def gradient_penalty(norms: Callable[[Tensor], Tensor], real_BCHW: Tensor, fake_BCHW: Tensor) -> Tensor:
-    """Mean of (‖∇ critic‖₂ - 1)² at a random point between each real image and its fake one.
+    """Mean of (‖∇ discriminator‖₂ - 1)² at a random point between each real image and its fake one.
 
     Args:
-        norms: of the critic's gradient (B,) at images, see `slope_norms`. As it sums the patches, the slope that
+        norms: of the discriminator's gradient (B,) at images, see `slope_norms`. As it sums the patches, the slope that
             is asked for is 1 of the sum, not of the mean.
 
     Source: Gulrajani et al., arXiv:1704.00028, eq. 3.

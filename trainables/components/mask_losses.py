@@ -118,7 +118,7 @@ class AdaptiveKappa(nn.Module):
 
     @torch.no_grad()
     def see(self, logits_BKHW: Tensor, targets_BKHW: Tensor, pixel_weights_BHW: Tensor | None = None) -> None:
-        """Takes in a training batch; for the source `val` it does nothing. Never waits for the device."""
+        """Take in a training batch; for the source `val` it does nothing. Never waits for the device."""
         if self.source == "val":
             return
         named_BHW = logits_BKHW.argmax(1)
@@ -128,7 +128,7 @@ class AdaptiveKappa(nn.Module):
         self.sizes_K.lerp_(((named_BKHW + true_BKHW) * weights_B1HW).sum(_ALL_BUT_CLASSES), 1 - self.decay)
 
     def end_epoch(self, validation_dice_K: Tensor | None = None) -> None:
-        """Sets κ for the next epoch.
+        """Set κ for the next epoch.
 
         Args:
             validation_dice_K: pooled over the validation images; needed for the source `val`, and no other.

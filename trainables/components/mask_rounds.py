@@ -1,4 +1,4 @@
-"""What a round of pseudo-labelled masks does with predictions: masks, weights of pixels, and which images are kept.
+"""Pseudo-labelled masks of a round: from predictions to masks, weights of pixels, and the images that are kept.
 
 A round replaces masks, it never adds to them: from the predictions for a bank of images come new targets and weights
 for all of them, and the choice of those that take part in the next training. With the default `MaskRules` every image
@@ -19,13 +19,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class MaskRules:
-    """How predictions become pseudo-labels."""
+    """Rules by which predictions become pseudo-labels."""
 
     threshold: float = 0.5
     """From this probability on a pixel is foreground."""
 
     soft: bool = False
-    """Whether targets are the probabilities themselves."""
+    """Use the probabilities themselves as targets."""
 
     pixel_confidence: float = 0.5
     """Pixels below it have weight 0; 0.5 leaves none out."""
@@ -82,7 +82,7 @@ def hard_masks(probs_BHW: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 def confidences(probs_BHW: Tensor) -> Tensor:
-    """How probable the likelier of both classes is, in [0.5, 1]."""
+    """Probability of the likelier of both classes, in [0.5, 1]."""
     return torch.maximum(probs_BHW, 1 - probs_BHW)
 
 

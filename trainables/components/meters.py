@@ -12,7 +12,7 @@ class Means:
         self._weights: dict[str, float] = {}
 
     def add(self, weight: float, **values: Tensor) -> None:
-        """Takes in scalars (no gradient is kept) of a batch of that weight."""
+        """Take in scalars (no gradient is kept) of a batch of that weight."""
         for name, value in values.items():
             term = value.detach().float() * weight
             self._sums[name] = self._sums[name] + term if name in self._sums else term

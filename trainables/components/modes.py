@@ -1,4 +1,4 @@
-"""What a network is for a moment: evaluated, frozen, or passed over more than once."""
+"""Modes of a network for a moment: evaluated, frozen, or passed over more than once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

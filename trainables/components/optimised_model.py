@@ -1,4 +1,4 @@
-"""What an optimizer trains: a network, its optimizer, its average, as Accelerate runs them."""
+"""A network with its optimiser and its average, as Accelerate runs them."""
 
 from collections.abc import Collection, Iterator
 from typing import Any, Generic, TypeVar
@@ -39,7 +39,7 @@ class OptimisedModel(Generic[N]):
         max_gradient: float | None = None,
         accumulates: bool = True,
     ) -> None:
-        """Takes the network over.
+        """Take the network over.
 
         Args:
             channels_last: the memory layout of its weights and features.
@@ -106,7 +106,7 @@ class OptimisedModel(Generic[N]):
                 model._step()
 
     def finish(self) -> None:
-        """Takes the step for the losses since the last one, where there are any."""
+        """Take the step for the losses since the last one, where there are any."""
         if self._gathered:
             share = self._gathered / self._losses_per_step
             torch._foreach_div_([p.grad for p in self.module.parameters() if p.grad is not None], share)
@@ -130,7 +130,7 @@ class OptimisedModel(Generic[N]):
         return state if self._average is None else state | {"average": self.average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self.module.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         if self._average is not None:

@@ -46,5 +46,5 @@ class InfiniteSampler:
         return {"order": self._order_N, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._order_N, self._position = state["order"], state["position"]

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 
 def data_parallel(function: Callable[..., Any], *inputs_B: Tensor, accelerator: Accelerator) -> Any:
-    """What `function`, a network or part of one, gives for a batch; each process works on its share.
+    """Return what `function`, a network or part of one, gives for a batch; each process works on its share.
 
     A batch smaller than the number of processes is not divided: all do all of it.
 
@@ -49,7 +49,7 @@ def data_parallel(function: Callable[..., Any], *inputs_B: Tensor, accelerator: 
 
 
 def average_gradients(parameters: Iterable[Tensor], accelerator: Accelerator) -> None:
-    """Replaces the gradients that there are by their means over the processes, in one exchange."""
+    """Replace the gradients that there are by their means over the processes, in one exchange."""
     if accelerator.num_processes == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]

@@ -25,7 +25,7 @@ def predict_in_chunks(
     networks: Sequence[nn.Module],
     chunk: int = _CHUNK,
 ) -> dict[str, Tensor]:
-    """What `predict` gives for unit images of that side, joined over all images, on the images' device.
+    """Return what `predict` gives for unit images of that side, joined over all images, on the images' device.
 
     Args:
         predict: from float images (B, C, side, side) to probabilities (B, …) by name.

@@ -21,7 +21,7 @@ class PrototypeBank(nn.Module):
         self.register_buffer("seen_N", torch.zeros(num_images))
 
     def others(self, index_B: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-        """What was predicted for images outside the batch: per class the sum (K, K), a class a row, and the count (K,).
+        """Sums of predictions for images outside the batch, per class (K, K), a class a row, and their counts (K,).
 
         Args:
             index_B: the batch.
@@ -32,6 +32,6 @@ class PrototypeBank(nn.Module):
         return members_NK.T @ self.probs_NK, members_NK.sum(0)
 
     def update(self, index_B: Tensor, probs_BK: Tensor) -> None:
-        """Takes in the batch's predictions."""
+        """Take in the batch's predictions."""
         self.probs_NK[index_B] = probs_BK
         self.seen_N[index_B] = 1.0

@@ -32,7 +32,7 @@ def weighted_vote(logits_PBK: Sequence[Tensor], temperature: float, *, normalise
 
 
 def num_kept(batch: int, percentile: float, *, min_keep: int = 2) -> int:
-    """How many of a batch are kept: all but the share `percentile`, rounded down, and never below `min_keep`.
+    """Number of a batch that is kept: all but the share `percentile`, rounded down, and never below `min_keep`.
 
     By rank, as whole numbers of images, so it is known without looking at the device: of 24 images 0.75 keeps
     6, and 0 keeps every one (a strict comparison with the 0-quantile would drop the lowest).
@@ -51,7 +51,7 @@ def most_confident(votes_BK: Tensor, count: int) -> Tensor:
 
 
 def vote_health(votes_BK: Tensor, logits_PBK: Sequence[Tensor]) -> dict[str, Tensor]:
-    """How often all voters name the same class, and the entropy of the vote in nats: means over the batch."""
+    """Share of images whose voters all name the same class, and mean entropy of the vote in nats."""
     named_PB = torch.stack([logits_BK.argmax(1) for logits_BK in logits_PBK])
     shares_BK = votes_BK / votes_BK.sum(1, keepdim=True)
     return {
@@ -92,6 +92,6 @@ class TemporalEnsemble(nn.Module):
         return torch.where(num_updates_B1 > 0, blended_BK, votes_BK)
 
     def update(self, index_B: Tensor, votes_BK: Tensor) -> None:
-        """Takes in this pass's votes of some images; each image at most once a pass."""
+        """Take in this pass's votes of some images; each image at most once a pass."""
         self.average_MK[index_B] = self.momentum * self.average_MK[index_B] + (1 - self.momentum) * votes_BK
         self.num_updates_M[index_B] += 1

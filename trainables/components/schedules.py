@@ -46,7 +46,7 @@ class Plateau:
         self._lowest, self._num_bad = inf, 0
 
     def update(self, loss: float) -> None:
-        """Takes in the next loss, 0 or more."""
+        """Take in the next loss, 0 or more."""
         if loss < self._lowest * (1 - self._MIN_PROGRESS):
             self._lowest, self._num_bad = loss, 0
             return
@@ -59,5 +59,5 @@ class Plateau:
         return {"scale": self.scale, "lowest": self._lowest, "num_bad": self._num_bad}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self.scale, self._lowest, self._num_bad = state["scale"], state["lowest"], state["num_bad"]

@@ -47,7 +47,7 @@ class SegmentationModel:
         )
 
     def begin(self, share: float) -> None:
-        """Sets the step size for that share of the budget."""
+        """Set the step size for that share of the budget."""
         self._network.set_lr(self._config.lr * _DECAYS[self._config.decay](share))
 
     def training_step(self, images_BCHW: Tensor, masks_BHW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
@@ -71,7 +71,7 @@ class SegmentationModel:
         return loss.detach()
 
     def end_epoch(self) -> None:
-        """Takes the step for a rest of batches, and sets κ."""
+        """Take the step for a rest of batches, and set κ."""
         self._network.finish()
         self._kappa.end_epoch()
 
@@ -99,7 +99,7 @@ class SegmentationModel:
         return {"network": self._network.state_dict(), "kappa": self._kappa.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self._network.load_state_dict(state["network"])
         self._kappa.load_state_dict(state["kappa"])
 

@@ -22,5 +22,5 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the weights as they are now."""
+        """Take in the weights as they are now."""
         torch._foreach_lerp_(list(self.network.parameters()), list(self._followed.parameters()), self._share)

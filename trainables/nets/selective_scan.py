@@ -205,7 +205,7 @@ def _run_back_(g: Tensor, a: Tensor, decays_T: Tensor, after_BGND: Tensor, run: 
 
 
 def _decays_of_runs(delta_LBGD: Tensor, A_GND: Tensor, run: int) -> Tensor:
-    """What is left of a state after each run (T, B, G, N, D)."""
+    """Share of a state that is left after each run (T, B, G, N, D)."""
     return (_runs(delta_LBGD, run).sum(1).unsqueeze(-2) * A_GND).exp_()
 
 

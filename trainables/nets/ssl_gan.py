@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from trainables.nets.weight_norm import weight_normed
 
 _HALVINGS = (0, 1, 2, 2)
-"""Of the generator's width, map by map; 3 from then on."""
+"""Halvings of the generator's width, map by map; 3 from then on."""
 
 
 class Discriminator(nn.Module):
@@ -84,10 +84,10 @@ class Discriminator(nn.Module):
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and the last map (B, D, h, w)."""
         map_BDhw = self.trunk(images_BCHW)
-        return self.output(pooled(map_BDhw)), map_BDhw
+        return self.output(pooled_features(map_BDhw)), map_BDhw
 
 
-def pooled(map_BDhw: Tensor) -> Tensor:
+def pooled_features(map_BDhw: Tensor) -> Tensor:
     """The mean (B, D) over the pixels of a map, in float32 at least."""
     return map_BDhw.mean((2, 3), dtype=torch.promote_types(map_BDhw.dtype, torch.float32))
 
@@ -110,7 +110,7 @@ def _convolution(
     )
 
 
-class Generator(nn.Module):
+class SslGanGenerator(nn.Module):
     """Images in (-1, 1) from uniform numbers.
 
     Args:

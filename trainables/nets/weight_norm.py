@@ -17,7 +17,7 @@ OUTPUT_STD = 0.1
 """Deviation of a network's output at its start: small, so that no class and no pixel is decided."""
 
 _MIN_STD = 1e-8
-"""Of a channel that is constant, so that its gain stays finite."""
+"""Deviation that a constant channel is taken to have, so that its gain stays finite."""
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -48,7 +48,7 @@ def gain_of(layer: nn.Module) -> nn.Parameter:
 
 @torch.no_grad()
 def initialise_by_data(network: nn.Module, inputs_B: Tensor, *, output: nn.Module) -> None:
-    """Sets gains and biases so that each layer's output has mean 0 and deviation 1 per channel on these inputs.
+    """Set gains and biases so that each layer's output has mean 0 and deviation 1 per channel on these inputs.
 
     One pass through the network as it stands, layer by layer: each works on what the rescaled ones before it give.
     Layers without weight normalisation are left alone.

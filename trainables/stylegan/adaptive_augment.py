@@ -63,15 +63,15 @@ class AugmentRandom:
         return [torch.where(befalls_B, value_B, neutral) for value_B in values_B]
 
     def options(self, number: int) -> Tensor:
-        """Of 0, 1, ..., each as likely."""
+        """Draw from 0, 1, ..., each as likely."""
         return torch.randint(number, (self.batch,), generator=self._random).to(torch.get_default_dtype())
 
     def uniform(self, bound: float) -> Tensor:
-        """In [-bound, bound)."""
+        """Draw uniformly from [-bound, bound)."""
         return bound * (2 * torch.rand(self.batch, generator=self._random) - 1)
 
     def normal(self, spread: float) -> Tensor:
-        """Of mean 0."""
+        """Draw normally, with mean 0."""
         return spread * torch.randn(self.batch, generator=self._random)
 
     def factor(self, spread: float) -> Tensor:
@@ -197,7 +197,7 @@ _COLOURED = {"hue", "saturation"}
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What befalls a batch, on the CPU."""
+    """Random numbers of one batch's disturbances, on the CPU."""
 
     geometry_B33: Tensor
     colour_B44: Tensor
@@ -228,7 +228,7 @@ class Augmentation:
         self.colour = {k: op for g, ops in COLOUR.items() if g in groups for k, op in ops.items() if k not in left_out}
 
     def draw(self, batch: int, side: int, p: float, random: torch.Generator) -> Disturbance | None:
-        """What befalls a batch of images of so many pixels; None at p = 0, when nothing is drawn."""
+        """Draw the disturbance of a batch of images of so many pixels; None at p = 0, when nothing is drawn."""
         if p == 0:
             return None
         dice = AugmentRandom(batch, p, random)
@@ -325,7 +325,7 @@ class Controller:
         self._images = self._steps = 0
 
     def observe(self, real_logits_B: Tensor) -> None:
-        """Takes in D's verdicts on the real images of a step; every few steps p follows."""
+        """Take in D's verdicts on the real images of a step; every few steps p follows."""
         self._signs = self._signs + real_logits_B.detach().sign().sum()
         self._images += len(real_logits_B)
         self._steps += 1
@@ -343,6 +343,6 @@ class Controller:
         return {"p": self.p, "overfitting": self.overfitting, **counted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         self.p, self.overfitting = state["p"], state["overfitting"]
         self._signs, self._images, self._steps = state["signs"], state["images"], state["steps"]

@@ -27,13 +27,13 @@ from trainables.stylegan.equalised import SLOPE
 FIRST_CUTOFF = 2.0
 FIRST_STOPBAND = 2.0**2.1
 LAST_STOPBAND_RATIO = 2.0**0.3
-"""How far the stop band of the last layers lies above half the resolution."""
+"""Stop band of the last layers, relative to half the resolution."""
 
 NUM_CRITICAL = 2
 """Layers before the last whose cut-off is half the resolution already."""
 
 TAPS = 6
-"""Of a filter, for each sample of its lower rate."""
+"""Taps of a filter for each sample of its lower rate."""
 
 LIMIT = 256.0
 """Largest size of a feature after a nonlinearity."""
@@ -70,7 +70,7 @@ def layer_schedule(
     channel_max: int = 512,
     margin: int = 10,
 ) -> tuple[Band, ...]:
-    """What layers 0 to `num_layers` give, the last of which makes the image.
+    """Bands of what layers 0 to `num_layers` give, the last of which makes the image.
 
     Cut-off and stop band grow geometrically until two layers before the last; the rate is the next power of two
     that holds the stop band.
@@ -102,7 +102,7 @@ def layer_schedule(
 
 @dataclass(frozen=True)
 class Resampling:
-    """How a layer's nonlinearity passes from the band of its input to that of its output, by way of a higher rate."""
+    """Way of a layer's nonlinearity from the band of its input, by a higher rate, to that of its output."""
 
     source: Band
     target: Band
@@ -111,17 +111,17 @@ class Resampling:
 
     @property
     def rate(self) -> int:
-        """At which the leaky ReLU is applied."""
+        """Sampling rate at which the leaky ReLU is applied."""
         return 2 * max(self.source.rate, self.target.rate)
 
     @property
     def up(self) -> int:
-        """By how much the rate rises first."""
+        """Factor by which the rate rises first."""
         return self.rate // self.source.rate
 
     @property
     def down(self) -> int:
-        """By how much it then falls."""
+        """Factor by which it then falls."""
         return self.rate // self.target.rate
 
     @property

@@ -14,9 +14,8 @@ from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
 from trainables.core.method import Task
 from trainables.data.augment import to_signed, to_unit
-from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.stylegan.generator_scores import grid_png
-from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage
+from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage, generator_plan, thousands_of_images
 from trainables.training.stages import SharedStage
 
 _COLUMNS, _ROWS = 8, 7
@@ -43,14 +42,14 @@ class ClassGenerators:
         self._common: list[GeneratorStage] = []
         if num_epochs := _common_epochs(config):
             pool_UCHW = torch.cat([self._images_NCHW, task.unlabelled_NCHW])
-            plan = _plan(config, task, num_epochs)
+            plan = _class_plan(config, task.channels, num_epochs)
             self._common.append(GeneratorStage("pool", plan, pool_UCHW, accelerator, seed=seed))
         ends = [total * (position + 1) // len(present) for position in range(len(present))]
         self._of_class: dict[int, GeneratorStage] = {}
         for label, first, end in zip(present, [0, *ends], ends, strict=False):
             self._of_class[label] = GeneratorStage(
                 str(label),
-                _plan(config, task, end - first),
+                _class_plan(config, task.channels, end - first),
                 self._images_NCHW[self._labels_N == label],
                 accelerator,
                 seed=seed + 1 + label,
@@ -78,7 +77,7 @@ class ClassGenerators:
         return images_MCHW
 
     def facts(self) -> dict[str, Any]:
-        """By name of a generator, where it comes from and, of the scores in its losses, all that were told."""
+        """Origin of each generator, by name, and, of the scores in its losses, all that were told."""
         return {each.stage.name: _facts(each) for each in (*self._common, *self._of_class.values())}
 
     def sheet(self, label: int, made_MCHW: Tensor) -> bytes:
@@ -90,16 +89,16 @@ class ClassGenerators:
         return grid_png(to_signed(torch.cat([real_NCHW, gap_NCHW, made_MCHW])), columns=_COLUMNS)
 
     def close(self) -> None:
-        """Leaves what is trained in the cache."""
+        """Leave what is trained in the cache."""
         for stage in self._stages():
             stage.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the generator at work, and what is told of the others; not what is in the cache."""
+        """State of the generator at work, and what is told of the others; not what is in the cache."""
         return {"stages": [stage.state_dict() for stage in self._stages()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         for stage, its_state in zip(self._stages(), state["stages"], strict=True):
             stage.load_state_dict(its_state)
 
@@ -108,13 +107,13 @@ class ClassGenerators:
         return [each.stage for each in (*self._common, *self._of_class.values())]
 
     def _make_another(self) -> bool:
-        """Works on the generator of some class while another trial is at the one that is needed now."""
+        """Work on the generator of some class while another trial is at the one that is needed now."""
         others = (each.stage for each in self._of_class.values() if each.stage.origin != "waits")
         return any(stage.help() for stage in others)
 
 
 def generator_epochs(config: SsgnetGeneratorsConfig) -> int:
-    """Of all generators together."""
+    """Epochs of all generators together."""
     return _common_epochs(config) + _class_epochs(config)
 
 
@@ -128,22 +127,19 @@ def _class_epochs(config: SsgnetGeneratorsConfig) -> int:
     return ceil(config.generator_images / (config.generator_batch * config.steps_per_epoch))
 
 
-def _plan(config: SsgnetGeneratorsConfig, task: Task, num_epochs: int) -> GeneratorPlan:
-    """What a generator is; its time constants are shares of the images that it sees."""
-    kimg = num_epochs * config.steps_per_epoch * config.generator_batch / 1000
-    shape = GeneratorConfig(
-        resolution=config.generator_side,
-        channels=task.channels,
+def _class_plan(config: SsgnetGeneratorsConfig, channels: int, num_epochs: int) -> GeneratorPlan:
+    """Plan of a class's generator; its time constants are shares of the images that it sees."""
+    kimg = thousands_of_images(config, num_epochs)
+    return generator_plan(
+        config,
+        channels,
+        num_epochs,
+        feature_network=config.feature_network,
+        score_images=config.score_images,
         num_layers=config.num_layers,
-        channel_base=config.generator_channel_base,
-        channel_max=config.generator_width,
-        z_dim=config.z_dim,
         mapping_layers=config.mapping_layers,
-        batch=config.generator_batch,
         group=config.mbstd_group,
-        gamma=config.r1_weight,
         penalty_interval=config.r1_interval,
-        g_lr=config.generator_lr,
         d_lr=config.critic_lr,
         mirror=config.generator_mirror,
         augment=config.augment,
@@ -155,13 +151,10 @@ def _plan(config: SsgnetGeneratorsConfig, task: Task, num_epochs: int) -> Genera
         magnitude_kimg=config.magnitude_share * kimg,
         frozen_convolutions=config.freeze_critic,
     )
-    return GeneratorPlan(
-        shape, config.image_size, num_epochs, config.steps_per_epoch, config.feature_network, config.score_images
-    )
 
 
 def _facts(generator: GeneratorStage) -> dict[str, Any]:
-    """Where it comes from and, of the scores in its losses, all that were told."""
+    """A generator's origin and, of the scores in its losses, all that were told."""
     stage, scores = generator.stage, {}
     for name in ("kid", "fid", "nearness"):
         scores[name] = [value for losses in stage.losses for key, value in losses.items() if key.startswith(f"{name}_")]

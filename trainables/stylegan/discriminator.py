@@ -28,7 +28,7 @@ from trainables.stylegan.equalised import EqualisedConv2d, EqualisedLinear, leak
 _LAST_SIDE = 4
 
 
-class StyleganCritic(nn.Module):
+class StyleganDiscriminator(nn.Module):
     """Logits of images, large for real ones.
 
     Args:

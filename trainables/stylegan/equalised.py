@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SLOPE = 0.2
-"""Of the leaky ReLU, for negative values."""
+"""Slope of the leaky ReLU for negative values."""
 
 
 def leaky_relu(features: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def leaky_relu(features: Tensor) -> Tensor:
 
 
 def reduced_type(device: torch.device) -> torch.dtype | None:
-    """What autocast would compute in here; None where everything is exact."""
+    """Type that autocast would compute in here; None where everything is exact."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 

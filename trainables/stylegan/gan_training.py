@@ -33,8 +33,8 @@ from trainables.components.modes import frozen
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.parallel import data_parallel
 from trainables.stylegan.adaptive_augment import Augmentation, Controller, Disturbance, disturbed
-from trainables.stylegan.discriminator import StyleganCritic
-from trainables.stylegan.generator import EmaStatistics, Generator
+from trainables.stylegan.discriminator import StyleganDiscriminator
+from trainables.stylegan.generator import EmaStatistics, StyleganGenerator
 from trainables.stylegan.generator_config import GeneratorConfig
 
 BETA2 = 0.99
@@ -44,7 +44,7 @@ RAMP = 0.05
 """The average's half-life is at most this share of the images seen so far."""
 
 MAX_GRADIENT = 1e5
-"""Of a weight; an infinite one becomes this."""
+"""Largest gradient of a weight; an infinite one becomes this."""
 
 TRANSFER_SPEED = 5.0
 """Times as fast does augmentation adapt where training goes on from other weights."""
@@ -65,13 +65,13 @@ class GeneratorTraining:
         self.config, self._accelerator = config, accelerator
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            generator, critic = new_networks(config)
-        generator, critic = generator.to(accelerator.device), critic.to(accelerator.device)
+            generator, discriminator = new_networks(config)
+        generator, discriminator = generator.to(accelerator.device), discriminator.to(accelerator.device)
         # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
         self._average = deepcopy(generator).requires_grad_(False)
         share = config.penalty_interval / (config.penalty_interval + 1)  # of D's steps, the others being the penalty's
         self._generator = _optimised(generator, accelerator, config.g_lr, BETA2)
-        self._critic = _optimised(critic, accelerator, config.d_lr * share, BETA2**share)
+        self._discriminator = _optimised(discriminator, accelerator, config.d_lr * share, BETA2**share)
         self._augmentation = Augmentation(config.channels, config.augment_groups, luma_flip=config.luma_flip)
         self._controller = self._new_controller(config.ada_kimg)
         self._random = torch.Generator().manual_seed(seed)
@@ -105,7 +105,7 @@ class GeneratorTraining:
             flips_B111 = flips_B[:, None, None, None].to(real_BCHW.device, non_blocking=True)
             real_BCHW = torch.where(flips_B111, real_BCHW.flip(3), real_BCHW)
         used_p = torch.tensor(self.augment_p)
-        numbers = self._generator_step(batch) | self._critic_step(real_BCHW)
+        numbers = self._generator_step(batch) | self._discriminator_step(real_BCHW)
         if self._steps % self.config.penalty_interval == 0:
             numbers |= self._penalty_step(real_BCHW)
         self._update_average(batch)
@@ -133,13 +133,13 @@ class GeneratorTraining:
         return torch.cat(parts)
 
     def start_from(self, state: dict[str, Any]) -> None:
-        """Takes the networks, and nothing else, from what another training's `state_dict` gave.
+        """Take the networks, and nothing else, from what another training's `state_dict` gave.
 
         Augmentation then adapts five times as fast, Ḡ is slow from the start, and D's first convolutions learn no
         more where the configuration says so.
         """
         self._generator.module.load_state_dict(state["generator"]["network"])
-        self._critic.module.load_state_dict(state["critic"]["network"])
+        self._discriminator.module.load_state_dict(state["critic"]["network"])
         self._average.load_state_dict(state["average"])
         self._continue_another()
 
@@ -150,7 +150,7 @@ class GeneratorTraining:
         return state | counts | {"random": self._random.get_state(), "continues_another": self._continues_another}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
         if state["continues_another"]:
             self._continue_another()
         for name, part in self._parts().items():
@@ -159,7 +159,7 @@ class GeneratorTraining:
         self._steps, self.images_seen = state["steps"], state["images_seen"]
 
     def _parts(self) -> dict[str, Any]:
-        players = {"generator": self._generator, "critic": self._critic}
+        players = {"generator": self._generator, "critic": self._discriminator}
         return {**players, "average": self._average, "controller": self._controller}
 
     def _new_controller(self, kimg: float) -> Controller:
@@ -169,18 +169,18 @@ class GeneratorTraining:
     def _continue_another(self) -> None:
         self._continues_another = True
         self._controller = self._new_controller(self.config.ada_kimg / TRANSFER_SPEED)
-        for convolution in self._critic.module.convolutions()[: self.config.frozen_convolutions]:
+        for convolution in self._discriminator.module.convolutions()[: self.config.frozen_convolutions]:
             convolution.requires_grad_(False)
 
     def _generator_step(self, batch: int) -> dict[str, Tensor]:
         """D passes gradients on and gathers none."""
-        with frozen(self._critic.module):
+        with frozen(self._discriminator.module):
             logits_B = self._judge(self._logits, self._generate(batch))
             loss = F.softplus(-logits_B).mean()
             self._generator.backward_and_step(loss)
         return {"g_loss": loss.detach()}
 
-    def _critic_step(self, real_BCHW: Tensor) -> dict[str, Tensor]:
+    def _discriminator_step(self, real_BCHW: Tensor) -> dict[str, Tensor]:
         """Generated and real images in one pass; p follows the verdicts on the real ones."""
         batch = len(real_BCHW)
         total = partial(self._accelerator.reduce, reduction="sum")
@@ -190,14 +190,14 @@ class GeneratorTraining:
         logits_B = self._judge(self._logits, torch.cat([fake_BCHW, real_BCHW]))
         fake_B, real_B = logits_B[:batch], logits_B[batch:]
         loss = F.softplus(fake_B).mean() + F.softplus(-real_B).mean()
-        self._critic.backward_and_step(loss)
+        self._discriminator.backward_and_step(loss)
         self._controller.observe(real_B)
         right = {"real_frac": (real_B > 0).float().mean(), "fake_frac": (fake_B < 0).float().mean()}
         return {"d_loss": loss.detach(), **right}
 
     def _penalty_step(self, real_BCHW: Tensor) -> dict[str, Tensor]:
         penalty = self._judge(self._squared_slopes, real_BCHW).mean()
-        self._critic.backward_and_step(self.config.penalty_interval * self.config.penalty_weight / 2 * penalty)
+        self._discriminator.backward_and_step(self.config.penalty_interval * self.config.penalty_weight / 2 * penalty)
         return {"penalty": penalty.detach()}
 
     def _generate(self, batch: int, statistics: EmaStatistics | None = None) -> Tensor:
@@ -211,12 +211,12 @@ class GeneratorTraining:
         return images_BCHW
 
     def _judge(self, verdict: Callable[[Tensor, Disturbance | None], Tensor], images_BCHW: Tensor) -> Tensor:
-        """What D says (B,) of disturbed images; the processes share whole groups.
+        """Logits (B,) of D for disturbed images; the processes share whole groups.
 
         Raises:
             ValueError: the batch is no multiple of the group.
         """
-        group, config = self._critic.module.group, self.config
+        group, config = self._discriminator.module.group, self.config
         if len(images_BCHW) % group:
             raise ValueError(f"a batch of {len(images_BCHW)} images is no multiple of the group, {group}")
         drawn = self._augmentation.draw(len(images_BCHW), config.resolution, self.augment_p, self._random)
@@ -234,7 +234,7 @@ class GeneratorTraining:
     def _logits(self, images_bCHW: Tensor, disturbance: Disturbance | None) -> Tensor:
         if disturbance is not None:
             images_bCHW = disturbed(images_bCHW, disturbance)
-        logits_b: Tensor = self._critic.forward_share(images_bCHW)
+        logits_b: Tensor = self._discriminator.forward_share(images_bCHW)
         return logits_b
 
     def _squared_slopes(self, images_bCHW: Tensor, disturbance: Disturbance | None) -> Tensor:
@@ -271,7 +271,7 @@ def _optimised(network: N, accelerator: Accelerator, lr: float, beta2: float) ->
     )
 
 
-def new_networks(config: GeneratorConfig) -> tuple[Generator, StyleganCritic]:
+def new_networks(config: GeneratorConfig) -> tuple[StyleganGenerator, StyleganDiscriminator]:
     """A generator and a discriminator with fresh weights, from torch's global generator."""
     common: dict[str, int] = {
         "resolution": config.resolution,
@@ -279,19 +279,19 @@ def new_networks(config: GeneratorConfig) -> tuple[Generator, StyleganCritic]:
         "channel_base": config.channel_base,
         "channel_max": config.channel_max,
     }
-    generator = Generator(
+    generator = StyleganGenerator(
         num_layers=config.num_layers,
         z_dim=config.z_dim,
         margin=config.margin,
         mapping_layers=config.mapping_layers,
         **common,
     )
-    return generator, StyleganCritic(group=min(config.group, config.batch), **common)
+    return generator, StyleganDiscriminator(group=min(config.group, config.batch), **common)
 
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Moves the average's weights by the share 1 - decay towards the network's, and copies the running statistics."""
+    """Move the average's weights by the share 1 - decay towards the network's, and copies the running statistics."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     learned, ours = dict(network.named_parameters()), average.state_dict()
     for name, statistic in network.state_dict().items():

@@ -33,10 +33,10 @@ from trainables.stylegan.alias_free import LIMIT, Band, FilteredLeakyReLU, layer
 from trainables.stylegan.equalised import EqualisedLinear, leaky_relu, reduced_type
 
 IMAGE_SCALE = 0.25
-"""Of the last layer's maps."""
+"""Factor of the last layer's maps."""
 
 STYLE_DECAY = 0.998
-"""Of the running mean of styles, per batch."""
+"""Decay of the running mean of styles, per batch."""
 
 
 def _as_it_is(sums: Tensor) -> Tensor:
@@ -45,16 +45,16 @@ def _as_it_is(sums: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class EmaStatistics:
-    """How the running statistics take in a batch."""
+    """Rule by which the running statistics take in a batch."""
 
     decay: float
-    """Of the running sizes of maps, for this batch."""
+    """Decay of the running sizes of maps, for this batch."""
 
     total: Callable[[Tensor], Tensor] = _as_it_is
-    """From this process's sums to those of all that share the batch."""
+    """Map from this process's sums to those of all that share the batch."""
 
     def mean(self, values_BZ: Tensor) -> Tensor:
-        """(Z,), over the whole batch."""
+        """Mean (Z,) over the whole batch."""
         sums = self.total(torch.cat([values_BZ.sum(0), values_BZ.new_full((1,), len(values_BZ))]))
         return sums[:-1] / sums[-1]
 
@@ -182,7 +182,7 @@ class SynthesisLayer(nn.Module):
         return bent_BOhw
 
     def _modulation(self, styles_BZ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scales of the inputs (B, I), weights, and factors (B, O) that bring unit inputs to unit outputs."""
+        """Scale of the inputs (B, I), weights, and factors (B, O) that bring unit inputs to unit outputs."""
         scales_BI, gain = self.style(styles_BZ), self.square.rsqrt()
         if self._to_image:
             scales_BI = scales_BI / sqrt(self.weight_OIkk[0].numel())
@@ -193,7 +193,7 @@ class SynthesisLayer(nn.Module):
         return scales_BI, weight_OIkk, gain * (power_BO + 1e-8).rsqrt()
 
 
-class Generator(nn.Module):
+class StyleganGenerator(nn.Module):
     """Images, nominally in [-1, 1] and not clamped, from normal numbers.
 
     Args:

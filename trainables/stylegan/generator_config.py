@@ -1,4 +1,4 @@
-"""How large a generator and its discriminator are, and how they are trained.
+"""Sizes of a generator and its discriminator, and the settings of their training.
 
 Sources: Karras et al., arXiv:2106.12423 (2021) and arXiv:2006.06676 (2020), whose settings are the defaults; the small
 profiles are ours.
@@ -19,7 +19,7 @@ class GeneratorConfig:
 
     channels: int = 3
     num_layers: int = 14
-    """Of the generator, the one to the image not counted."""
+    """Layers of the generator, the one to the image not counted."""
 
     channel_base: int = 32768
     channel_max: int = 512
@@ -41,21 +41,21 @@ class GeneratorConfig:
     g_lr: float = 0.0025
     d_lr: float = 0.002
     mirror: bool = False
-    """Whether half of the real images are mirrored left to right."""
+    """Mirror half of the real images left to right."""
 
     augment: str = "ada"
     """`ada`, `fixed` or `none`."""
 
     augment_groups: str = "bgc"
-    """Of operations, see `Augmentation`."""
+    """Groups of operations, see `Augmentation`."""
 
     luma_flip: bool = True
     augment_p: float = 0.2
-    """Where it is fixed."""
+    """Probability where it is fixed."""
 
     ada_target: float = 0.6
     ada_kimg: float = 500.0
-    """In which p would go from 0 to 1."""
+    """Thousands of images in which p would go from 0 to 1."""
 
     average_kimg: float | None = None
     """Half-life of the generator's average; None for batch · 10 / 32."""
@@ -64,14 +64,14 @@ class GeneratorConfig:
     """Half-life of the running sizes of the generator's maps."""
 
     frozen_convolutions: int = 0
-    """Of the discriminator, from the image on, that keep the weights they got from `start_from`."""
+    """Convolutions of the discriminator, from the image on, that keep the weights they got from `start_from`."""
 
     def __post_init__(self) -> None:
         if self.batch % min(self.group, self.batch):
             raise ConfigError(f"batch {self.batch}: it must be a multiple of the discriminator's group, {self.group}")
 
     def within(self, kimg: float) -> "GeneratorConfig":
-        """The same with no time constant longer than suits a training of that length."""
+        """Return the same with no time constant longer than suits a training of that length."""
         return replace(
             self,
             ada_kimg=min(self.ada_kimg, 0.1 * kimg),

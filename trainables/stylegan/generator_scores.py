@@ -1,4 +1,4 @@
-"""How good generated images are: their distance to real ones, and whether they are copies.
+"""Scores of generated images: their distance to real ones, and their nearness to those trained on.
 
 All of it is in the features of a network that is given: any module from images (N, C, H, W) to features (N, D). Scores
 of different networks, or of different numbers of images, do not compare: each comes with both.
@@ -34,7 +34,7 @@ NUM_SUBSETS = 100
 MAX_SUBSET = 1000
 _AT_A_TIME = 1024
 NEIGHBOURS = 3
-"""How many a manifold's balls reach to."""
+"""Neighbours that a manifold's balls reach to."""
 
 
 @dataclass(frozen=True)
@@ -140,19 +140,19 @@ def nearest_distances(images_ND: Tensor, others_MD: Tensor) -> Tensor:
 
 
 def memorisation(fake_ND: Tensor, held_out_MD: Tensor, trained_TD: Tensor) -> Memorisation:
-    """How near generated and held-out images come to the T that were trained on, by features."""
+    """Nearness of generated and of held-out images to the T that were trained on, by features."""
     nearest = [nearest_distances(each, trained_TD).median().item() for each in (fake_ND, held_out_MD)]
     return Memorisation(*nearest)
 
 
 def save_grid(images_NCHW: Tensor, path: Path, *, columns: int = 8) -> None:
-    """Writes images in [-1, 1] of 1 or 3 channels side by side as a PNG file, row by row; no gaps."""
+    """Write images in [-1, 1] of 1 or 3 channels side by side as a PNG file, row by row; no gaps."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(grid_png(images_NCHW, columns=columns))
 
 
 def grid_png(images_NCHW: Tensor, *, columns: int = 8) -> bytes:
-    """What `save_grid` writes."""
+    """Bytes of the PNG file that `save_grid` writes."""
     from PIL import Image
 
     num, channels, height, width = images_NCHW.shape

@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
+from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
 from trainables.components import meters, modes, orders, parallel
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
@@ -43,9 +45,12 @@ from trainables.training.stage_cache import StageEntry
 from trainables.training.stages import SharedStage
 from trainables.training.train import seed_everything
 
+GeneratorSettings = SsgnetGeneratorsConfig | SsgnetSegmenterConfig
+"""Settings of the methods that train generators."""
+
 MIN_BANK = 16
 LOOKS = 4
-"""How often distances to real images are measured while a generator learns, the last time at its end."""
+"""Measurements of distances to real images while a generator learns, the last one at its end."""
 
 _MAX_REAL = 1000
 """Real images of such a distance."""
@@ -58,11 +63,11 @@ _CODE: tuple[ModuleType | Callable[..., Any], ...] = (
 
 @dataclass(frozen=True)
 class GeneratorPlan:
-    """What a generator is and how long it learns."""
+    """Shape of a generator, and length of its training."""
 
     config: GeneratorConfig
     side: int
-    """Of the images in pixels; the generator's may be larger, and then they are mirrored at their edges."""
+    """Side of the images in pixels; the generator's may be larger, and then they are mirrored at their edges."""
 
     num_epochs: int
     steps_per_epoch: int
@@ -72,8 +77,39 @@ class GeneratorPlan:
 
     @property
     def is_scored(self) -> bool:
-        """Whether anybody looks how good its images are."""
+        """True if its images are scored."""
         return self.score_images > 1
+
+
+def thousands_of_images(settings: GeneratorSettings, num_epochs: int) -> float:
+    """Thousands of images that a generator sees in so many epochs: the unit of its time constants."""
+    return num_epochs * settings.steps_per_epoch * settings.generator_batch / 1000
+
+
+def generator_plan(
+    settings: GeneratorSettings,
+    channels: int,
+    num_epochs: int,
+    *,
+    feature_network: str,
+    score_images: int,
+    **others: Any,
+) -> GeneratorPlan:
+    """Return the plan of a generator with these settings; `others` are fields of `GeneratorConfig`."""
+    shape = GeneratorConfig(
+        resolution=settings.generator_side,
+        channels=channels,
+        channel_base=settings.generator_channel_base,
+        channel_max=settings.generator_width,
+        z_dim=settings.z_dim,
+        batch=settings.generator_batch,
+        gamma=settings.r1_weight,
+        g_lr=settings.generator_lr,
+        **others,
+    )
+    return GeneratorPlan(
+        shape, settings.image_size, num_epochs, settings.steps_per_epoch, feature_network, score_images
+    )
 
 
 @final
@@ -129,7 +165,7 @@ class GeneratorStage:
 
     @cached_property
     def feature_hash(self) -> str:
-        """Of the network behind its scores: those of another one do not compare. Empty where there are none."""
+        """Hash of the network behind its scores: those of another one do not compare. Empty where there are none."""
         plan = self._plan
         if not plan.is_scored:
             return ""
@@ -178,7 +214,7 @@ class _GeneratorWork:
         return means.read() | self._scores()
 
     def result(self) -> dict[str, Any]:
-        """What sampling and another training's start need."""
+        """Return what sampling and another training's start need."""
         state = self._training.state_dict()
         networks = {name: {"network": state[name]["network"]} for name in ("generator", "critic")}
         return {"average": state["average"], **networks}
@@ -268,7 +304,7 @@ def _margins(side: int, larger: int) -> tuple[int, int]:
 
 
 def execution(accelerator: Accelerator) -> dict[str, Any]:
-    """How a run is executed, as far as its digits depend on it."""
+    """Circumstances of a run that its digits depend on."""
     device = accelerator.device.type
     return {
         "device": device,

@@ -1,4 +1,4 @@
-"""What a run is executed by: device, precision, accumulation and compilation, as Accelerate has them."""
+"""Execution of a run: device, precision, accumulation and compilation, as Accelerate has them."""
 
 import logging
 import os
@@ -55,7 +55,7 @@ def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: 
 
 
 def from_main(read: Callable[[], T], accelerator: Accelerator) -> T:
-    """What the main process reads, in every process: another may be on a machine that sees older files, or none."""
+    """Return, in every process, what the main one reads: another machine may see older files, or none."""
     if accelerator.num_processes == 1:
         return read()
     values: list[Any] = [read() if accelerator.is_main_process else None]
@@ -65,7 +65,7 @@ def from_main(read: Callable[[], T], accelerator: Accelerator) -> T:
 
 @cache
 def _can_compile(device: str) -> bool:
-    """Whether a C++ compiler (CPU) or Triton (GPU) is there and works; the log says so when not."""
+    """Return True if a C++ compiler (CPU) or Triton (GPU) is there and works; the log says so when not."""
     from torch import _dynamo  # half a second
 
     try:
@@ -82,7 +82,7 @@ def _can_compile(device: str) -> bool:
 
 @cache
 def cpu_runs_bf16() -> bool:
-    """Whether a process survives a bf16 convolution: tried in another one, as it would end in an illegal instruction.
+    """Return True if a process survives a bf16 convolution: tried in another, as it may be an illegal instruction.
 
     Only where the CPU announces AMX and the user has not limited oneDNN; takes three seconds, once a process.
     """

@@ -52,7 +52,7 @@ class Checkpoints:
             log.warning("the last checkpoint in %s was not written: %s", self.folder, error)
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
-        """Starts to write a checkpoint of the state as it is now; all but the newest two are then removed.
+        """Start to write a checkpoint of the state as it is now; all but the newest two are then removed.
 
         Raises:
             Exception: the write before this one failed; nothing is saved.
@@ -63,7 +63,7 @@ class Checkpoints:
         writer.shutdown(wait=False)  # its thread ends with this write, which the interpreter's exit waits for
 
     def wait(self) -> None:
-        """Returns when what was saved is on disk.
+        """Return when what was saved is on disk.
 
         Raises:
             Exception: the write failed; told once.
@@ -85,12 +85,12 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        """Deletes all of them, also one that is being written; whether its write failed no longer matters."""
+        """Delete all of them, also one that is being written; whether its write failed no longer matters."""
         self._finish()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _finish(self) -> BaseException | None:
-        """Waits for the write in progress; what it raised, once."""
+        """Wait for the write in progress; what it raised, once."""
         writing, self._writing = self._writing, None
         return writing.exception() if writing else None
 
@@ -105,7 +105,7 @@ class Checkpoints:
 
 
 def save_hashed(folder: Path, stem: str, value: Any, digest: Callable[[Path], str]) -> Path:
-    """Writes `STEM-<hash>.pt`, whole or not at all; returns its path.
+    """Write `STEM-<hash>.pt`, whole or not at all; return its path.
 
     Args:
         folder: made where it is missing.
@@ -129,7 +129,7 @@ def save_hashed(folder: Path, stem: str, value: Any, digest: Callable[[Path], st
 
 
 def load_hashed(path: Path, digest: Callable[[Path], str]) -> Any | None:
-    """What `save_hashed` wrote, on the CPU; None if it is damaged, and then it is set aside and logged."""
+    """Return what `save_hashed` wrote, on the CPU; None if it is damaged, and then it is set aside and logged."""
     try:
         if digest(path) != path.stem.rpartition("-")[2]:
             raise ValueError("its bytes do not match its name")

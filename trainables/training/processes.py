@@ -40,7 +40,7 @@ class Trainable(Protocol):
 
     @property
     def train(self) -> Callable[..., Generator[Progress]]:
-        """Trains it; what it yields is what `train_together` yields."""
+        """Train it; what it yields is what `train_together` yields."""
 
 
 class RemoteProcesses(Protocol):
@@ -48,32 +48,32 @@ class RemoteProcesses(Protocol):
 
     @property
     def num_machines(self) -> int:
-        """How many there are, this one included."""
+        """Number of machines, this one included."""
 
     def variables(self) -> dict[str, str]:
-        """Of the processes here: `MASTER_ADDR`, by which others reach this machine, and what else they need."""
+        """Environment of the processes here: `MASTER_ADDR`, where others reach this machine, and all that they need."""
 
     def start(
         self, run: Any, shares: Sequence[range], place: Mapping[str, str], options: Mapping[str, Any]
     ) -> Sequence[Connection]:
-        """Begins to train a share of the ranks on each machine, as `LocalRanks` do.
+        """Begin to train a share of the ranks on each machine, as `LocalRanks` do.
 
         Each connection brings one value when its machine has ended: what `Members.watch` returned, or what was raised.
         """
 
     def end(self) -> None:
-        """Ends all of them at once."""
+        """End all of them at once."""
 
 
 def is_member() -> bool:
-    """Whether this process is one of several that share batches, by whomever they were started."""
+    """Return True if this process is one of several that share batches, by whomever they were started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def train_together(
     run: Trainable, processes: int, remote: RemoteProcesses | None = None, **options: Any
 ) -> Generator[Progress]:
-    """What `Run.train` yields, trained by so many new processes; `options` are those of `Run.train`, all picklable.
+    """Yield what `Run.train` does, trained by so many new processes; `options` are those of `Run.train`, all picklable.
 
     Tensors are shared with those of this machine, not copied. After an evaluation they wait until the next value is
     asked for.
@@ -135,16 +135,16 @@ class LocalRanks:
         }  # fmt: skip
 
     def start(self) -> None:
-        """Starts them."""
+        """Start them."""
         for process in self._processes.values():
             process.start()
 
     def awaited(self) -> "_Awaited":
-        """What becomes ready when one has ended, each with what says how: the error, or nothing if it ended well."""
+        """Objects that become ready when a process has ended, each with what tells how: the error, or nothing."""
         return {process.sentinel: partial(self._verdict, rank) for rank, process in self._processes.items()}
 
     def watch(self) -> Exception | None:
-        """Waits until one has ended as it should not, and returns how; or until all have ended well."""
+        """Wait until one has ended as it should not, and return how; or until all have ended well."""
         awaited = self.awaited()
         while awaited:
             for each in wait(list(awaited)):
@@ -153,12 +153,12 @@ class LocalRanks:
         return None
 
     def join(self) -> None:
-        """Waits for a while until they have ended."""
+        """Wait for a while until they have ended."""
         for process in self._processes.values():
             process.join(_PATIENCE_SECONDS)
 
     def end(self) -> None:
-        """Ends them; the first of all may still be writing a checkpoint."""
+        """End them; the first of all may still be writing a checkpoint."""
         started = {rank: process for rank, process in self._processes.items() if process.pid is not None}
         if 0 in started:
             started[0].join(_PATIENCE_SECONDS)
@@ -186,7 +186,7 @@ def _shares(processes: int, machines: int) -> list[range]:
 
 
 def _progress_of(ours: Connection, awaited: _Awaited) -> Iterator[Progress]:
-    """What the first process tells, until it has ended or one of them is lost."""
+    """Yield what the first process tells, until it has ended or one of them is lost."""
     while True:
         ready = wait([ours, *awaited])
         if ours in ready:
@@ -209,7 +209,7 @@ def _progress_of(ours: Connection, awaited: _Awaited) -> Iterator[Progress]:
 
 
 def _raise(told: Exception, awaited: _Awaited) -> None:
-    """Raises what the first process told; or, if that may only mean that another is gone, why that one is."""
+    """Raise what the first process told; or, if that may only mean that another is gone, why that one is."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while awaited and _is_of_connection(told) and (left := until - time.monotonic()) > 0:
         for each in wait(list(awaited), left):
@@ -220,12 +220,12 @@ def _raise(told: Exception, awaited: _Awaited) -> None:
 
 
 def _is_of_connection(problem: Exception) -> bool:
-    """Whether it is of a kind that is raised when another process is gone."""
+    """Return True if it is of a kind that is raised when another process is gone."""
     return type(problem) is RuntimeError or isinstance(problem, torch.distributed.DistError)
 
 
 def _train(place: Mapping[str, str], watcher: Connection | None, run: Trainable, options: dict[str, Any]) -> None:
-    """What one of the processes does."""
+    """Train as one of the processes."""
     os.environ.update(place)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     progress = run.train(**options)

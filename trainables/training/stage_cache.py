@@ -47,11 +47,11 @@ class StageEntry:
 
     @property
     def is_made(self) -> bool:
-        """Whether something was made; only `read` tells whether it is whole."""
+        """True if something was made; only `read` tells whether it is whole."""
         return any(self.folder.glob("made-*.pt"))
 
     def read(self) -> Any | None:
-        """What was made, on the CPU; None where nothing is, or it is damaged, and then it is set aside and logged."""
+        """Return what was made, on the CPU; None where nothing is, or where it is damaged: then it is set aside."""
         for path in self.folder.glob("made-*.pt"):
             value = load_hashed(path, _digest)
             if value is not None:
@@ -59,7 +59,7 @@ class StageEntry:
         return None
 
     def write(self, value: Any) -> None:
-        """Keeps what was made, which `torch.load(weights_only=True)` must be able to read.
+        """Keep what was made, which `torch.load(weights_only=True)` must be able to read.
 
         Raises:
             DataError: it cannot be written: no permission, a full disk.
@@ -68,7 +68,7 @@ class StageEntry:
             save_hashed(self.folder, "made", value, _digest)
 
     def take(self, seconds: float) -> bool:
-        """Whether this is now the one that makes it; waits so long for another one to end.
+        """Become the one that makes it, waiting so long for another one to end; return False if it did not.
 
         Raises:
             DataError: nothing can be written there.
@@ -84,11 +84,11 @@ class StageEntry:
 
     @property
     def is_taken(self) -> bool:
-        """Whether this is the one that makes it."""
+        """True if this is the one that makes it."""
         return self._lock.is_locked
 
     def release(self) -> None:
-        """Lets others make it."""
+        """Let others make it."""
         self._lock.release(force=True)
 
 

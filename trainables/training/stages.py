@@ -40,19 +40,19 @@ _POLL_SECONDS = 5.0
 
 
 class StageWork(Protocol):
-    """What a stage does, by whom it is made. All processes of a run do the same."""
+    """Work of a stage, done by the trial that makes it. All processes of a run do the same."""
 
     def train_epoch(self) -> Mapping[str, float]:
-        """Trains an epoch; returns its mean losses. Draws random numbers from the global generators."""
+        """Train an epoch; return its mean losses. Draws random numbers from the global generators."""
 
     def result(self) -> dict[str, Any]:
-        """What is kept of the whole stage, readable by `torch.load(weights_only=True)`."""
+        """Return what is kept of the whole stage, readable by `torch.load(weights_only=True)`."""
 
     def state_dict(self) -> dict[str, Any]:
         """All state between two epochs."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Put back what `state_dict` gave."""
 
 
 class SharedStage:
@@ -85,13 +85,13 @@ class SharedStage:
         self._made = False
         self._seconds, self._saved_at = 0.0, 0.0
         self.meanwhile: Callable[[], bool] = lambda: False
-        """What to do while another trial is at it; whether there was anything to do."""
+        """Work to do while another trial is at it; returns False if there was none."""
         self.origin = ""
         """`found` in the cache, `made` by this trial, `continued` from where another left it; empty before that."""
 
     @property
     def losses(self) -> list[dict[str, float]]:
-        """Of the epochs that are known so far."""
+        """Losses of the epochs that are known so far."""
         return [dict(losses) for losses in self._losses]
 
     def epoch(self, number: int) -> dict[str, float]:
@@ -100,7 +100,7 @@ class SharedStage:
         return dict(self._losses[number])
 
     def result(self) -> dict[str, Any]:
-        """What its work gave, on the CPU; what is missing of it is made first, and so is a damaged one again.
+        """Return what its work gave, on the CPU; what is missing is made first, and what is damaged again.
 
         Raises:
             OSError: what was made twice cannot be read.
@@ -115,13 +115,13 @@ class SharedStage:
         raise OSError(f"{self.name}: what was just written to {self.entry.folder} cannot be read")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where its work stands, or what is told of it where it is made. The tensors are the live ones."""
+        """State of its work, or what is told of it where it is made. The tensors are the live ones."""
         if self._made:
             return {"key": self.entry.key, "losses": self._losses, "origin": self.origin}
         return self._state() if self._work else self._own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave, for when it is needed: the cache may know more.
+        """Put back what `state_dict` gave, for when it is needed: the cache may know more.
 
         The state of another stage, as of one that was begun by other code, is not used: this one begins anew.
         """
@@ -135,7 +135,7 @@ class SharedStage:
             self._made, self._losses, self.origin = True, list(state["losses"]), state["origin"]
 
     def close(self) -> None:
-        """Leaves what is trained in the cache, and lets others go on from there."""
+        """Leave what is trained in the cache, and let others go on from there."""
         if self.entry.is_taken:
             try:
                 if self._work and self._losses and self._accelerator.is_main_process:
@@ -153,7 +153,7 @@ class SharedStage:
         return known | {"work": self._work.state_dict()}
 
     def _advance(self, num_epochs: int) -> None:
-        """Goes on until so many epochs are done; ends the stage with its last one."""
+        """Go on until so many epochs are done; end the stage with its last one."""
         if not self._made and self._work is None:
             self._begin()
         while not self._made and len(self._losses) < num_epochs:
@@ -162,7 +162,7 @@ class SharedStage:
             self._finish()
 
     def help(self) -> bool:
-        """Makes it for some seconds if nobody else is at it, then lets go of it; whether it did."""
+        """Make it for some seconds if nobody else is at it, then lets go of it; whether it did."""
         if self._made or self._work or self._agreed(partial(self._look, 0.0)) != "make":
             return False
         self._start()
@@ -178,7 +178,7 @@ class SharedStage:
         return True
 
     def _begin(self) -> None:
-        """Finds the stage, or starts to make it where whoever was at it left it."""
+        """Find the stage, or start to make it where whoever was at it left it."""
         patience = 0.0
         while (word := self._agreed(partial(self._look, patience))) != "make":
             if word == "found" and (value := from_main(self.entry.read, self._accelerator)) is not None:
@@ -206,7 +206,7 @@ class SharedStage:
             self._say(f"{self.name}: goes on after {len(self._losses)} of {self.num_epochs} epochs")
 
     def _look(self, patience: float) -> str:
-        """What is to be done, decided by the main process: it is `found`, or to `make`, or `taken` by another trial."""
+        """Return what the main process finds: the stage is `found`, or to `make`, or `taken` by another trial."""
         if self.entry.is_made:
             return "found"
         if not self.entry.take(patience):
@@ -254,7 +254,7 @@ class SharedStage:
 
     @contextmanager
     def _own_randomness(self, epoch: int) -> Iterator[None]:
-        """Seeds all global generators for that epoch of the stage; afterwards they are where they were."""
+        """Seed all global generators for that epoch of the stage; afterwards they are where they were."""
         gpus = [self._accelerator.device] if self._accelerator.device.type == "cuda" else []
         python, numpy = random.getstate(), np.random.get_state()
         try:
@@ -266,7 +266,7 @@ class SharedStage:
             np.random.set_state(numpy)
 
     def _agreed(self, decide: Callable[[], str]) -> str:
-        """What the main process decides, told to all."""
+        """Return what the main process decides, in every process."""
         return from_main(decide, self._accelerator)
 
     def _say(self, text: str) -> None:

@@ -51,7 +51,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train and when to look, in images: methods and schedules then compare at equal cost."""
+    """Length of a training and of its evaluation windows, in images: methods and schedules compare at equal cost."""
 
     images: int
     """Images to train on, labelled and unlabelled; one that is seen again counts again."""
@@ -87,7 +87,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after an epoch."""
+    """State of a run after an epoch."""
 
     epoch: int
     """Epochs done."""
@@ -117,7 +117,7 @@ class Progress:
     """At an evaluation: `epoch` and mean losses of the epochs since the one before, `LOG_ENTRIES` entries at most."""
 
     replayed: bool = False
-    """Whether this is read from a checkpoint rather than trained now."""
+    """True if this is read from a checkpoint rather than trained now."""
 
     predictions: Predictions = field(default_factory=dict)
     """At the end of a run: what its predictors say of each validation image or patch (N, K), or pixel (N, H, W)."""
@@ -139,7 +139,7 @@ def train(
     picture_rule: PictureRule | None = None,
     hidden_labels_M: Tensor | None = None,
 ) -> Generator[Progress]:
-    """Trains a method on a task and yields after every epoch, with scores where an evaluation is due.
+    """Train a method on a task and yield after every epoch, with scores where an evaluation is due.
 
     With `checkpoints` the state is handed over for saving after every evaluation before it is yielded, and a run that
     finds one first yields the evaluations it already has (`replayed`), then goes on: the same numbers, bit for bit on
@@ -249,7 +249,7 @@ def _train(
 def _train_epochs(
     learner: Learner, done: Progress, plan: _Plan, seed: int, hidden_labels_M: Tensor | None
 ) -> Iterator[Progress]:
-    """Trains on from what is done; each epoch with its losses, not yet evaluated.
+    """Train on from what is done; each epoch with its losses, not yet evaluated.
 
     Raises:
         DivergedError: a loss is not finite.
@@ -270,7 +270,7 @@ def _train_epochs(
 
 
 def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray[Any]]:
-    """What every predictor says of each image or patch (N, K), or of each pixel (N, H, W).
+    """Predictions of every predictor for each image or patch (N, K), or each pixel (N, H, W).
 
     Raises:
         DivergedError: a prediction is not finite.
@@ -286,12 +286,12 @@ def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray
 
 
 def seed_everything(seed: int, epoch: int) -> None:
-    """Seeds Python, NumPy and torch for one epoch: a resumed run draws what an undisturbed one draws."""
+    """Seed Python, NumPy and torch for one epoch: a resumed run draws what an undisturbed one draws."""
     set_seed(int.from_bytes(sha256(f"{seed}/{epoch}".encode()).digest()[:4], "big"))
 
 
 def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, accelerator: Accelerator) -> list[Progress]:
-    """Puts the learner where the newest checkpoint left it; the evaluations until then."""
+    """Put the learner where the newest checkpoint left it; the evaluations until then."""
     saved = from_main(checkpoints.load, accelerator) if checkpoints else None
     if saved is None:
         return []
@@ -320,7 +320,7 @@ def _mean_entry(entries: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
 
 
 def _plain(evaluation: Progress) -> dict[str, Any]:
-    """What of an evaluation does not follow from the others, as plain values."""
+    """Plain values of an evaluation that do not follow from the others."""
     return {
         "epoch": evaluation.epoch,
         "images": evaluation.images,

@@ -115,12 +115,12 @@ def test_mixup_shares_follow_beta(monkeypatch):
     assert shares.var().item() == pytest.approx(0.25 / 1.4, abs=0.02)
 
 
-def penalty_of(critic, real, fake):
-    return gradient_penalty(partial(slope_norms, critic), real, fake)
+def penalty_of(discriminator, real, fake):
+    return gradient_penalty(partial(slope_norms, discriminator), real, fake)
 
 
 @pytest.mark.parametrize("norm", [0.0, 0.5, 1.0, 3.0])
-def test_penalty_of_a_linear_critic(norm):
+def test_penalty_of_a_linear_discriminator(norm):
     weights = torch.randn(3, 4, 4, dtype=torch.float64)
     weights = (weights / weights.norm() * norm).requires_grad_()
     real, fake = torch.rand(2, 5, 3, 4, 4, dtype=torch.float64)
@@ -130,7 +130,7 @@ def test_penalty_of_a_linear_critic(norm):
     assert weights.grad.isfinite().all()
 
 
-def test_penalty_is_differentiable_in_the_critic():
+def test_penalty_is_differentiable_in_the_discriminator():
     torch.manual_seed(0)
     real, fake = torch.rand(2, 3, 1, 4, 4, dtype=torch.float64)
     weights = torch.randn(2, 1, 3, 3, dtype=torch.float64, requires_grad=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from search_spaces.ssl_gan import first_map
-from trainables.nets.ssl_gan import Discriminator, Generator, pooled
+from trainables.nets.ssl_gan import Discriminator, SslGanGenerator, pooled_features
 
 
 def count(network):
@@ -61,10 +61,10 @@ def test_dropout_is_where_the_table_has_it():
 
 def test_a_mean_over_pixels_is_taken_in_float32():
     map_BDhw = torch.rand(2, 3, 7, 7)
-    halved = pooled(map_BDhw.bfloat16())
+    halved = pooled_features(map_BDhw.bfloat16())
     assert halved.dtype == torch.float32
     torch.testing.assert_close(halved, map_BDhw.bfloat16().float().mean((2, 3)))
-    assert pooled(map_BDhw.double()).dtype == torch.float64
+    assert pooled_features(map_BDhw.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -74,21 +74,21 @@ def test_a_mean_over_pixels_is_taken_in_float32():
 def test_the_generator_has_as_many_parameters_as_the_table(side, expected):
     first_side, num_doublings = first_map(side)
     with torch.device("meta"):
-        network = Generator(channels=3, first_side=first_side, num_doublings=num_doublings)
+        network = SslGanGenerator(channels=3, first_side=first_side, num_doublings=num_doublings)
     assert count(network) == expected
 
 
 @pytest.mark.parametrize("side", [8, 28, 32, 64, 96, 128])
 def test_the_generator_doubles_to_the_size_of_the_image(side):
     first_side, num_doublings = first_map(side)
-    network = Generator(channels=2, first_side=first_side, num_doublings=num_doublings, width=8, z_dim=6)
+    network = SslGanGenerator(channels=2, first_side=first_side, num_doublings=num_doublings, width=8, z_dim=6)
     images = network(torch.rand(3, 6))
     assert images.shape == (3, 2, side, side)
     assert -1 < images.min() < images.max() < 1
 
 
 def test_scales_of_the_generators_norms_are_not_learned_and_shifts_are():
-    network = Generator(channels=1, first_side=4, num_doublings=2, width=8)
+    network = SslGanGenerator(channels=1, first_side=4, num_doublings=2, width=8)
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)]
     assert len(norms) == 2
     assert all(n.bias.requires_grad and not n.weight.requires_grad and n.weight.eq(1).all() for n in norms)

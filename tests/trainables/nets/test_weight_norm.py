@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainables.nets.ssl_gan import Discriminator, Generator
+from trainables.nets.ssl_gan import Discriminator, SslGanGenerator
 from trainables.nets.weight_norm import gain_of, initialise_by_data, weight_normed
 
 INIT = {"init_std": 0.05, "train_gain": False}
@@ -77,7 +77,7 @@ def test_after_it_every_layer_has_mean_0_and_deviation_1_on_the_same_data(side):
 
 def test_the_generators_last_layer_starts_small_and_its_others_stay():
     torch.manual_seed(0)
-    network = Generator(channels=2, first_side=4, num_doublings=2, width=8, z_dim=5)
+    network = SslGanGenerator(channels=2, first_side=4, num_doublings=2, width=8, z_dim=5)
     before = deepcopy(network.state_dict())
     numbers = torch.rand(40, 5)
     initialise_by_data(network, numbers, output=network.output)

@@ -2,21 +2,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.stylegan.discriminator import StyleganCritic, blurred, group_spread
+from trainables.stylegan.discriminator import StyleganDiscriminator, blurred, group_spread
 
 
 @pytest.mark.parametrize(
     ("resolution", "base", "most", "parameters"), [(16, 128, 16, 13_401), (32, 256, 16, 18_297), (32, 512, 32, 72_561)]
 )
 def test_as_many_parameters_as_measured_for_the_small_profiles(resolution, base, most, parameters):
-    network = StyleganCritic(resolution=resolution, channel_base=base, channel_max=most)
+    network = StyleganDiscriminator(resolution=resolution, channel_base=base, channel_max=most)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("resolution", [4, 28, 48])
 def test_other_resolutions_are_refused(resolution):
     with pytest.raises(ValueError, match=f"{resolution} px.*power of two"):
-        StyleganCritic(resolution=resolution)
+        StyleganDiscriminator(resolution=resolution)
 
 
 def test_the_spread_is_that_of_each_group():
@@ -31,13 +31,16 @@ def test_the_spread_is_that_of_each_group():
 
 def test_images_are_judged_within_their_group_whatever_their_order():
     torch.manual_seed(0)
-    critic, images = StyleganCritic(resolution=16, channel_base=64, channel_max=8), torch.randn(8, 3, 16, 16)
-    logits = critic(images)
+    discriminator, images = (
+        StyleganDiscriminator(resolution=16, channel_base=64, channel_max=8),
+        torch.randn(8, 3, 16, 16),
+    )
+    logits = discriminator(images)
     assert logits.shape == (8,)
     order = torch.tensor([2, 0, 3, 1, 7, 6, 4, 5])
-    torch.testing.assert_close(critic(images[order]), logits[order])
-    torch.testing.assert_close(critic(images[4:]), logits[4:])
-    mixed = critic(images[[0, 1, 2, 4, 3, 5, 6, 7]])
+    torch.testing.assert_close(discriminator(images[order]), logits[order])
+    torch.testing.assert_close(discriminator(images[4:]), logits[4:])
+    mixed = discriminator(images[[0, 1, 2, 4, 3, 5, 6, 7]])
     assert not torch.allclose(mixed[0], logits[0])
 
 
@@ -55,29 +58,29 @@ def test_the_low_pass_is_1_3_3_1(padding, stride, size):
 
 def test_gradients_of_gradients():
     torch.manual_seed(0)
-    critic = StyleganCritic(resolution=8, channels=1, channel_base=16, channel_max=2, group=2).double()
+    discriminator = StyleganDiscriminator(resolution=8, channels=1, channel_base=16, channel_max=2, group=2).double()
     images = torch.randn(2, 1, 8, 8, dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradcheck(critic, (images,), fast_mode=True)
-    torch.autograd.gradgradcheck(critic, (images,), fast_mode=True)
+    torch.autograd.gradcheck(discriminator, (images,), fast_mode=True)
+    torch.autograd.gradgradcheck(discriminator, (images,), fast_mode=True)
 
 
 def test_reduced_precision_begins_above_64_px():
     torch.manual_seed(0)
     differences = []
     for resolution in (64, 128):
-        critic = StyleganCritic(resolution=resolution, channels=1, channel_base=512, channel_max=8)
+        discriminator = StyleganDiscriminator(resolution=resolution, channels=1, channel_base=512, channel_max=8)
         images = torch.randn(4, 1, resolution, resolution)
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = critic(images)
+            mixed = discriminator(images)
         assert mixed.dtype == torch.float32
-        differences.append((mixed - critic(images)).abs().max())
+        differences.append((mixed - discriminator(images)).abs().max())
     assert differences[0] == 0
     assert 0 < differences[1] < 0.1
 
 
 def test_its_convolutions_begin_at_the_image():
-    critic = StyleganCritic(resolution=16, channel_base=64, channel_max=8)
-    found = critic.convolutions()
-    assert found[0] is critic.from_image
-    assert found[-1] is critic.joint
+    discriminator = StyleganDiscriminator(resolution=16, channel_base=64, channel_max=8)
+    found = discriminator.convolutions()
+    assert found[0] is discriminator.from_image
+    assert found[-1] is discriminator.joint
     assert len(found) == 2 + 3 * 2

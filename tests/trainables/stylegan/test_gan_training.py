@@ -105,39 +105,39 @@ def test_seeds_make_the_difference():
 
 def test_losses_are_those_of_logits(monkeypatch):
     training = new_training(replace(SMALL, augment="none"))
-    critic = nn.Sequential(nn.Flatten(), nn.Linear(256, 1, bias=False), nn.Flatten(0))
-    monkeypatch.setattr(training._critic, "forward_share", critic)
-    monkeypatch.setattr(training._critic, "backward_and_step", lambda loss: None)
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(256, 1, bias=False), nn.Flatten(0))
+    monkeypatch.setattr(training._discriminator, "forward_share", discriminator)
+    monkeypatch.setattr(training._discriminator, "backward_and_step", lambda loss: None)
     made = []
     generate = training._generate
     monkeypatch.setattr(training, "_generate", lambda *of, **how: made.append(generate(*of, **how)) or made[-1])
     real = images()
     numbers = training.step(real)
     with torch.no_grad():
-        for_generator, for_critic, on_real = critic(made[0]), critic(made[1]), critic(real)
+        for_generator, for_discriminator, on_real = discriminator(made[0]), discriminator(made[1]), discriminator(real)
     torch.testing.assert_close(numbers["g_loss"], F.softplus(-for_generator).mean())
-    torch.testing.assert_close(numbers["d_loss"], (F.softplus(for_critic) + F.softplus(-on_real)).mean())
+    torch.testing.assert_close(numbers["d_loss"], (F.softplus(for_discriminator) + F.softplus(-on_real)).mean())
     torch.testing.assert_close(numbers["real_frac"], (on_real > 0).float().mean())
-    torch.testing.assert_close(numbers["penalty"], critic[1].weight.detach().square().sum())
+    torch.testing.assert_close(numbers["penalty"], discriminator[1].weight.detach().square().sum())
 
 
 def test_the_penalty_is_weighed_by_its_rarity(monkeypatch):
     config = replace(SMALL, augment="none", gamma=3.0, penalty_interval=5)
     training, losses = new_training(config), []
-    critic = nn.Sequential(nn.Flatten(), nn.Linear(256, 1), nn.Flatten(0))
-    monkeypatch.setattr(training._critic, "forward_share", critic)
-    monkeypatch.setattr(training._critic, "backward_and_step", losses.append)
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(256, 1), nn.Flatten(0))
+    monkeypatch.setattr(training._discriminator, "forward_share", discriminator)
+    monkeypatch.setattr(training._discriminator, "backward_and_step", losses.append)
     training._penalty_step(images())
     gamma = 3.0 * 16**2 / 32768
-    torch.testing.assert_close(losses[0], 5 * gamma / 2 * critic[1].weight.square().sum())
+    torch.testing.assert_close(losses[0], 5 * gamma / 2 * discriminator[1].weight.square().sum())
     losses[0].backward()
-    torch.testing.assert_close(critic[1].weight.grad, 5 * gamma * critic[1].weight.detach())
+    torch.testing.assert_close(discriminator[1].weight.grad, 5 * gamma * discriminator[1].weight.detach())
 
 
 def test_optimisers_know_of_the_penalty():
     training = new_training(replace(SMALL, penalty_interval=16))
     (g_group,) = training._generator._optimiser.param_groups
-    (d_group,) = training._critic._optimiser.param_groups
+    (d_group,) = training._discriminator._optimiser.param_groups
     assert (g_group["lr"], g_group["betas"], g_group["eps"]) == (0.0025, (0.0, 0.99), 1e-8)
     assert d_group["lr"] == pytest.approx(0.001882, abs=1e-6)
     assert d_group["betas"] == (0.0, pytest.approx(0.990585, abs=1e-6))
@@ -155,16 +155,16 @@ def test_every_batch_is_a_step_whatever_is_accumulated():
 
 def test_gradients_that_are_no_numbers_are_replaced():
     training = new_training()
-    weight = training._critic.module.output.bias_O
+    weight = training._discriminator.module.output.bias_O
     for value, step in [(float("nan"), 0.0), (float("inf"), -1.0)]:
         before = weight.detach().clone()
-        training._critic.backward_and_step(weight.sum() * value)
+        training._discriminator.backward_and_step(weight.sum() * value)
         assert float((weight.detach() - before).sign()) == step
 
 
 def test_real_images_are_mirrored_half_of_the_time(monkeypatch):
     training, seen = new_training(replace(SMALL, mirror=True, augment="none")), []
-    monkeypatch.setattr(training, "_critic_step", lambda real: seen.append(real) or {})
+    monkeypatch.setattr(training, "_discriminator_step", lambda real: seen.append(real) or {})
     left = torch.zeros(8, 1, 16, 16)
     left[..., :8] = 1.0
     for _ in range(20):
@@ -246,7 +246,7 @@ def test_another_training_gives_its_networks_and_nothing_else():
     second.start_from(first.state_dict())
     assert second.sample(3).equal(first.sample(3))
     assert (second.images_seen, second.augment_p) == (0, 0.0)
-    convolutions = second._critic.module.convolutions()
+    convolutions = second._discriminator.module.convolutions()
     kept = [each.weight_OIkk.detach().clone() for each in convolutions]
     train(second, 4)
     assert [each.weight_OIkk.equal(before) for each, before in zip(convolutions, kept, strict=True)] == [
@@ -270,8 +270,8 @@ def test_profiles_are_built_as_they_are_named():
     assert sizes["paper-256"] == (256, 32, 14)
     assert [PROFILES[name].penalty_weight for name in ("paper-256", "gpu-128", "gpu-64")] == [2.0, 0.5, 0.125]
     with torch.device("meta"):
-        generator, critic = new_networks(PROFILES["cpu-max"])
-    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (generator, critic)]
+        generator, discriminator = new_networks(PROFILES["cpu-max"])
+    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (generator, discriminator)]
     assert [round(count, -3) for count in counts] == [204_000, 289_000]
 
 

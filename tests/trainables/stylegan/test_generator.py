@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from trainables.stylegan.alias_free import FilteredLeakyReLU, layer_schedule, resample
 from trainables.stylegan.equalised import EqualisedConv2d, EqualisedLinear, leaky_relu
-from trainables.stylegan.generator import EmaStatistics, FourierInput, Generator, Mapping, SynthesisLayer
+from trainables.stylegan.generator import EmaStatistics, FourierInput, Mapping, StyleganGenerator, SynthesisLayer
 
 TINY = {"resolution": 16, "num_layers": 4, "channels": 1, "channel_base": 64, "channel_max": 8, "z_dim": 8, "margin": 6}
 BANDS = layer_schedule(32, num_layers=6, channel_base=1024, channel_max=64)
@@ -136,7 +136,7 @@ def test_following_joins_uneven_shares():
 
 @pytest.mark.parametrize(("resolution", "num_layers"), [(16, 4), (28, 6), (32, 6)])
 def test_any_resolution(resolution, num_layers):
-    generator = Generator(**{**TINY, "resolution": resolution, "num_layers": num_layers, "channels": 3})
+    generator = StyleganGenerator(**{**TINY, "resolution": resolution, "num_layers": num_layers, "channels": 3})
     assert generator(torch.randn(2, 8)).shape == (2, 3, resolution, resolution)
 
 
@@ -145,13 +145,15 @@ def test_any_resolution(resolution, num_layers):
     [(16, 4, 128, 16, 32, 11_023), (32, 6, 256, 16, 32, 15_969), (32, 6, 512, 32, 64, 63_581)],
 )
 def test_as_many_parameters_as_measured_for_the_small_profiles(resolution, num_layers, base, most, z_dim, parameters):
-    network = Generator(resolution=resolution, num_layers=num_layers, channel_base=base, channel_max=most, z_dim=z_dim)
+    network = StyleganGenerator(
+        resolution=resolution, num_layers=num_layers, channel_base=base, channel_max=most, z_dim=z_dim
+    )
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 def test_an_image_is_made_alone():
     torch.manual_seed(0)
-    generator, numbers = settled(Generator(**TINY)), torch.randn(4, 8)
+    generator, numbers = settled(StyleganGenerator(**TINY)), torch.randn(4, 8)
     torch.testing.assert_close(generator(numbers[2:3]), generator(numbers)[2:3])
     assert generator(numbers, psi=0.0).std(0).max() < 1e-6
     assert generator(numbers).std(0).mean() > 0.01
@@ -160,7 +162,10 @@ def test_an_image_is_made_alone():
 def test_only_wide_layers_follow_autocast_and_none_up_to_64_px():
     torch.manual_seed(0)
     sizes = {"channel_base": 256, "channel_max": 4, "z_dim": 8, "margin": 4}
-    small, large = Generator(resolution=64, num_layers=8, **sizes), Generator(resolution=512, num_layers=14, **sizes)
+    small, large = (
+        StyleganGenerator(resolution=64, num_layers=8, **sizes),
+        StyleganGenerator(resolution=512, num_layers=14, **sizes),
+    )
     assert not any(layer._may_reduce for layer in small.layers)
     reduced = [layer._may_reduce for layer in large.layers]
     assert reduced == [layer.rate * 16 > 512 for layer in layer_schedule(512, num_layers=14)]
@@ -238,7 +243,9 @@ def lanczos(shift):
 @torch.no_grad()
 def test_images_move_by_parts_of_a_pixel():
     torch.manual_seed(0)
-    generator = settled(Generator(resolution=32, num_layers=4, channels=1, channel_base=256, channel_max=16, z_dim=32))
+    generator = settled(
+        StyleganGenerator(resolution=32, num_layers=4, channels=1, channel_base=256, channel_max=16, z_dim=32)
+    )
     numbers, (x, y) = torch.randn(4, 32), (0.4, 0.7)
     moved = generator(numbers, shift_2=torch.tensor([-x, -y]) / 32)
     kernel = torch.outer(lanczos(y), lanczos(x))
@@ -250,7 +257,7 @@ def test_images_move_by_parts_of_a_pixel():
 @pytest.mark.parametrize(("resolution", "num_layers", "at_least"), [(32, 4, 100), (32, 6, 90), (64, 8, 80)])
 def test_images_move_in_one_piece_and_aliased_ones_less_so(resolution, num_layers, at_least):
     torch.manual_seed(0)
-    generator = Generator(
+    generator = StyleganGenerator(
         resolution=resolution, num_layers=num_layers, channels=1, channel_base=256, channel_max=16, z_dim=32
     )
     settled(generator)

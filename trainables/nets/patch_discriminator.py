@@ -1,4 +1,4 @@
-"""SPARSE's discriminator: a critic of image patches that also classifies.
+"""SPARSE's discriminator: it judges patches of an image, and classifies the image.
 
 Shapes: B batch, C image channels, H W pixels, K classes, h w patches (2 × 2, or 3 × 3 where the side is no
 power of two).
@@ -17,8 +17,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 
-class PatchCritic(nn.Module):
-    """Critic map and class logits of square images.
+class PatchDiscriminator(nn.Module):
+    """Map of patches, and class logits, of square images.
 
     Args:
         channels: C.
@@ -41,13 +41,13 @@ class PatchCritic(nn.Module):
         return self.patch_head(features_BDHW), self.class_head(features_BDHW).flatten(1)
 
     def patches(self, images_BCHW: Tensor) -> Tensor:
-        """The critic map alone, and outside the autocast that Accelerate puts on `forward`."""
+        """Return the map of patches alone, outside the autocast that Accelerate puts on `forward`."""
         patches_B1HW: Tensor = self.patch_head(self.trunk(images_BCHW))
         return patches_B1HW
 
 
 def num_strided_convolutions(side: int) -> int:
-    """How often the side is halved: 6 times from 128 px up, else so that at least 2 × 2 patches remain."""
+    """Number of halvings of the side: 6 from 128 px up, else so many that at least 2 × 2 patches remain."""
     return min(6, side.bit_length() - 2)
 
 

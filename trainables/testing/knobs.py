@@ -1,0 +1,108 @@
+"""Settings that change nothing are found by training beside a baseline until something differs.
+
+What predicts counts: two trainings differ where their predictions on the validation images do. Before what predicts has
+learned anything, while generators are made, or where nothing ever predicts, the state of what trains counts instead.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from search_spaces.core.config import MethodConfig
+from search_spaces.core.ranges import Choice, Scalar, space_of
+from trainables.core.method import Task
+from trainables.testing.subject import Subject, advance, weights
+
+
+@dataclass(frozen=True)
+class Mark:
+    """State of a training after an epoch."""
+
+    predictions: Tensor
+    """Those of all predictors in one vector; of a method that ends by itself empty until then."""
+
+    state: Tensor
+    """Every number of the learner's state, as long as the predictions are those of the start; then empty."""
+
+
+@final
+class Trajectory:
+    """A training and its marks, trained as far as it is asked for."""
+
+    def __init__(self, subject: Subject, task: Task, config: MethodConfig, num_epochs: int) -> None:
+        self._learner, self._images_NCHW = subject.build(task, config), task.validation.images_NCHW
+        self._predicts_from = subject.num_epochs(config, task) if subject.method.scorer else 0
+        self._epochs = advance(self._learner, self._predicts_from or num_epochs)
+        self._marks: list[Mark] = []
+        self._marks.append(self._mark())
+
+    def mark(self, epoch: int) -> Mark:
+        """Return what the training leaves after so many epochs, or at its end, which may come before."""
+        while len(self._marks) <= epoch and next(self._epochs, None) is not None:
+            self._marks.append(self._mark())
+        return self._marks[min(epoch, len(self._marks) - 1)]
+
+    def close(self) -> None:
+        """End the training."""
+        self._epochs.close()
+
+    def _mark(self) -> Mark:
+        predictions = self._predictions()
+        if self._marks and not torch.equal(predictions, self._marks[0].predictions):
+            return Mark(predictions, torch.zeros(0))
+        return Mark(predictions, weights(self._learner))
+
+    def _predictions(self) -> Tensor:
+        if len(self._marks) < self._predicts_from:
+            return torch.zeros(0)
+        return torch.cat([each.flatten() for each in self._learner.predict(self._images_NCHW).values()])
+
+
+def other_values(config: MethodConfig, field: str) -> list[Scalar]:
+    """Return the ends of a searched field's range, or its options, but for the value that the configuration has."""
+    range_ = space_of(type(config))[field]
+    options = range_.options if isinstance(range_, Choice) else range_.ends()
+    return [value for value in options if value != getattr(config, field)]
+
+
+@final
+class Knobs:
+    """A method's searched fields, each compared with the same baseline.
+
+    Args:
+        epochs: Within which a field must show, from the end of the first cycle on.
+        max_values: Values of a field that are tried.
+    """
+
+    def __init__(self, subject: Subject, task: Task, *, epochs: int, max_values: int) -> None:
+        self._subject, self._task, self._config = subject, task, subject.config()
+        before = subject.epochs_before(self._config)
+        self._num_epochs, self._max_values = before + epochs, max_values
+        self._baseline = self._trajectory(self._config)
+        # Stages that trials share are made now: while the baseline is at one, others would wait for it.
+        self._baseline.mark(self._num_epochs if subject.method.scorer else before + 1)
+
+    def is_alive(self, field: str) -> bool:
+        """Return True if the field changes what is learned at some end of its range."""
+        values = other_values(self._config, field)[: self._max_values]
+        changes: list[dict[str, Any]] = [{field: value} for value in values]
+        return any(self._differs(replace(self._config, **change)) for change in changes)
+
+    def _differs(self, config: MethodConfig) -> bool:
+        other = self._trajectory(config)
+        try:
+            return any(self._differ(epoch, other) for epoch in range(1, self._num_epochs + 1))
+        finally:
+            other.close()
+
+    def _differ(self, epoch: int, other: Trajectory) -> bool:
+        start, own, others = self._baseline.mark(0), self._baseline.mark(epoch), other.mark(epoch)
+        if not torch.equal(own.predictions, others.predictions):
+            return True
+        nothing_learned = torch.equal(own.predictions, start.predictions)
+        return nothing_learned and not torch.equal(own.state, others.state)
+
+    def _trajectory(self, config: MethodConfig) -> Trajectory:
+        return Trajectory(self._subject, self._task, config, self._num_epochs)

@@ -1,0 +1,89 @@
+"""Demands on a method's predictions, and on how it takes tasks of awkward sizes."""
+
+import pytest
+import torch
+
+from trainables.testing.checks import Checks
+from trainables.testing.subject import advance, weights
+
+
+class PredictionChecks(Checks):
+    """Tests of a method that predicts classes or masks of images."""
+
+    @pytest.mark.parametrize(("channels", "num_classes"), [(1, 2), (3, 2), (3, 9)])
+    def test_predicts_probabilities_without_changing_anything(self, channels: int, num_classes: int) -> None:
+        """Predictions have the promised shape, sum to 1, and are the same again."""
+        task = self.subject.task(channels=channels, num_classes=num_classes, shots=2, num_unlabelled=8)
+        learner = self.subject.build(task)
+        next(advance(learner, 1))
+        before = weights(learner)
+        first, second = (learner.predict(task.validation.images_NCHW) for _ in range(2))
+        assert tuple(first) == self.subject.method.predictors
+        for predictor, probs in first.items():
+            if task.validation.masks_IHW is not None:
+                assert probs.shape == task.validation.masks_IHW.shape
+                assert ((probs >= 0) & (probs <= 1)).all()
+            else:
+                assert probs.shape == (len(task.validation), num_classes)
+                assert torch.allclose(probs.sum(1), torch.ones(len(probs)), atol=1e-5)
+            assert torch.equal(probs, second[predictor])
+        assert torch.equal(before, weights(learner))
+
+    def test_a_prediction_does_not_depend_on_its_company(self) -> None:
+        """An image is predicted alone as it is among others."""
+        learner = self.subject.build(self.lab.task)
+        next(advance(learner, 1))
+        images_NCHW = self.lab.task.validation.images_NCHW
+        alone = [learner.predict(image_CHW[None]) for image_CHW in images_NCHW]
+        for predictor, probs in learner.predict(images_NCHW).items():
+            assert torch.allclose(probs, torch.cat([each[predictor] for each in alone]), atol=1e-5)
+
+    def test_it_is_judged_by_the_mean_of_evaluations(self) -> None:
+        """Of the last three evaluations, where a run is so selected."""
+        main = self.subject.method.predictors[0]
+        metric = "log_loss" if self.subject.method.kind == "classification" else "mdice_2"
+        last = [each.scores[main].metric(metric) or 0.0 for each in self.lab.straight[-3:]]
+        assert self.lab.straight[-1].selected[main].metric(metric) == pytest.approx(sum(last) / 3)
+
+    @pytest.mark.parametrize(
+        ("shots", "num_unlabelled"), [(1, 0), (1, 1), (1, 2), (3, 5), (9, 17)], ids=lambda value: str(value)
+    )
+    def test_awkward_sizes(self, shots: int, num_unlabelled: int) -> None:
+        """Labelled sets below a batch, none or hardly any unlabelled images, batches that do not divide them."""
+        task = self.subject.task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2)
+        assert list(self.subject.start(task))[-1].scores
+
+
+class GeneratorChecks(Checks):
+    """Tests of a method that is judged by a `scorer` of its own, at its end."""
+
+    def test_it_is_evaluated_once_at_its_end(self) -> None:
+        """Before the last epoch there is nothing to judge."""
+        task = self.lab.task
+        assert len(self.lab.straight) == self.subject.num_epochs(self.subject.config(), task)
+        assert [bool(each.scores) for each in self.lab.straight] == [False] * (len(self.lab.straight) - 1) + [True]
+        assert set(self.lab.straight[-1].scores) == set(self.subject.method.predictors)
+
+    def test_what_it_makes_is_the_same_again(self) -> None:
+        """To ask for images draws no random numbers and changes nothing."""
+        task = self.lab.task
+        learner = self.subject.build(task)
+        for _ in advance(learner, self.subject.num_epochs(self.subject.config(), task)):
+            pass
+        before = weights(learner)
+        first, second = (learner.predict(task.validation.images_NCHW) for _ in range(2))
+        assert tuple(first) == self.subject.method.predictors
+        assert all(torch.equal(made, second[predictor]) for predictor, made in first.items())
+        assert torch.equal(before, weights(learner))
+
+    @pytest.mark.parametrize(("channels", "num_classes"), [(1, 2), (3, 2), (3, 9)])
+    def test_it_trains_for_any_number_of_channels_and_classes(self, channels: int, num_classes: int) -> None:
+        """Grey and colour, two classes and many."""
+        task = self.subject.task(channels=channels, num_classes=num_classes, shots=2, num_unlabelled=8)
+        assert list(self.subject.start(task))[-1].scores
+
+    @pytest.mark.parametrize(("shots", "num_unlabelled"), [(2, 0), (3, 5), (9, 17)])
+    def test_awkward_sizes(self, shots: int, num_unlabelled: int) -> None:
+        """Few images, batches that do not divide them, no unlabelled ones."""
+        task = self.subject.task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2)
+        assert list(self.subject.start(task))[-1].scores
