@@ -43,7 +43,6 @@ nitpick_ignore_regex = [("py:(class|obj)", ".*")]  # annotations name other libr
 suppress_warnings = ["ref.python"]  # a name in a range, such as that of another setting, may be found in two classes
 if not (ROOT / "trainables/testing").exists():
     exclude_patterns.append("api/testing.rst")
-    suppress_warnings.append("toc.empty_glob")
 
 
 class AutoModules(SphinxDirective):
