@@ -86,6 +86,16 @@ methods:
   constant: {}
 """
 
+RECORDED_BEFORE = """
+from pathlib import Path
+from sparse_search.results.store import Store
+from tests.sparse_search.conftest import record_of
+store = Store(Path("results"))
+for number in range(3):
+    store.write(record_of(number, dataset="before"))
+assert store.compact() == 3
+"""
+
 COMPUTED_ELSEWHERE = """
 from sklearn.metrics import matthews_corrcoef
 from numpy.random import default_rng
@@ -100,15 +110,14 @@ assert abs(difference) < 1e-12, difference
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_new_metric_is_a_row_and_a_function(tree):
-    sweep = tree.folder / "tiny.yaml"
-    sweep.write_text(SWEEP.replace("objective: matthews\n", ""))
-    tree.sparse_search("run", sweep, "--results", "results")  # records and tables of before
+    tree.python("-c", RECORDED_BEFORE)
     tree.insert("trainables/metrics/table.py", ROW, before='        Metric(name="macro_f1"')
     tree.insert("trainables/metrics/counts.py", FUNCTION, before="def _dice_fg(")
     tree.insert("trainables/metrics/counts.py", '    "matthews": _matthews,\n', before='    "dice_fg": _dice_fg,')
     tree.python("-c", COMPUTED_ELSEWHERE)
     old = tree.sparse_search("leaderboard", "--results", "results", "--metric", "matthews", "--format", "csv")
-    assert ",matthews," in old.splitlines()[0], "what was written before is read, and has none"
+    assert '"matthews"' in old.splitlines()[0], "what was written before is read, and has none"
+    sweep = tree.folder / "tiny.yaml"
     sweep.write_text(SWEEP)
     tree.sparse_search("run", sweep, "--results", "results")
     told = tree.sparse_search("leaderboard", "--results", "results", "--metric", "matthews", "--ci", "label-sets")

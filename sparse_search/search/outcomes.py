@@ -8,6 +8,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from trainables.metrics.table import DEFAULT_METRIC
+
 COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed", "running")
 """Outcomes that a status counts."""
 
@@ -44,7 +46,7 @@ class StudyStatus:
     """Given up after all retries."""
 
     running: int = 0
-    objective: str = ""
+    objective: str = DEFAULT_METRIC
     """Name of the metric that is searched for."""
 
     best: float | None = None

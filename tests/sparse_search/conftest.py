@@ -34,79 +34,80 @@ def scores(confusion=((4, 1), (2, 3)), **changes):
     return ClassScores.from_dict(values | changes).as_dict()
 
 
+def record_of(number=0, *, confusion=((4, 1), (2, 3)), lr=1e-3, **changes):
+    """A record as a worker writes it."""
+    method = changes.get("method", "supervised")
+    label_set = changes.get("label_set", 0)
+    status = changes.get("status", "complete")
+    curve = [
+        {
+            "epoch": e,
+            "images": 20 * e,
+            "seconds": 1.5 * e,
+            "losses": [{"epoch": e, "loss": 1.0 / e}],
+            "scores": {method: scores(confusion)},
+            "selected": {method: scores(confusion)},
+        }
+        for e in (5, 10)
+    ]
+    return {
+        "record_id": f"{number:04x}{label_set:04x}{len(method):04x}",
+        "run_id": f"run-{method}-{number}-{label_set}",
+        "trial_id": f"trial-{method}-{number}",
+        "sweep": "test",
+        "study": "study",
+        "number": number,
+        "start": "",
+        "method": method,
+        "kind": "classification",
+        "predictors": [method],
+        "patch_predictors": [],
+        "config": {"image_size": 32, "lr": lr, "classifier": "test_resnet", "pretrained": ""},
+        "inactive": "",
+        "dataset": "digits",
+        "source": "digits",
+        "content_hash": "c0ffee",
+        "official": True,
+        "shots": 5,
+        "label_sets": str(label_set),
+        "num_runs": 1,
+        "label_set": label_set,
+        "fold": 0,
+        "label_set_hash": f"hash{label_set}",
+        "validation": "realistic",
+        "label_budget": 20,
+        "shots_in_all": False,
+        "patch_labels": "",
+        "aggregate": "mean",
+        "threshold": "youden",
+        "status": status,
+        "reason": "",
+        "images": 200,
+        "evaluate_every": 100,
+        "selection": "last",
+        "seed": 0,
+        "precision": "no",
+        "processes": 1,
+        "accumulate": 1,
+        "compile": False,
+        "threads": 1,
+        "processor": "cpu",
+        "protocol": 1,
+        "wall_seconds": 20.0,
+        "gpu_seconds": 0.0,
+        "peak_memory_bytes": 1000,
+        "device": "cpu",
+        "host": "here",
+        "versions": {"torch": "2"},
+        "finished_at": "2026-01-01T00:00:00+00:00",
+        "curve": curve,
+    } | changes
+
+
 @pytest.fixture
 def make_record():
     """A maker of records; the changes name what differs."""
-
-    def make(number=0, *, confusion=((4, 1), (2, 3)), lr=1e-3, **changes):
-        method = changes.get("method", "supervised")
-        label_set = changes.get("label_set", 0)
-        status = changes.get("status", "complete")
-        curve = [
-            {
-                "epoch": e,
-                "images": 20 * e,
-                "seconds": 1.5 * e,
-                "losses": [{"epoch": e, "loss": 1.0 / e}],
-                "scores": {method: scores(confusion)},
-                "selected": {method: scores(confusion)},
-            }
-            for e in (5, 10)
-        ]
-        return {
-            "record_id": f"{number:04x}{label_set:04x}{len(method):04x}",
-            "run_id": f"run-{method}-{number}-{label_set}",
-            "trial_id": f"trial-{method}-{number}",
-            "sweep": "test",
-            "study": "study",
-            "number": number,
-            "start": "",
-            "method": method,
-            "kind": "classification",
-            "predictors": [method],
-            "patch_predictors": [],
-            "config": {"image_size": 32, "lr": lr, "classifier": "test_resnet", "pretrained": ""},
-            "inactive": "",
-            "dataset": "digits",
-            "source": "digits",
-            "content_hash": "c0ffee",
-            "official": True,
-            "shots": 5,
-            "label_sets": str(label_set),
-            "num_runs": 1,
-            "label_set": label_set,
-            "fold": 0,
-            "label_set_hash": f"hash{label_set}",
-            "validation": "realistic",
-            "label_budget": 20,
-            "shots_in_all": False,
-            "patch_labels": "",
-            "aggregate": "mean",
-            "threshold": "youden",
-            "status": status,
-            "reason": "",
-            "images": 200,
-            "evaluate_every": 100,
-            "selection": "last",
-            "seed": 0,
-            "precision": "no",
-            "processes": 1,
-            "accumulate": 1,
-            "compile": False,
-            "threads": 1,
-            "processor": "cpu",
-            "protocol": 1,
-            "wall_seconds": 20.0,
-            "gpu_seconds": 0.0,
-            "peak_memory_bytes": 1000,
-            "device": "cpu",
-            "host": "here",
-            "versions": {"torch": "2"},
-            "finished_at": "2026-01-01T00:00:00+00:00",
-            "curve": curve,
-        } | changes
-
-    return make
+    return record_of
 
 
 @pytest.fixture
