@@ -22,7 +22,7 @@ from sparse_search.results.ledger import looks
 from sparse_search.results.predictions import artefact_folder, read_predictions
 from trainables.metrics.pictures import PictureRule
 
-from ..cli.test_cli import call
+from ..command import call
 
 CONVNET = {
     "convnet": {
