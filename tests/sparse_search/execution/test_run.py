@@ -170,7 +170,7 @@ def test_every_kind_of_failure_has_its_outcome(folder, monkeypatch):
     assert log["die once 1"] == 1  # went on from its checkpoint after the second epoch
     assert log["die once 3"] == 2
     assert log["die 3"] == 2
-    code, out, _ = call(folder, "leaderboard")
+    out = call(folder, "leaderboard")[1]
     told = [line for line in out.splitlines() if line.startswith("not ranked: ")]
     assert [re.sub(r"^.*? \(", "(", line) for line in told] == [
         "(nan): diverged, loss 'loss' became nan in epoch 3",

@@ -68,9 +68,7 @@ def test_empty_and_full_masks(low, high, expected):
 def test_the_best_are_kept():
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.95, 0.5, 0.7, 0.99])
     plausible = torch.tensor([1, 1, 1, 1, 1, 1, 1, 0]).bool()
-    assert select_images(scores, plausible, keep_fraction=0.5).tolist() == [0, 1, 2, 4], (
-        "4 of 7, ties to the earlier one"
-    )
+    assert select_images(scores, plausible, keep_fraction=0.5).tolist() == [0, 1, 2, 4], "4 of 7, ties to the earlier one"
     assert select_images(scores, torch.zeros(8).bool()).tolist() == []
     assert len(select_images(torch.rand(10), torch.ones(10).bool(), keep_fraction=0.7)) == 7
     assert len(select_images(torch.rand(0), torch.ones(0).bool())) == 0
