@@ -4,33 +4,38 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check docs format bench bench-sparse bench-ssgnet bench-search clean
+.PHONY: demo test test-long lint check docs format bench bench-sparse bench-ssgnet bench-search clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
 	$(BIN)/sparse-search demo
 
-test: $(STAMP)  ## the suite but for what takes minutes a test; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
-	@echo "== test: the suite on two processes (some twenty minutes on two cores)"
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+# Two processes, and no threads of their own: a second thread would take the other process's core.
+TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=25
 
-test-long: $(STAMP)  ## sweeps disturbed and compared, clusters of several nodes on this machine, one after the other
-	@echo "== test-long: chaos, sealed labels, overhead; nodes killed and recalled, a link cut, sick nodes, sweeps as jobs and over SSH"
-	$(BIN)/python -m pytest -m long
+test: $(STAMP)  ## the suite but for what takes a cluster; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
+	@echo "== test: the suite on two processes (some eight minutes on two cores)"
+	$(TWO) --dist worksteal
 
-check: $(STAMP)  ## format, lint, import contract, types, fast tests
-	@echo "== check: format"
+test-long: $(STAMP)  ## sweeps disturbed and compared, clusters of several nodes on this machine
+	@echo "== test-long: chaos, sealed masks, overhead; nodes killed and recalled, a link cut, sick nodes, sweeps as jobs and over SSH"
+	$(TWO) --dist loadfile -m long
+
+lint: $(STAMP)  ## format, lint, import contract, types, the reference
+	@echo "== lint: format"
 	$(BIN)/ruff format --check .
-	@echo "== check: lint"
+	@echo "== lint: rules"
 	$(BIN)/ruff check .
-	@echo "== check: import contract"
+	@echo "== lint: import contract"
 	$(BIN)/lint-imports --no-logo
-	@echo "== check: types"
+	@echo "== lint: types"
 	$(BIN)/mypy
-	@echo "== check: reference and pages"
+	@echo "== lint: reference and pages"
 	@$(MAKE) --no-print-directory docs
+
+check: lint  ## what to run before a commit: lint, and the fast tests
 	@echo "== check: fast tests"
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not ray" tests/search_spaces tests/sparse_search tests/trainables/core
+	$(TWO) --dist worksteal -q -m "not slow and not ray and not long" tests/search_spaces tests/sparse_search tests/trainables/core
 
 docs: $(STAMP)  ## the reference made of the docstrings, and the pages of docs/: build/docs/index.html (half a minute)
 	$(BIN)/python -m sphinx -b html -q -E -n -W --keep-going docs build/docs
@@ -49,7 +54,7 @@ bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, ope
 bench-ssgnet: $(STAMP)  ## StyleGAN3's nonlinearity and steps, the selective scan, against their plain forms (three minutes)
 	$(BIN)/python bench/ssgnet.py
 
-bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its overhead; and how it survives 20 disturbances
+bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its overhead; how it survives 20 disturbances
 	$(BIN)/python bench/search_quality.py
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/chaos.py

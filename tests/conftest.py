@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 # Before torch: some virtual machines announce AMX and end a process that uses it, which bf16 would.
@@ -27,10 +28,20 @@ def _no_ambient_data(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
         monkeypatch.delenv("SPARSE_SEARCH_DATA", raising=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
+    """Folders for the caches of tests, one after the other; what tests share has a cache of its own."""
+    root: Path = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(root / "shared"))
+        yield (root / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(monkeypatch: pytest.MonkeyPatch, caches: Iterator[Path]) -> Path:
     """An empty cache for every test."""
-    folder: Path = tmp_path_factory.mktemp("cache")
+    folder = next(caches)
+    folder.mkdir()
     monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     return folder
 

@@ -1,8 +1,7 @@
 """The benchmarks themselves: that operations are counted right, and that the table of steps can be made."""
 
-import os
-import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from runpy import run_path
 
@@ -14,12 +13,17 @@ ROOT = Path(__file__).parents[1]
 Operations = run_path(str(ROOT / "bench/operations.py"))["Operations"]
 
 
-def lines_of(script, *options):
-    """What a benchmark prints, on one thread."""
-    command, environment = [sys.executable, f"bench/{script}.py", *options], os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+@pytest.fixture
+def lines_of(monkeypatch, capsys):
+    """What a benchmark prints, a line each."""
+    monkeypatch.syspath_prepend(str(ROOT))
+
+    def run(script, *options):
+        monkeypatch.setattr(sys, "argv", [script, *options])
+        import_module(f"bench.{script}").main()
+        return capsys.readouterr().out.splitlines()
+
+    return run
 
 
 def cells_of(lines):
@@ -91,7 +95,7 @@ def test_inference_mode_is_counted_too():
 
 
 @pytest.mark.slow
-def test_the_table_of_steps_is_printed():
+def test_the_table_of_steps_is_printed(lines_of):
     lines = lines_of("sparse_step", "--quick", "--device", "cpu")
     assert f"torch {torch.__version__}" in lines[0]
     assert "1 threads, 1 repeats" in lines[0]
@@ -100,13 +104,13 @@ def test_the_table_of_steps_is_printed():
 
 
 @pytest.mark.slow
-def test_the_table_of_ssl_gans_steps_is_printed():
+def test_the_table_of_ssl_gans_steps_is_printed(lines_of):
     rows = cells_of(lines_of("ssl_gan_step", "--quick", "--device", "cpu"))
     assert [row[5] for row in rows] == 3 * ["fp32"] + 3 * ["bf16"]
 
 
 @pytest.mark.slow
-def test_the_tables_of_ssgnet_are_printed():
+def test_the_tables_of_ssgnet_are_printed(lines_of):
     lines = lines_of("ssgnet", "--quick", "--device", "cpu")
     second = next(number for number, line in enumerate(lines) if line.startswith("| ") and "channels | batch" in line)
     stylegan3, scan = cells_of(lines[:second]), cells_of(lines[second:])
@@ -115,7 +119,7 @@ def test_the_tables_of_ssgnet_are_printed():
 
 
 @pytest.mark.slow
-def test_the_table_of_leaderboards_is_printed():
+def test_the_table_of_leaderboards_is_printed(lines_of):
     _, header, *rows = lines_of("leaderboard", "--quick")
     assert header.split() == ["question", "seconds", "target"]
     assert len(rows) == 7
@@ -123,14 +127,14 @@ def test_the_table_of_leaderboards_is_printed():
 
 
 @pytest.mark.slow
-def test_the_table_of_starts_is_printed():
+def test_the_table_of_starts_is_printed(lines_of):
     header, *rows = lines_of("startup", "--rounds", "1")
     assert header.split() == ["command", "fastest", "median", "target"]
     assert len(rows) == 4
 
 
 @pytest.mark.slow
-def test_the_table_of_one_drivers_work_is_printed():
+def test_the_table_of_one_drivers_work_is_printed(lines_of):
     lines = lines_of("scale", "--trials", "20", "--slots", "6")
     first, header, _, *rows, blank, boards, _, sentence = lines
     assert first.startswith("20 trials in 20 studies over 6 slots")

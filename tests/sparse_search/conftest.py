@@ -1,5 +1,6 @@
 """Fixtures: records as a worker writes them, a store with some, a tiny sweep, an object storage on this machine."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import DatasetFacts
 from sparse_search.search.sweep_file import parse_sweep
+from trainables.data.cache import CACHE_VARIABLE
+from trainables.data.source import ROOT_VARIABLE
 from trainables.metrics.classes import ClassScores
 
 
@@ -115,6 +119,18 @@ def store(tmp_path):
     made = Store(tmp_path / "results")
     made.prepare()
     return made
+
+
+@pytest.fixture(scope="session")
+def one_ray():
+    """A Ray for all sweeps within this process, which disturb nothing: they find and leave it. Its workers' cache."""
+    from sparse_search.execution.schedule import ray_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RAY_ADDRESS", ROOT_VARIABLE):
+            patch.delenv(name, raising=False)
+        with ray_session():
+            yield Path(os.environ[CACHE_VARIABLE])
 
 
 TINY = {

@@ -1,4 +1,4 @@
-"""A network with its optimiser and its average, as Accelerate runs them."""
+"""A network, its optimiser and its average, as Accelerate runs them."""
 
 from collections.abc import Collection, Iterator
 from typing import Any, Generic, TypeVar

@@ -20,7 +20,7 @@ from trainables.data.source import open_source
 from ..conftest import TINY
 from ..execution.test_segmentation import SWEEP
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,11 @@ def sealed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def swept(sealed, tmp_path_factory):
+def swept(sealed, one_ray, tmp_path_factory):
     """A finished sweep on them."""
     results = tmp_path_factory.mktemp("sealed") / "results"
-    sweep = parse_sweep(TINY | {"datasets": [str(sealed)], "label_sets": [0, 1], "confirm": 1, "confirm_label_sets": 1})
+    changes = {"label_sets": [0, 1], "confirm": 1, "confirm_label_sets": 1, "workers": 1}
+    sweep = parse_sweep(TINY | changes | {"datasets": [str(sealed)]})
     assert run(sweep, results).ok
     return sweep, results
 
@@ -96,7 +97,7 @@ def sealed_discs(tmp_path_factory):
 @pytest.mark.long
 def test_a_search_for_masks_never_opens_those_of_test_pictures(sealed_discs, tmp_path):
     results, root = tmp_path / "results", sealed_discs
-    sweep = parse_sweep(SWEEP | {"datasets": ["idrid-disc@32"]})
+    sweep = parse_sweep(SWEEP | {"datasets": ["idrid-disc@32"], "workers": 1})
     assert run(sweep, results, data_root=root).ok
     assert all(study.is_over for study in status(sweep, results, data_root=root))
     assert set(leaderboard(results)["method"]) == {"segmenter"}

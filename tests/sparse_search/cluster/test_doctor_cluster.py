@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
+from ..command import call
 from ..conftest import TINY
 
 pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.slow]
@@ -34,45 +35,70 @@ def environment(**changes):
     return kept | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"} | changes
 
 
-@pytest.fixture
-def start_node():
-    """A starter of nodes, the first of which is the head; returns its address. Ends what it started."""
-    started = []
-    temp = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
-    address = ""
+class Nodes:
+    """Nodes on this machine, the first of which is the head."""
 
-    def start(*, setup="", **changes):
-        nonlocal address
-        head = ["--head", "--port=0", "--include-dashboard=false", "--temp-dir", str(temp / "ray")]
-        options = ["--address", address] if address else head
+    def __init__(self):
+        self._temp = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
+        self._started, self._num_logs, self.address = [], 0, ""
+
+    def start(self, *, setup="", **changes):
+        head = ["--head", "--port=0", "--include-dashboard=false", "--temp-dir", str(self._temp / "ray")]
+        options = ["--address", self.address] if self.address else head
         command = [sys.executable, "-c", RAY, "start", "--block", "--num-cpus=1"]
         command = [*command, *options, "--object-store-memory=100000000"]
         if setup:
             command = ["unshare", "--mount", "sh", "-c", f'set -e; {setup}; exec "$@"', "sh", *command]
-        log = temp / f"{len(started)}.log"
+        log = self._temp / f"{self._num_logs}.log"
+        self._num_logs += 1
         with log.open("w") as file:
             node = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, cwd=temp, env=environment(**changes),
+                command, stdout=file, stderr=subprocess.STDOUT, cwd=self._temp, env=environment(**changes),
                 start_new_session=True,
             )  # fmt: skip
-        started.append(node)
+        self._started.append(node)
         until = time.monotonic() + 180
         while "Ray runtime started" not in log.read_text():
             assert node.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.2)
-        address = address or re.search(r"--address='(\S+:\d+)'", log.read_text())[1]
-        return address
+        self.address = self.address or re.search(r"--address='(\S+:\d+)'", log.read_text())[1]
 
-    yield start
-    for node in reversed(started):
-        node.send_signal(signal.SIGTERM)  # with --block it ends what it started
-        try:
-            node.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(node.pid, signal.SIGKILL)
-            node.wait(10)
-    shutil.rmtree(temp, ignore_errors=True)
+    def end(self, left=0):
+        """Ends all but the first."""
+        ended = self._started[left:][::-1]
+        del self._started[left:]
+        for node in ended:
+            node.send_signal(signal.SIGTERM)  # with --block it ends what it started
+        for node in ended:
+            try:
+                node.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(node.pid, signal.SIGKILL)
+                node.wait(10)
+
+    def remove(self):
+        self.end()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """A cluster of two that are well."""
+    nodes = Nodes()
+    try:
+        nodes.start()
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.remove()
+
+
+@pytest.fixture
+def nodes(two_nodes):
+    """The cluster of two, to which a test may add others."""
+    yield two_nodes
+    two_nodes.end(left=2)
 
 
 @pytest.fixture
@@ -111,9 +137,8 @@ def test_this_machine_is_well(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["data", "sweep.yaml"]
 
 
-def test_two_nodes_are_well(folder, start_node):
-    start_node()
-    code, out = doctor(folder, "sweep.yaml", RAY_ADDRESS=start_node())
+def test_two_nodes_are_well(folder, nodes):
+    code, out = doctor(folder, "sweep.yaml", RAY_ADDRESS=nodes.address)
     assert code == 0, out
     for check in ("versions", "storage", "disk of temp", "data scans.npz"):
         assert re.search(rf"{check} +│ driver, all 2 nodes +│ ok", out), out
@@ -127,7 +152,7 @@ def can_unshare():
 
 
 @pytest.mark.skipif(not shutil.which("unshare") or not can_unshare(), reason="mount namespaces need root")
-def test_a_sick_node_is_told_from_a_healthy_one(folder, start_node):
+def test_a_sick_node_is_told_from_a_healthy_one(folder, nodes):
     (folder / "results").mkdir()
     (folder / "small").mkdir()
     for package in ("sparse_search", "trainables", "search_spaces"):
@@ -137,12 +162,11 @@ def test_a_sick_node_is_told_from_a_healthy_one(folder, start_node):
     absent.write_text("raise ModuleNotFoundError(\"No module named 'sparse_search.cluster.node'\")")
     with (folder / "other" / "sparse_search" / "search" / "cost.py").open("a") as file:
         file.write("# another version\n")
-    start_node()
-    start_node(PYTHONPATH=str(folder / "older"))
+    nodes.start(PYTHONPATH=str(folder / "older"))
     setup = f"mount -t tmpfs none {folder}/data; mount -t tmpfs -o size=50m none {folder}/small"
     setup += f"; mount --bind {folder}/results {folder}/results; mount -o remount,bind,ro {folder}/results"
-    address = start_node(setup=setup, PYTHONPATH=str(folder / "other"), TMPDIR=str(folder / "small"))
-    code, out = doctor(folder, "sweep.yaml", RAY_ADDRESS=address)
+    nodes.start(setup=setup, PYTHONPATH=str(folder / "other"), TMPDIR=str(folder / "small"))
+    code, out = doctor(folder, "sweep.yaml", RAY_ADDRESS=nodes.address)
     assert code == 1
     told = " ".join(re.sub(r"[│┃]", " ", out).split())
     assert "no data at 'scans.npz'" in told
@@ -157,17 +181,18 @@ def test_a_sick_node_is_told_from_a_healthy_one(folder, start_node):
 
 
 @pytest.mark.skipif(not shutil.which("unshare") or not can_unshare(), reason="process namespaces need root")
-def test_a_machine_that_is_none_of_the_nodes_is_told_so(folder, start_node):
+def test_a_machine_that_is_none_of_the_nodes_is_told_so(folder, nodes):
     apart = ("unshare", "--pid", "--fork", "--mount-proc")  # a driver looks for its node among the processes
-    code, out = doctor(folder, inside=apart, RAY_ADDRESS=start_node())
+    code, out = doctor(folder, inside=apart, RAY_ADDRESS=nodes.address)
     assert code == 1
     assert "is alive, but this machine is none of its nodes" in " ".join(re.sub(r"[│┃]", " ", out).split())
 
 
-def test_one_and_a_half_gpus_and_a_dead_address_are_told_together(folder):
+def test_one_and_a_half_gpus_and_a_dead_address_are_told_together(folder, monkeypatch):
     write_sweep(folder, gpus_per_trial=1.5)
-    code, out = doctor(folder, "sweep.yaml", RAY_ADDRESS="127.0.0.1:1")
-    assert code == 1
-    told = " ".join(re.sub(r"[│┃]", " ", out).split())
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    done = call("doctor", "sweep.yaml", "--results", "results", "--data-root", "data", cwd=folder)
+    assert done.returncode == 1
+    told = " ".join(re.sub(r"[│┃]", " ", done.stdout).split())
     assert "gpus_per_trial: 1.5 is impossible" in told
     assert "nothing answers at 127.0.0.1:1 (Connection refused)" in told

@@ -321,8 +321,9 @@ def test_generators_are_compared_by_distance(store, make_record, make_generator_
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_real_sweep_of_two_studies(tmp_path):
-    results, sweep = tmp_path / "results", parse_sweep(SWEEP | {"objective": "auroc"})
+def test_a_real_sweep_of_two_studies(tmp_path, one_ray, monkeypatch):
+    monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(one_ray))
+    results, sweep = tmp_path / "results", parse_sweep(SWEEP | {"objective": "auroc", "workers": 1})
     assert run(sweep, results).ok
     assert run(sweep, results).ok, "the same again does nothing"
     assert [each.objective for each in status(sweep, results)] == ["kid", "auroc"]

@@ -6,7 +6,6 @@ The method leaves a line in a log for each epoch that a process trains (witness.
 import os
 import shutil
 import signal
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,9 @@ import yaml
 from sparse_search.results.store import Store
 
 from ..conftest import TINY
-from .test_elastic import ROOT, Scene, TwoMachines, can_make_namespaces
+from . import scenes
+from .scenes import ROOT, raylet_of
+from .two_machines import two_machines
 
 pytestmark = [
     pytest.mark.long,
@@ -34,8 +35,12 @@ SWEEP = TINY | {
     "objective": "auroc",  # networks that have seen so little often name one class
     "methods": {"witness:METHOD": {"trials": 2, "presets": [], "search": ["lr"], "settings": SETTINGS}},
 }  # fmt: skip
-LONG = {"images": 40 * 20, "evaluate_every": 4 * 20}
+EPOCHS, INTERVAL, BATCH = 40, 4, 20
+LONG = {"images": EPOCHS * BATCH, "evaluate_every": INTERVAL * BATCH}
 """40 epochs, with a checkpoint after every fourth."""
+
+SOME = 3 * INTERVAL
+"""Epochs after which something happens."""
 
 
 class Epoch(NamedTuple):
@@ -51,12 +56,12 @@ class Epoch(NamedTuple):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Where a sweep runs, with the variables of its driver and its nodes."""
-    shutil.copy(Path(__file__).with_name("witness.py"), tmp_path)
+    shutil.copy(ROOT / "tests/sparse_search/execution/witness.py", tmp_path)
     write(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(tmp_path))))
     monkeypatch.setenv("WITNESS_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("WITNESS_SECONDS", "0.3")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("RAY_health_check_period_ms", "1000")  # a dead node is noticed after 5 s instead of 15
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return tmp_path
 
@@ -65,12 +70,12 @@ def write(folder, **changes):
     (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP | changes))
 
 
-class Watched(Scene):
+class Scene(scenes.Scene):
     """A scene whose log tells nodes."""
 
     def epochs(self):
-        log = self.folder / "log"
-        return [Epoch(*map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [Epoch(*map(int, line.split())) for line in lines]
 
     def last(self, rank):
         """The newest line of a rank."""
@@ -81,25 +86,10 @@ class Watched(Scene):
 
 
 @pytest.fixture
-def cluster(folder):
-    from ray.cluster_utils import Cluster
-
-    short = tempfile.mkdtemp(prefix="ray-")  # a socket's path has 107 letters at most
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": short})
-    yield made
-    made.shutdown()
-    shutil.rmtree(short, ignore_errors=True)
-
-
-@pytest.fixture
 def scene(cluster, folder):
-    made = Watched(cluster, folder)
+    made = Scene(cluster, folder)
     yield made
     made.end()
-
-
-def raylet_of(node):
-    return node.all_processes["raylet"][0].process.pid
 
 
 def is_alive(process):
@@ -126,7 +116,7 @@ def test_trials_over_two_nodes_find_what_one_process_finds(scene, folder):
         {(rank, raylet_of(nodes[1 - rank])) for rank in (0, 1)},
     )
     together = scene.records()
-    for left in (folder / "results", folder / "log"):
+    for left in (folder / "results", scene.log):
         left.rename(left.with_name(f"{left.name} together"))
     write(folder, processes=1, nodes_per_trial=1)
     scene.start()
@@ -147,40 +137,38 @@ def check_equal_to_rounding(two, one):
         assert ours["confusion"] == theirs["confusion"]
 
 
-def test_a_trial_whose_second_node_is_killed_goes_on_elsewhere(scene, folder, monkeypatch):
-    monkeypatch.setenv("WITNESS_SECONDS", "0.3")
+def test_a_trial_whose_second_node_is_killed_goes_on_elsewhere(scene, folder):
     write(folder, **LONG)
     nodes = {raylet_of(node): node for node in (scene.add_node(), scene.add_node(), scene.add_node())}
     scene.start()
-    scene.wait_for(lambda: scene.last(1).number > 20)
+    scene.wait_for(lambda: scene.last(1).number > SOME)
     before, doomed = scene.epochs(), scene.last(1).raylet
     scene.kill(nodes[doomed])
     scene.finish()
-    check_complete(scene, images=800)
+    check_complete(scene, images=EPOCHS * BATCH)
     assert len(scene.records()) == 2, "it has cost no retry"
     after = scene.epochs()[len(before) :]
     moved = next(each for each in after if each.process not in {known.process for known in before})
-    assert moved.number > 12, "from its checkpoint"
-    assert doomed not in {each.raylet for each in scene.epochs()[-80:]}
-    assert {each.number for each in scene.epochs() if each.rank == 1} == set(range(1, 41))
+    assert moved.number > SOME - 2 * INTERVAL, "from its checkpoint"
+    assert doomed not in {each.raylet for each in scene.epochs()[-2 * EPOCHS :]}
+    assert {each.number for each in scene.epochs() if each.rank == 1} == set(range(1, EPOCHS + 1))
 
 
-def test_a_trial_whose_process_on_the_second_node_is_killed_goes_on(scene, folder, monkeypatch):
-    monkeypatch.setenv("WITNESS_SECONDS", "0.3")
+def test_a_trial_whose_process_on_the_second_node_is_killed_goes_on(scene, folder):
     write(folder, retries=1, **LONG)
     scene.add_node()
     scene.add_node()
     scene.start()
-    scene.wait_for(lambda: scene.last(1).number > 20)
+    scene.wait_for(lambda: scene.last(1).number > SOME)
     os.kill(scene.last(1).process, signal.SIGKILL)
     before, killed = scene.epochs(), time.monotonic()
     known = {each.process for each in before}
     scene.wait_for(lambda: {each.process for each in scene.epochs()} - known, 60)
     assert time.monotonic() - killed < 60
     moved = next(each for each in scene.epochs() if each.process not in known)
-    assert moved.number > 12, "from its checkpoint"
+    assert moved.number > SOME - 2 * INTERVAL, "from its checkpoint"
     scene.finish()
-    check_complete(scene, images=800)
+    check_complete(scene, images=EPOCHS * BATCH)
     (failed,) = (record["reason"] for record in scene.records() if record["status"] != "complete")
     assert "LostProcessError: process 1 of a run ended with exit code -9" in failed
 
@@ -190,34 +178,29 @@ def test_a_trial_whose_second_node_is_recalled_leaves_at_a_checkpoint(scene, fol
     write(folder, **LONG)
     nodes = {raylet_of(node): node for node in (scene.add_node(), scene.add_node(), scene.add_node())}
     scene.start()
-    scene.wait_for(lambda: scene.last(1).number > 4)
-    recalled = scene.last(1).raylet
-    scene.drain(nodes[recalled])
+    scene.wait_for(lambda: scene.last(1).number > INTERVAL)
+    recalled = scene.last(1)
+    scene.drain(nodes[recalled.raylet])
+    scene.wait_for(lambda: scene.last(1).process != recalled.process)
     scene.finish()
-    check_complete(scene, images=800)
+    check_complete(scene, images=EPOCHS * BATCH)
     assert len(scene.records()) == 2
-    assert [each.number for each in scene.epochs() if each.rank == 0] == 2 * list(range(1, 41)), "nothing twice"
-    assert recalled not in {each.raylet for each in scene.epochs()[-80:]}
+    first_rank = [each.number for each in scene.epochs() if each.rank == 0]
+    assert first_rank == 2 * list(range(1, EPOCHS + 1)), "nothing twice"
+    assert recalled.raylet not in {each.raylet for each in scene.epochs()[-2 * EPOCHS :]}
 
 
 def test_machines_that_only_a_link_joins_train_together_and_a_cut_ends_it(folder, monkeypatch):
-    if not can_make_namespaces():
-        pytest.skip("needs iproute2 and the right to make network namespaces")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("WITNESS_SECONDS", "0.3")
     write(folder, **LONG)
-    short = Path(tempfile.mkdtemp(prefix="ray-"))
-    machines = TwoMachines(short)
-    scene = Watched(machines, folder, machines.inside)
-    try:
-        machines.add_node()
-        scene.start()
-        scene.wait_for(lambda: scene.last(1).number > 20)
-        assert scene.last(0).raylet != scene.last(1).raylet
-        machines.cut()
-        scene.wait_for(lambda: "there are not enough nodes for a trial" in scene.said)
-        scene.wait_for(lambda: not is_alive(scene.last(0).process), 60)  # that beyond the cut ends with its raylet
-    finally:
-        scene.end()
-        machines.shutdown()
-        shutil.rmtree(short, ignore_errors=True)
+    with two_machines() as machines:
+        scene = Scene(machines, folder, machines.inside)
+        try:
+            scene.start()
+            scene.wait_for(lambda: scene.last(1).number > SOME)
+            assert scene.last(0).raylet != scene.last(1).raylet
+            machines.cut()
+            scene.wait_for(lambda: "there are not enough nodes for a trial" in scene.said)
+            scene.wait_for(lambda: not is_alive(scene.last(0).process), 60)  # that beyond the cut ends with its raylet
+        finally:
+            scene.end()

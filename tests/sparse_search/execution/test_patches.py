@@ -1,6 +1,7 @@
 """Pictures with marked lesions, from a sweep's job to the heat maps of the test set: everything but Ray itself."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +21,12 @@ from sparse_search.execution.worker import Job, run_trial
 from sparse_search.report.page import write_report
 from sparse_search.results.ledger import looks
 from sparse_search.results.predictions import artefact_folder, read_predictions
+from sparse_search.results.store import Store
+from sparse_search.search.sweep_file import parse_sweep
 from trainables.metrics.pictures import PictureRule
 
-from ..cli.test_cli import call
+from ..command import call
+from ..conftest import TINY
 
 CONVNET = {
     "convnet": {
@@ -34,11 +38,10 @@ CONVNET = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def fundus(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def fundus(tmp_path_factory):
     """Grey pictures, in every third of which one quarter is bright, and marked."""
-    monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(tmp_path / "cache"))
-    random, folder = np.random.default_rng(0), tmp_path / "fundus"
+    random, folder = np.random.default_rng(0), tmp_path_factory.mktemp("pictures") / "fundus"
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     for number in range(36):
@@ -54,27 +57,38 @@ def fundus(tmp_path, monkeypatch):
     return f"{folder}:2x2"
 
 
-@pytest.fixture
-def trained(fundus, tiny, store, monkeypatch):
-    """A store with the one trial of a sweep over the pictures."""
-    sweep = tiny(
-        datasets=[fundus], shots=[12], validation="official", image_size=16, images=1200, evaluate_every=600,
-        methods=CONVNET, label_sets=[0, 1], pruner="none",
+@pytest.fixture(scope="module")
+def swept(fundus, tmp_path_factory):
+    """A folder of results with the one trial of a sweep over the pictures."""
+    sweep = parse_sweep(
+        TINY | {
+            "datasets": [fundus], "shots": [12], "validation": "official", "images": 1200, "evaluate_every": 600,
+            "methods": CONVNET, "label_sets": [0, 1], "pruner": "none",
+        }
     )  # fmt: skip
     (study,) = plan_studies(sweep, None)
     assert study.facts.num_labelled == 4 * 12
+    store = Store(tmp_path_factory.mktemp("swept") / "results")
+    store.prepare()
     job = Job(
         trial=study.trial(study.plan.settings, 0).as_dict(), sweep="tiny", study=study.name, number=0, start="default",
         label_sets="0, 1", objective="auroc", rungs=study.rungs, known={}, gpus=0, results=str(store.folder),
         checkpoints=str(store.folder / "checkpoints"), data_root=None,
     )  # fmt: skip
     told = []
-    monkeypatch.setattr(worker.tune, "report", told.append)
-    run_trial({"job": job.to_json()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker.tune, "report", told.append)
+        run_trial({"job": job.to_json()})
     assert told[-1]["outcome"] == "", told[-1]["reason"]
     for record in json.loads(told[-1]["records"]):
         store.write(record | {"status": "complete", "reason": ""})
-    return store
+    return store.folder
+
+
+@pytest.fixture
+def trained(swept, tmp_path):
+    """A store of its own with that trial."""
+    return Store(shutil.copytree(swept, tmp_path / "results"))
 
 
 @pytest.fixture

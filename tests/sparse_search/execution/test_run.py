@@ -16,13 +16,13 @@ import yaml
 
 from search_spaces.core.yaml_files import read_yaml
 from sparse_search.results.store import Store
+from trainables.__main__ import main as train
 
+from .. import command
 from ..conftest import TINY
+from .scenes import CALL, ROOT
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-ROOT = Path(__file__).parents[3]
-CALL = "from sparse_search.cli.app import main; main()"
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 
 MEASURED = ("train_seconds", "wall_seconds", "gpu_seconds", "peak_memory_bytes", "finished_at")
 """Columns of a run that no seed determines."""
@@ -46,10 +46,10 @@ def start(folder, *arguments, **environment):
     )  # fmt: skip
 
 
-def call(folder, *arguments, **environment):
-    process = start(folder, *arguments, **environment)
-    out, error = process.communicate(timeout=300)
-    return process.returncode, out, error
+def call(folder, *arguments):
+    """In this process, on its Ray."""
+    done = command.call(*arguments, cwd=folder)
+    return done.returncode, done.stdout, done.stderr
 
 
 def finished(folder):
@@ -74,7 +74,7 @@ def records(folder):
     return {record["record_id"]: record for record in Store(folder / "results").records()}
 
 
-def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(folder):
+def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(folder, capsys):
     write_sweep(folder, label_sets=[2, 0, 1])  # a mean of three can round in two ways
     killed = start(folder, "run", "sweep.yaml")
     wait_for(lambda: num_records(folder) >= 2)
@@ -99,9 +99,8 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
     code, out, error = call(folder, "export", "--dataset", "digits", "--shots", "2", "-o", "best.yaml")
     assert code == 0, error
     expected = read_yaml(folder / "best.yaml")["evidence"]["scores"]
-    trained = subprocess.run([sys.executable, "-m", "trainables", "--config", "best.yaml"], cwd=folder, check=True,
-                             capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
-    printed = dict(re.findall(r"(\w+) (\d\.\d+)", trained.stdout.partition("validation scores")[2]))
+    assert train(["--config", str(folder / "best.yaml")]) == 0
+    printed = dict(re.findall(r"(\w+) (\d\.\d+)", capsys.readouterr().out.partition("validation scores")[2]))
     for metric in ("balanced_accuracy", "accuracy", "auroc"):
         assert float(printed[metric]) == expected[metric]
 
@@ -145,16 +144,17 @@ def test_drawn_at_random_by_one_worker_a_sweep_is_the_same_to_the_last_digit(fol
     assert tables[0].equals(tables[1])
 
 
-def test_every_kind_of_failure_has_its_outcome(folder):
+def test_every_kind_of_failure_has_its_outcome(folder, monkeypatch):
     shutil.copy(Path(__file__).with_name("flaky.py"), folder)  # a user's own method and data, beside the sweep
     np.savez(folder / "my scans.npz", train_images=np.zeros((40, 8, 8), np.uint8), train_labels=np.arange(40) % 2)
     flaky = {"flaky:METHOD": {"trials": 6, "search": ["behaviour"]}}
     write_sweep(
         folder, methods=flaky, datasets=["./my scans.npz"], retries=1, pruner="none", images=16, evaluate_every=8
     )
-    paths = {"FLAKY_LOG": str(folder / "log")}
-    code, _, error = call(folder, "run", "sweep.yaml", **paths)
-    assert code == 1
+    monkeypatch.setenv("FLAKY_LOG", str(folder / "log"))
+    first = start(folder, "run", "sweep.yaml")
+    _, error = first.communicate(timeout=300)
+    assert first.returncode == 1
     assert "the disk is on fire" in error
     assert "the worker process died" in error
     assert "Traceback" not in error
@@ -170,16 +170,18 @@ def test_every_kind_of_failure_has_its_outcome(folder):
     assert log["die once 1"] == 1  # went on from its checkpoint after the second epoch
     assert log["die once 3"] == 2
     assert log["die 3"] == 2
-    code, out, _ = call(folder, "leaderboard")
+    out = call(folder, "leaderboard")[1]
     told = [line for line in out.splitlines() if line.startswith("not ranked: ")]
     assert [re.sub(r"^.*? \(", "(", line) for line in told] == [
         "(nan): diverged, loss 'loss' became nan in epoch 3",
         "(one class): collapsed, flaky names class 0 for all 4 validation images",
         "(raise): failed, RuntimeError: the disk is on fire",
     ]
-    assert call(folder, "run", "sweep.yaml", **paths)[0] == 1
+    assert call(folder, "run", "sweep.yaml")[0] == 1
     assert Counter((folder / "log").read_text().splitlines()) == log
-    assert call(folder, "run", "sweep.yaml", "--retry-failed", **paths)[0] == 1
+    again = start(folder, "run", "sweep.yaml", "--retry-failed")
+    again.communicate(timeout=300)
+    assert again.returncode == 1
     log = Counter((folder / "log").read_text().splitlines())
     assert (log["die 3"], log["raise 3"], log["fine 3"]) == (4, 4, 1)
 

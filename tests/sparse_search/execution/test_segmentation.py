@@ -148,9 +148,10 @@ def test_draws_of_a_study():
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_ray")
 def test_a_real_sweep(tmp_path):
     results = tmp_path / "results"
-    sweep = parse_sweep(SWEEP | {"confirm": 1, "confirm_label_sets": 1})
+    sweep = parse_sweep(SWEEP | {"confirm": 1, "confirm_label_sets": 1, "workers": 1})
     assert run(sweep, results).ok
     assert run(sweep, results).ok, "the same again does nothing"
     frame = leaderboard(results)

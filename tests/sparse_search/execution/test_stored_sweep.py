@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,20 +23,26 @@ from sparse_search.results.mirror import read_store, store_at
 from sparse_search.results.records import decode
 from sparse_search.results.store import Store
 
+from .. import command
 from ..conftest import TINY
 from .chaotic import ChaoticConfig
+from .scenes import CALL, ROOT, raylet_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own processes and files
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
-ROOT = Path(__file__).parents[3]
-CALL = "from sparse_search.cli.app import main; main()"
-EPOCHS, INTERVAL, BATCH = 100, 5, 30
+EPOCHS, INTERVAL, BATCH, TRIALS = 100, 5, 30, 3
 # Six seconds a run, so that the journal, which is sent every three, tells of one that is under way.
 
 SWEEP = TINY | {
     "shots": [3], "image_size": 8, "images": EPOCHS * BATCH, "evaluate_every": INTERVAL * BATCH, "pruner": "none",
     "memory_per_trial": 0.3, "workers": 1, "seed": 3,
-    "methods": {"chaotic:METHOD": {"trials": 4, "presets": [], "search": ["rate", "noise"]}},
+    "methods": {"chaotic:METHOD": {"trials": TRIALS, "presets": [], "search": ["rate", "noise"]}},
 }  # fmt: skip
 
 THE_SAME = (
@@ -59,26 +64,38 @@ class Epoch(NamedTuple):
 
 
 class Scene:
+    """A sweep with a place in an object storage, and what became of it."""
+
     def __init__(self, folder, place):
         self.folder, self.place = folder, place
+        self.hurry = folder / "log.hurry"
 
-    def start(self, *arguments, machine, log="log"):
+    def start(self, *arguments, machine):
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(self.folder))),
             "SPARSE_SEARCH_CACHE": str(self.folder / machine),
-            "CHAOS_LOG": str(self.folder / log),
+            "CHAOS_LOG": str(self.folder / "log"),
         }
         return subprocess.Popen(
             [sys.executable, "-c", CALL, *arguments], cwd=self.folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def call(self, *arguments, **where):
-        process = self.start(*arguments, **where)
+    def run(self, place, **where):
+        """Runs the sweep to its end in a process of its own; what it printed."""
+        process = self.start("run", "sweep.yaml", "--results", place, **where)
         out, error = process.communicate(timeout=300)
         assert process.returncode == 0, error
         assert "Traceback" not in error
         return out
+
+    def call(self, *arguments, machine):
+        """What a command prints that trains nothing."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SPARSE_SEARCH_CACHE", str(self.folder / machine))
+            done = command.call(*arguments, cwd=self.folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def epochs(self):
         path = self.folder / "log"
@@ -124,17 +141,19 @@ def untimed(text):
 
 @pytest.fixture
 def scene(tmp_path, bucket):
-    shutil.copy(Path(__file__).with_name("chaotic.py"), tmp_path)
+    shutil.copy(ROOT / "tests/sparse_search/execution/chaotic.py", tmp_path)
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
     return Scene(tmp_path, bucket)
 
 
-@pytest.mark.long
 def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(scene):
-    scene.call("run", "sweep.yaml", "--results", "plain", machine="plain", log="undisturbed")
-    run = ("run", "sweep.yaml", "--results", scene.place)
+    scene.hurry.touch()
+    scene.run("plain", machine="plain")
+    (scene.folder / "log").unlink()
 
-    killed = scene.start(*run, machine="one")
+    killed = scene.start("run", "sweep.yaml", "--results", scene.place, machine="one")
+    wait_for(lambda: len(scene.recorded()) >= 1, killed)
+    scene.hurry.unlink()
     wait_for(lambda: len(scene.recorded()) >= 2, killed)
     trained = len(scene.epochs())
     wait_for(lambda: len(scene.epochs()) > trained and scene.epochs()[-1].number == EPOCHS * 3 // 4, killed)
@@ -146,11 +165,11 @@ def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(s
     shutil.rmtree(scene.folder / "one")
 
     standing = scene.call("status", "sweep.yaml", "--results", scene.place, machine="looking")
-    assert "/4" in standing
-    assert "4/4" not in standing
+    assert "/3" in standing
+    assert "3/3" not in standing
 
-    out = scene.call(*run, machine="two")
-    assert "4/4" in out
+    scene.hurry.touch()
+    assert "3/3" in scene.run(scene.place, machine="two")
     after = scene.epochs()[len(before) :]
     assert len(recorded) >= 2
     assert not recorded & {epoch.run for epoch in after}
@@ -162,13 +181,13 @@ def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(s
     asked = ("leaderboard", "--all", "--format", "csv", "--results")
     ranked = scene.call(*asked, scene.place, machine="three")
     assert untimed(ranked) == untimed(scene.call(*asked, "plain", machine="plain"))
-    assert len(untimed(ranked)) == 4
+    assert len(untimed(ranked)) == TRIALS
     names = store_at(scene.place).objects.sizes("")
     assert not [name for name in names if "checkpoints" in name or "driver" in name]
-    assert len([name for name in names if name.endswith("predictions.parquet")]) == 4
+    assert len([name for name in names if name.endswith("predictions.parquet")]) == TRIALS
 
     logged = len(scene.epochs())
-    scene.call(*run, machine="four")
+    scene.call("run", "sweep.yaml", "--results", scene.place, machine="four")
     assert len(scene.epochs()) == logged
     assert runs_of(read_store(scene.place)) == runs_of(plain)
     scene.call("export", "--dataset", "digits", "--shots", "3", "--results", scene.place, machine="five")
@@ -176,47 +195,43 @@ def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(s
 
 
 @pytest.fixture
-def cluster(scene, monkeypatch):
-    """A cluster whose head trains nothing."""
-    from ray.cluster_utils import Cluster
-
+def add_node(scene, cluster, monkeypatch):
+    """An adder of machines with a mirror each to a cluster on which nobody else trains."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(scene.folder))))
     monkeypatch.setenv("CHAOS_LOG", str(scene.folder / "log"))
-    monkeypatch.setenv("RAY_health_check_period_ms", "1000")  # a dead node is noticed after 5 s instead of 15
-    short = tempfile.mkdtemp(prefix="ray-")  # a socket's path has 107 letters at most
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": short})
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
-    yield made
-    made.shutdown()
-    shutil.rmtree(short, ignore_errors=True)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    nodes = []
+
+    def add(machine):
+        mirror = {"SPARSE_SEARCH_CACHE": str(scene.folder / machine)}
+        nodes.append(cluster.add_node(num_cpus=1, env_vars=mirror))
+        return nodes[-1]
+
+    yield add
+    for node in nodes:
+        cluster.remove_node(node, allow_graceful=False)
 
 
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's own processes and files
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_nodes_share_nothing_but_the_storage(scene, cluster):
-    def add_node(machine):
-        return cluster.add_node(num_cpus=1, env_vars={"SPARSE_SEARCH_CACHE": str(scene.folder / machine)})
-
+def test_nodes_share_nothing_but_the_storage(scene, add_node):
     doomed = add_node("a")
     driver = scene.start("run", "sweep.yaml", "--results", scene.place, machine="head")
     wait_for(lambda: len(scene.recorded()) >= 1 and scene.epochs()[-1].number == EPOCHS * 3 // 4, driver)
-    (raylet,) = doomed.all_processes["raylet"]
-    for process in descendants(raylet.process.pid):
+    for process in descendants(raylet_of(doomed)):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     before = scene.epochs()
+    scene.hurry.touch()
     add_node("b")
     out, error = driver.communicate(timeout=240)
     assert driver.returncode == 0, error
-    assert "4/4" in out
+    assert "3/3" in out
     after = scene.epochs()[len(before) :]
     assert before[-1].number - 3 * INTERVAL <= after[0].number <= before[-1].number + 1
     assert after[0].run == before[-1].run
-    assert len(runs_of(read_store(scene.place))) == 4
+    assert len(runs_of(read_store(scene.place))) == TRIALS
     assert list((scene.folder / "a").rglob("*.pt"))
     assert not [*(scene.folder / "b").rglob("*.pt"), *(scene.folder / "head").rglob("*.pt")]
     assert not list((scene.folder / "head").rglob("predictions.parquet"))
     names = store_at(scene.place).objects.sizes("")
-    assert len([name for name in names if name.endswith("predictions.parquet")]) == 4
+    assert len([name for name in names if name.endswith("predictions.parquet")]) == TRIALS
     assert not [name for name in names if name.endswith(".pt")]

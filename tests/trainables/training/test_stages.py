@@ -246,15 +246,23 @@ class Slow(Walk):
         return super().train_epoch()
 
 
-def make_in_another_process(results):
+@pytest.fixture(scope="module")
+def context():
+    """Maker of processes that come from one which has imported what they need; their variables are those it had."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload([stages.__name__, new_accelerator.__module__])
+    return made
+
+
+def make_in_another_process(folder, results):
+    os.environ["SPARSE_SEARCH_CACHE"] = str(folder)
     losses, place = walked(one := stage(begin=Slow))
     results.put((losses, place.tolist(), one.origin, Walk.steps))
 
 
-def test_two_processes_at_once_make_it_once():
-    context = multiprocessing.get_context("spawn")
+def test_two_processes_at_once_make_it_once(context, cache):
     results = context.Queue()
-    both = [context.Process(target=make_in_another_process, args=(results,)) for _ in range(2)]
+    both = [context.Process(target=make_in_another_process, args=(cache, results)) for _ in range(2)]
     for process in both:
         process.start()
     told = [results.get(timeout=60) for _ in both]
@@ -275,11 +283,10 @@ def make_beside_another(rank, port, folder, results):
     torch.distributed.destroy_process_group()
 
 
-def test_processes_on_machines_with_a_cache_each_share_what_the_first_one_has(tmp_path):
+def test_processes_on_machines_with_a_cache_each_share_what_the_first_one_has(context, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
     results = context.Queue()
     both = [context.Process(target=make_beside_another, args=(rank, port, tmp_path, results)) for rank in (0, 1)]
     for process in both:
