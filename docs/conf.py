@@ -41,8 +41,6 @@ maximum_signature_line_length = 80
 myst_heading_anchors = 3  # links to headings are checked
 nitpick_ignore_regex = [("py:(class|obj)", ".*")]  # annotations name other libraries and ranges; `Raises:` is checked
 suppress_warnings = ["ref.python"]  # a name in a range, such as that of another setting, may be found in two classes
-if not (ROOT / "trainables/testing").exists():
-    exclude_patterns.append("api/testing.rst")
 
 
 class AutoModules(SphinxDirective):

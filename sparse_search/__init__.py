@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sparse_search.best.export import export
     from sparse_search.best.retrain import evaluate, reproduce
     from sparse_search.execution.run import run, status
-    from sparse_search.report.page import write_report as report
+    from sparse_search.pages.page import report
     from sparse_search.results.mirror import read_store
     from sparse_search.search.sweep import Sweep
     from sparse_search.search.sweep_file import read_sweep
@@ -48,7 +48,7 @@ _HOMES = {
     "leaderboard": "analysis.leaderboard",
     "read_store": "results.mirror",
     "read_sweep": "search.sweep_file",
-    "report": "report.page",
+    "report": "pages.page",
     "reproduce": "best.retrain",
     "run": "execution.run",
     "status": "execution.run",
@@ -69,8 +69,7 @@ if not TYPE_CHECKING:  # with it, type checkers would accept any name
         if name == "__version__":
             value = import_module("importlib.metadata").version("sparse-search")
         elif name in _HOMES:
-            module = vars(import_module(f"{__name__}.{_HOMES[name]}"))
-            value = module["write_report" if name == "report" else name]
+            value = vars(import_module(f"{__name__}.{_HOMES[name]}"))[name]
         else:
             raise AttributeError(f"module '{__name__}' has no attribute '{name}'; it offers {', '.join(__all__)}")
         globals()[name] = value

@@ -255,9 +255,9 @@ def report_command(
     Leaderboards with intervals, learning curves, best against compute, importance, parallel coordinates, pseudo-label
     health, cost, and how honest all this is.
     """
-    from sparse_search.report.page import write_report
+    from sparse_search.pages.page import report
 
-    write_report(results, output, dataset=dataset, shots=shots, metric=metric)
+    report(results, output, dataset=dataset, shots=shots, metric=metric)
     typer.echo(f"{output}: open it in a browser")
 
 

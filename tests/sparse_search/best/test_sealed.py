@@ -12,7 +12,7 @@ from sparse_search.analysis.leaderboard import leaderboard
 from sparse_search.best.export import export, write_export
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.execution.run import run, status
-from sparse_search.report.page import write_report
+from sparse_search.pages.page import report
 from sparse_search.search.sweep_file import parse_sweep
 from trainables.data.readers.shapes import shapes
 from trainables.data.source import open_source
@@ -64,7 +64,7 @@ def test_a_search_and_all_that_follows_never_opens_them(swept, sealed, tmp_path)
     assert len(best_so_far(results))
     assert len(learning_curves(results))
     assert importance(results)
-    assert "sealed" in write_report(results, tmp_path / "report.html").read_text()
+    assert "sealed" in report(results, tmp_path / "report.html").read_text()
     best = export(results, dataset="sealed", shots=2)
     write_export(best, tmp_path / "best.yaml")
     assert reproduce(tmp_path / "best.yaml").is_equal
@@ -101,7 +101,7 @@ def test_a_search_for_masks_never_opens_those_of_test_pictures(sealed_discs, tmp
     assert run(sweep, results, data_root=root).ok
     assert all(study.is_over for study in status(sweep, results, data_root=root))
     assert set(leaderboard(results)["method"]) == {"segmenter"}
-    assert "idrid-disc@32" in write_report(results, tmp_path / "report.html").read_text()
+    assert "idrid-disc@32" in report(results, tmp_path / "report.html").read_text()
     write_export(export(results, dataset="idrid-disc@32", shots=4), tmp_path / "best.yaml")
     assert reproduce(tmp_path / "best.yaml", data_root=root).is_equal
     with pytest.raises(DataError, match=r"masks/OD/IDRiD_00\.png cannot be read"):

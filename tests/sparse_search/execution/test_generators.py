@@ -19,7 +19,7 @@ from sparse_search.cli.app import app
 from sparse_search.cli.findings import look_table
 from sparse_search.execution.run import run, status
 from sparse_search.execution.searcher import JournalSearcher
-from sparse_search.report.page import write_report
+from sparse_search.pages.page import report
 from sparse_search.results.ledger import looks
 from sparse_search.results.mirror import read_store
 from sparse_search.search.journal import StudyJournal
@@ -297,7 +297,7 @@ def test_generators_rank_by_the_smallest_distance_and_apart(store, make_record, 
     assert kids == {"random": [-0.001, 0.02], "timm:resnet18": [-0.5]}, "features do not compare"
     assert [len(rows) for shared, rows in found if shared["level"] == "image"] == [1]
     assert export(store.folder, dataset="digits", shots=5, metric="accuracy")["method"] == "supervised"
-    page = write_report(store.folder, store.folder / "report.html").read_text()
+    page = report(store.folder, store.folder / "report.html").read_text()
     assert page.count("<h4>Learning curves</h4>") == 1, "a single evaluation is no curve"
     assert page.index("supervised leads with balanced accuracy") < page.index("ssgnet_generators leads with kernel")
     assert "kernel distance (KID) -0.001." in page, "no zero where a distance is small"
@@ -338,7 +338,7 @@ def test_a_real_sweep_of_two_studies(tmp_path, one_ray, monkeypatch):
     assert {stage["origin"] for stages in facts for stage in stages.values()} == {"found"}
     assert list(results.glob("artefacts/**/method=ssgnet_generators/*/class-0.png"))
     assert best_so_far(results, method="ssgnet_generators")["score"].notna().any()
-    page = write_report(results, tmp_path / "report.html").read_text()
+    page = report(results, tmp_path / "report.html").read_text()
     assert "kernel distance (KID)" in page
     assert page.count("what its generator makes below") > 10, "a sheet for each class"
     path = tmp_path / "best.yaml"

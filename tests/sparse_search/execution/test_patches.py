@@ -18,7 +18,7 @@ from sparse_search.cli.findings import look_table
 from sparse_search.execution import worker
 from sparse_search.execution.run import plan_studies
 from sparse_search.execution.worker import Job, run_trial
-from sparse_search.report.page import write_report
+from sparse_search.pages.page import report
 from sparse_search.results.ledger import looks
 from sparse_search.results.predictions import artefact_folder, read_predictions
 from sparse_search.results.store import Store
@@ -162,7 +162,7 @@ def test_rules_on_the_command_line(trained, best, tmp_path):
 
 
 def test_the_report_shows_where_findings_are_seen(trained, tmp_path):
-    page = write_report(trained.folder, tmp_path / "report.html", metric="auroc").read_text()
+    page = report(trained.folder, tmp_path / "report.html", metric="auroc").read_text()
     assert page.count('src="data:image/png;base64,') == 1
     assert "localisation AUROC" in page
 

@@ -13,7 +13,7 @@ from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.cli.app import app
 from sparse_search.cli.findings import look_table
 from sparse_search.execution.run import plan_studies, run
-from sparse_search.report.page import write_report
+from sparse_search.pages.page import report
 from sparse_search.results.ledger import looks
 from sparse_search.results.mirror import read_store
 from sparse_search.search.sweep_file import parse_sweep
@@ -159,7 +159,7 @@ def test_a_real_sweep(tmp_path):
     assert frame["dice_fg"].between(0, 1).all()
     assert compare_all(results, methods=["segmenter", frame["config_id"][0]]).metric == "dice_fg"
     assert best_so_far(results)["score"].notna().any()
-    page = write_report(results, tmp_path / "report.html").read_text()
+    page = report(results, tmp_path / "report.html").read_text()
     assert "Dice of the foreground" in page
     assert "outlined in yellow" in page
     assert "AUROC" not in page

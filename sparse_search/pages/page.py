@@ -20,9 +20,9 @@ from sparse_search.analysis.comparison import compare_all
 from sparse_search.analysis.importance import importance_of
 from sparse_search.analysis.leaderboard import SELECTED, check_metric, query, rank_trials, rankings, unranked_starts
 from sparse_search.analysis.significance import CriticalDifference
-from sparse_search.report.figures import NUM_SERIES, critical_difference_figure
-from sparse_search.report.panels import Panel, doubts, importance_panel, panels
-from sparse_search.report.tables import (
+from sparse_search.pages.figures import NUM_SERIES, critical_difference_figure
+from sparse_search.pages.panels import Panel, doubts, importance_panel, panels
+from sparse_search.pages.tables import (
     BoardLine,
     MethodCost,
     Question,
@@ -97,15 +97,15 @@ class Chapter:
     sections: Sequence[Section]
 
 
-def write_report(
-    results: Path | str,
-    path: Path | str,
+def report(
+    results: Path | str = "results",
+    path: Path | str = "report.html",
     *,
     dataset: str | None = None,
     shots: int | None = None,
     metric: str = DEFAULT_METRIC,
 ) -> Path:
-    """Write the page and return where it is.
+    """Write everything that is known onto one self-contained HTML page, and return its path.
 
     Args:
         results: The results folder.
@@ -164,9 +164,9 @@ def _page(
         for shared, rows in rankings(ranked)
     ]  # fmt: skip
     chapters = _chapters(questions, unranked_starts(trials), test_looks)
-    script = files("sparse_search.report").joinpath("templates/report.js").read_text()
+    script = files("sparse_search.pages").joinpath("templates/report.js").read_text()
     environment = Environment(
-        loader=PackageLoader("sparse_search.report"),
+        loader=PackageLoader("sparse_search.pages"),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from sparse_search.analysis.curves import best_so_far_of, learning_curves_of
 from sparse_search.analysis.importance import Importance
-from sparse_search.report.figures import (
+from sparse_search.pages.figures import (
     Axis,
     Line,
     best_so_far_figure,
@@ -24,7 +24,7 @@ from sparse_search.report.figures import (
     importance_figure,
     parallel_coordinates_figure,
 )
-from sparse_search.report.tables import Question, active_settings
+from sparse_search.pages.tables import Question, active_settings
 from sparse_search.results.predictions import artefacts_of
 from sparse_search.results.texts import setting_text
 from trainables.metrics.table import METRICS

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
-from sparse_search.report.page import write_report
+from sparse_search.pages.page import report
 
 EVIL = "<script>alert('x')</script>"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -58,7 +58,7 @@ def page(fill, tmp_path):
     """The text of a report's page."""
 
     def write(store=None, **asked):
-        return write_report((store or fill()).folder, tmp_path / "report.html", **asked).read_text()
+        return report((store or fill()).folder, tmp_path / "report.html", **asked).read_text()
 
     return write
 
@@ -114,7 +114,7 @@ def test_nothing_comes_from_elsewhere(page):
 
 def test_the_same_records_give_the_same_page(fill, tmp_path):
     folder = fill(6).folder
-    one, other = (write_report(folder, tmp_path / name).read_bytes() for name in ("one.html", "other.html"))
+    one, other = (report(folder, tmp_path / name).read_bytes() for name in ("one.html", "other.html"))
     assert one == other
 
 
@@ -201,7 +201,7 @@ def test_a_large_search_stays_readable(store, make_record, tmp_path):
     for number in range(1500):
         config = {"image_size": 32, "pretrained": "", "lr": float(rng.random()), "dropout": float(rng.random())}
         store.write(make_record(number, config=config, confusion=confusion_of(rng.uniform(0.3, 0.9))))
-    text = write_report(store.folder, tmp_path / "report.html").read_text()
+    text = report(store.folder, tmp_path / "report.html").read_text()
     assert len(text) < 1_000_000
     assert "100 of 1,500" in words_of(text)
     assert "the best 200 of 1500" in words_of(text)
@@ -210,12 +210,12 @@ def test_a_large_search_stays_readable(store, make_record, tmp_path):
 def test_mistakes(fill, tmp_path):
     folder = fill(2).folder
     with pytest.raises(ResultsError, match="with shots 50"):
-        write_report(folder, tmp_path / "report.html", shots=50)
+        report(folder, tmp_path / "report.html", shots=50)
     with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
-        write_report(folder, tmp_path / "report.html", metric="acuracy")
+        report(folder, tmp_path / "report.html", metric="acuracy")
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="name another file"):
-        write_report(folder, tmp_path / "file" / "report.html")
+        report(folder, tmp_path / "file" / "report.html")
 
 
 def browse(text, probe, folder, width):

@@ -6,7 +6,7 @@ import matplotlib
 import pytest
 
 from sparse_search.analysis.significance import CriticalDifference
-from sparse_search.report.figures import (
+from sparse_search.pages.figures import (
     Axis,
     Line,
     best_so_far_figure,
