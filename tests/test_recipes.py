@@ -53,7 +53,7 @@ def tree(tmp_path):
 # A metric: a row and a function.
 
 ROW = """\
-        Metric(name="matthews", title="Matthews correlation", source=Source.COUNTS_OF_IMAGES, low=-1.0),
+        Metric(name="matthews", title="Matthews correlation", origin=Origin.COUNTS_OF_IMAGES, low=-1.0),
 """
 
 FUNCTION = '''\

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trainables.metrics.counts import score_of
-from trainables.metrics.table import METRICS, Source
+from trainables.metrics.table import METRICS, Origin
 
 Confusion = Sequence[Sequence[float]]
 _Array = NDArray[np.float64]
@@ -183,7 +183,7 @@ def _label_sets(setting: ScoredSetting, rng: np.random.Generator, num_draws: int
 def _images(setting: ScoredSetting, metric: str, rng: np.random.Generator, num_draws: int) -> _Array:
     """Deviations of the setting's mean when its validation images are drawn again."""
     noise_N = np.zeros(num_draws)
-    if METRICS[metric].source is not Source.COUNTS_OF_IMAGES:
+    if METRICS[metric].origin is not Origin.COUNTS_OF_IMAGES:
         return noise_N
     for sign, confusions in ((1, setting.confusions), (-1, setting.rivals)):
         if confusions:

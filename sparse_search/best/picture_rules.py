@@ -19,9 +19,9 @@ from sparse_search.results.predictions import read_predictions
 from trainables.core.grid import Grid
 from trainables.metrics.classes import ClassScores, score_patches
 from trainables.metrics.pictures import AGGREGATES, THRESHOLDS, PictureRule
-from trainables.metrics.table import CLASSES, DEFAULT_METRIC, METRICS, TIE_BREAKERS, Source, sign_of
+from trainables.metrics.table import CLASSES, DEFAULT_METRIC, METRICS, TIE_BREAKERS, Origin, sign_of
 
-_NOT_OF_PICTURES = tuple(each.name for each in METRICS.values() if each.source is Source.PATCHES)
+_NOT_OF_PICTURES = tuple(each.name for each in METRICS.values() if each.origin is Origin.PATCHES)
 """Names of the metrics that no rule changes."""
 
 

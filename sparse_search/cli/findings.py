@@ -7,7 +7,7 @@ import typer
 
 from sparse_search.cli.printing import console, print_lines
 from sparse_search.results.texts import score_text, setting_text
-from trainables.metrics.table import CLASSES, FAMILIES, METRICS, Source
+from trainables.metrics.table import CLASSES, FAMILIES, METRICS, Origin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,8 +96,8 @@ def print_rules(judged: "Sequence[Judged]", metric: str) -> None:
     """Print what each rule makes of the same predictions."""
     from rich.table import Table
 
-    located = Source.PATCHES  # no rule moves it
-    names = dict.fromkeys([metric, *(each.name for each in CLASSES.columns if each.source is not located)])
+    located = Origin.PATCHES  # no rule moves it
+    names = dict.fromkeys([metric, *(each.name for each in CLASSES.columns if each.origin is not located)])
     table = Table(
         caption="validation pictures at the last evaluation, none judged by a threshold that it chose; the best of "
         f"{len(judged)} rules is flattered by being the best",

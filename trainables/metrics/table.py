@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
-class Source(Enum):
+class Origin(Enum):
     """Data that a metric is computed from, and so whether it can be had again from a record."""
 
     COUNTS_OF_IMAGES = auto()
@@ -31,7 +31,7 @@ class Source(Enum):
     """Images that a method makes, judged by its own scorer."""
 
 
-_COUNTS = (Source.COUNTS_OF_IMAGES, Source.COUNTS_OF_PIXELS)
+_COUNTS = (Origin.COUNTS_OF_IMAGES, Origin.COUNTS_OF_PIXELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Metric:
     short: str = ""
     """Head of a column; the title where it is empty."""
 
-    source: Source
+    origin: Origin
     sign: int = 1
     """1 where larger is better, -1 where smaller is."""
 
@@ -84,12 +84,12 @@ class Metric:
     @property
     def is_counted(self) -> bool:
         """True where the stored confusion table determines it."""
-        return self.source in _COUNTS
+        return self.origin in _COUNTS
 
     @property
     def is_of_named(self) -> bool:
         """True where it depends on the named classes alone, so that naming one class for all makes it worthless."""
-        return self.is_counted or self.source is Source.EACH_IMAGE
+        return self.is_counted or self.origin is Origin.EACH_IMAGE
 
     @property
     def worst(self) -> float | None:
@@ -137,7 +137,7 @@ class Family:
 def _of_images(metric: Metric) -> Metric:
     """The metric of each image, as the mean over images."""
     name, title = f"{metric.name}_img", f"{metric.title}, image by image"
-    return replace(metric, name=name, title=title, short="", source=Source.EACH_IMAGE, is_column=False)
+    return replace(metric, name=name, title=title, short="", origin=Origin.EACH_IMAGE, is_column=False)
 
 
 def _mask_metrics(*metrics: Metric) -> tuple[Metric, ...]:
@@ -150,27 +150,27 @@ CLASSES = Family(
     ("image", "patch"),
     (
         Metric(
-            name="balanced_accuracy", title="balanced accuracy", short="balanced acc.", source=Source.COUNTS_OF_IMAGES,
+            name="balanced_accuracy", title="balanced accuracy", short="balanced acc.", origin=Origin.COUNTS_OF_IMAGES,
             share_of="classes", guessing=True, is_column=True,
         ),
         Metric(
-            name="accuracy", title="accuracy", source=Source.COUNTS_OF_IMAGES, share_of="images", is_column=True,
+            name="accuracy", title="accuracy", origin=Origin.COUNTS_OF_IMAGES, share_of="images", is_column=True,
         ),
-        Metric(name="macro_f1", title="macro F1", source=Source.COUNTS_OF_IMAGES),
-        Metric(name="auroc", title="AUROC", source=Source.PREDICTIONS, is_column=True),
+        Metric(name="macro_f1", title="macro F1", origin=Origin.COUNTS_OF_IMAGES),
+        Metric(name="auroc", title="AUROC", origin=Origin.PREDICTIONS, is_column=True),
         Metric(
-            name="calibration_error", title="calibration error", source=Source.PREDICTIONS, sign=-1, is_objective=False,
+            name="calibration_error", title="calibration error", origin=Origin.PREDICTIONS, sign=-1, is_objective=False,
         ),
         Metric(
-            name="log_loss", title="log-loss", source=Source.PREDICTIONS, sign=-1, high=None, unit="nats",
+            name="log_loss", title="log-loss", origin=Origin.PREDICTIONS, sign=-1, high=None, unit="nats",
             is_objective=False,
         ),
         Metric(
-            name="localisation", title="localisation AUROC", short="localisation", source=Source.PATCHES,
+            name="localisation", title="localisation AUROC", short="localisation", origin=Origin.PATCHES,
             is_objective=False, is_column=True,
         ),
         Metric(
-            name="patch_localisation", title="localisation AUROC of patches", source=Source.PATCHES, is_objective=False,
+            name="patch_localisation", title="localisation AUROC of patches", origin=Origin.PATCHES, is_objective=False,
         ),
     ),
 )  # fmt: skip
@@ -181,23 +181,23 @@ MASKS = Family(
     ("mask",),
     _mask_metrics(
         Metric(
-            name="dice_fg", title="Dice of the foreground", short="dice fg", source=Source.COUNTS_OF_PIXELS,
+            name="dice_fg", title="Dice of the foreground", short="dice fg", origin=Origin.COUNTS_OF_PIXELS,
             is_column=True,
         ),
         Metric(
-            name="iou_fg", title="IoU of the foreground", short="iou fg", source=Source.COUNTS_OF_PIXELS,
+            name="iou_fg", title="IoU of the foreground", short="iou fg", origin=Origin.COUNTS_OF_PIXELS,
             is_column=True,
         ),
         Metric(
-            name="mdice_2", title="Dice of both classes", short="mdice 2", source=Source.COUNTS_OF_PIXELS,
+            name="mdice_2", title="Dice of both classes", short="mdice 2", origin=Origin.COUNTS_OF_PIXELS,
             is_column=True,
         ),
         Metric(
-            name="miou_2", title="IoU of both classes", short="miou 2", source=Source.COUNTS_OF_PIXELS, is_column=True,
+            name="miou_2", title="IoU of both classes", short="miou 2", origin=Origin.COUNTS_OF_PIXELS, is_column=True,
         ),
-        Metric(name="pixel_accuracy", title="pixel accuracy", source=Source.COUNTS_OF_PIXELS),
-        Metric(name="sensitivity", title="sensitivity", source=Source.COUNTS_OF_PIXELS),
-        Metric(name="specificity", title="specificity", source=Source.COUNTS_OF_PIXELS),
+        Metric(name="pixel_accuracy", title="pixel accuracy", origin=Origin.COUNTS_OF_PIXELS),
+        Metric(name="sensitivity", title="sensitivity", origin=Origin.COUNTS_OF_PIXELS),
+        Metric(name="specificity", title="specificity", origin=Origin.COUNTS_OF_PIXELS),
     ),
 )  # fmt: skip
 """Metrics of masks of foreground and background: over all pixels of a set, and as means over its images (`…_img`)."""
@@ -207,19 +207,19 @@ GENERATORS = Family(
     ("generator",),
     (
         Metric(
-            name="kid", title="kernel distance (KID)", short="kernel distance", source=Source.SCORER, sign=-1,
+            name="kid", title="kernel distance (KID)", short="kernel distance", origin=Origin.SCORER, sign=-1,
             low=None, high=None, is_column=True,
         ),
         Metric(
-            name="fid", title="Fréchet distance (FID)", short="Fréchet distance", source=Source.SCORER, sign=-1,
+            name="fid", title="Fréchet distance (FID)", short="Fréchet distance", origin=Origin.SCORER, sign=-1,
             high=None, is_column=True,
         ),
         Metric(
-            name="manifold_precision", title="precision of generators", short="precision", source=Source.SCORER,
+            name="manifold_precision", title="precision of generators", short="precision", origin=Origin.SCORER,
             is_column=True,
         ),
         Metric(
-            name="manifold_recall", title="recall of generators", short="recall", source=Source.SCORER, is_column=True,
+            name="manifold_recall", title="recall of generators", short="recall", origin=Origin.SCORER, is_column=True,
         ),
     ),
 )  # fmt: skip

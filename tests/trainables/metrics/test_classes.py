@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
 from trainables.metrics.classes import PREDICTED, ClassScores, score
-from trainables.metrics.table import CLASSES, Source
+from trainables.metrics.table import CLASSES, Origin
 
 
 def random_case(num_images=200, num_classes=4, seed=0):
@@ -72,7 +72,7 @@ def test_round_trip_and_names():
 
 
 def test_each_metric_of_predictions_has_its_function():
-    assert list(PREDICTED) == [each.name for each in CLASSES.metrics if each.source is Source.PREDICTIONS]
+    assert list(PREDICTED) == [each.name for each in CLASSES.metrics if each.origin is Origin.PREDICTIONS]
 
 
 def test_scores_are_read_that_a_program_with_other_metrics_wrote():

@@ -14,7 +14,7 @@ from trainables.metrics.table import (
     METRICS,
     OBJECTIVES,
     TIE_BREAKERS,
-    Source,
+    Origin,
     family_at,
     family_of,
     metric_for,
@@ -73,7 +73,7 @@ def test_naming_one_class_for_all_says_nothing_of_named_classes():
 def test_wilson_intervals_are_those_of_shares_of_images():
     shares = {each.name: each.share_of for each in METRICS.values() if each.share_of}
     assert shares == {"balanced_accuracy": "classes", "accuracy": "images"}
-    assert all(METRICS[name].source is Source.COUNTS_OF_IMAGES for name in shares)
+    assert all(METRICS[name].origin is Origin.COUNTS_OF_IMAGES for name in shares)
     assert METRICS["balanced_accuracy"].chance(4) == 0.25
     assert METRICS["accuracy"].chance(4) is None
 
