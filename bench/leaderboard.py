@@ -36,6 +36,7 @@ from sparse_search.results.files import write_table
 from sparse_search.results.rows import RUN_SCHEMA, SCHEMA_VERSION, SEARCHED
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
+from trainables.core.conditions import Conditions
 from trainables.metrics.table import METRICS
 
 DATASETS = (
@@ -115,14 +116,12 @@ def cell_table(random: np.random.Generator, keys: dict, count: int) -> pa.Table:
         "schema_version": SCHEMA_VERSION, "predictor": keys["method"], "level": "image", "sweep": "all", "study": cell,
         "inactive": "",
         "source": keys["dataset"], "content_hash": f"hash-{keys['dataset']}", "official": True, "num_runs": LABEL_SETS,
-        "label_sets": "0, 1, 2, 3, 4", "validation": "realistic", "label_budget": 40, "patch_labels": "",
-        "shots_in_all": False, "aggregate": "mean", "threshold": "youden", "picture_threshold": None, "image_size": 32,
-        "pretrained": "", "status": "complete", "reason": "", "images": 1000, "images_done": 1000, "epochs_done": 10,
-        "evaluate_every": 100, "selection": "last", "seed": 0, "precision": "no", "processes": 1,
-        "accumulate": 1, "compile": False,
-        "threads": 1, "processor": "cpu", "protocol": 1, "wall_seconds": 60.0, "gpu_seconds": 0.0,
+        "label_sets": "0, 1, 2, 3, 4", "label_budget": 40, "patch_labels": "",
+        "shots_in_all": False, "picture_threshold": None, "image_size": 32,
+        "pretrained": "", "status": "complete", "reason": "", "images_done": 1000, "epochs_done": 10,
+        "protocol": 1, "wall_seconds": 60.0, "gpu_seconds": 0.0,
         "peak_memory_bytes": 10**9, "device": "cpu", "host": "here", "versions_json": '{"torch":"2"}',
-        "finished_at": "2026-01-01T00:00:00+00:00", **keys,
+        "finished_at": "2026-01-01T00:00:00+00:00", **Conditions(images=1000, evaluate_every=100).as_columns(), **keys,
     }  # fmt: skip
     arrays = [
         pa.array(columns[field.name], field.type)

@@ -30,12 +30,14 @@ from torch import nn
 
 from search_spaces.core.config import MethodConfig, canonical_json, read_config, write_config
 from search_spaces.core.ranges import Choice, Float, Int, Range, narrow, space_of
+from trainables.core.conditions import Conditions
 from trainables.core.method import Labelled, Learner, find_method
 from trainables.data.tasks import test_set
 from trainables.metrics.scoring import score_all
 from trainables.training.accelerator import new_accelerator
+from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import Budget, DivergedError, predict, train
-from trainables.training.trial import Run, Trial
+from trainables.training.trial import Trial
 
 IMAGES = 2700
 SHARES = (27, 9, 3, 1)
@@ -174,7 +176,7 @@ def curve(run: Run) -> Iterator[tuple[int, float, float, float]]:
         return learners[0]
 
     main, unseen = method.predictors[0], test_images(run.trial.dataset)
-    budget = RungBudget(run.trial.images, run.trial.evaluate_every)
+    budget = RungBudget(run.trial.conditions.images, run.trial.conditions.evaluate_every)
     accelerator = new_accelerator(precision="no", cpu=True)
     watched, task = replace(method, build=build), run.task(None)
     try:
@@ -191,15 +193,15 @@ def curve(run: Run) -> Iterator[tuple[int, float, float, float]]:
 def runs_of(cell: Cell, number: int, label_sets: range) -> tuple[Run, ...]:
     """The runs of a configuration, seeded as in a real search."""
     config = config_of(cell, number)
-    return Trial(
+    trial = Trial(
         method=cell.method,
         config=config,
         dataset=cell.dataset,
         shots=cell.shots,
         label_sets=tuple(label_sets),
-        images=IMAGES,
-        evaluate_every=IMAGES // max(SHARES),
-    ).runs()
+        conditions=Conditions(images=IMAGES, evaluate_every=IMAGES // max(SHARES)),
+    )
+    return runs_of_trial(trial)
 
 
 def record(folder: Path, label_sets: range, minutes: float, part: int, parts: int) -> None:

@@ -48,7 +48,9 @@ from sparse_search.search.journal_file import Journal
 from sparse_search.search.sweep import DatasetFacts, Study, Sweep
 from sparse_search.search.sweep_file import parse_sweep
 from sparse_search.versions import versions
-from trainables.training.trial import PROTOCOL, Run, Trial
+from trainables.core.conditions import PROTOCOL
+from trainables.training.run import Run, runs_of_trial
+from trainables.training.trial import Trial
 
 METHODS = ("sparse", "supervised", "convnet", "ssl_gan")
 DATASETS = ("pneumoniamnist", "dermamnist", "bloodmnist", "octmnist", "breastmnist")
@@ -140,23 +142,22 @@ def record_of(job: Job, run: Run, images: int, content_hash: str, random_: rando
     found = {name: scores(random_, quality) for name in predictors}
     run_id = run.run_id(content_hash)
     losses = {f"loss{number}": random_.random() for number in range(6)}
-    same = ("images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
-            "processes", "accumulate",
-            "compile", "threads", "method", "shots", "validation", "dataset")  # fmt: skip
-    return {name: getattr(trial, name) for name in same} | {
+    same = {name: getattr(trial, name) for name in ("method", "shots", "dataset")}
+    return same | trial.conditions.as_columns() | {
         "record_id": record_id(run_id, job.study, job.number, job.sweep), "run_id": run_id, "trial_id": trial.trial_id,
         "sweep": job.sweep, "study": job.study, "number": job.number, "start": job.start, "label_sets": job.label_sets,
-        "num_runs": len(trial.runs()), "kind": "classification", "predictors": list(predictors), "patch_predictors": [],
+        "num_runs": len(runs_of_trial(trial)), "kind": "classification", "predictors": list(predictors),
+        "patch_predictors": [],
         "config": write_config(trial.config), "inactive": "", "source": trial.dataset, "content_hash": content_hash,
         "official": True, "label_set": run.label_set, "fold": run.fold, "label_set_hash": f"hash{run.label_set}",
         "label_budget": 2 * SHOTS * NUM_CLASSES, "shots_in_all": False, "patch_labels": "", "protocol": PROTOCOL,
-        "processor": "cpu", "device": "simulated", "host": "simulated", "versions": versions(),
+        "device": "simulated", "host": "simulated", "versions": versions(),
         "wall_seconds": 100.0, "gpu_seconds": 0.0, "peak_memory_bytes": 10**9,
         "finished_at": "2026-01-01T00:00:00+00:00",
         "curve": [
-            {"epoch": epoch, "images": epoch * trial.evaluate_every, "seconds": 3.7 * epoch,
+            {"epoch": epoch, "images": epoch * trial.conditions.evaluate_every, "seconds": 3.7 * epoch,
              "losses": [{"epoch": epoch, **losses}], "scores": found, "selected": found}
-            for epoch in range(1, images // trial.evaluate_every + 1)
+            for epoch in range(1, images // trial.conditions.evaluate_every + 1)
         ],
     }  # fmt: skip
 
@@ -181,8 +182,12 @@ class Worker:
     def report(self, number: int) -> dict[str, Any]:
         rung, final = self.job.rungs[number], number == len(self.job.rungs) - 1
         noise = self.random_.gauss(0, 0.1) / rung.num_label_sets**0.5
-        quality = min(1.0, max(0.0, self.quality * (1 - 0.3 * (1 - rung.images / self.trial.images)) + noise))
-        runs = [run for run in self.trial.runs() if run.label_set in self.trial.label_sets[: rung.num_label_sets]]
+        quality = min(
+            1.0, max(0.0, self.quality * (1 - 0.3 * (1 - rung.images / self.trial.conditions.images)) + noise)
+        )
+        runs = [
+            run for run in runs_of_trial(self.trial) if run.label_set in self.trial.label_sets[: rung.num_label_sets]
+        ]
         records = [record_of(self.job, run, rung.images, self.content_hash, self.random_, quality) for run in runs]
         told = {"value": quality, "step": rung.step, "at_rung": True, "share": 0.5, "final": final}
         return told | {"outcome": "", "reason": "", "retry": False, "records": json.dumps(records)}

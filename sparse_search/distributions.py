@@ -7,8 +7,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 
 from search_spaces.core.ranges import (
+    ActivityConditions,
     Choice,
-    Conditions,
     Float,
     Int,
     Range,
@@ -42,7 +42,7 @@ def distribution_of(range_: Range) -> BaseDistribution:
 
 
 def suggest_active(
-    trial: Trial, space: Space, base_values: Mapping[str, Scalar], conditions: Conditions
+    trial: Trial, space: Space, base_values: Mapping[str, Scalar], conditions: ActivityConditions
 ) -> dict[str, Scalar]:
     """Suggest a value for each field of the space that has an effect: only these become parameters of the trial.
 

@@ -235,7 +235,7 @@ def test_selection_never_reads_the_test_set():
 def test_methods_and_selection_never_read_hidden_labels():
     """They pass from the data through the driver to the diagnosis, and by nobody else."""
     data, training = ROOT / "trainables/data", ROOT / "trainables/training"
-    allowed = {data / "tasks.py", training / "trial.py", training / "train.py", ROOT / "trainables/__main__.py"}
+    allowed = {data / "tasks.py", training / "run.py", training / "train.py", ROOT / "trainables/__main__.py"}
     allowed |= {ROOT / "sparse_search/execution/worker.py", ROOT / "sparse_search/execution/multi_node.py"}
     assert {path for path in FILES if "hidden_labels" in path.read_text()} <= allowed
 

@@ -15,18 +15,16 @@ from typing import Any
 
 from search_spaces.core.errors import ConfigError, UserError
 from search_spaces.core.yaml_files import parse_yaml, read_yaml
+from trainables.core.conditions import CONDITIONS, SELECTIONS
 from trainables.metrics.table import METRICS
 
-TRIAL_FLAGS = (
-    "dataset", "shots", "validation", "images", "evaluate_every", "selection", "seed", "precision", "threads", "device",
-    "accumulate", "compile",
-)  # fmt: skip
+TRIAL_FLAGS = ("dataset", "shots", *(condition.name for condition in CONDITIONS))
 _TINY = 0.01
 QUIET_SECONDS = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; 0 when trained, 1 when training diverged, 2 for a user's mistake."""
+    """Run the command line; 0 when trained, 1 when training diverged, 2 for a user's mistake."""
     options = _parser().parse_args(arguments)
     with nullcontext() if _is_main_process() else redirect_stdout(StringIO()), _stages_told():
         try:
@@ -41,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _stages_told() -> Iterator[None]:
-    """Prints what of a trial is found in the cache, and what is made for it."""
+    """Print what of a trial is found in the cache, and what is made for it."""
     stages, handler = logging.getLogger("trainables.training.stages"), logging.StreamHandler(sys.stdout)
     level = stages.level
     handler.setFormatter(logging.Formatter("  %(message)s"))
@@ -55,7 +53,7 @@ def _stages_told() -> Iterator[None]:
 
 
 def _is_main_process() -> bool:
-    """Whether this is the process that speaks: under `accelerate launch` all others train the same, silently."""
+    """Tell if this is the process that speaks: under `accelerate launch` all others train the same, silently."""
     return os.environ.get("RANK") in (None, "0")
 
 
@@ -94,34 +92,25 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add("--shots", type=int, help="labelled images per class, or in all where pictures have masks (default: 5)")
     draw = "which few-shot draw; repeatable"
     add("--label-set", type=int, action="append", dest="label_sets", metavar="N", help=draw)
-    add("--validation", help="realistic (default), labelled-cv or official")
     add("--preset", help="named settings of the method, e.g. paper or reference for sparse")
     change = "one setting; repeatable"
     add("--set", action="append", default=[], dest="changes", metavar="FIELD=VALUE", help=change)
 
 
 def _add_how(group: Any) -> None:
-    add = group.add_argument
-    add("--images", type=int, metavar="N", help="images to train on, each time one is seen (default: 27000)")
-    add("--evaluate-every", type=int, metavar="N", help="images between evaluations (default: 1000)")
-    add(
-        "--selection",
-        help="scores it is judged by: of the last evaluation (last, default) or the mean of three (mean3)",
-    )
-    add("--seed", type=int, help="seed of initialisation and training (default: 0)")
-    add("--precision", help="no (fp32, default) or bf16")
-    mean = "batches whose gradients are averaged before each step (default: 1)"
-    add("--accumulate", type=int, metavar="N", help=mean)
-    slow = "compile the networks: slow to start, made for long runs on a GPU"
-    add("--compile", action="store_true", default=None, help=slow)
-    add("--threads", type=int, help="CPU threads (default: all cores; with --config: as recorded)")
-    add("--device", help="cpu or gpu (default: gpu where there is one; with --config: as recorded)")
+    for condition in CONDITIONS:
+        if condition.type is bool:
+            group.add_argument(condition.flag, action="store_true", default=None, help=condition.help)
+        elif condition.type is int:
+            group.add_argument(condition.flag, type=int, metavar="N", help=condition.help)
+        else:
+            group.add_argument(condition.flag, help=condition.help)
     resume = "save here; the same command then resumes after a kill"
-    add("--checkpoints", type=Path, metavar="DIR", help=resume)
+    group.add_argument("--checkpoints", type=Path, metavar="DIR", help=resume)
 
 
 def _trial_values(options: argparse.Namespace) -> dict[str, Any]:
-    """The trial that file and flags describe, as plain values; flags win."""
+    """Return the trial that file and flags describe, as plain values; flags win."""
     import torch
 
     device = "gpu" if torch.cuda.is_available() else "cpu"
@@ -136,7 +125,7 @@ def _trial_values(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> Any:
-    """The trial with a preset's settings and single changes on top of its own."""
+    """Return the trial with a preset's settings and single changes on top of its own."""
     from search_spaces.core.config import read_config, write_config
 
     config_type = type(trial.config)
@@ -154,26 +143,27 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 
 def _train(options: argparse.Namespace) -> int:
     from trainables.data.source import prepare
-    from trainables.metrics.selection import SELECTIONS
+    from trainables.training.run import runs_of_trial
     from trainables.training.train import DivergedError
     from trainables.training.trial import Trial
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
-    print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {trial.images:,} images, {trial.threads} threads")
+    under = trial.conditions
+    print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {under.images:,} images, {under.threads} threads")
     prepare(trial.dataset, options.data_root, _preparation(trial.dataset), trial.find_method().kind)
     results = []
-    for run in trial.runs():
+    for run in runs_of_trial(trial):
         try:
             results.append(_train_run(run, options))
         except DivergedError as why:
             print(f"label set {run.label_set}: diverged: {why}")
             return 1
-    _print_summary(results, SELECTIONS[trial.selection])
+    _print_summary(results, SELECTIONS[under.selection])
     return 0
 
 
 def _preparation(dataset: str) -> Callable[[int, int], None]:
-    """Prints now and then how many pictures of a dataset are prepared."""
+    """Print now and then how many pictures of a dataset are prepared."""
     printed = 0.0
 
     def tell(done: int, total: int) -> None:
@@ -200,7 +190,7 @@ def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
     for progress in run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M):
         if progress.scores or time.monotonic() - printed > QUIET_SECONDS:
             printed = time.monotonic()
-            print(_line(run.trial.images, progress), flush=True)
+            print(_line(run.trial.conditions.images, progress), flush=True)
     if folder and progress.artefacts and _is_main_process():
         _write_artefacts(folder / "artefacts", progress.artefacts)
     if progress.collapse:
@@ -236,7 +226,7 @@ def _score_text(predictor: str, scores: Any) -> str:
 
 
 def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
-    """The scores each run is judged by, mean over runs, with every digit: the same command prints the same line."""
+    """Print the scores that runs are judged by, their mean, with every digit: the same command prints the same."""
     evaluations = f", mean of the last {num_averaged} evaluations" if num_averaged > 1 else ""
     print(f"validation scores{evaluations}" + (f", mean of {len(results)} runs" if len(results) > 1 else ""))
     for predictor in results[0]:

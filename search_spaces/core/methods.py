@@ -9,7 +9,7 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
 
 
-def method_names() -> list[str]:
+def configured_methods() -> list[str]:
     """Every method that has settings here: the plain modules of `search_spaces`."""
     return sorted(module.name for module in iter_modules(search_spaces.__path__) if not module.ispkg)
 
@@ -20,8 +20,8 @@ def config_of(method: str) -> type[MethodConfig]:
     Raises:
         ConfigError: no such method.
     """
-    if method not in method_names():
-        raise ConfigError(f"method '{method}' is unknown{suggestion(method, method_names())}")
+    if method not in configured_methods():
+        raise ConfigError(f"method '{method}' is unknown{suggestion(method, configured_methods())}")
     module = import_module(f"search_spaces.{method}")
     own = (one for one in vars(module).values() if isinstance(one, type) and getmodule(one) is module)
     return next(one for one in own if issubclass(one, MethodConfig))

@@ -110,7 +110,7 @@ class When:
 
 Range = Float | Int | Choice
 Space = dict[str, Range]
-Conditions = Mapping[str, tuple[When, ...]]
+ActivityConditions = Mapping[str, tuple[When, ...]]
 
 
 def space_of(config_type: type) -> Space:
@@ -137,7 +137,7 @@ def conditions_of(config_type: type) -> dict[str, tuple[When, ...]]:
     return {name: conditions for name, conditions in found.items() if conditions}
 
 
-def has_effect(name: str, values: Mapping[str, Any], conditions: Conditions) -> bool:
+def has_effect(name: str, values: Mapping[str, Any], conditions: ActivityConditions) -> bool:
     """Return True if a field matters, given all values: each of its conditions holds, on a field that matters."""
     needed = conditions.get(name, ())
     return all(when.holds(values[when.name]) and has_effect(when.name, values, conditions) for when in needed)
@@ -149,7 +149,7 @@ def inactive_fields(config_type: type, values: Mapping[str, Any]) -> list[str]:
     return [name for name in space_of(config_type) if not has_effect(name, values, conditions)]
 
 
-def parents_first(space: Space, conditions: Conditions) -> Space:
+def parents_first(space: Space, conditions: ActivityConditions) -> Space:
     """Return the same space, each range behind those that its conditions lead to, else in the order given."""
     found: Space = {}
 

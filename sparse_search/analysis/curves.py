@@ -30,7 +30,7 @@ def best_so_far(
     """One row per trial, in the order in which they finished, with the best score and the compute spent by then.
 
     Per method and ranking. Columns beside the ranking's: `trial_id`, `number`, `start`, `status`, `finished_at`;
-    `train_seconds` and `images`, spent until this trial finished, early-stopped and failed trials included;
+    `train_seconds` and `images_done`, spent until this trial finished, early-stopped and failed trials included;
     `score`, the trial's best predictor on `metric`, null where the trial does not rank; `best`, null before the first.
 
     Raises:
@@ -50,7 +50,7 @@ def best_so_far_of(runs: pa.Table, metric: str = DEFAULT_METRIC) -> "pd.DataFram
     trials = _trials(runs).merge(scores.rename(columns={metric: "score"}), on=[*RANKING, "trial_id"], how="left")
     trials = trials.sort_values([*_STUDY, "finished_at", "trial_id"], ignore_index=True)
     studies = trials.groupby(list(_STUDY), sort=False)
-    trials[["train_seconds", "images"]] = studies[["train_seconds", "images"]].cumsum()
+    trials[["train_seconds", "images_done"]] = studies[["train_seconds", "images_done"]].cumsum()
     signed = trials["score"] * sign
     best = signed.fillna(-np.inf).groupby([trials[name] for name in _STUDY], sort=False).cummax()
     trials["best"] = best.where(np.isfinite(best)) * sign
@@ -118,5 +118,5 @@ def _trials(runs: pa.Table) -> "pd.DataFrame":
         status=("status", "last"),
         finished_at=("finished_at", "last"),
         train_seconds=("train_seconds", "sum"),
-        images=("images_done", "sum"),
+        images_done=("images_done", "sum"),
     )

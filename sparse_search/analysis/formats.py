@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparse_search.analysis.leaderboard import rankings
+from sparse_search.results.headings import words_apart
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
 _LATEX = {
@@ -45,9 +46,9 @@ def to_parquet(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
 def to_markdown(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     """A table for each ranking, below what its rows share."""
     lines = []
-    for shared, rows in rankings(ranked):
+    for shared, rows, title in _titled(ranked):
         by = metric_for(shared["level"], metric)
-        lines += [f"**{_markdown(_title(shared))}**", ""]
+        lines += [f"**{_markdown(title)}**", ""]
         lines.append(f"| {' | '.join(_headers(by, _markdown))} |")
         lines.append("| ---: | --- | --- | ---: | ---: | ---: | ---: |")
         lines += [f"| {' | '.join(map(_markdown, cells))} |" for cells in _cells(rows, by, "–")]
@@ -58,9 +59,9 @@ def to_markdown(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
 def to_latex(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     """A `tabular` of booktabs for each ranking, below what its rows share."""
     lines = ["% needs \\usepackage{booktabs}"]
-    for shared, rows in rankings(ranked):
+    for shared, rows, title in _titled(ranked):
         by = metric_for(shared["level"], metric)
-        lines += [f"% {' '.join(_title(shared).split())}", r"\begin{tabular}{rllrrrr}", r"\toprule"]
+        lines += [f"% {' '.join(title.split())}", r"\begin{tabular}{rllrrrr}", r"\toprule"]
         lines += [rf"{' & '.join(_headers(by, _latex))} \\", r"\midrule"]
         lines += [rf"{' & '.join(map(_latex, cells))} \\" for cells in _cells(rows, by, "--")]
         lines += [r"\bottomrule", r"\end{tabular}", ""]
@@ -72,8 +73,12 @@ FORMATS: Mapping[str, Callable[[pa.Table, str], bytes]] = {
 }  # fmt: skip
 
 
-def _title(shared: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {shared[name]}" for name in _SHARED)
+def _titled(ranked: pa.Table) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]], str]]:
+    """Yield every ranking, its rows, and a title that no other of them has."""
+    found = list(rankings(ranked))
+    for shared, rows in found:
+        words = [f"{name.replace('_', ' ')} {shared[name]}" for name in _SHARED]
+        yield shared, rows, ", ".join([*words, *words_apart(shared, [other for other, _ in found], said=_SHARED)])
 
 
 def _headers(metric: str, escaped: Callable[[str], str]) -> list[str]:

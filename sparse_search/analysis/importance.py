@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from search_spaces.core.methods import config_of, method_names
+from search_spaces.core.methods import config_of, configured_methods
 from search_spaces.core.ranges import Choice, Float, Int, Range, Scalar, Space, space_of
 from sparse_search.analysis.leaderboard import query, rank
 from sparse_search.results.mirror import read_store
@@ -147,7 +147,7 @@ def _space(method: str) -> Space:
 
     `find_method` would import what trains it, which takes seconds.
     """
-    return space_of(config_of(method)) if method in method_names() else {}
+    return space_of(config_of(method)) if method in configured_methods() else {}
 
 
 def _observed(space: Space, trials: Iterable[_Trial]) -> Space:

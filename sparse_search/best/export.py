@@ -1,4 +1,4 @@
-"""From a leaderboard row to a file that trains it again."""
+"""Export of a leaderboard row to a file that trains it again."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ from sparse_search.analysis.statistics import summarise
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
 from sparse_search.results.trials import RANKING
+from trainables.core.conditions import CONDITIONS
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
 
@@ -65,7 +66,7 @@ def export(
 
 
 def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of rankings that differ in nothing but the label sets, those with the most: what was confirmed."""
+    """Return, of rankings that differ in nothing but the label sets, those with the most: what was confirmed."""
     others = [name for name in RANKING if name != "label_sets"]
     most: dict[tuple[Any, ...], int] = {}
     for row in rows:
@@ -75,7 +76,7 @@ def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_export(values: dict[str, Any], path: Path) -> None:
-    """Writes an exported configuration as YAML.
+    """Write an exported configuration as YAML.
 
     Raises:
         ResultsError: the file cannot be written.
@@ -92,7 +93,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
 
 
 def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The trial and the evidence in an exported file, as plain values.
+    """Read the trial and the evidence in an exported file, as plain values.
 
     Raises:
         ConfigError: no such file, or no YAML.
@@ -109,12 +110,7 @@ def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 _EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"}
-"""What is read of it."""
-
-_TRAINING = (
-    "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision", "processes",
-    "accumulate", "compile", "threads",
-)  # fmt: skip
+"""Keys that are read of it."""
 
 
 def _trial(row: dict[str, Any]) -> dict[str, Any]:
@@ -123,10 +119,8 @@ def _trial(row: dict[str, Any]) -> dict[str, Any]:
         "config": json.loads(row["config_json"]),
         "dataset": row["source"],
         "shots": row["shots"],
-        "validation": row["validation"],
         "label_sets": sorted(set(row["label_set_list"])),
-        "device": row["processor"],
-    } | {name: row[name] for name in _TRAINING}
+    } | {condition.name: row[condition.column] for condition in CONDITIONS}
 
 
 def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -153,7 +147,7 @@ def _evidence(row: dict[str, Any], metric: str) -> dict[str, Any]:
 
 
 def _over_label_sets(row: dict[str, Any], metric: str) -> dict[str, Any] | None:
-    """The score on each label set, and where they lie together; None for metrics that no confusion table gives."""
+    """Return the score on each label set and where they lie; None for metrics that no confusion table gives."""
     if not METRICS[metric].is_counted:
         return None
     scores = {label_set: score for label_set, (score, _) in label_set_scores(row, metric).items()}

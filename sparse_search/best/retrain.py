@@ -26,8 +26,9 @@ from trainables.data.tasks import test_set
 from trainables.metrics.classes import ClassScores
 from trainables.metrics.scoring import scorer_of
 from trainables.metrics.table import CLASSES, METRICS
+from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import DivergedError, predict
-from trainables.training.trial import Run, Trial
+from trainables.training.trial import Trial
 
 ShareCallback = Callable[[str, float], None]
 """Called with what is being trained, and which share of everything is done."""
@@ -139,13 +140,15 @@ def evaluate(
         dataset=evidence["dataset"],
         content_hash=evidence["content_hash"],
         shots=trial.shots,
-        validation=trial.validation,
+        validation=trial.conditions.validation,
         label_sets=list(trial.label_sets),
         method=trial.method,
         config_id=config_id(trial.method, write_config(trial.config)),
         num_images=trained[0].test[predictors[0]].num_images,
         test=_summaries([run.test for run in trained], trial, same_images=True),
-        validated=_summaries([run.validated for run in trained], trial, same_images=trial.validation == "official"),
+        validated=_summaries(
+            [run.validated for run in trained], trial, same_images=trial.conditions.validation == "official"
+        ),
         versions=versions(),
     )
     _note(look, store, results)
@@ -198,7 +201,7 @@ def _train_all(
     tell: ShareCallback | None,
     unseen: Labelled | None = None,
 ) -> list[_Trained]:
-    runs, trained = trial.runs(), list[_Trained]()
+    runs, trained = runs_of_trial(trial), list[_Trained]()
     for place, run in enumerate(runs):
 
         def share(done: float, about: str = f"label set {run.label_set}", before: int = place) -> None:
@@ -233,11 +236,11 @@ def _train(
     test: Mapping[str, AnyScores] = {}
     predictions: Predictions = {}
     if unseen:  # the networks are needed here; they are those of several processes, to rounding
-        run = replace(run, trial=replace(run.trial, processes=1))
+        run = replace(run, trial=replace(run.trial, conditions=replace(run.trial.conditions, processes=1)))
     try:
         for progress in run.train(task, method=replace(method, build=build) if unseen else None):
-            tell(progress.images / run.trial.images)
-            if unseen and progress.budget_images == run.trial.images:
+            tell(progress.images / run.trial.conditions.images)
+            if unseen and progress.budget_images == run.trial.conditions.images:
                 chosen = {name: scores.threshold for name, scores in progress.selected.items()}
                 predictions = predict(learners[0], unseen, progress.epoch)
                 scorer = scorer_of(method, run.trial.config, unseen, run.trial.picture_rule, chosen)

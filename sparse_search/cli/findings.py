@@ -70,25 +70,27 @@ def print_portfolio(found: "Portfolio") -> None:
     from search_spaces.core.config import write_config
     from search_spaces.core.ranges import inactive_fields, space_of
 
-    typer.echo(f"from {', '.join(found.places)}:")
+    typer.echo(f"from {', '.join(found.settings)}:")
     for config in found.configs:
         values = write_config(config)
         inactive = inactive_fields(type(config), values)
         active = (name for name in space_of(type(config)) if name not in inactive)
         typer.echo("  " + " ".join(f"{name}={setting_text(values[name])}" for name in active))
     if not found.left_out:
-        typer.echo("one place alone: what it is worth elsewhere cannot be told")
+        typer.echo("one setting alone: what it is worth elsewhere cannot be told")
         return
     table = Table(
-        caption="ranks among the configurations trained in the place, 1 is the best; the portfolio is made from the "
-        "other places, its rank predicted by a random forest where it was not trained; best random: expected of as "
+        caption="ranks among the configurations trained in the setting, 1 is the best; the portfolio is made from the "
+        "other settings, its rank predicted by a random forest where it was not trained; best random: expected of as "
         "many configurations",
         caption_justify="left",
     )
     for name in ("left out", "portfolio", "default", "best random"):
         table.add_column(name, justify="left" if name == "left out" else "right")
-    for place in found.left_out:
-        table.add_row(place.title, *(score_text(each) for each in (place.portfolio, place.default, place.random)))
+    for setting in found.left_out:
+        table.add_row(
+            setting.title, *(score_text(each) for each in (setting.portfolio, setting.default, setting.random))
+        )
     console().print(table)
 
 
@@ -195,13 +197,13 @@ def print_methods() -> None:
     """Every method in a line."""
     from rich.table import Table
 
-    from search_spaces.core.methods import about, config_of, method_names
+    from search_spaces.core.methods import about, config_of, configured_methods
     from search_spaces.core.ranges import space_of
 
     table = Table(caption="sparse-search methods NAME lists its settings, module:ATTRIBUTE those of your own")
     for column in ("method", "what it is", "presets", "searched"):
         table.add_column(column)
-    for name in method_names():
+    for name in configured_methods():
         config = config_of(name)
         table.add_row(name, about(config), ", ".join(config.presets) or "-", f"{len(space_of(config))} settings")
     console().print(table)

@@ -25,6 +25,12 @@ _LEVELS = {
     "image": "images", "patch": "patches", "mask": "images, pixel by pixel",
     "generator": "images, class by class",
 }  # fmt: skip
+_COLUMNED = ("dataset", "shots", "level", "validation", "label_sets")
+"""Columns that the overview tells of every ranking."""
+
+_TITLED = (*_COLUMNED, "image_size", "content_hash", "selection")
+"""Columns that the title or the caption of a leaderboard tells."""
+
 MAX_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -97,11 +103,14 @@ def print_answer(table: "pa.Table", format: str) -> None:
 def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -> None:
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
     from sparse_search.analysis.leaderboard import rankings
+    from sparse_search.results.headings import words_apart
 
     unranked = found.unranked
     papers: dict[str, str] = {}
-    for shared, rows in rankings(found.ranked):
-        console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric)))
+    ranked = list(rankings(found.ranked))
+    for shared, rows in ranked:
+        apart = words_apart(shared, [other for other, _ in ranked], said=_TITLED)
+        console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric), apart))
         papers |= _print_published(rows[0]) if shared["level"] != "generator" else {}
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
@@ -122,6 +131,7 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
     from rich.table import Table
 
     from sparse_search.analysis.leaderboard import rankings
+    from sparse_search.results.headings import words_apart
 
     table = Table(
         caption=f"the best of each ranking by {metric}; --dataset, --shots or --method shows whole leaderboards, below "
@@ -130,11 +140,15 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
     )
     for name in ("data set", "shots", "level", "validation", "label sets"):
         table.add_column(name)
+    firsts = list(rankings(ranked.filter(pc.equal(ranked["rank"], 1))))
+    apart = [words_apart(shared, [other for other, _ in firsts], said=_COLUMNED) for shared, _ in firsts]
+    if any(apart):
+        table.add_column("under")
     for name in ("method", "configuration", METRICS[metric].title, "95 %", "tried"):
         table.add_column(name, justify="left" if name in ("method", "configuration") else "right")
-    for shared, (best, *_) in rankings(ranked.filter(pc.equal(ranked["rank"], 1))):
+    for (shared, (best, *_)), words in zip(firsts, apart, strict=True):
         interval = "" if best["low"] is None else f"{best['low']:.2f}–{best['high']:.2f}"
-        place = tuple(str(shared[name]) for name in ("dataset", "shots", "level", "validation", "label_sets"))
+        place = tuple(str(shared[name]) for name in _COLUMNED) + (", ".join(words),) * any(apart)
         score = score_text(best[metric_for(shared["level"], metric)])
         found = (best["predictor"], best["config_id"][:6], score, interval, str(best["num_tried"]))
         table.add_row(*place, *found)
@@ -142,7 +156,7 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
 
 
 def _ranking_table(
-    shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: "Board", metric: str
+    shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: "Board", metric: str, apart: Sequence[str]
 ) -> "Table":
     from rich.table import Table
 
@@ -156,7 +170,7 @@ def _ranking_table(
     scored = f"{rows[0]['num_images']:g} {_LEVELS[shared['level']]}"
     table = Table(
         title=f"{shared['dataset']}, {shots_text(rows[0])} · {shared['image_size']} px · {shared['validation']} "
-        f"validation of {scored} · label sets {shared['label_sets']} · {data}",
+        f"validation of {scored} · label sets {shared['label_sets']} · {' · '.join([data, *apart])}",
         title_justify="left",
         caption=f"ranked by {_ranked_by(first)} on validation images, {SELECTED[shared['selection']]}, mean over label "
         f"sets; {found.covers}; a best of many tries is optimistic",

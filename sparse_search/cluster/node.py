@@ -185,13 +185,14 @@ def try_trial(trial: Mapping[str, Any], images: int, data_root: str) -> Facts:
     """
     import torch
 
+    from trainables.training.run import runs_of_trial
     from trainables.training.train import DivergedError
     from trainables.training.trial import Trial
 
     ends = time.monotonic() + TRAIN_SECONDS
     trained = 0
     try:
-        run = Trial.from_dict(trial).runs()[0]
+        run = runs_of_trial(Trial.from_dict(trial))[0]
         for progress in run.train(run.task(Path(data_root))):
             trained = progress.images
             if progress.budget_images >= images or time.monotonic() > ends:

@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from search_spaces.core.errors import DataError, UserError
 from sparse_search.execution.draining import NODE_LOST
 from trainables.training.processes import LocalRanks, LostProcessError
-from trainables.training.trial import Run
+from trainables.training.run import Run
 
 LOOK_SECONDS = 2.0
 """Time between two looks at whether a node that does not answer yet is still there."""

@@ -39,8 +39,8 @@ RESULTS = Path("results")
 
 
 @dataclass(frozen=True)
-class Summary:
-    """How a sweep ended."""
+class SweepSummary:
+    """End of a sweep: where its studies stand, and what it has cost."""
 
     studies: tuple[StudyStatus, ...]
     failures: tuple[str, ...]
@@ -49,11 +49,11 @@ class Summary:
     leaderboards: tuple[Path, ...]
     cost: Cost
     out_of_time: bool = False
-    """Whether `max_hours` ended it before its plan was complete."""
+    """True if `max_hours` ended it before its plan was complete."""
 
     @property
     def ok(self) -> bool:
-        """Whether the plan is complete, or ended by its own limit, and nothing failed."""
+        """True if the plan is complete, or ended by its own limit, and nothing failed."""
         return not self.failures and (self.out_of_time or all(status.is_over for status in self.studies))
 
 
@@ -64,7 +64,7 @@ def run(
     data_root: Path | str | None = None,
     retry_failed: bool = False,
     console: Console | None = None,
-) -> Summary:
+) -> SweepSummary:
     """Run a sweep to its end and return how it ended; called again after any interruption, it goes on.
 
     Sweep, data and results folder are checked before the first trial. Test labels are not read.
@@ -98,7 +98,7 @@ def run(
                 journal.retry_given_up()
         driver.drive(searches, confirmations)
         journals = [*searches, *(journal for journal in confirmations if journal.status().planned)]
-        return Summary(
+        return SweepSummary(
             studies=tuple(journal.status() for journal in journals),
             failures=tuple(line for journal in journals for line in journal.failures()),
             leaderboards=tuple(write_leaderboards(store)),
@@ -159,7 +159,7 @@ def status_of(
 
 
 def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
-    """The studies of a sweep, its data checked: present, readable, enough images of every class.
+    """Return the studies of a sweep, its data checked: present, readable, enough images of every class.
 
     Raises:
         DataError: naming file, class or count.
@@ -168,7 +168,9 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     for dataset in sweep.datasets:
         for shots in sweep.shots:
             for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
-                source, split = draw_few_shot(dataset, shots, label_set, sweep.validation, data_root, kind=sweep.kind)
+                source, split = draw_few_shot(
+                    dataset, shots, label_set, sweep.conditions.validation, data_root, kind=sweep.kind
+                )
             sizes = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )
@@ -177,13 +179,13 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
 
 
 def sweep_folder(results: Path, sweep: Sweep) -> Path:
-    """Where a sweep keeps journal, lock and checkpoints."""
+    """Return where a sweep keeps journal, lock and checkpoints."""
     return results / "sweeps" / sweep.name
 
 
 @dataclass(frozen=True)
 class _Driver:
-    """One start of a sweep: what it works with, and what it does."""
+    """One start of a sweep, from its journals to its last trial."""
 
     sweep: Sweep
     store: Store
@@ -193,7 +195,7 @@ class _Driver:
     console: Console
 
     def open_journals(self, studies: Sequence[Study]) -> tuple[list[StudyJournal], list[StudyJournal]]:
-        """The studies' journals and those of their confirmations, with what is proposed before any search."""
+        """Open the studies' journals and those of their confirmations, with what is proposed before any search."""
         path = self.folder / "journal.log"
         mend_journal(path)
         storage = Journal(path)
@@ -205,7 +207,7 @@ class _Driver:
         return searches, confirmations
 
     def begin(self, journal: StudyJournal) -> None:
-        """Proposes what comes before searching; done again it changes nothing."""
+        """Propose what comes before searching; done again it changes nothing."""
         study, title = journal.resolved, journal.study.title
         if study.plan.settings_from:
             inherited = ", ".join(f"{name} {getattr(study.plan.settings, name)}" for name in study.plan.inherited)
@@ -220,7 +222,7 @@ class _Driver:
             self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)
 
     def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:
-        """What did well elsewhere; nothing where nothing is known."""
+        """Return what did well elsewhere; nothing where nothing is known."""
         try:
             return portfolio_for(study, self.store)
         except ResultsError as problem:
@@ -228,7 +230,7 @@ class _Driver:
             return ()
 
     def drive(self, searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> None:
-        """Runs what is open; leaves no checkpoint that nothing needs."""
+        """Run what is open; leave no checkpoint that nothing needs."""
         journals = (*searches, *confirmations)
         self._remove_old_checkpoints(journals)
         if self.clock.is_over or not _has_work(searches, confirmations):
@@ -259,7 +261,7 @@ class _Driver:
             self.console.print(words, highlight=False)
 
     def _remove_old_checkpoints(self, journals: Sequence[StudyJournal]) -> None:
-        """What was left: by a driver killed just after a trial's end, or by a worker writing as it was stopped."""
+        """Remove what is left of a driver killed just after a trial's end, or of a worker writing as it was stopped."""
         for journal in journals:
             in_use = {str(number) for number in journal.checkpoints_in_use()}
             folder = f"{self._checkpoints.as_posix()}/{journal.study.folder}"
@@ -269,7 +271,7 @@ class _Driver:
 
     @property
     def _checkpoints(self) -> Path:
-        """In the results."""
+        """Folder in the results."""
         return self.folder.relative_to(self.store.folder) / "checkpoints"
 
 
@@ -286,7 +288,7 @@ def _has_work(searches: Sequence[StudyJournal], confirmations: Sequence[StudyJou
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One driver a sweep; the lock goes with the process, however it ends."""
+    """Hold the sweep for one driver; the lock goes with the process, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "holder"
     try:

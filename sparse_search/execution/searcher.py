@@ -25,6 +25,7 @@ from sparse_search.execution.worker import QUIET_SECONDS, VALUE, Job, record_id
 from sparse_search.results.store import Store
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import Result, StudyStatus, original_number
+from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
 
 MAX_FAILURES_IN_A_ROW = 10
@@ -250,7 +251,7 @@ class JournalSearcher(Searcher):
             interval=score_interval(
                 [record["curve"][-1]["selected"][main]["confusion"] for record in records],
                 live.journal.study.plan.objective,
-                same_images=sweep.validation == "official",
+                same_images=sweep.conditions.validation == "official",
             ),
         )
 
@@ -310,14 +311,14 @@ class JournalSearcher(Searcher):
         known = {}
         study, number = journal.study, trial.user_attrs["confirms"]
         search = replace(study, confirmation=False)
-        for run in search.trial(planned.config, original_number(trial)).runs():
+        for run in runs_of_trial(search.trial(planned.config, original_number(trial))):
             run_id = run.run_id(study.facts.content_hash)
             record = self._store.find(_ended(record_id(run_id, search.name, number, study.sweep.name), "complete"))
             if record:
                 known[run.name] = record | {
                     "record_id": record_id(run_id, study.name, trial.number, study.sweep.name),
                     "trial_id": planned.trial_id,
-                    "num_runs": len(planned.runs()),
+                    "num_runs": len(runs_of_trial(planned)),
                     "label_sets": study.label_sets_text,
                     "study": study.name,
                     "number": trial.number,

@@ -1,4 +1,4 @@
-"""What runs inside a Ray trial, and the only module that does.
+"""The worker: all that runs inside a Ray trial, and the only module that does.
 
 A trial climbs its rungs: at each it trains as many of its runs as far as the rung says, and reports. Whatever happens
 inside is an outcome that is reported; only the death of the process, and that a node of its is gone or about to leave,
@@ -36,12 +36,14 @@ from sparse_search.results.mirror import send, store_at
 from sparse_search.results.predictions import artefact_folder, write_predictions
 from sparse_search.search.sweep import Rung
 from sparse_search.versions import versions
+from trainables.core.conditions import PROTOCOL, Validation
 from trainables.core.kind import Kind
-from trainables.core.method import Labelled, Task, Validation, predictor_names
+from trainables.core.method import Labelled, Task, predictor_names
 from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.metrics.table import METRICS, TIE_BREAKERS, sign_of
+from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import DivergedError, Progress
-from trainables.training.trial import PROTOCOL, Run, Trial
+from trainables.training.trial import Trial
 
 VALUE = "value"
 """Name of the reported objective."""
@@ -67,7 +69,7 @@ class Job:
     number: int
     start: str
     label_sets: str
-    """What a record says of the trial's label sets."""
+    """Text of a record about the trial's label sets."""
 
     objective: str
     rungs: Sequence[Rung]
@@ -76,7 +78,7 @@ class Job:
 
     gpus: float
     nodes: int = 1
-    """On which it is trained, with so many GPUs on each."""
+    """Number of nodes on which it is trained, with so many GPUs on each."""
 
     quiet_seconds: float = QUIET_SECONDS
     """Least time between two signs of life."""
@@ -90,18 +92,18 @@ class Job:
     data_root: str | None
 
     def to_json(self) -> str:
-        """One text, as Tune would take nested values apart."""
+        """Return one text, as Tune would take nested values apart."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The job that `to_json` wrote."""
+        """Read the job that `to_json` wrote."""
         values = json.loads(text)
         return cls(**values | {"rungs": [Rung(*rung) for rung in values["rungs"]]})
 
 
 def run_trial(config: dict[str, str]) -> None:
-    """Trains one trial and reports to Tune; the function that Tune calls."""
+    """Train one trial and report to Tune; the function that Tune calls."""
     trained: _Training | None = None
     outcome: dict[str, Any] = {}
     _freeze_imports()
@@ -162,12 +164,12 @@ class _Training:
         self._collapses = dict.fromkeys(job.known, "")
         self._at_work: _AtWork | None = None
         self._changed: dict[str, _AtWork] = {}
-        self._images = dict.fromkeys(job.known, self.trial.images)
+        self._images = dict.fromkeys(job.known, self.trial.conditions.images)
         self._last_report, self._last_drain_check = time.monotonic(), -inf
-        _reset_peak_memory(self.trial.device)
+        _reset_peak_memory(self.trial.conditions.device)
 
     def reports(self) -> Iterator[dict[str, Any]]:
-        """Trains rung by rung; a report for each but the last, which is the result, and signs of life in between."""
+        """Train rung by rung; yield a report for each but the last, the result, and signs of life in between."""
         *lower, end = self.job.rungs
         for rung in lower:
             yield from self._train_to_rung(rung)
@@ -175,32 +177,32 @@ class _Training:
         yield from self._train_to_rung(end)
 
     def collapse(self) -> str:
-        """Why the objective says nothing: at its end every run names one class for all images; else empty."""
+        """Say why the objective says nothing: at its end every run names one class for all images; else empty."""
         if not METRICS[self.job.objective].is_of_named or not all(self._collapses.values()):
             return ""
         return "; ".join(dict.fromkeys(self._collapses.values()))
 
     def report(self, *, final: bool = False) -> dict[str, Any]:
-        """What Tune is told at a rung: the objective, and the records that changed since the last one."""
+        """Return what Tune is told at a rung: the objective, and the records that changed since the last one."""
         records = [self._record(at_work) for at_work in self._changed.values()]
         self._changed.clear()
         return self._sign_of_life() | {"at_rung": True, "final": final, "records": json.dumps(records)}
 
     def _sign_of_life(self) -> dict[str, Any]:
-        """What Tune is told between rungs: how much of the full budget is trained."""
+        """Return what Tune is told between rungs: how much of the full budget is trained."""
         self._last_report = time.monotonic()
-        share = sum(self._images.values()) / (self.trial.images * len(self.trial.runs()))
+        share = sum(self._images.values()) / (self.trial.conditions.images * len(runs_of_trial(self.trial)))
         return _NOTHING | {VALUE: self._value, "step": self._step, "at_rung": False, "share": share, "final": False}
 
     def close(self) -> None:
-        """Ends the run at work; its networks leave memory."""
+        """End the run at work; its networks leave memory."""
         if self._at_work:
             self._at_work.progress.close()
         self._at_work = None
 
     def _train_to_rung(self, rung: Rung) -> Iterator[dict[str, Any]]:
         label_sets = self.trial.label_sets[: rung.num_label_sets]
-        runs = [run for run in self.trial.runs() if run.label_set in label_sets]
+        runs = [run for run in runs_of_trial(self.trial) if run.label_set in label_sets]
         begun = self._at_work.run if self._at_work else None
         for run in sorted(runs, key=lambda run: run != begun):  # first the one whose networks are in memory
             if run.name not in self.job.known:
@@ -208,14 +210,14 @@ class _Training:
         self._step, self._value = rung.step, fmean(self._values[run.name] for run in runs)
 
     def _train(self, run: Run, images: int) -> Iterator[dict[str, Any]]:
-        """Trains a run until its evaluation for so many images of its budget; one begun before goes on from there."""
+        """Train a run until its evaluation for so many images of its budget; one begun before goes on from there."""
         if self._at_work is None or self._at_work.run != run:
             self.close()
             self._at_work = self._begin(run)
         at_work = self._changed[run.name] = self._at_work
         resumed = time.perf_counter()
         for progress in at_work.progress:
-            self._images[run.name] = progress.budget_images or min(progress.images, self.trial.images)
+            self._images[run.name] = progress.budget_images or min(progress.images, self.trial.conditions.images)
             if progress.scores:
                 at_work.evaluations.append(replace(progress, predictions={}, artefacts={}))
                 self._values[run.name] = self._value_of(progress.selected[self._main].metric)
@@ -232,14 +234,14 @@ class _Training:
                 yield self._sign_of_life()
 
     def _stop_if_draining(self) -> None:
-        """Ends the trial, whose checkpoint is being written, when its node is about to leave."""
+        """End the trial, whose checkpoint is being written, when its node is about to leave."""
         if time.monotonic() - self._last_drain_check > LOOK_SECONDS:
             self._last_drain_check = time.monotonic()
             if is_leaving():
                 raise NodeLeavesError
 
     def _keep(self, at_work: _AtWork, end: Progress) -> None:
-        """Writes what a finished run says of its validation images, of masks a picture as they are large, and what else
+        """Write what a finished run says of its validation images, of masks a picture as they are large, and what else
         of it there is to look at."""
         results, images, predictions = store_at(self.job.results).folder, at_work.validation, end.predictions
         folder = artefact_folder(results, at_work.identity)
@@ -265,7 +267,7 @@ class _Training:
 
     def _begin(self, run: Run) -> _AtWork:
         trial, root = self.trial, self.job.data_root
-        asked = (trial.dataset, trial.shots, run.label_set, trial.validation, root, run.fold)
+        asked = (trial.dataset, trial.shots, run.label_set, trial.conditions.validation, root, run.fold)
         task, hidden_labels_M = _images(*asked, trial.find_method().kind)
         checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
         remote = RemoteRanks(self.job.nodes, self.job.gpus, root) if self.job.nodes > 1 else None
@@ -273,44 +275,42 @@ class _Training:
         return _AtWork(run, self._identity(run, task), task.validation, progress)
 
     def _identity(self, run: Run, task: Task) -> dict[str, Any]:
-        """What of a record is known before training."""
+        """Return what of a record is known before training."""
         trial, job = self.trial, self.job
         run_id = run.run_id(task.provenance.content_hash)
         predictors = predictor_names(trial.find_method(), task.validation)
-        same = (
-            "method", "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
-            "processes", "accumulate", "compile", "threads",
-        )  # fmt: skip
         return (
             asdict(task.provenance)
-            | {name: getattr(trial, name) for name in same}
+            | trial.conditions.as_columns()
             | {name: getattr(job, name) for name in ("sweep", "study", "number", "start", "label_sets")}
             | {
                 "record_id": record_id(run_id, job.study, job.number, job.sweep),
                 "run_id": run_id,
                 "trial_id": trial.trial_id,
-                "num_runs": len(trial.runs()),
+                "num_runs": len(runs_of_trial(trial)),
                 "predictors": list(predictors),
                 "patch_predictors": list(predictors[len(trial.find_method().predictors) :]),
+                "method": trial.method,
                 "config": write_config(trial.config),
                 "inactive": ", ".join(inactive_fields(type(trial.config), write_config(trial.config))),
                 "dataset": task.dataset,
                 "kind": self._kind,
                 "source": trial.dataset,
                 "protocol": PROTOCOL,
-                "processor": trial.device,
-                "device": _device(trial.device),
+                "device": _device(trial.conditions.device),
                 "host": platform.node(),
                 "versions": versions(),
             }
         )
 
     def _record(self, at_work: _AtWork) -> dict[str, Any]:
-        """The record of a run as it stands."""
+        """Return the record of a run as it stands."""
         return at_work.identity | {
             "wall_seconds": at_work.wall_seconds,
             "gpu_seconds": at_work.wall_seconds * self.job.gpus * self.job.nodes,
-            "peak_memory_bytes": _peak_memory_bytes(self.trial.device) if self.trial.processes == 1 else None,
+            "peak_memory_bytes": _peak_memory_bytes(self.trial.conditions.device)
+            if self.trial.conditions.processes == 1
+            else None,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "curve": [
                 {
@@ -327,7 +327,7 @@ class _Training:
 
 
 def record_id(run_id: str, study: str, number: int, sweep: str) -> str:
-    """The name of the record of a run of a trial, until it is known how the trial ended."""
+    """Return the name of the record of a run of a trial, until it is known how the trial ended."""
     return short_hash({"run_id": run_id, "study": study, "number": number, "sweep": sweep})
 
 
@@ -335,13 +335,13 @@ def record_id(run_id: str, study: str, number: int, sweep: str) -> str:
 def _images(
     dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int, kind: Kind
 ) -> tuple[Task, Tensor | None]:
-    """A run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials of a study."""
+    """Return a run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials."""
     asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold, kind)
     return few_shot_task(*asked), hidden_labels(*asked)
 
 
 def _reset_peak_memory(device: str) -> None:
-    """Begins to measure anew: one process serves many trials."""
+    """Begin to measure anew: one process serves many trials."""
     if device == "gpu":
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):  # not everywhere allowed: then it is the peak of the process so far
@@ -349,7 +349,7 @@ def _reset_peak_memory(device: str) -> None:
 
 
 def _peak_memory_bytes(device: str) -> int:
-    """Of this trial: on a GPU what its tensors took, on a CPU the whole process."""
+    """Return the peak of this trial: on a GPU what its tensors took, on a CPU the whole process."""
     if device == "gpu":
         return torch.cuda.max_memory_allocated()
     with suppress(OSError, StopIteration):
@@ -360,7 +360,7 @@ def _peak_memory_bytes(device: str) -> int:
 
 @cache
 def _freeze_imports() -> None:
-    """Spares every collection of garbage, one at the end of each run, the objects that stay for good."""
+    """Spare every collection of garbage, one at the end of each run, the objects that stay for good."""
     gc.collect()
     gc.freeze()
 

@@ -34,6 +34,7 @@ from sparse_search.pages.tables import (
     verdict,
 )
 from sparse_search.results.files import write_atomically
+from sparse_search.results.headings import words_apart
 from sparse_search.results.ledger import count_looks
 from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import metric_of
@@ -254,10 +255,8 @@ def _title(shared: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> st
     """Words that tell a ranking from the others of its chapter; label sets always."""
     sets = shared["label_sets"]
     words = [f"Label set{'s' if ',' in sets or 'fresh' in sets else ''} {sets}"]
-    for name in RANKING:
-        if name != "label_sets" and len({one[name] for one in beside}) > 1:
-            words.append(f"{name.replace('_', ' ')} {shared[name] or 'none'}")
-    return " · ".join(words)
+    words += [f"level {shared['level']}"] if len({one["level"] for one in beside}) > 1 else []
+    return " · ".join([*words, *words_apart(shared, beside, said=("label_sets",))])
 
 
 def _honesty(question: Question, test_looks: int) -> list[str]:

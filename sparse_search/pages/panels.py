@@ -137,7 +137,7 @@ def _best_so_far(question: Question) -> Panel | None:
         ]
         ranked = own[own["score"].notna()]
         ranked = ranked.iloc[:: -(-len(ranked) // _MAX_DOTS)]
-        for name, column in zip(panels, ("train_seconds", "images"), strict=True):
+        for name, column in zip(panels, ("train_seconds", "images_done"), strict=True):
             panels[name].append(Line(str(method), series, steps[column].tolist(), steps["best"].tolist()))
             dots[name].append(Line("", series, ranked[column].tolist(), ranked["score"].tolist()))
     metric = METRICS[question.metric].title

@@ -1,4 +1,4 @@
-"""Which files are the tables: parts by partition, their paths, and the one list of those that count."""
+"""The files that are the tables: parts by partition, their paths, and the one list of those that count."""
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -11,19 +11,30 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from search_spaces.core.config import short_hash
 from sparse_search.results.files import read_batches, read_table, sync_folder, write_atomically
 from sparse_search.results.records import DamagedError, decode, encode
 from sparse_search.results.rows import CURVE_SCHEMA, RUN_SCHEMA, curve_rows, run_rows
-from sparse_search.results.trials import ORDER_SCHEMA, TRIAL_SCHEMA
+from sparse_search.results.trials import ORDER_SCHEMA, RANKING, TRIAL_SCHEMA
 from trainables.metrics.table import METRICS
 
 Rows = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
 TABLES: Mapping[str, tuple[pa.Schema, Rows]] = {"runs": (RUN_SCHEMA, run_rows), "curves": (CURVE_SCHEMA, curve_rows)}
 SUMMARIES = {"shown": TRIAL_SCHEMA, "order": ORDER_SCHEMA}
-"""What a leaderboard is made of (`trials.shown_and_order`)."""
+"""Tables that a leaderboard is made of (`trials.shown_and_order`)."""
+
+LAYOUT = short_hash(
+    {
+        name: [[field.name, str(field.type), field.nullable] for field in schema if field.name not in METRICS]
+        for name, schema in {**{name: schema for name, (schema, _) in TABLES.items()}, **SUMMARIES}.items()
+    }
+    | {"ranking": RANKING}
+)
+"""Hash of the columns of all tables, but the metrics, and of what makes a ranking. Tables of another layout are built
+again from the records, which hold more than any of them; a metric that tables lack is null."""
 
 KEYS = ("dataset", "shots", "method")
-"""What tables are partitioned by."""
+"""Columns that tables are partitioned by."""
 
 
 class SetAsideWarning(UserWarning):
@@ -51,7 +62,7 @@ class Partition:
 
 @dataclass
 class Catalog:
-    """What counts."""
+    """Parts and summaries that count."""
 
     partitions: dict[str, Partition]
     """By `dataset=…/shots=…/method=…`, in order."""
@@ -69,14 +80,14 @@ class BrokenError(Exception):
 
 
 def bundle_path(folder: Path, partition: str, part: Part) -> Path:
-    """Where the records of a part lie."""
+    """Return where the records of a part lie."""
     return folder / "records" / partition / f"{part.stem}.jsonl"
 
 
 def part_rows(
     folder: Path, partition: str, part: Part, table: str, columns: Collection[str] | None = None
 ) -> pa.Table | None:
-    """The rows of a part; None where it has none.
+    """Read the rows of a part; None where it has none.
 
     Raises:
         BrokenError: they cannot be read.
@@ -91,7 +102,7 @@ def part_rows(
 
 
 def summary(folder: Path, catalog: Catalog, name: str, partitions: Collection[str]) -> list[pa.RecordBatch]:
-    """One of `SUMMARIES`: a batch for each of some partitions, in the order of the catalog.
+    """Read one of `SUMMARIES`: a batch for each of some partitions, in the order of the catalog.
 
     Raises:
         BrokenError: it cannot be read.
@@ -123,12 +134,12 @@ def _under(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def partition_of(keys: Mapping[str, Any]) -> str:
-    """`dataset=…/shots=…/method=…`"""
+    """Return the partition of a record: `dataset=…/shots=…/method=…`."""
     return "/".join(f"{key}={quote(str(keys[key]), safe='')}" for key in KEYS)
 
 
 def set_aside(folder: Path, path: Path, why: str) -> None:
-    """Moves a file out of the way, if it is still there, and says so."""
+    """Move a file out of the way, if it is still there, and say so."""
     place = folder / "set_aside" / f"{path.name}.{uuid4().hex[:6]}"
     place.parent.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):
@@ -137,7 +148,7 @@ def set_aside(folder: Path, path: Path, why: str) -> None:
 
 
 def read_catalog(folder: Path) -> Catalog | None:
-    """What counts; None where that has to be found out, as nothing says it."""
+    """Read what counts; None where it is to be built from the records: nothing says it, or says it of other columns."""
     path = folder / "tables" / "catalog.json"
     try:
         content = decode(path.read_bytes(), path)
@@ -145,6 +156,8 @@ def read_catalog(folder: Path) -> Catalog | None:
         return None
     except DamagedError as problem:
         set_aside(folder, path, f"{problem}; built again from the records")
+        return None
+    if content.get("layout") != LAYOUT:
         return None
     partitions = {
         name: Partition(tuple(Part(*part) for part in parts), tuple(searched))
@@ -154,21 +167,21 @@ def read_catalog(folder: Path) -> Catalog | None:
 
 
 def parts_of(catalog: Catalog, partition: str) -> tuple[Part, ...]:
-    """The parts of a partition, if there is one."""
+    """Return the parts of a partition, if there is one."""
     return catalog.partitions[partition].parts if partition in catalog.partitions else ()
 
 
 def write_catalog(folder: Path, catalog: Catalog) -> None:
-    """Makes a catalog the one that counts."""
+    """Make a catalog the one that counts."""
     partitions = {
         name: [[[part.stem, part.num_records, dict(part.footers)] for part in each.parts], each.searched]
         for name, each in catalog.partitions.items()
     }
-    content = {"record_id": "catalog", "partitions": partitions, "summaries": catalog.summaries}
+    content = {"record_id": "catalog", "layout": LAYOUT, "partitions": partitions, "summaries": catalog.summaries}
     write_atomically(folder / "tables" / "catalog.json", encode(content))
     sync_folder(folder / "tables")
 
 
 def table_path(folder: Path, table: str, partition: str, stem: str) -> Path:
-    """Where rows of a partition lie."""
+    """Return where rows of a partition lie."""
     return folder / "tables" / table / partition / f"{stem}.parquet"

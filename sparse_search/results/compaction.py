@@ -1,4 +1,4 @@
-"""From records that lie one by one to few files: incremental, idempotent, and unharmed by a kill at any point.
+"""Compaction of records that lie one by one to few files: incremental, idempotent, unharmed by a kill at any point.
 
 Everything here happens under the lock of the results folder. New files are written under names of their own, then the
 catalog that names them takes the old one's place; only then are files removed. So a kill leaves either the records
@@ -68,7 +68,7 @@ class _Record:
 
 
 def compact(folder: Path) -> tuple[int, Catalog]:
-    """Brings new records into the tables; how many there were, and what counts now.
+    """Bring new records into the tables; return how many there were, and what counts now.
 
     Raises:
         BrokenError: a file that is needed for it is damaged; `mend`, then try again.
@@ -83,7 +83,7 @@ def compact(folder: Path) -> tuple[int, Catalog]:
 
 
 def mend(folder: Path, found: BrokenError) -> None:
-    """Sets a damaged file aside and builds it again from the records."""
+    """Set a damaged file aside and build it again from the records."""
     set_aside(folder, found.path, f"{found}; built again from the records")
     catalog = read_catalog(folder)
     if catalog is None:
@@ -100,14 +100,14 @@ def mend(folder: Path, found: BrokenError) -> None:
 
 
 def rebuild(folder: Path) -> None:
-    """Builds every table again from the records."""
+    """Build every table again from the records."""
     compact(folder)
     (folder / "tables" / "catalog.json").unlink(missing_ok=True)
     compact(folder)
 
 
 def _new_files(folder: Path) -> Iterator[Path]:
-    """The records that lie one by one."""
+    """Yield the records that lie one by one."""
     with suppress(FileNotFoundError):
         for name in os.listdir(folder / "records"):  # noqa: PTH208  faster than pathlib, and this is every query
             if len(name) == 2:
@@ -115,7 +115,7 @@ def _new_files(folder: Path) -> Iterator[Path]:
 
 
 def _adopted(folder: Path) -> Catalog:
-    """A catalog made from all bundles: the tables were deleted, or are not to be trusted."""
+    """Make a catalog from all bundles: tables were deleted, are not to be trusted, or have other columns."""
     catalog, changed = Catalog({}, {}), {}
     for place in sorted((folder / "records").glob("*=*/*=*/*=*")):
         records: dict[str, _Record] = {}
@@ -130,7 +130,7 @@ def _adopted(folder: Path) -> Catalog:
 
 
 def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
-    """Adds records to the catalog and its files; returns how many it did not hold yet."""
+    """Add records to the catalog and its files; return how many it did not hold yet."""
     arrived: dict[str, dict[str, _Record]] = defaultdict(dict)
     for file in files:
         try:
@@ -165,7 +165,7 @@ def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
 def commit(
     folder: Path, catalog: Catalog, changed: Mapping[str, Sequence[Part]], runs: Mapping[str, pa.Table] | None = None
 ) -> None:
-    """Makes parts count, with the summaries of their trials; then removes whatever else lies in those partitions.
+    """Make parts count, with the summaries of their trials; then remove whatever else lies in those partitions.
 
     `runs` has run rows of parts, by stem, that need not be read.
 
@@ -227,13 +227,13 @@ def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterabl
 
 
 def _own_files(place: Path) -> Iterator[Path]:
-    """Parts, and what a kill left of one being written; a foreign file is none."""
+    """Yield parts, and what a kill left of one being written; a foreign file is none."""
     for pattern in ("part-*", ".part-*"):
         yield from place.glob(pattern)
 
 
 def _written(folder: Path, partition: str, records: Iterable[_Record]) -> tuple[Part, dict[str, pa.Table]]:
-    """Writes records as a part; the part, and its rows by table."""
+    """Write records as a part; return the part, and its rows by table."""
     ordered = sorted(records, key=lambda record: record.record_id)
     part, tables = Part(_new_stem(), len(ordered), footers := {}), {}
     for name, (schema, _) in TABLES.items():
@@ -245,7 +245,7 @@ def _written(folder: Path, partition: str, records: Iterable[_Record]) -> tuple[
 
 
 def _merged(folder: Path, partition: str, parts: Iterable[Part]) -> list[Part]:
-    """The parts, with those of one magnitude as one where they are many."""
+    """Return the parts, with those of one magnitude as one where they are many."""
     tiers: dict[int, list[Part]] = defaultdict(list)
     for part in parts:
         tiers[(part.num_records.bit_length() - 1) // 3].append(part)  # a step for each power of eight
@@ -267,13 +267,13 @@ def _merge(folder: Path, partition: str, parts: Sequence[Part]) -> Part:
 
 
 def _built_again(folder: Path, partition: str, part: Part) -> Part:
-    """The same records in new files."""
+    """Write the same records in new files."""
     records = {record.record_id: record for record in _records_in(folder, bundle_path(folder, partition, part))}
     return _written(folder, partition, records.values())[0]
 
 
 def _records_in(folder: Path, path: Path) -> Iterator[_Record]:
-    """The records of a bundle; damaged lines are kept aside, each in a file of its own."""
+    """Yield the records of a bundle; damaged lines are kept aside, each in a file of its own."""
     try:
         lines = lines_of(path)
     except FileNotFoundError:

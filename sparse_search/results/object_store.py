@@ -29,10 +29,10 @@ AT_ONCE = 16
 """Requests under way together."""
 
 PAUSE_SECONDS = 2.0
-"""Between two tries of what the network may have spoiled."""
+"""Pause between two tries of what the network may have spoiled."""
 
-Answer = TypeVar("Answer")
-Item = TypeVar("Item")
+_Answer = TypeVar("_Answer")
+_Item = TypeVar("_Item")
 
 _DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "UNRECOGNIZED_CLIENT",
            "INVALID_CLIENT_TOKEN_ID", "EXPIRED_TOKEN", "status 401", "status 403", "PERMISSION_DENIED")  # fmt: skip
@@ -48,7 +48,7 @@ class StorageError(OSError):
 
 
 def is_uri(place: Path | str) -> bool:
-    """Whether results are to be kept somewhere else than in a folder."""
+    """Tell if results are to be kept somewhere else than in a folder."""
     return re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(place)) is not None  # a path loses one of the slashes
 
 
@@ -63,7 +63,7 @@ class Objects:
     patience_seconds: float = 0.0
 
     def put(self, name: str, content: bytes) -> None:
-        """Writes an object, or another content of it; compressed where the name ends in `.zst`."""
+        """Write an object, or another content of it; compressed where the name ends in `.zst`."""
 
         def write() -> None:
             with self._files.open_output_stream(self._path(name)) as stream:
@@ -72,7 +72,7 @@ class Objects:
         self._do(write)
 
     def get(self, name: str) -> bytes | None:
-        """The content of an object; None where there is none."""
+        """Return the content of an object; None where there is none."""
 
         def read() -> bytes:
             with self._files.open_input_stream(self._path(name)) as stream:
@@ -83,14 +83,14 @@ class Objects:
         return None
 
     def fetch(self, name: str, path: Path) -> bool:
-        """Writes an object to a file; whether it was there."""
+        """Write an object to a file; tell if it was there."""
         content = self.get(name)
         if content is not None:
             write_atomically(path, content)
         return content is not None
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Bytes of all objects whose names begin with a folder, by name."""
+        """Return the bytes of all objects whose names begin with a folder, by name."""
         from pyarrow.fs import FileSelector
 
         asked = FileSelector(self._path(folder), recursive=True, allow_not_found=True)
@@ -102,22 +102,22 @@ class Objects:
         return found
 
     def modified(self, name: str) -> float:
-        """When an object was last written, in seconds by the clock of the storage; 0 where there is none."""
+        """Return when an object was last written, in seconds by the clock of the storage; 0 where there is none."""
         (info,) = self._do(lambda: self._files.get_file_info([self._path(name)]))
         return (info.mtime_ns or 0) / 1e9
 
     def delete(self, name: str) -> None:
-        """Deletes an object, if it is there."""
+        """Delete an object, if it is there."""
         with suppress(FileNotFoundError):
             self._do(lambda: self._files.delete_file(self._path(name)))
 
     def delete_folder(self, folder: str) -> None:
-        """Deletes all objects whose names begin with a folder."""
+        """Delete all objects whose names begin with a folder."""
         with suppress(FileNotFoundError):
             self._do(lambda: self._files.delete_dir(self._path(folder)))
 
     def _check_bucket(self) -> None:
-        """A listing does not tell a bucket that is empty from one that does not exist."""
+        """Refuse a bucket that does not exist: a listing does not tell it from an empty one."""
         bucket = self._path("").partition("/")[0]
         (info,) = self._do(lambda: self._files.get_file_info([bucket]))
         if urlsplit(self.uri).scheme == "s3" and info.type.name == "NotFound":
@@ -131,8 +131,8 @@ class Objects:
     def _files(self) -> "FileSystem":
         return _filesystem(_with_defaults(self.uri))
 
-    def _do(self, act: Callable[[], Answer]) -> Answer:
-        """What an act gives; tried again for a while where it failed for no reason that will last."""
+    def _do(self, act: Callable[[], _Answer]) -> _Answer:
+        """Act; try again for a while where it failed for no reason that will last."""
         until = time.monotonic() + self.patience_seconds
         while True:
             try:
@@ -149,7 +149,7 @@ class Objects:
 
 
 def objects_at(place: Path | str) -> Objects:
-    """The objects at a URI; nothing is asked yet.
+    """Return the objects at a URI; nothing is asked yet.
 
     Raises:
         ConfigError: no such storage is known, or the URI is not one of it.
@@ -166,8 +166,8 @@ def objects_at(place: Path | str) -> Objects:
     return Objects(text)
 
 
-def at_once(act: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
-    """What an act gives for each item, several at a time, in their order; the first that fails ends it."""
+def at_once(act: Callable[[_Item], _Answer], items: Iterable[_Item]) -> list[_Answer]:
+    """Return what an act gives for each item, several at a time, in their order; the first that fails ends it."""
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="storage") as pool:
         try:
             return [answer.result() for answer in [pool.submit(act, item) for item in items]]
@@ -176,12 +176,12 @@ def at_once(act: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer
 
 
 def endpoint() -> str:
-    """Where S3 is, if not at Amazon: http://HOST:PORT."""
+    """Return the address of S3, if not at Amazon: http://HOST:PORT."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def _with_defaults(uri: str) -> str:
-    """The URI with all that PyArrow does not find out by itself."""
+    """Return the URI with all that PyArrow does not find out by itself."""
     parts = urlsplit(uri)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "gs":
@@ -199,7 +199,8 @@ def _with_defaults(uri: str) -> str:
 
 @lru_cache(maxsize=8)
 def _filesystem(uri: str) -> "FileSystem":
-    """
+    """Open the file system of a URI.
+
     Raises:
         ConfigError: the URI has options that are not known.
     """
@@ -213,7 +214,7 @@ def _filesystem(uri: str) -> "FileSystem":
 
 
 def _in_a_line(said: str, uri: str) -> str:
-    """What went wrong, and what to do."""
+    """Say what went wrong, and what to do."""
     where = dict(parse_qsl(urlsplit(_with_defaults(uri)).query)).get("endpoint_override", "")
     if any(text in said for text in _NO_BUCKET):
         return f"there is no bucket {urlsplit(uri).netloc}; make it first, or name another with --results"

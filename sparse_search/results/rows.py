@@ -1,4 +1,4 @@
-"""What a table holds: one dataclass per table is its Parquet schema; a record becomes rows here.
+"""Columns of the tables: one dataclass per table is its Parquet schema; a record becomes rows here.
 
 A *record* is the small JSON document of one finished run (`store` writes it). Rows are derived from records
 and nothing else, so the tables can be rebuilt at any time.
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.config import canonical_json, short_hash
+from trainables.core.conditions import CONDITIONS
 from trainables.metrics.table import CLASSES, FAMILIES, METRICS, family_at, metric_for
 
 SCHEMA_VERSION = 7
@@ -28,7 +29,10 @@ class _Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow(_Scored):
-    """One run as one predictor ends it: a configuration on one label set and fold, scored on validation."""
+    """One run as one predictor ends it: a configuration on one label set and fold, scored on validation.
+
+    Its columns in the table are these and those of `trainables.core.conditions`.
+    """
 
     schema_version: int
     record_id: str
@@ -41,7 +45,7 @@ class RunRow(_Scored):
     sweep: str
     study: str
     number: int
-    """Of the trial in its study."""
+    """Number of the trial in its study."""
 
     start: str
     """`default` or a preset's name where the configuration was not searched; else empty."""
@@ -49,7 +53,7 @@ class RunRow(_Scored):
     method: str
     predictor: str
     level: str
-    """What is scored: each `image`, each `patch` of the images, the `mask` of each image, or the `generator`s."""
+    """Unit that is scored: each `image`, each `patch` of the images, the `mask` of each image, or the `generator`s."""
 
     config_id: str
     config_json: str
@@ -74,20 +78,13 @@ class RunRow(_Scored):
     label_set: int
     fold: int
     label_set_hash: str
-    validation: str
     label_budget: int
     shots_in_all: bool
-    """Whether `shots` are labelled images in all, whatever their class."""
+    """True if `shots` are labelled images in all, whatever their class."""
 
     patch_labels: str
-    """Where patches have their labels from: `masks` of findings, or `inherited` from their pictures. Empty for whole
+    """Origin of the labels of patches: `masks` of findings, or `inherited` from their pictures. Empty for whole
     images."""
-
-    aggregate: str
-    """How the scores of patches make a picture's; without meaning for whole images."""
-
-    threshold: str
-    """How `picture_threshold` was chosen."""
 
     image_size: int
     pretrained: str
@@ -97,30 +94,10 @@ class RunRow(_Scored):
     """`complete`, `pruned`, `infeasible`, `collapsed`, `diverged` or `failed`; only complete ones are ranked."""
 
     reason: str
-    images: int
-    """Budget of the run: images to train on, labelled and unlabelled, each time one is seen."""
-
     images_done: int
     """Seen at the last evaluation; a few less than `images`, as epochs are not cut and cycles end when they end."""
 
     epochs_done: int
-
-    evaluate_every: int
-    selection: str
-    """Where the scores come from: `last`, the last evaluation; `mean3`, the mean of the last three."""
-
-    seed: int
-    precision: str
-    processes: int
-    """That shared each batch."""
-
-    accumulate: int
-    """Batches whose gradients are averaged before each step."""
-
-    compile: bool
-    threads: int
-    processor: str
-    """`cpu` or `gpu`."""
 
     protocol: int
     picture_threshold: float | None
@@ -135,7 +112,7 @@ class RunRow(_Scored):
     """`wall_seconds` times the GPUs that the trial had."""
 
     peak_memory_bytes: int | None
-    """Of the worker; unknown where several processes shared the work."""
+    """Peak of the worker; unknown where several processes shared the work."""
 
     device: str
     """Its name."""
@@ -179,10 +156,17 @@ def _column(name: str, hint: Any) -> pa.Field:
     return pa.field(name, _TYPES[kinds[0]], nullable=NoneType in get_args(hint))
 
 
-RUN_SCHEMA = schema_of(RunRow)
+def _with_conditions(schema: pa.Schema) -> pa.Schema:
+    """Insert the conditions of a trial behind what says which data it is about."""
+    columns = [pa.field(each.column, _TYPES[each.type], nullable=False) for each in CONDITIONS]
+    place = schema.get_field_index("status")
+    return pa.schema([*list(schema)[:place], *columns, *list(schema)[place:]])
+
+
+RUN_SCHEMA = _with_conditions(schema_of(RunRow))
 CURVE_SCHEMA = schema_of(CurveRow)
 CONFIRMATION = " confirmation"
-"""How the name of a study ends that trains the best of a search again, on more label sets."""
+"""End of the name of a study that trains the best of a search again, on more label sets."""
 
 SEARCHED = "config."
 """Prefix of the typed columns beside the schema: the scalar fields of the method's configuration."""
@@ -195,7 +179,10 @@ _MADE_HERE = {
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
 
-_FROM_RECORD = tuple(name for name in RUN_SCHEMA.names if name not in _MADE_HERE)
+_DEFAULTS = {condition.column: condition.default for condition in CONDITIONS}
+"""Conditions of records that were written before there was such a condition."""
+
+_FROM_RECORD = tuple(name for name in RUN_SCHEMA.names if name not in _MADE_HERE and name not in _DEFAULTS)
 
 
 def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -204,6 +191,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     curve = record["curve"]
     last: Mapping[str, Any] = curve[-1] if curve else {"selected": {}, "seconds": 0.0, "epoch": 0, "images": 0}
     shared = {
+        **{name: record.get(name, default) for name, default in _DEFAULTS.items()},
         **{name: record[name] for name in _FROM_RECORD},
         **{SEARCHED + name: value for name, value in config.items()},
         "schema_version": SCHEMA_VERSION,

@@ -1,4 +1,4 @@
-"""Where results stay: one atomic JSON record per run, brought together in few files.
+"""A results folder: one atomic JSON record per run, brought together in few files.
 
     records/ab/abcdef….json                                   new records, each written once when its run is finished
     records/dataset=…/shots=…/method=…/part-….jsonl           the same, line by line, once they are in the tables
@@ -47,17 +47,17 @@ from sparse_search.results.records import DamagedError, decode, encode, find_lin
 from sparse_search.results.trials import ORDER_SCHEMA, TRIAL_SCHEMA
 
 PATIENCE_SECONDS = 600.0
-"""How long the tables may be in another program's hands."""
+"""Time that the tables may be in another program's hands."""
 
 MAX_BROKEN = 1000
 """Damaged files that one question may come across."""
 
-Answer = TypeVar("Answer")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a leaderboard needs of the trials (see `sparse_search.results.trials`)."""
+class TrialsInBrief:
+    """Trials as far as a leaderboard needs them (see `sparse_search.results.trials`)."""
 
     shown: pa.Table
     """Trials that a shortlist by any metric may show."""
@@ -80,11 +80,11 @@ class Store:
 
     @property
     def address(self) -> str:
-        """What finds these results again, on another machine too."""
+        """Text that finds these results again, on another machine too."""
         return str(self.folder)
 
     def prepare(self) -> None:
-        """Makes the folder and checks that it can be written and that what is in it can be read.
+        """Make the folder and check that it can be written and that what is in it can be read.
 
         Raises:
             ResultsError: it cannot.
@@ -101,7 +101,7 @@ class Store:
         self.compact()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Keeps a record, whole or not at all; the same record again changes nothing.
+        """Keep a record, whole or not at all; the same record again changes nothing.
 
         Raises:
             ResultsError: the disk refuses it.
@@ -113,11 +113,11 @@ class Store:
             raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
     def path_of(self, record_id: str) -> Path:
-        """Where a record is written, before it is in the tables."""
+        """Return where a record is written, before it is in the tables."""
         return self.folder / "records" / record_id[:2] / f"{record_id}.json"
 
     def find(self, record_id: str) -> dict[str, Any] | None:
-        """The record of that name, if there is one; a damaged one is set aside.
+        """Return the record of that name, if there is one; a damaged one is set aside.
 
         Raises:
             ResultsError: it was written by another version.
@@ -141,7 +141,7 @@ class Store:
         return self._ask(look)
 
     def records(self) -> list[dict[str, Any]]:
-        """Every whole record once, in no order.
+        """Return every whole record once, in no order.
 
         Raises:
             ResultsError: one was written by another version.
@@ -158,7 +158,7 @@ class Store:
         return self._ask(look)
 
     def runs(self, *, columns: Collection[str] | None = None, **filters: Any) -> pa.Table:
-        """The runs table, each (record, predictor) once.
+        """Return the runs table, each (record, predictor) once.
 
         Args:
             columns: only these, as far as there are any; all by default.
@@ -167,13 +167,13 @@ class Store:
         return self._rows("runs", columns, filters)
 
     def curves(self, *, columns: Collection[str] | None = None, **filters: Any) -> pa.Table:
-        """The curves table; columns and filters are those of `runs`."""
+        """Return the curves table; columns and filters are those of `runs`."""
         return self._rows("curves", columns, filters)
 
-    def summary(self, **filters: Any) -> Summary:
-        """What a leaderboard needs of the trials; filters are those of `runs`."""
+    def summary(self, **filters: Any) -> TrialsInBrief:
+        """Return what a leaderboard needs of the trials; filters are those of `runs`."""
 
-        def look(catalog: Catalog) -> Summary:
+        def look(catalog: Catalog) -> TrialsInBrief:
             here = _matching(catalog, filters)
             shown, order = (summary(self.folder, catalog, name, here) for name in SUMMARIES)
             starts = np.cumsum([0, *(len(batch) for batch in order)])[:-1]
@@ -181,7 +181,7 @@ class Store:
             searched: dict[str, set[str]] = {}
             for name, each in here.items():
                 searched.setdefault(unquote(name.rpartition("method=")[2]), set()).update(each.searched)
-            return Summary(
+            return TrialsInBrief(
                 pa.Table.from_batches(shown, TRIAL_SCHEMA).combine_chunks(),
                 pa.Table.from_batches(order, ORDER_SCHEMA),
                 np.concatenate([np.zeros(0, np.int64), *places]),
@@ -191,7 +191,7 @@ class Store:
         return self._ask(look)
 
     def compact(self) -> int:
-        """Brings records that are not in the tables yet into them; returns how many. Safe at any moment.
+        """Bring records that are not in the tables yet into them; return how many. Safe at any moment.
 
         Raises:
             ResultsError: a record was written by another version, or the disk refuses.
@@ -201,15 +201,15 @@ class Store:
         return self._alone(lambda: compaction.compact(self.folder)[0])
 
     def num_records(self) -> int:
-        """How many there are, those that were not in the tables yet among them."""
+        """Count the records, those that were not in the tables yet among them."""
         return self._ask(lambda catalog: sum(p.num_records for each in catalog.partitions.values() for p in each.parts))
 
     def rebuild(self) -> None:
-        """Builds the tables again from the records; a query does so by itself where a part is damaged."""
+        """Build the tables again from the records; a query does so by itself where a part is damaged."""
         self._alone(lambda: compaction.rebuild(self.folder))
 
     def clear(self) -> None:
-        """Removes all records and tables."""
+        """Remove all records and tables."""
         with self._lock():
             for name in ("records", "tables"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -230,14 +230,14 @@ class Store:
 
         return self._ask(look)
 
-    def _ask(self, look: Callable[[Catalog], Answer]) -> Answer:
-        """What a look at the tables says, with everything that is new."""
+    def _ask(self, look: Callable[[Catalog], _Answer]) -> _Answer:
+        """Return what a look at the tables says, with everything that is new."""
         if not self.folder.exists():
             return look(Catalog({}, {}))
         return self._alone(lambda: look(compaction.compact(self.folder)[1]))
 
-    def _alone(self, act: Callable[[], Answer]) -> Answer:
-        """What an act gives while no other program is at the tables; it is tried again after what is damaged is mended.
+    def _alone(self, act: Callable[[], _Answer]) -> _Answer:
+        """Act while no other program is at the tables; try again after what is damaged is mended.
 
         Raises:
             ResultsError: written by another version, or beyond repair.
@@ -269,7 +269,7 @@ class Store:
 
 
 def _matching(catalog: Catalog, filters: Mapping[str, Any]) -> dict[str, Partition]:
-    """The partitions that filters leave."""
+    """Return the partitions that filters leave."""
     unknown = filters.keys() - set(KEYS)
     if unknown:
         raise TypeError(f"no filter {', '.join(unknown)}; there are {', '.join(KEYS)}")

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from search_spaces.core.config import short_hash
 from sparse_search.results.files import first_of_each, plain_array
 from sparse_search.results.rows import RUN_SCHEMA, SEARCHED
+from trainables.core.conditions import RANKING_CONDITIONS, ROUNDING_CONDITIONS
 from trainables.metrics.table import METRICS, TIE_BREAKERS, metric_for, sign_of
 
 RANKING = (
-    "dataset", "shots", "level", "validation", "label_sets", "image_size", "pretrained", "content_hash", "protocol",
-    "selection",
+    "dataset", "shots", "level", *RANKING_CONDITIONS, "label_sets", "image_size", "pretrained", "content_hash",
+    "protocol",
 )  # fmt: skip
 """Rows that differ in one of these never share a ranking."""
 
@@ -29,8 +30,7 @@ TRIAL = ("method", "predictor", "trial_id")
 
 _KEPT = (
     "source", "official", "config_id", "config_json", "inactive", "start", "label_budget", "shots_in_all",
-    "patch_labels", "aggregate", "threshold", "images", "evaluate_every", "seed", "precision", "processes",
-    "accumulate", "compile", "threads", "processor", "device", "versions_json", "num_runs",
+    "patch_labels", *ROUNDING_CONDITIONS, "device", "versions_json", "num_runs",
 )  # fmt: skip
 _LISTS = ("label_set", "label_set_hash", "run_id", "confusion_json")
 _MEANS = (*METRICS, "train_seconds", "num_images")
@@ -51,7 +51,7 @@ TRIAL_SCHEMA = _schema()
 """`ranking` is a hash of the columns `RANKING`; `num_tried` counts the configurations that the search looked at."""
 
 ORDER_SCHEMA = pa.schema([TRIAL_SCHEMA.field(name) for name in ("ranking", "level", "trial_id", "predictor", *METRICS)])
-"""What says who ranks where."""
+"""Columns that say who ranks where."""
 
 
 def trials_of(runs: pa.Table) -> pa.Table:
@@ -79,12 +79,12 @@ def trials_of(runs: pa.Table) -> pa.Table:
 
 
 def shots_text(row: Mapping[str, Any]) -> str:
-    """How many images are labelled, in words."""
+    """Return how many images are labelled, in words."""
     return f"{row['shots']} labelled images" if row["shots_in_all"] else f"{row['shots']} shots"
 
 
 def ranking_id(row: Any) -> str:
-    """A name for what is comparable with a row."""
+    """Return a name for what is comparable with a row."""
     return short_hash({name: row[name] for name in RANKING})
 
 
@@ -113,7 +113,7 @@ def ranks_of(trials: pa.Table, metric: str) -> NDArray[np.int64]:
 
 
 def _smallest_best(trials: pa.Table, metric: str) -> NDArray[np.float64]:
-    """What each row is ranked by, the smallest first; NaN where it has none."""
+    """Return what each row is ranked by, the smallest first; NaN where it has none."""
     by = {level: metric_for(level, metric) for level in pc.unique(trials["level"]).to_pylist()}
     values = np.full(len(trials), np.nan)
     for level, name in by.items():

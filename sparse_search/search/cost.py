@@ -1,4 +1,4 @@
-"""What a sweep has cost so far, and the clock that may end it."""
+"""Cost of a sweep so far, and the clock that may end it."""
 
 import json
 import time
@@ -21,10 +21,10 @@ class OutOfTimeError(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a sweep has cost, all starts together."""
+    """Cost of a sweep, all starts together."""
 
     hours: float
-    """Of driving, on the wall."""
+    """Time of driving, on the wall."""
 
     busy: float
     """Share of its slots for trials that trained, from the first trial of a start to its last; 0 when none ended."""
@@ -34,7 +34,7 @@ class Cost:
     run_hours: float
     gpu_hours: float
     peak_memory_bytes: int
-    """Of the run that needed most."""
+    """Memory of the run that needed most."""
 
     def __str__(self) -> str:
         gpu = f", {self.gpu_hours:.2g} GPU hours" if self.gpu_hours else ""
@@ -57,12 +57,12 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Spent so far, all starts together."""
+        """Time spent so far, all starts together."""
         return self._noted["seconds"] + time.monotonic() - self._since
 
     @property
     def is_over(self) -> bool:
-        """Whether the sweep has had its time."""
+        """True when the sweep has had its time."""
         return self._max_seconds is not None and self.seconds >= self._max_seconds
 
     @property
@@ -71,12 +71,12 @@ class Clock:
         return min(1.0, self._noted["busy_seconds"] / (self._noted["slot_seconds"] or 1.0))
 
     def tick(self) -> None:
-        """Notes the time now and then, so that a kill costs little of it."""
+        """Note the time now and then, so that a kill costs little of it."""
         if time.monotonic() - self._since > NOTE_SECONDS:
             self.note()
 
     def note(self, busy_seconds: float = 0.0, slot_seconds: float = 0.0) -> None:
-        """Keeps what was spent, and of it what slots for trials there were and how long they trained."""
+        """Keep what was spent, and of it what slots for trials there were and how long they trained."""
         self._noted["seconds"], self._since = self.seconds, time.monotonic()
         self._noted["busy_seconds"] += busy_seconds
         self._noted["slot_seconds"] += slot_seconds
@@ -84,7 +84,7 @@ class Clock:
 
 
 def cost_of(store: Store, sweep: str, clock: Clock) -> Cost:
-    """What the runs of a sweep have cost; one that a confirmation took over from its search counts once."""
+    """Add up what the runs of a sweep have cost; one that a confirmation took over from its search counts once."""
     sums = ("wall_seconds", "gpu_seconds", "images_done", "peak_memory_bytes")
     runs = store.runs(columns=("sweep", "run_id", *sums))
     each = runs.filter(pc.field("sweep") == sweep).group_by("run_id").aggregate([(name, "max") for name in sums])

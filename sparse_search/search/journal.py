@@ -329,7 +329,7 @@ class StudyJournal(Transactional):
     def _new_sampler(self, choice: SamplerChoice, num_known: int) -> BaseSampler:
         """Make the sampler of the next trial, seeded by the trials known: a restarted driver asks the same."""
         study = self.study
-        seed = int.from_bytes(sha256(f"{study.sweep.seed}/{study.name}".encode()).digest()[:4], "big")
+        seed = int.from_bytes(sha256(f"{study.sweep.conditions.seed}/{study.name}".encode()).digest()[:4], "big")
         constraints = self._violations if study.sweep.limits else None
         planned = study.plan.trials
         return new_sampler(choice, seed=seed, num_known=num_known, num_planned=planned, constraints=constraints)

@@ -1,4 +1,4 @@
-"""What is searched, as typed values: one sweep, many studies (method × dataset × shots)."""
+"""A search as typed values: one sweep, many studies (method × dataset × shots)."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from math import ceil
 from typing import NamedTuple
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
-from search_spaces.core.ranges import Conditions, Space, conditions_of
+from search_spaces.core.ranges import ActivityConditions, Space, conditions_of
 from sparse_search.results.rows import CONFIRMATION
 from sparse_search.search.choices import (
     PrunerChoice,
@@ -18,23 +18,27 @@ from sparse_search.search.choices import (
     read_sampler,
 )
 from sparse_search.search.pruner import rung_steps
+from trainables.core.conditions import CONDITIONS, PROTOCOL, Conditions
 from trainables.core.kind import Kind
-from trainables.core.method import Validation, find_method
+from trainables.core.method import find_method
 from trainables.metrics.table import sign_of
-from trainables.training.trial import PROTOCOL, Trial
+from trainables.training.trial import Trial
 
 LABEL_SET_SHARES = (1 / 5, 1 / 5, 3 / 5, 1)
-"""The share of the label sets that is trained at each rung."""
+"""Share of the label sets that is trained at each rung."""
 
 DEFAULT_SAMPLER = read_sampler("tpe")
 DEFAULT_PRUNER = read_pruner("halving")
+SWEEP_CONDITIONS = {condition.name: condition for condition in CONDITIONS if condition.is_in_sweep}
+"""Conditions that a sweep file may say, by name."""
+
 FRESH_BLOCK = 1000
 """Label sets that one configuration can use when each has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodPlan:
-    """What a sweep asks of one method."""
+    """Plan of a sweep for one method."""
 
     name: str
     trials: int
@@ -48,7 +52,7 @@ class MethodPlan:
     """Configurations proposed before any search, by name: the default and the presets."""
 
     objective: str = "balanced_accuracy"
-    """What its studies search for."""
+    """Metric that its studies search for."""
 
     settings_from: str = ""
     """The method of the sweep whose study, of the same data set and number of shots, comes before this one's: settings
@@ -69,7 +73,9 @@ class Sweep:
     image_size: int = 32
     """Side in pixels at which every method sees the images."""
 
-    validation: Validation = "realistic"
+    conditions: Conditions = field(default_factory=Conditions)
+    """Those that are keys of a sweep file; the others follow from the resources of a trial."""
+
     label_sets: tuple[int, ...] = (0,)
     """Few-shot draws that a configuration is trained on at the full budget; the best are confirmed on further ones."""
 
@@ -80,43 +86,16 @@ class Sweep:
     """Best configurations of a study that are trained on further label sets at its end, the default beside them."""
 
     confirm_label_sets: int = 4
-    """How many further label sets."""
-
-    images: int = 27_000
-    """Budget of a run: images to train on, labelled and unlabelled; one that is seen again counts again."""
-
-    evaluate_every: int = 1_000
-    """Images between evaluations and checkpoints."""
-
-    selection: str = "last"
-    """Which evaluations a run is scored by: the `last`, or the mean of the last three, `mean3`."""
-
-    aggregate: str = "mean"
-    """Where pictures are judged by their patches: how their scores are put together. `aggregate` changes it afterwards,
-    without training."""
-
-    threshold: str = "youden"
-    """And how the score is chosen above which a picture is named class 1."""
+    """Number of further label sets."""
 
     objective: str = "balanced_accuracy"
-    """Of methods that give each image a class. Segmentation has `dice_fg` where a sweep names none; generators have
-    `kid`, or what their own `objective` says."""
+    """Metric of methods that give each image a class. Segmentation has `dice_fg` where a sweep names none; generators
+    have `kid`, or what their own `objective` says."""
 
     sampler: SamplerChoice = DEFAULT_SAMPLER
     pruner: PrunerChoice = DEFAULT_PRUNER
-    seed: int = 0
-    precision: str = "no"
-    processes: int = 1
-    """Processes that share each batch of a trial; with GPUs one on each."""
-
     nodes_per_trial: int = 1
     """Nodes among which the processes of a trial are divided. It changes no result but by `cpus_per_trial`."""
-
-    accumulate: int = 1
-    """Batches whose gradients are averaged before each step."""
-
-    compile: bool = False
-    """Whether networks go through `torch.compile`."""
 
     cpus_per_trial: int = 1
     """On each of its nodes, as the GPUs and the memory."""
@@ -129,7 +108,7 @@ class Sweep:
     """Trials at the same time; as many as the resources allow when not given."""
 
     retries: int = 2
-    """How often a trial is tried again after an infrastructure failure."""
+    """Times that a trial is tried again after an infrastructure failure."""
 
     max_hours: float | None = None
     """Hours of driving after which the sweep stops, all starts together."""
@@ -150,7 +129,7 @@ class Sweep:
     """Configurations to try first that did well on other data sets and numbers of shots in the same results folder."""
 
     def studies(self, facts: Mapping[tuple[str, int], "DatasetFacts"]) -> tuple["Study", ...]:
-        """Every study, given what is known of every dataset and number of shots."""
+        """Return every study, given what is known of every dataset and number of shots."""
         studies = [
             Study(sweep=self, plan=plan, dataset=dataset, shots=shots, facts=facts[dataset, shots])
             for shots in self.shots
@@ -161,7 +140,7 @@ class Sweep:
 
     @property
     def kind(self) -> Kind:
-        """What its methods find, all the same."""
+        """Kind of what its methods find, all the same."""
         return find_method(self.methods[0].name).kind
 
     @property
@@ -172,14 +151,14 @@ class Sweep:
 
     @property
     def limits(self) -> dict[str, float]:
-        """What a configuration may need at most, by the name of the measure."""
+        """Most that a configuration may need, by the name of the measure."""
         memory = None if self.max_memory is None else self.max_memory * 1e9
         limits = {"peak_memory_bytes": memory, "seconds_per_image": self.max_seconds_per_image}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 class DatasetFacts(NamedTuple):
-    """What of a dataset's few-shot draws a plan needs to know."""
+    """Facts of a dataset's few-shot draws that a plan needs."""
 
     content_hash: str
     num_labelled: int
@@ -193,7 +172,7 @@ class Rung(NamedTuple):
     """Its number for the pruner: the share of the budget, the first rung being 1."""
 
     images: int
-    """Of the budget of each run."""
+    """Part of the budget of each run."""
 
     num_label_sets: int
 
@@ -208,17 +187,17 @@ class Study:
     shots: int
     facts: DatasetFacts
     confirmation: bool = False
-    """Whether this is what follows the search: its best on further label sets."""
+    """True for what follows the search: its best on further label sets."""
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Title for people."""
         title = f"{self.plan.name} · {self.dataset} · {self.shots} shots"
         return f"{title} · confirmation" if self.confirmation else title
 
     @cached_property
     def name(self) -> str:
-        """For the journal: what makes its trials comparable is in the hash; raising `trials` keeps the name."""
+        """Name in the journal: what makes its trials comparable is in the hash; raising `trials` keeps the name."""
         sweep = self.sweep
         identity = {
             "settings": write_config(self.plan.settings),
@@ -230,25 +209,11 @@ class Study:
             "objectives": num_objectives(sweep.sampler),
             "limits": sorted(sweep.limits),
             "objective": self.plan.objective,
-            "conditions": {name: [str(when) for when in each] for name, each in self._conditions().items()},
+            "conditions": {name: [str(when) for when in each] for name, each in self._activity_conditions().items()},
             "cpus_per_trial": sweep.cpus_per_trial * sweep.nodes_per_trial,
-        } | {
-            name: getattr(sweep, name)
-            for name in (
-                "validation",
-                "split_policy",
-                "images",
-                "evaluate_every",
-                "selection",
-                "aggregate",
-                "threshold",
-                "seed",
-                "precision",
-                "processes",
-                "accumulate",
-                "compile",
-            )
+            "split_policy": sweep.split_policy,
         }
+        identity |= {name: value for name, value in sweep.conditions.identity().items() if name in SWEEP_CONDITIONS}
         if self.plan.settings_from:
             source = next(plan for plan in self.sweep.methods if plan.name == self.plan.settings_from)
             identity["settings_from"] = replace(self, plan=source, confirmation=False).name
@@ -259,12 +224,12 @@ class Study:
 
     @property
     def setting(self) -> tuple[str, str, int]:
-        """What tells it apart from the other searches of its sweep."""
+        """Values that tell it apart from the other searches of its sweep."""
         return self.plan.name, self.dataset, self.shots
 
     @property
     def upstream(self) -> tuple[str, str, int]:
-        """Of the search that it has settings from."""
+        """Setting of the search that it has its settings from."""
         return self.plan.settings_from, self.dataset, self.shots
 
     @property
@@ -279,27 +244,27 @@ class Study:
 
     @cached_property
     def rungs(self) -> tuple[Rung, ...]:
-        """Where its trials are compared, the last one being the full budget.
+        """Steps at which its trials are compared, the last one being the full budget.
 
         Of several label sets one is trained at 1/27 and 1/9 of the budget, three fifths at 1/3. The first rung lies
         beyond the longest cycle of the space, so that no configuration is judged before its first unsupervised phase
         has done its work.
         """
-        sweep = self.sweep
-        end = Rung(1, sweep.images, len(self.label_sets(0)))
+        sweep, under = self.sweep, self.sweep.conditions
+        end = Rung(1, under.images, len(self.label_sets(0)))
         if self.confirmation or sweep.pruner.name == "none":
             return (end,)
         *lower, full = rung_steps(len(LABEL_SET_SHARES))
-        windows = [ceil(sweep.images * step / full / sweep.evaluate_every) for step in lower]
+        windows = [ceil(under.images * step / full / under.evaluate_every) for step in lower]
         shares = [ceil(share * end.num_label_sets) for share in LABEL_SET_SHARES]
-        rungs = dict(zip((window * sweep.evaluate_every for window in windows), shares, strict=False))
+        rungs = dict(zip((window * under.evaluate_every for window in windows), shares, strict=False))
         least = self._longest_cycle()
         kept = [(images, shares) for images, shares in rungs.items() if least <= images < end.images]
         kept.append((end.images, end.num_label_sets))
         return tuple(Rung(step, *rung) for step, rung in zip(rung_steps(len(kept)), kept, strict=True))
 
     def label_sets(self, number: int) -> tuple[int, ...]:
-        """The label sets of a trial, by its number; a confirmation has those of the search first."""
+        """Return the label sets of a trial, by its number; a confirmation has those of the search first."""
         sweep = self.sweep
         label_sets = (*sweep.label_sets, *sweep.further_label_sets) if self.confirmation else sweep.label_sets
         first = 0 if sweep.split_policy == "shared" else FRESH_BLOCK * (number + 1)
@@ -307,45 +272,37 @@ class Study:
 
     @property
     def label_sets_text(self) -> str:
-        """What must be equal for trials to be ranked together."""
+        """Text that is equal for trials that are ranked together."""
         if self.sweep.split_policy == "fresh":
             return f"{len(self.label_sets(0))} fresh"
         return ", ".join(map(str, sorted(self.label_sets(0))))
 
     def trial(self, config: MethodConfig, number: int) -> Trial:
-        """What the trial of that number trains with a configuration."""
+        """Return what the trial of that number trains with a configuration."""
         sweep = self.sweep
         return Trial(
             method=self.plan.name,
             config=config,
             dataset=self.dataset,
             shots=self.shots,
-            validation=sweep.validation,
             label_sets=self.label_sets(number),
-            images=sweep.images,
-            evaluate_every=sweep.evaluate_every,
-            selection=sweep.selection,
-            aggregate=sweep.aggregate,
-            threshold=sweep.threshold,
-            seed=sweep.seed,
-            precision=sweep.precision,
-            processes=sweep.processes,
-            accumulate=sweep.accumulate,
-            compile=sweep.compile,
-            threads=max(1, sweep.cpus_per_trial * sweep.nodes_per_trial // sweep.processes),
-            device="gpu" if sweep.gpus_per_trial else "cpu",
+            conditions=replace(
+                sweep.conditions,
+                threads=max(1, sweep.cpus_per_trial * sweep.nodes_per_trial // sweep.conditions.processes),
+                device="gpu" if sweep.gpus_per_trial else "cpu",
+            ),
         )
 
     def confirming(self) -> "Study":
-        """What follows this search: its best on further label sets."""
+        """Return what follows this search: its best on further label sets."""
         return replace(self, confirmation=True)
 
-    def _conditions(self) -> Conditions:
+    def _activity_conditions(self) -> ActivityConditions:
         conditions = conditions_of(type(self.plan.settings))
         return {name: each for name, each in conditions.items() if name in self.plan.space}
 
     def _longest_cycle(self) -> int:
-        """Images until the end of the first cycle, for the configuration of the space in which it comes last."""
+        """Count images until the end of the first cycle, for the configuration of the space in which it comes last."""
         longest = self.plan.settings
         images = self._first_cycle(longest)
         for name, range_ in {**self.plan.inherited, **self.plan.space}.items():
@@ -356,21 +313,21 @@ class Study:
         return images
 
     def _first_cycle(self, config: MethodConfig) -> int:
-        """Images until the end of the first cycle: the whole budget if it does not end within, 0 if there is none."""
+        """Count images until the first cycle ends: the whole budget if it does not end within, 0 if there is none."""
         method = find_method(self.plan.name)
         seen = epoch = 0
         sizes: set[int] = set()
-        while seen <= self.sweep.images:
+        while seen <= self.sweep.conditions.images:
             size = method.epoch_images(config, self.facts.num_labelled, self.facts.num_unlabelled, epoch)
             sizes.add(size)
             seen, epoch = seen + size, epoch + 1
             if method.cycle_ends(config, epoch):
                 return seen
-        return self.sweep.images if len(sizes) > 1 else 0
+        return self.sweep.conditions.images if len(sizes) > 1 else 0
 
 
 def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:
-    """The studies, each with as many trials as its plan and an even share of the maximum allow."""
+    """Return the studies, each with as many trials as its plan and an even share of the maximum allow."""
     left = sum(study.plan.trials for study in studies) if max_trials is None else max_trials
     given = [0] * len(studies)
     while left and any(count < study.plan.trials for count, study in zip(given, studies, strict=True)):

@@ -1,4 +1,4 @@
-"""A sweep file becomes a `Sweep`, strictly: every mistake is named before anything runs."""
+"""Reader of sweep files, a strict one: every mistake is named before anything runs."""
 
 import re
 import sys
@@ -13,37 +13,36 @@ from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
 from sparse_search.search.choices import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
-from sparse_search.search.sweep import FRESH_BLOCK, DatasetFacts, MethodPlan, Study, Sweep
+from sparse_search.search.sweep import FRESH_BLOCK, SWEEP_CONDITIONS, DatasetFacts, MethodPlan, Study, Sweep
+from trainables.core.conditions import Conditions
 from trainables.core.kind import Kind
 from trainables.core.method import find_method
-from trainables.data.splits import VALIDATION_MODES
-from trainables.metrics.pictures import AGGREGATES, THRESHOLDS
-from trainables.metrics.selection import SELECTIONS
 from trainables.metrics.table import OBJECTIVES
-from trainables.training.trial import PRECISIONS
 
 SPLIT_POLICIES = ("shared", "fresh")
 CHOICES = {
-    "aggregate": tuple(AGGREGATES),
     "objective": tuple(name for names in OBJECTIVES.values() for name in names),
-    "precision": PRECISIONS,
-    "selection": tuple(SELECTIONS),
     "split_policy": SPLIT_POLICIES,
-    "threshold": tuple(THRESHOLDS),
-    "validation": VALIDATION_MODES,
+    **{name: condition.choices for name, condition in SWEEP_CONDITIONS.items() if condition.choices},
 }
 MINIMA = {
-    "image_size": 8, "images": 1, "evaluate_every": 1, "seed": 0, "processes": 1, "accumulate": 1,
-    "nodes_per_trial": 1, "cpus_per_trial": 1, "workers": 1, "retries": 0, "confirm": 0, "confirm_label_sets": 1,
-    "max_trials": 1, "transfer": 0,
+    "image_size": 8, "nodes_per_trial": 1, "cpus_per_trial": 1, "workers": 1, "retries": 0, "confirm": 0,
+    "confirm_label_sets": 1, "max_trials": 1, "transfer": 0,
+    **{name: condition.minimum or 0 for name, condition in SWEEP_CONDITIONS.items() if condition.type is int},
 }  # fmt: skip
 """The least legal value of each whole number."""
+
+YES_OR_NO = tuple(name for name, condition in SWEEP_CONDITIONS.items() if condition.type is bool)
 
 POSITIVE = ("memory_per_trial", "max_hours", "max_memory", "max_seconds_per_image")
 """Numbers above 0."""
 
 EVALUATIONS = 27
-"""Of a full run, unless the sweep says how often: one for the lowest rung."""
+"""Evaluations of a full run, unless the sweep says how often: one for the lowest rung."""
+
+
+KEYS = (*(field.name for field in fields(Sweep) if field.name != "conditions"), *SWEEP_CONDITIONS)
+"""Keys of a sweep file."""
 
 
 def read_sweep(source: Sweep | Mapping[str, Any] | Path | str) -> Sweep:
@@ -58,7 +57,7 @@ def read_sweep(source: Sweep | Mapping[str, Any] | Path | str) -> Sweep:
 
 
 def load_sweep(path: Path) -> Sweep:
-    """The sweep in a YAML file; its name is the file's, unless it says another.
+    """Read the sweep in a YAML file; its name is the file's, unless it says another.
 
     Raises:
         ConfigError: naming file, key, value and what was expected.
@@ -71,15 +70,14 @@ def load_sweep(path: Path) -> Sweep:
 
 
 def parse_sweep(values: Mapping[str, Any]) -> Sweep:
-    """The sweep in plain values, as a sweep file or a notebook holds them.
+    """Read the sweep in plain values, as a sweep file or a notebook holds them.
 
     Raises:
         ConfigError: naming key, value and what was expected.
     """
-    known = [field.name for field in fields(Sweep)]
     for name in values:
-        if name not in known:
-            raise ConfigError(f"a sweep has no '{name}'{suggestion(str(name), known)}")
+        if name not in KEYS:
+            raise ConfigError(f"a sweep has no '{name}'{suggestion(str(name), KEYS)}")
     for name in ("name", "methods", "datasets", "shots"):
         if not values.get(name):
             raise ConfigError(f"a sweep needs '{name}'")
@@ -91,7 +89,7 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     plain["sampler"] = read_sampler(values["sampler"]) if "sampler" in values else Sweep.sampler
     plain["pruner"] = read_pruner(values["pruner"]) if "pruner" in values else _pruner_beside(plain["sampler"])
     _check_scalars(plain)
-    plain.setdefault("evaluate_every", ceil(plain.get("images", Sweep.images) / EVALUATIONS))
+    plain.setdefault("evaluate_every", ceil(plain.get("images", Conditions.images) / EVALUATIONS))
     _check_together(plain)
     image_size = plain.get("image_size", Sweep.image_size)
     if not isinstance(values["methods"], Mapping):
@@ -102,17 +100,18 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     _check_kind(plans)
     plain["methods"] = _with_objectives(plans.values(), plain.get("objective"))
     plain.setdefault("objective", plain["methods"][-1].objective)
+    plain["conditions"] = Conditions(**{name: plain.pop(name) for name in SWEEP_CONDITIONS if name in plain})
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
         Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), facts=DatasetFacts("", 1, 0)).trial(
             plan.settings, 0
         )
-        _check_length(plan, sweep.images)
+        _check_length(plan, sweep.conditions.images)
     return sweep
 
 
 def _check_length(plan: MethodPlan, images: int) -> None:
-    """The budget holds all epochs of a method that is scored at its end only, whatever its settings."""
+    """Check that the budget holds all epochs of a method that is scored at its end only, whatever its settings."""
     method = find_method(plan.name)
     if not method.scorer:
         return
@@ -137,12 +136,12 @@ def _check_length(plan: MethodPlan, images: int) -> None:
 
 
 def _pruner_beside(sampler: SamplerChoice) -> PrunerChoice:
-    """The pruner of a sweep that names none: two objectives cannot be pruned."""
+    """Return the pruner of a sweep that names none: two objectives cannot be pruned."""
     return Sweep.pruner if num_objectives(sampler) == 1 else read_pruner("none")
 
 
 def _check_together(plain: Mapping[str, Any]) -> None:
-    """Values that are legal alone but not beside each other."""
+    """Refuse values that are legal alone but not beside each other."""
     if num_objectives(plain["sampler"]) > 1 and plain["pruner"].name != "none":
         raise ConfigError(f"sampler {plain['sampler'].name} has two objectives and cannot be pruned: use pruner: none")
     most = max(plain["label_sets"]) + plain.get("confirm_label_sets", Sweep.confirm_label_sets)
@@ -168,7 +167,7 @@ def _check_processes(plain: Mapping[str, Any]) -> None:
 
 
 def _check_kind(plans: Iterable[str]) -> None:
-    """The methods find the same in images, or make such images."""
+    """Check that the methods find the same in images, or make such images."""
     kinds: dict[str, Kind] = {name: find_method(name).kind for name in plans}
     if len(set(kinds.values())) > 1:
         words = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
@@ -176,7 +175,7 @@ def _check_kind(plans: Iterable[str]) -> None:
 
 
 def _with_objectives(plans: Iterable[MethodPlan], of_sweep: str | None) -> tuple[MethodPlan, ...]:
-    """The plans with what they search for: their own objective, the sweep's, or the first of their kind.
+    """Return the plans with what they search for: their own objective, the sweep's, or the first of their kind.
 
     Generators have their own where the sweep's is one of classes, which is for the other methods.
     """
@@ -254,7 +253,7 @@ class _Plan:
         )
 
     def _source(self) -> MethodPlan | None:
-        """The entry whose best settings this one takes."""
+        """Return the entry whose best settings this one takes."""
         name = self._text("settings_from", self.before)
         if not name:
             return None
@@ -272,7 +271,7 @@ class _Plan:
         return value
 
     def _starts(self, settings: MethodConfig, given: Mapping[str, Any]) -> dict[str, MethodConfig]:
-        """The default and the presets, with the sweep's settings on top; equal ones once."""
+        """Return the default and the presets, with the sweep's settings on top; equal ones once."""
         config_type = type(settings)
         names = self.body.get("presets")
         names = list(config_type.presets) if names is None else () if names == [] else _items("presets", names, str)
@@ -286,7 +285,7 @@ class _Plan:
 
 
 def _shared(source: MethodPlan, config_type: type[MethodConfig]) -> tuple[str, ...]:
-    """Settings that both methods have, besides the side of images."""
+    """Return the settings that both methods have, besides the side of images."""
     names = {field.name for field in fields(config_type)} - {"image_size"}
     return tuple(field.name for field in fields(source.settings) if field.name in names)
 
@@ -314,8 +313,9 @@ def _check_scalars(plain: Mapping[str, Any]) -> None:
         if type(value) not in (int, float) or not isfinite(value) or value < 0 or (value == 0 and name in POSITIVE):
             above = "above" if name in POSITIVE else "from"
             raise ConfigError(f"{name}: {value!r} is impossible, expected a number {above} 0")
-    if type(plain.get("compile", False)) is not bool:
-        raise ConfigError(f"compile: {plain['compile']!r} is impossible, expected true or false")
+    for name in YES_OR_NO:
+        if name in plain and type(plain[name]) is not bool:
+            raise ConfigError(f"{name}: {plain[name]!r} is impossible, expected true or false")
     gpus = plain.get("gpus_per_trial", 0)
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError(f"gpus_per_trial: {gpus} is impossible, expected a fraction up to 1 or a whole number")

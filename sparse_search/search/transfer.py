@@ -1,8 +1,7 @@
 """Portfolios: a few configurations that did well on other data sets and shot counts, for a new search to try first.
 
-Few configurations are trained in more than one place, so a random forest per place says how the others would have
-ranked there; a greedy choice then covers all places. Whether that helps is measured where it can be: each place is left
-out once.
+Few configurations are trained in more than one setting, so a random forest per setting says how the others would have
+ranked there; a greedy choice then covers all settings. Each setting is left out once, to measure what that is worth.
 
 Source: greedy portfolios, Feurer et al. 2022, arXiv:2007.04074, on surrogate benchmarks, Eggensperger et al. 2015.
 """
@@ -22,31 +21,33 @@ from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.ranges import Choice, Range, Space, inactive_fields, space_of
 from sparse_search.analysis.leaderboard import query, rank
+from sparse_search.results.headings import words_apart
 from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import metric_of
 from sparse_search.results.store import Store
+from sparse_search.results.trials import RANKING
 from sparse_search.search.sweep import Study
+from trainables.core.conditions import PROTOCOL
 from trainables.core.method import find_method
 from trainables.metrics.table import DEFAULT_METRIC, sign_of
-from trainables.training.trial import PROTOCOL
 
 MIN_TRIALS = 5
-"""Complete trials that a place needs before it has a say."""
+"""Complete trials that a setting needs before it has a say."""
 
-SEARCH = ("dataset", "shots", "validation", "image_size", "pretrained", "content_hash", "selection")
-"""What makes a place; label sets are left out, as a confirmation is of the same one."""
+SEARCH = tuple(name for name in RANKING if name != "label_sets")
+"""Columns that make a setting; label sets are left out, as a confirmation is of the same one."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A data set and a number of shots on which a method was searched."""
+    """A data set, a number of shots and the conditions under which a method was searched."""
 
     title: str
     content_hash: str
     shots: int
     configs: tuple[MethodConfig, ...]
     ranks_N: NDArray[np.float64]
-    """Of the configurations, from 0, the worst, to 1."""
+    """Ranks of the configurations, from 0, the worst, to 1."""
 
     default: float | None
     """Rank of the default, where it is among them."""
@@ -54,17 +55,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a portfolio made elsewhere is worth in a place: ranks there, from 0 to 1."""
+    """Worth of a portfolio made elsewhere in a setting: ranks there, from 0 to 1."""
 
     title: str
     portfolio: float
-    """Of its best member, as the forest of the place says."""
+    """Rank of its best member, as the forest of the setting says."""
 
     default: float | None
-    """Of the default, where it was trained."""
+    """Rank of the default, where it was trained."""
 
     random: float
-    """Expected of the best of as many configurations drawn from those that were trained there."""
+    """Expected rank of the best of as many configurations drawn from those that were trained there."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class Portfolio:
     """Configurations to try first, the most useful one first."""
 
     configs: tuple[MethodConfig, ...]
-    places: tuple[str, ...]
-    """Where they were seen to do well."""
+    settings: tuple[str, ...]
+    """Titles of the settings in which they were seen to do well."""
 
     left_out: tuple[LeftOut, ...]
-    """One for each place, if there are at least two."""
+    """One for each setting, if there are at least two."""
 
 
 def transfer(
@@ -87,15 +88,15 @@ def transfer(
     metric: str = DEFAULT_METRIC,
     apart_from: tuple[str, int] | None = None,
 ) -> Portfolio:
-    """The portfolio of a method from everything in a results folder.
+    """Make the portfolio of a method from everything in a results folder.
 
     Args:
         apart_from: content hash and shots of the search that it is for: what is known of these is no transfer.
 
     Raises:
-        ResultsError: no place has enough complete trials.
+        ResultsError: no setting has enough complete trials.
     """
-    found = [p for p in places(read_store(results), method, metric) if (p.content_hash, p.shots) != apart_from]
+    found = [p for p in settings_of(read_store(results), method, metric) if (p.content_hash, p.shots) != apart_from]
     if not found:
         raise ResultsError(
             f"no other data set or number of shots in {results} has {MIN_TRIALS} complete trials of {method} to "
@@ -106,7 +107,7 @@ def transfer(
 
 
 def portfolio_for(study: Study, store: Store) -> tuple[MethodConfig, ...]:
-    """For a study that begins: the searched values of a portfolio, the other settings as the study has them.
+    """Return what a study that begins tries first: searched values of a portfolio, the others as the study has them.
 
     Raises:
         ResultsError: nothing is known from elsewhere.
@@ -121,8 +122,8 @@ def portfolio_for(study: Study, store: Store) -> tuple[MethodConfig, ...]:
     return tuple(read_config(type(plan.settings), values) for values in chosen)
 
 
-def places(store: Store, method: str, metric: str) -> Iterator[Setting]:
-    """Where the method was searched with enough complete trials, each configuration by its search, once."""
+def settings_of(store: Store, method: str, metric: str) -> Iterator[Setting]:
+    """Yield where the method was searched with enough complete trials, each configuration by its search, once."""
     main, config_type = find_method(method).predictors[0], find_method(method).config
     runs = query(store, dataset=None, shots=None, method=method)
     runs = runs.filter((pc.field("predictor") == main) & (pc.field("protocol") == PROTOCOL))
@@ -133,6 +134,7 @@ def places(store: Store, method: str, metric: str) -> Iterator[Setting]:
     def key(row: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in SEARCH)
 
+    everything = list({key(row): row for row in rows}.values())
     for _, group in groupby(sorted(rows, key=key), key=key):
         searched: dict[str, dict[str, Any]] = {}
         for row in sorted(group, key=lambda row: row["num_runs"]):  # the fewest label sets: what all of them have
@@ -141,7 +143,8 @@ def places(store: Store, method: str, metric: str) -> Iterator[Setting]:
         if len(own) >= MIN_TRIALS:
             scores = [sign * row[metric] for row in own]
             configs = tuple(read_config(config_type, json.loads(row["config_json"])) for row in own)
-            title = f"{own[0]['dataset']}, {own[0]['shots']} shots"
+            apart = words_apart(own[0], everything, said=("label_sets",))
+            title = ", ".join([f"{own[0]['dataset']}, {own[0]['shots']} shots", *apart])
             ranks = _ranks(scores)
             default = next((float(r) for row, r in zip(own, ranks, strict=True) if row["start"] == "default"), None)
             yield Setting(title, own[0]["content_hash"], own[0]["shots"], configs, ranks, default)
@@ -154,12 +157,12 @@ def _ranks(scores: Sequence[float]) -> NDArray[np.float64]:
     return ranks
 
 
-def _greedy(places: Sequence[Setting], size: int) -> list[MethodConfig]:
-    """The configurations that together leave the places, on average, with the best rank; ties go to the earlier."""
-    candidates = list({_searched(config): config for setting in places for config in setting.configs}.values())
-    ranks_PC = np.stack([_ranks_in(setting, candidates) for setting in places])
+def _greedy(settings: Sequence[Setting], size: int) -> list[MethodConfig]:
+    """Return configurations that together leave settings, on average, with the best rank; ties go to the earlier."""
+    candidates = list({_searched(config): config for setting in settings for config in setting.configs}.values())
+    ranks_PC = np.stack([_ranks_in(setting, candidates) for setting in settings])
     chosen: list[int] = []
-    reached_P = np.zeros(len(places))
+    reached_P = np.zeros(len(settings))
     for _ in range(min(size, len(candidates))):
         gains_C = np.maximum(reached_P[:, None], ranks_PC).mean(0) + 1e-6 * ranks_PC.mean(0)
         gains_C[chosen] = -1.0
@@ -182,14 +185,14 @@ def _left_out(setting: Setting, others: Sequence[Setting], size: int) -> LeftOut
 
 
 def _searched(config: MethodConfig) -> str:
-    """The searched settings that have an effect, as a key."""
+    """Return the searched settings that have an effect, as a key."""
     values = write_config(config)
     inactive = inactive_fields(type(config), values)
     return repr([(name, values[name]) for name in space_of(type(config)) if name not in inactive])
 
 
 def _ranks_in(setting: Setting, configs: Sequence[MethodConfig]) -> NDArray[np.float64]:
-    """Ranks of configurations in a place: measured where they were trained there, else predicted by its forest."""
+    """Return ranks of configurations in a setting: measured where they were trained there, else by its forest."""
     from sklearn.ensemble import RandomForestRegressor
 
     space = space_of(type(setting.configs[0]))
@@ -201,7 +204,7 @@ def _ranks_in(setting: Setting, configs: Sequence[MethodConfig]) -> NDArray[np.f
 
 
 def _features(config: MethodConfig, space: Space) -> list[float]:
-    """The searched settings as numbers; one without effect is as in the default."""
+    """Return the searched settings as numbers; one without effect is as in the default."""
     values, default = write_config(config), write_config(type(config)())
     inactive = inactive_fields(type(config), values)
     return [

@@ -1,4 +1,4 @@
-"""What earlier sweeps in the same results folder have to tell a study."""
+"""Trials of earlier sweeps in the same results folder that a study may learn from."""
 
 import json
 from typing import Any
@@ -12,17 +12,11 @@ from sparse_search.results.store import Store
 from sparse_search.search.choices import num_objectives
 from sparse_search.search.journal import Earlier
 from sparse_search.search.sweep import Study
-from trainables.training.trial import PROTOCOL
-
-_SAME = (
-    "method", "shots", "validation", "images", "evaluate_every", "selection", "aggregate", "threshold", "precision",
-    "accumulate",
-)  # fmt: skip
-"""Fields of a trial that must be equal for its score to say something about another's."""
+from trainables.core.conditions import CONDITIONS, PROTOCOL, Conditions
 
 
 def earlier_trials(study: Study, store: Store) -> list[Earlier]:
-    """Complete trials of the sweeps that a study may learn from: the same method and data under the same conditions.
+    """Return complete trials that a study may learn from: the same method and data under the same conditions.
 
     Settings that are not searched must be equal; the search ranges may differ, but a value outside the study's is none
     it can be told.
@@ -48,13 +42,15 @@ def _earlier(study: Study, sweep: str, row: dict[str, Any]) -> Earlier | None:
     settings = study.plan.settings
     wanted = study.trial(settings, 0)
     main = wanted.find_method().predictors[0]
-    conditions = {name: getattr(wanted, name) for name in _SAME} | {
+    same = _comparable(wanted.conditions) | {
+        "method": wanted.method,
+        "shots": wanted.shots,
         "predictor": main,
         "content_hash": study.facts.content_hash,
         "label_sets": study.label_sets_text,
         "protocol": PROTOCOL,
     }
-    if any(row[name] != value for name, value in conditions.items()):
+    if any(row[name] != value for name, value in same.items()):
         return None
     config = read_config(type(settings), json.loads(row["config_json"]))
     if not _differs_within(study, config):
@@ -63,8 +59,15 @@ def _earlier(study: Study, sweep: str, row: dict[str, Any]) -> Earlier | None:
     return Earlier(sweep, config, values[: num_objectives(study.sweep.sampler)])
 
 
+def _comparable(conditions: Conditions) -> dict[str, Any]:
+    """Return the columns that must be equal for a trial's score to say something about another's."""
+    own = conditions.as_columns()
+    found = (each.column for each in CONDITIONS if each.changes == "scores" and not each.is_repetition)
+    return {column: own[column] for column in found}
+
+
 def _differs_within(study: Study, config: MethodConfig) -> bool:
-    """Whether a configuration is one of the study's space."""
+    """Tell if a configuration is one of the study's space."""
     space, settings = study.plan.space, write_config(study.plan.settings)
     return all(
         value in space[name] if name in space else value == settings[name]

@@ -8,6 +8,7 @@ import yaml
 
 from search_spaces.constant import ConstantConfig
 from trainables.__main__ import _line, _parser, _trial_values, main
+from trainables.core.conditions import Conditions
 from trainables.training.train import Progress
 from trainables.training.trial import Trial
 
@@ -45,8 +46,8 @@ def test_tells_a_collapse_and_how_scores_were_selected(capsys):
 
 
 def test_a_flag_not_given_leaves_what_a_file_says(capsys, tmp_path):
-    trial = Trial(method="constant", config=ConstantConfig(), dataset="digits", shots=5, images=1, selection="mean3",
-                  accumulate=2, compile=True)  # fmt: skip
+    trial = Trial(method="constant", config=ConstantConfig(), dataset="digits", shots=5,
+                  conditions=Conditions(images=1, selection="mean3", accumulate=2, compile=True))  # fmt: skip
     (tmp_path / "trial.yaml").write_text(yaml.safe_dump(trial.as_dict()))
     options = _parser().parse_args(["--config", str(tmp_path / "trial.yaml")])
     assert Trial.from_dict(_trial_values(options)) == trial

@@ -19,6 +19,7 @@ from PIL import Image
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
 from trainables import ssgnet
+from trainables.core.conditions import Conditions
 from trainables.core.method import find_method
 from trainables.data.augment import to_unit
 from trainables.stylegan import generator_stages
@@ -27,6 +28,7 @@ from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.stylegan.generator_stages import GeneratorPlan, cropped, to_bytes, to_generator
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.run import runs_of_trial
 from trainables.training.stage_cache import StageEntry
 from trainables.training.train import Budget, train
 from trainables.training.trial import Trial
@@ -464,10 +466,11 @@ def test_end_to_end_with_the_tiny_profile(make_task):
 @pytest.mark.slow
 def test_several_processes_make_and_find_what_one_would(cache):
     config = config_of(generator_images=10 * 8)
-    trial = Trial(method="ssgnet", config=config, dataset="digits", shots=2, images=10 * 8 + 2 * 16, evaluate_every=16)
+    trial = Trial(method="ssgnet", config=config, dataset="digits", shots=2)
+    budget = Conditions(images=10 * 8 + 2 * 16, evaluate_every=16)
 
     def trained(processes):
-        (only,) = replace(trial, processes=processes).runs()
+        (only,) = runs_of_trial(replace(trial, conditions=replace(budget, processes=processes)))
         return list(only.train(only.task(None)))
 
     together, again, alone = trained(2), trained(2), trained(1)

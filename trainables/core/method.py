@@ -16,14 +16,13 @@ from torch import Tensor
 import trainables
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
+from trainables.core.conditions import Validation
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind
 from trainables.core.scores import AnyScores
 
-Validation = Literal["realistic", "labelled-cv", "official"]
-
 Predictions = Mapping[str, NDArray[Any]]
-"""What predictors say, by name: float64, or uint8 where it is images."""
+"""Predictions by the name of the predictor: float64, or uint8 where it is images."""
 
 Scorer = Callable[[Predictions], Mapping[str, AnyScores]]
 """Judges predictions, by the images that it was made for."""
@@ -43,8 +42,8 @@ class Labelled:
     """If these are patches: each picture's follow one another, row by row."""
 
     masks_IHW: Tensor | None = None
-    """Of the I pictures, bool. In a segmentation the foreground: what is to be learned. In a classification what makes
-    class 1, for scoring only, and None where nobody marked it."""
+    """Masks of the I pictures, bool. In a segmentation the foreground: what is to be learned. In a classification what
+    makes class 1, for scoring only, and None where nobody marked it."""
 
     def __post_init__(self) -> None:
         if len(self.images_NCHW) != len(self.labels_N):
@@ -61,10 +60,10 @@ class Provenance:
     """Which images a task is made of: what makes scores comparable, in one value."""
 
     content_hash: str
-    """Of the data file or folder."""
+    """Hash of the data file or folder."""
 
     official: bool
-    """Whether the file is the published one, byte for byte."""
+    """True if the file is the published one, byte for byte."""
 
     shots: int
     """Labelled images per class, or in all."""
@@ -76,19 +75,19 @@ class Provenance:
     """Fold of `labelled-cv`; 0 in the other modes."""
 
     validation: Validation
-    """Where the validation images come from."""
+    """Origin of the validation images."""
 
     label_set_hash: str
-    """Of the indices that are labelled and of those that validate."""
+    """Hash of the indices that are labelled and of those that validate."""
 
     label_budget: int
     """Labels that the whole procedure looks at, validation included."""
 
     shots_in_all: bool = False
-    """Whether `shots` are labelled images in all, whatever their class."""
+    """True if `shots` are labelled images in all, whatever their class."""
 
     patch_labels: Literal["", "masks", "inherited"] = ""
-    """Where patches have their labels from: pixel masks, or the picture they are of. Empty for whole images."""
+    """Origin of the labels of patches: pixel masks, or the picture they are of. Empty for whole images."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Learner(Protocol):
     """A method at work on one task."""
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
-        """Trains one epoch per step and yields its mean losses.
+        """Train one epoch per step and yield its mean losses.
 
         Holds no state of its own: everything that must survive a kill is in `state_dict`, so a fresh iterator
         after `load_state_dict` goes on where the old one stopped. Closing it early is clean. Randomness comes
@@ -123,7 +122,7 @@ class Learner(Protocol):
         """
 
     def predict(self, images_BCHW: Tensor) -> Mapping[str, Tensor]:
-        """Class probabilities (B, K) of every predictor this method trains, by name, the main one first.
+        """Return class probabilities (B, K) of every predictor this method trains, by name, the main one first.
 
         In a segmentation those of the foreground, (B, H, W), at the size of the images. A method with a `scorer` of its
         own gives what that judges.
@@ -133,10 +132,10 @@ class Learner(Protocol):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """All state: networks, optimisers, memories and counters, readable by `torch.load(weights_only=True)`."""
+        """Return all state, networks, optimisers, memories, counters, readable by `torch.load(weights_only=True)`."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
 
 
 @runtime_checkable
@@ -144,7 +143,7 @@ class ReportsPseudoLabels(Protocol):
     """A learner that can tell which labels it gave: a diagnosis beside training."""
 
     def pseudo_labels(self) -> Tensor | None:
-        """Labels (M,) given to the unlabelled images in the last epoch, -1 where none was given.
+        """Return labels (M,) given to the unlabelled images in the last epoch, -1 where none was given.
 
         None when that epoch gave none.
         """
@@ -155,7 +154,7 @@ class FollowsBudget(Protocol):
     """A learner whose settings follow the share of the budget that is behind it, such as a decaying step size."""
 
     def begin_epoch(self, share: float) -> None:
-        """Told by the driver before every epoch, also before the first after a resume.
+        """Take the share of the budget from the driver before every epoch, also before the first after a resume.
 
         Args:
             share: images seen so far, of those of the whole budget: 0 at the start, below 1. A run that is compared
@@ -168,7 +167,7 @@ class HasArtefacts(Protocol):
     """A learner that has something to show."""
 
     def artefacts(self) -> Mapping[str, bytes]:
-        """Small files by name, such as pictures, asked for at the end of a run; they change nothing."""
+        """Return small files by name, such as pictures, asked for at the end of a run; they change nothing."""
 
 
 C = TypeVar("C", bound=MethodConfig)
@@ -184,7 +183,7 @@ def _without_cycles(config: MethodConfig, epochs: int) -> bool:
 
 @dataclass(frozen=True)
 class Method(Generic[C]):
-    """What a method's module offers as `METHOD`."""
+    """Offer of a method's module, as its `METHOD`."""
 
     config: type[C]
     tasks: tuple[Kind, ...]
@@ -199,10 +198,10 @@ class Method(Generic[C]):
     configuration, the numbers of labelled and unlabelled images, and the epochs done."""
 
     cycle_ends: Callable[[C, int], bool] = _without_cycles
-    """Whether a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""
+    """True if a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""
 
     names_one_class: bool = False
-    """Whether it gives every image the same class on purpose, so that this is no collapse."""
+    """True if it gives every image the same class on purpose, so that this is no collapse."""
 
     scorer: Callable[[C, Labelled], Scorer] | None = None
     """Given the configuration and images with labels, what judges a method that does not predict these: generators. It
@@ -212,33 +211,33 @@ class Method(Generic[C]):
 
     @property
     def kind(self) -> Kind:
-        """What a dataset is drawn for."""
+        """Kind that a dataset is drawn for."""
         return self.tasks[0]
 
     @property
     def judged_as(self) -> Kind | Literal["generation"]:
-        """Which metrics there are of it."""
+        """Kind of metrics there are of it."""
         return "generation" if self.scorer else self.kind
 
 
 def patch_predictor(name: str) -> str:
-    """The name of a predictor's scores on patches, whose own name stands for the pictures they are of."""
+    """Return the name of a predictor's scores on patches, whose own name stands for the pictures they are of."""
     return f"{name}_patches"
 
 
 def predictor_names(method: Method[Any], images: Labelled) -> tuple[str, ...]:
-    """Of every scored predictor, the main one first."""
+    """Return the names of all scored predictors, the main one first."""
     patches = [patch_predictor(name) for name in method.predictors if images.grid and not method.scorer]
     return (*method.predictors, *patches)
 
 
 def method_names() -> list[str]:
-    """Every method of the package: its plain modules, by file name."""
+    """Return the name of every method of the package: its plain modules, by file name."""
     return sorted(m.name for m in iter_modules(trainables.__path__) if not m.ispkg and not m.name.startswith("_"))
 
 
 def find_method(name: str) -> Method[Any]:
-    """The method of that name, or a user's own as `module:ATTRIBUTE`. Import errors propagate.
+    """Return the method of that name, or a user's own as `module:ATTRIBUTE`. Import errors propagate.
 
     Raises:
         ConfigError: no such method.

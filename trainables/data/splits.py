@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from search_spaces.core.errors import DataError, suggestion
+from trainables.core.conditions import VALIDATION_MODES
 from trainables.data.partition import Indices, Labels, random_order, shuffled_class, three_way_split
-
-ValidationMode = Literal["realistic", "labelled-cv", "official"]
-VALIDATION_MODES: tuple[ValidationMode, ...] = get_args(ValidationMode)
 
 _MAX_FOLDS = 5
 _ALL_CLASSES_WITHIN = 10

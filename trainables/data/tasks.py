@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.core.conditions import Validation
 from trainables.core.kind import Kind
-from trainables.core.method import Labelled, Provenance, Task, Validation
+from trainables.core.method import Labelled, Provenance, Task
 from trainables.data.draw import FewShotDraw, draw_few_shot
 from trainables.data.partition import Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches

@@ -7,11 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from trainables.core.conditions import SELECTIONS
 from trainables.core.scores import AnyScores
 from trainables.metrics.masks import MaskScores
-
-SELECTIONS: Mapping[str, int] = {"last": 1, "mean3": 3}
-"""Rules that say which scores a run is judged by: the mean over so many of its last evaluations."""
 
 S = TypeVar("S", bound=AnyScores)
 

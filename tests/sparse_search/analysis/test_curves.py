@@ -33,7 +33,7 @@ def test_the_best_so_far_never_falls_and_every_trial_costs(fill):
     np.testing.assert_equal(frame["score"].to_numpy(), [np.nan, 0.8, 1.0, 0.5])
     np.testing.assert_equal(frame["best"].to_numpy(), [np.nan, 0.8, 1.0, 1.0])
     assert frame["train_seconds"].tolist() == [15, 30, 45, 60]
-    assert frame["images"].tolist() == [200, 400, 600, 800]
+    assert frame["images_done"].tolist() == [200, 400, 600, 800]
 
 
 def test_of_a_metric_where_smaller_is_better_the_smallest_is_best(fill, make_record, store):
@@ -56,7 +56,7 @@ def test_rankings_methods_and_label_sets_are_kept_apart(fill):
     frame = best_so_far(folder)
     assert sorted(frame["best"]) == [0.5, 0.65, 0.8, 1.0]
     wide = frame[frame["label_sets"] == "0, 1"]
-    assert (wide["train_seconds"].item(), wide["images"].item(), len(wide)) == (30, 400, 1)
+    assert (wide["train_seconds"].item(), wide["images_done"].item(), len(wide)) == (30, 400, 1)
 
 
 def test_a_run_known_twice_and_its_second_predictor_cost_nothing_more(fill, make_record, store):
@@ -65,7 +65,7 @@ def test_a_run_known_twice_and_its_second_predictor_cost_nothing_more(fill, make
         scores["second"] = dict(scores["supervised"], balanced_accuracy=0.9)
     store.write(record)
     (row,) = best_so_far(fill({**record, "record_id": "beef", "study": "again"})).to_dict("records")
-    assert (row["train_seconds"], row["images"], row["best"]) == (15, 200, 0.9)
+    assert (row["train_seconds"], row["images_done"], row["best"]) == (15, 200, 0.9)
 
 
 def test_learning_curves_of_named_trials(fill):

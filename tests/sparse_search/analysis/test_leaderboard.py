@@ -188,7 +188,7 @@ def test_a_collapsed_trial_counts_as_tried_and_is_not_ranked(fill):
 
 def test_every_selection_has_words():
     from sparse_search.analysis.leaderboard import SELECTED
-    from trainables.metrics.selection import SELECTIONS
+    from trainables.core.conditions import SELECTIONS
 
     assert list(SELECTED) == list(SELECTIONS)
 

@@ -41,8 +41,8 @@ def test_the_file_is_a_trial_with_evidence(filled, tmp_path):
     assert read == values
     evidence = read.pop("evidence")
     trial = Trial.from_dict(read)
-    assert (trial.config.lr, trial.label_sets, trial.images) == (2e-3, (0, 1), 200)
-    assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
+    assert (trial.config.lr, trial.label_sets, trial.conditions.images) == (2e-3, (0, 1), 200)
+    assert (trial.conditions.selection, trial.conditions.accumulate, trial.conditions.compile) == ("mean3", 4, True)
     assert evidence["scored_on"].startswith(
         "validation, mean of the last evaluations (3 at most), mean over label sets"
     )
@@ -76,7 +76,8 @@ def test_rankings_that_must_not_be_compared_need_a_choice(filled, make_record):
     filled.write(make_record(7, label_sets="0, 1", config={"image_size": 32, "pretrained": "tag"}))
     filled.write(make_record(7, label_set=1, content_hash="other"))
     with pytest.raises(
-        ResultsError, match="3 rankings fit, which differ in label_sets, pretrained, content_hash, selection"
+        ResultsError,
+        match="3 rankings fit, which differ in selection, accumulate, label_sets, pretrained, content_hash",
     ):
         export(filled.folder, dataset="digits", shots=5)
 

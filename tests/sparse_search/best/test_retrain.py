@@ -10,6 +10,7 @@ from search_spaces.core.yaml_files import dump_yaml
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.results.ledger import looks, num_looks
 from trainables.data.tasks import test_set as whole_test_set
+from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
 
 TRIAL = {
@@ -21,7 +22,7 @@ TRIAL = {
 def trained(task_of):
     """Balanced accuracies of the runs on what `task_of` makes of their tasks."""
     scores = []
-    for run in Trial.from_dict(TRIAL).runs():
+    for run in runs_of_trial(Trial.from_dict(TRIAL)):
         *_, last = run.train(task_of(run.task(None)))
         scores.append(last)
     return scores
@@ -35,7 +36,7 @@ def validated():
 @pytest.fixture
 def exported(tmp_path, validated):
     """A maker of an exported file; changes are to its evidence."""
-    task = Trial.from_dict(TRIAL).runs()[0].task(None)
+    task = runs_of_trial(Trial.from_dict(TRIAL))[0].task(None)
 
     def write(**changes):
         score = sum(validated) / 2

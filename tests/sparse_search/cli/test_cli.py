@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from search_spaces.core.methods import method_names
+from search_spaces.core.methods import configured_methods
 from sparse_search.results.ledger import look_now, write_look
 from sparse_search.results.mirror import send_records, store_at
 
@@ -114,7 +114,7 @@ def test_help_teaches(tmp_path, command):
 def test_methods_and_their_settings_are_listed(tmp_path):
     done = call("methods", cwd=tmp_path)
     assert done.returncode == 0
-    assert {line.split()[1] for line in done.stdout.splitlines() if line.startswith("│")} >= set(method_names())
+    assert {line.split()[1] for line in done.stdout.splitlines() if line.startswith("│")} >= set(configured_methods())
     told = call("methods", "sparse", cwd=tmp_path).stdout
     assert "presets: paper, reference" in told
     assert "percentile" in told

@@ -10,6 +10,7 @@ from ray.exceptions import ActorDiedError
 from search_spaces.core.errors import DataError
 from sparse_search.execution.multi_node import NodeLostError, _lost, _Node, network_variables
 from trainables.training.processes import LostProcessError
+from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
 
 
@@ -44,7 +45,7 @@ def test_a_lost_node_is_told_from_a_lost_process(text, kind):
 
 
 def test_other_data_on_another_node_is_refused_there():
-    (run,) = Trial.from_dict({"method": "constant", "dataset": "digits", "shots": 2, "processes": 2}).runs()
+    (run,) = runs_of_trial(Trial.from_dict({"method": "constant", "dataset": "digits", "shots": 2, "processes": 2}))
     told = _Node().train(run, range(1, 2), 0, None, "another hash", {}, {})
     assert isinstance(told, DataError)
     assert "digits on node" in str(told)
@@ -52,7 +53,7 @@ def test_other_data_on_another_node_is_refused_there():
 
 
 def test_what_nobody_expected_arrives_with_its_traceback():
-    (run,) = Trial.from_dict({"method": "constant", "dataset": "digits", "shots": 2, "processes": 2}).runs()
+    (run,) = runs_of_trial(Trial.from_dict({"method": "constant", "dataset": "digits", "shots": 2, "processes": 2}))
     told = _Node().train(replace(run, fold="x"), range(1, 2), 0, None, "", {}, {})
     assert type(told) is RuntimeError
     assert "Traceback" in str(told)

@@ -177,6 +177,7 @@ def test_whole_images_have_no_heat_maps(best, trained, tmp_path):
 
 def test_a_resumed_run_that_was_over_keeps_its_predictions_too(fundus, tmp_path):
     from trainables.training.checkpoint import Checkpoints
+    from trainables.training.run import runs_of_trial
     from trainables.training.trial import Trial
 
     trial = Trial.from_dict(
@@ -185,11 +186,11 @@ def test_a_resumed_run_that_was_over_keeps_its_predictions_too(fundus, tmp_path)
             "shots": 12, "images": 80, "evaluate_every": 40,
         }
     )  # fmt: skip
-    (run,) = trial.runs()
+    (run,) = runs_of_trial(trial)
     first, again = (
         list(run.train(run.task(None), checkpoints=Checkpoints(tmp_path / "checkpoints")))[-1] for _ in range(2)
     )
     assert not first.replayed
     assert again.replayed
     assert np.array_equal(first.predictions["convnet"], again.predictions["convnet"])
-    assert replace(trial, aggregate="max").trial_id != trial.trial_id
+    assert replace(trial, conditions=replace(trial.conditions, aggregate="max")).trial_id != trial.trial_id

@@ -12,8 +12,8 @@ from sparse_search.execution.worker import Job, run_trial
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Rung
 from trainables.metrics.classes import ClassScores
+from trainables.training.run import Run
 from trainables.training.train import DivergedError, Progress
-from trainables.training.trial import Run
 
 from ..conftest import scores, studies_of
 

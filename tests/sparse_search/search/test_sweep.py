@@ -89,4 +89,24 @@ def test_over_how_many_nodes_a_trial_is_trained_makes_it_no_other(tiny):
     assert single.name == spread.name
     trials = [study.trial(study.plan.settings, 0) for study in (single, spread)]
     assert trials[0] == trials[1]
-    assert trials[0].threads == 2
+    assert trials[0].conditions.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "trial_id"),
+    [
+        ({}, ["supervised digits 2-shot 6eb939bc41dc", "constant digits 2-shot a5f5d6b37d8c",
+              "supervised digits 2-shot c201dab08bfd confirmation"], "1f7c7791d764"),
+        ({"images": 540, "evaluate_every": 60, "selection": "mean3", "aggregate": "top10", "threshold": "f1", "seed": 7,
+          "precision": "bf16", "processes": 2, "cpus_per_trial": 4, "accumulate": 4, "compile": True,
+          "validation": "labelled-cv", "split_policy": "fresh", "confirm": 2, "label_sets": [0, 1]},
+         ["supervised digits 2-shot 1d679ab37e31", "constant digits 2-shot 3688eb300a8c",
+          "supervised digits 2-shot 9b9489b0b64b confirmation"], "af1872c29be6"),
+    ],
+    ids=["defaults", "others"],
+)  # fmt: skip
+def test_studies_have_the_names_of_the_first_version(tiny, changes, names, trial_id):
+    """Computed before conditions were a value of their own: the same sweep file goes on with its studies."""
+    first, second = studies_of(tiny(**changes))
+    assert [first.name, second.name, first.confirming().name] == names
+    assert first.trial(first.plan.settings, 3).trial_id == trial_id

@@ -50,13 +50,13 @@ def test_presets_come_first_with_settings_on_top_and_equal_ones_once():
 def test_a_searched_trial_stands_on_the_settings(tiny):
     study = studies_of(tiny())[0]
     trial = study.trial(replace(study.plan.settings, lr=2e-3), 0)
-    assert (trial.config.lr, trial.config.classifier, trial.images) == (2e-3, "test_resnet", 80)
+    assert (trial.config.lr, trial.config.classifier, trial.conditions.images) == (2e-3, "test_resnet", 80)
 
 
 def test_a_trial_is_trained_and_scored_as_the_sweep_says(tiny):
     study = studies_of(tiny(selection="mean3", accumulate=4, compile=True))[0]
     trial = study.trial(study.plan.settings, 0)
-    assert (trial.selection, trial.accumulate, trial.compile) == ("mean3", 4, True)
+    assert (trial.conditions.selection, trial.conditions.accumulate, trial.conditions.compile) == ("mean3", 4, True)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_awkward_but_legal_values(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("name: 5\ndatasets: digits\nshots: 5\nprecision: no\nmethods: {constant: }\n")
     sweep = load_sweep(path)
-    assert (sweep.name, sweep.precision) == ("5", "no")
+    assert (sweep.name, sweep.conditions.precision) == ("5", "no")
 
 
 def test_a_plan_has_room_for_its_starts():

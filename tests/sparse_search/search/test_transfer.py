@@ -8,7 +8,7 @@ from search_spaces.supervised import SupervisedConfig
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.transfer import portfolio_for, transfer
-from trainables.training.trial import PROTOCOL
+from trainables.core.conditions import PROTOCOL
 
 from ..conftest import TINY, studies_of
 
@@ -21,16 +21,16 @@ def confusion(hits):
 def fill(store, make_record):
     """A maker of a place: learning rates, the best one first."""
 
-    def place(dataset, rates, shots=5):
+    def place(dataset, rates, shots=5, **changes):
         for number, lr in enumerate(rates):
             config = write_config(SupervisedConfig(lr=lr, image_size=32))
             store.write(
-                make_record(
-                    number, config=config, confusion=confusion(10 - number), dataset=dataset, content_hash=dataset,
-                    shots=shots, protocol=PROTOCOL, record_id=f"{number:04x}{shots:04x}{dataset}",
-                    run_id=f"{dataset}{number}{shots}", trial_id=f"{dataset}{number}{shots}",
-                    start="default" if lr == 1e-3 else "",
-                )
+                make_record(number, config=config, **{
+                    "confusion": confusion(10 - number), "dataset": dataset, "content_hash": dataset, "shots": shots,
+                    "protocol": PROTOCOL, "record_id": f"{number:04x}{shots:04x}{dataset}",
+                    "run_id": f"{dataset}{number}{shots}", "trial_id": f"{dataset}{number}{shots}",
+                    "start": "default" if lr == 1e-3 else "", **changes,
+                })
             )  # fmt: skip
         return store.folder
 
@@ -51,9 +51,9 @@ def test_what_is_best_in_most_places_comes_first_then_what_the_others_lack(fill)
     results = fill("c", HIGH)
     found = transfer(results, "supervised", size=2)
     assert rates(found) == [1e-4, 5e-3]
-    assert set(found.places) == {"a, 5 shots", "b, 5 shots", "c, 5 shots"}
+    assert set(found.settings) == {"a, 5 shots", "b, 5 shots", "c, 5 shots"}
     alone = transfer(results, "supervised", size=1, apart_from=("a", 5))
-    assert len(alone.places) == 2
+    assert len(alone.settings) == 2
 
 
 def test_what_it_is_worth_is_told_by_leaving_each_place_out(fill):
@@ -67,6 +67,16 @@ def test_what_it_is_worth_is_told_by_leaving_each_place_out(fill):
     two = {place.title: place for place in transfer(fill("c", HIGH), "supervised", size=2).left_out}
     facts = [max(a, b) / 5 for a in range(6) for b in range(6)]
     assert two["c, 5 shots"].random == pytest.approx(sum(facts) / len(facts))
+
+
+def test_budgets_are_not_mixed(fill):
+    fill("a", LOW)
+    for number, lr in enumerate(HIGH):  # the same data for longer, where the others are better
+        again = {"record_id": f"{number:04x}longer", "run_id": f"longer{number}", "trial_id": f"longer{number}"}
+        results = fill("a", (lr,), images=5000, confusion=confusion(10 - number), **again)
+    found = transfer(results, "supervised", size=2)
+    assert set(found.settings) == {"a, 5 shots, trained on 200 images", "a, 5 shots, trained on 5,000 images"}
+    assert set(rates(found)) == {1e-4, 5e-3}
 
 
 def test_one_place_or_none(fill):

@@ -5,7 +5,7 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.warm_start import earlier_trials
-from trainables.training.trial import PROTOCOL
+from trainables.core.conditions import PROTOCOL
 
 from ..conftest import studies_of
 
@@ -21,7 +21,7 @@ def fill(study, store, make_record):
 
     def write(number, config=None, **changes):
         trial = study.trial(study.plan.settings, 0)
-        same = {name: getattr(trial, name) for name in ("images", "evaluate_every", "selection", "shots", "validation")}
+        same = {"shots": trial.shots} | trial.conditions.as_columns()
         values = write_config(study.plan.settings) | {"lr": 2e-3} | (config or {})
         about = {"sweep": "pilot", "content_hash": "a", "protocol": PROTOCOL, "config": values}
         store.write(make_record(number, **{**same, **about, **changes}))

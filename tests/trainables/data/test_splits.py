@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import DataError
-from trainables.core.method import Validation
-from trainables.data.splits import VALIDATION_MODES, drawn_split, few_shot_split, num_folds
+from trainables.core.conditions import VALIDATION_MODES, Validation
+from trainables.data.splits import drawn_split, few_shot_split, num_folds
 
 COUNTS = [80, 30, 20]
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], COUNTS))

@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from trainables.core.conditions import SELECTIONS
 from trainables.metrics.classes import ClassScores, score
 from trainables.metrics.masks import score_foreground
 from trainables.metrics.scoring import read_scores
-from trainables.metrics.selection import SELECTIONS, collapse, mean_scores, select
+from trainables.metrics.selection import collapse, mean_scores, select
 from trainables.metrics.table import CLASSES, MASKS, METRICS
 
 from .test_classes import random_case

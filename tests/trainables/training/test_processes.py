@@ -15,6 +15,7 @@ import torch
 from search_spaces.core.errors import ConfigError
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.processes import LocalRanks, LostProcessError
+from trainables.training.run import runs_of_trial
 from trainables.training.train import DivergedError
 from trainables.training.trial import Trial
 
@@ -23,7 +24,7 @@ SETTINGS = {"classifier": "test_resnet", "image_size": 16, "drop_path": 0.0, "dr
 
 def a_run(processes=2, **changes):
     values = {"method": "supervised", "dataset": "digits", "shots": 2, "images": 80, "evaluate_every": 40}
-    (run,) = Trial.from_dict(values | {"config": SETTINGS, "processes": processes} | changes).runs()
+    (run,) = runs_of_trial(Trial.from_dict(values | {"config": SETTINGS, "processes": processes} | changes))
     return run
 
 
@@ -149,4 +150,4 @@ def test_what_a_process_raises_is_raised_here():
 
 def test_impossible():
     with pytest.raises(ConfigError, match="processes: 0 is impossible"):
-        replace(a_run().trial, processes=0)
+        replace(a_run().trial.conditions, processes=0)

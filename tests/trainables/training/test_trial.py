@@ -5,13 +5,19 @@ import torch
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.supervised import SupervisedConfig
+from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
 
 TRIAL = Trial(method="supervised", config=SupervisedConfig(lr=1e-3), dataset="digits", shots=5, label_sets=(0, 2))
 
 
+def under(**changes):
+    """The same trial under other conditions."""
+    return replace(TRIAL, conditions=replace(TRIAL.conditions, **changes))
+
+
 def test_round_trip():
-    other = replace(TRIAL, selection="mean3", accumulate=4, compile=True)
+    other = under(selection="mean3", accumulate=4, compile=True)
     for trial in (TRIAL, other):
         assert Trial.from_dict(trial.as_dict()) == trial
 
@@ -19,26 +25,29 @@ def test_round_trip():
 def test_identity_is_everything_that_matters():
     others = [
         {"config": SupervisedConfig(lr=2e-3)}, {"dataset": "pathmnist"}, {"shots": 10}, {"label_sets": (0,)},
+    ]  # fmt: skip
+    conditions = [
         {"images": 31}, {"evaluate_every": 6}, {"seed": 1}, {"precision": "bf16"}, {"threads": 2}, {"device": "gpu"},
         {"validation": "official"}, {"selection": "mean3"}, {"accumulate": 2}, {"compile": True},
     ]  # fmt: skip
     ids = {replace(TRIAL, **change).trial_id for change in others}
-    assert len(ids | {TRIAL.trial_id}) == len(others) + 1
+    ids |= {under(**change).trial_id for change in conditions}
+    assert len(ids | {TRIAL.trial_id}) == len(others) + len(conditions) + 1
 
 
 def test_runs_cover_label_sets_and_folds():
-    assert [(run.label_set, run.fold) for run in TRIAL.runs()] == [(0, 0), (2, 0)]
-    folded = replace(TRIAL, validation="labelled-cv", label_sets=(1,))
-    assert [(run.label_set, run.fold) for run in folded.runs()] == [(1, fold) for fold in range(5)]
+    assert [(run.label_set, run.fold) for run in runs_of_trial(TRIAL)] == [(0, 0), (2, 0)]
+    folded = replace(under(validation="labelled-cv"), label_sets=(1,))
+    assert [(run.label_set, run.fold) for run in runs_of_trial(folded)] == [(1, fold) for fold in range(5)]
 
 
 def test_runs_of_two_configurations_are_paired_by_seed_and_named_apart():
     other = replace(TRIAL, config=SupervisedConfig())
-    for mine, its in zip(TRIAL.runs(), other.runs(), strict=True):
+    for mine, its in zip(runs_of_trial(TRIAL), runs_of_trial(other), strict=True):
         assert mine.seed == its.seed
         assert mine.run_id("data") != its.run_id("data")
         assert mine.run_id("data") != mine.run_id("other data")
-    assert len({run.seed for run in TRIAL.runs()}) == 2
+    assert len({run.seed for run in runs_of_trial(TRIAL)}) == 2
 
 
 @pytest.mark.parametrize(
@@ -55,6 +64,7 @@ def test_runs_of_two_configurations_are_paired_by_seed_and_named_apart():
         ({"label_sets": ["a"]}, "whole numbers"),
         ({"precision": "fp8"}, "precision 'fp8' is unknown"),
         ({"device": "tpu"}, "device 'tpu' is unknown"),
+        ({"validation": "offical"}, "validation 'offical' is unknown; did you mean 'official'"),
         ({"selection": "mean"}, "selection 'mean' is unknown; did you mean 'mean3'"),
         ({"selection": 3}, "selection: expected str, got 3"),
         ({"accumulate": 0}, "accumulate: 0 is impossible, expected at least 1"),
@@ -77,8 +87,8 @@ def test_missing_keys_are_named():
 
 def test_a_run_trains_as_its_trial_says(monkeypatch):
     given = {}
-    monkeypatch.setattr("trainables.training.trial.train", lambda *args, **options: given.update(options))
-    run = replace(TRIAL, selection="mean3", accumulate=3).runs()[1]
+    monkeypatch.setattr("trainables.training.run.train", lambda *args, **options: given.update(options))
+    run = runs_of_trial(under(selection="mean3", accumulate=3))[1]
     run.train(None, hidden_labels_M=torch.arange(2))
     assert (given["seed"], given["selection"]) == (run.seed, "mean3")
     assert given["accelerator"].gradient_accumulation_steps == 3
@@ -86,10 +96,10 @@ def test_a_run_trains_as_its_trial_says(monkeypatch):
 
 
 def test_hidden_labels_belong_to_the_runs_unlabelled_images():
-    folded = replace(TRIAL, validation="labelled-cv", label_sets=(1,)).runs()[3]
-    for run in (*TRIAL.runs(), folded):
+    folded = runs_of_trial(replace(under(validation="labelled-cv"), label_sets=(1,)))[3]
+    for run in (*runs_of_trial(TRIAL), folded):
         assert len(run.hidden_labels(None)) == len(run.task(None).unlabelled_NCHW)
-    first, second = (run.hidden_labels(None) for run in TRIAL.runs())
+    first, second = (run.hidden_labels(None) for run in runs_of_trial(TRIAL))
     assert not torch.equal(first, second)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.core.conditions import VALIDATION_MODES
 from trainables.data.readers.shapes import shapes
 from trainables.data.source import open_source
-from trainables.data.splits import VALIDATION_MODES
 from trainables.data.tasks import few_shot_task
 
 # Files are uncompressed, and no side differs from what lies in them where Pillow would resize smoothly.
