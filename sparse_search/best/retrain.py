@@ -119,13 +119,7 @@ def evaluate(
         ResultsError: the test set is not unlocked, no reason is given, the file is no export, the data are not those it
             was made from, training diverges, or the ledger cannot be written.
     """
-    if not unlock_test:
-        raise ResultsError(
-            "the test set is locked: look at it once, when everything is decided, with --unlock-test --why TEXT; "
-            "the look is written into the ledger"
-        )
-    if not why.strip():
-        raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
+    _check_unlocked(unlock_test, why)
     trial, evidence = _read(Path(exported))
     root = Path(data_root) if data_root else None
     _prepare(trial, root, tell)
@@ -152,14 +146,31 @@ def evaluate(
         versions=versions(),
     )
     _note(look, store, results)
-    threshold = trained[0].test[predictors[0]].threshold
-    if heat_maps and threshold is not None:
-        from sparse_search.results.heat_maps import overlays  # matplotlib takes its time
-
-        drawn = overlays(unseen, trained[0].predictions[predictors[0]], trial.picture_rule, threshold)
-        for name, content in drawn:
-            write_atomically(Path(heat_maps) / name, content)
+    if heat_maps:
+        _write_heat_maps(Path(heat_maps), unseen, trained[0], trial)
     return look
+
+
+def _check_unlocked(unlock_test: bool, why: str) -> None:
+    if not unlock_test:
+        raise ResultsError(
+            "the test set is locked: look at it once, when everything is decided, with --unlock-test --why TEXT; "
+            "the look is written into the ledger"
+        )
+    if not why.strip():
+        raise ResultsError("say why you look at the test set: --why TEXT; it goes into the ledger")
+
+
+def _write_heat_maps(folder: Path, unseen: Labelled, trained: "_Trained", trial: Trial) -> None:
+    """Write a picture of each test image that shows where a run sees findings."""
+    from sparse_search.results.heat_maps import overlays  # matplotlib takes its time
+
+    predictor = next(iter(trained.test))
+    threshold = trained.test[predictor].threshold
+    if threshold is None:
+        return
+    for name, content in overlays(unseen, trained.predictions[predictor], trial.picture_rule, threshold):
+        write_atomically(folder / name, content)
 
 
 def _note(look: Look, store: Store, results: Path | str) -> None:

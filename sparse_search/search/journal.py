@@ -43,16 +43,13 @@ from sparse_search.search.outcomes import (
     best_of,
     original_number,
     outcome_of,
+    rejected_value,
     retried_ones,
     seconds_of,
 )
 from sparse_search.search.sweep import Study
 from sparse_search.search.transactions import Transactional, cached_until_write, transaction
-from trainables.metrics.table import METRICS
 from trainables.training.trial import Trial
-
-FAR, TINY = -1e4, 1e-3
-"""Objective of a rejected trial where no distance is known yet, and the least gap to the worst known one."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Directions of the objective and, where they count, of the seconds of training."""
@@ -340,15 +337,8 @@ class StudyJournal(Transactional):
         return [frozen.user_attrs.get(name, limit) / limit - 1 for name, limit in limits.items()]
 
     def _worst(self) -> float:
-        """Value of a rejected trial: the worst end of the objective, or one worse than all known where it has no end.
-
-        No worse than that, as a model by values, not ranks, would see nothing else any more.
-        """
-        end = METRICS[self.study.plan.objective].worst
-        if end is not None:
-            return self.study.sign * end
         known = [frozen.values[0] for frozen in self._with_outcome("complete")]
-        return min(known) - max(max(known) - min(known), abs(min(known)), TINY) if known else FAR
+        return rejected_value(self.study.plan.objective, known)
 
     def _tell_values(self, trial: optuna.Trial, value: float, seconds: float) -> None:
         values = [value, seconds][: num_objectives(self.study.sweep.sampler)]

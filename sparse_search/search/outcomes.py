@@ -8,10 +8,13 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from trainables.metrics.table import DEFAULT_METRIC
+from trainables.metrics.table import DEFAULT_METRIC, METRICS, sign_of
 
 COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed", "running")
 """Outcomes that a status counts."""
+
+FAR, MIN_GAP = -1e4, 1e-3
+"""Objective of a rejected trial where no distance is known yet, and the least gap to the worst known one."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,15 @@ def original_number(trial: optuna.Trial | FrozenTrial) -> int:
     """Number of the first attempt: a retry has its label sets, and goes on from its checkpoints."""
     number: int = trial.user_attrs.get("original", trial.number)
     return number
+
+
+def rejected_value(objective: str, known: Sequence[float]) -> float:
+    """Return what a rejected trial is told with: the worst end of the objective, greater being better.
+
+    An objective without an end, such as a distance, gives one worse than all known values, and no worse than that, as
+    a model by values, not ranks, would see nothing else any more.
+    """
+    end = METRICS[objective].worst
+    if end is not None:
+        return sign_of(objective) * end
+    return min(known) - max(max(known) - min(known), abs(min(known)), MIN_GAP) if known else FAR
