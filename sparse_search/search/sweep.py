@@ -74,7 +74,8 @@ class Sweep:
     """Side in pixels at which every method sees the images."""
 
     conditions: Conditions = field(default_factory=Conditions)
-    """Those that are keys of a sweep file; the others follow from the resources of a trial."""
+    """Budget, validation and the other conditions of its trials, each a key of a sweep file by its own name; `device`
+    and `threads` follow from the resources of a trial."""
 
     label_sets: tuple[int, ...] = (0,)
     """Few-shot draws that a configuration is trained on at the full budget; the best are confirmed on further ones."""

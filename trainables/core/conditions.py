@@ -8,6 +8,7 @@ from, the flags of `python -m trainables` and the keys of a sweep file. Nothing 
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from inspect import cleandoc
 from typing import Any, Literal, get_args, get_type_hints
 
 from search_spaces.core.errors import ConfigError, suggestion
@@ -27,7 +28,7 @@ DEVICES = ("cpu", "gpu")
 
 @dataclass(frozen=True, kw_only=True)
 class _Facts:
-    """What is written beside a field of `Conditions`."""
+    """Facts that are written beside a field of `Conditions`."""
 
     meaning: str
     """One phrase, which is also the help of its flag; legal values and default are added to it."""
@@ -61,12 +62,12 @@ class _Facts:
     """Name in records and rows, where it is not the field's."""
 
     default_here: str = ""
-    """What the flag stands for when it is not given, where that is not the default."""
+    """Value that the flag stands for when it is not given, where that is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition(_Facts):
-    """All that is known of one condition; `CONDITIONS` lists them."""
+    """Everything that is known of one condition; `CONDITIONS` lists them."""
 
     name: str
     type: type
@@ -86,6 +87,12 @@ class Condition(_Facts):
         if marked:
             return f"{self.meaning}: {', '.join(marked[:-1])} or {marked[-1]}"
         return self.meaning if self.type is bool else f"{self.meaning} (default: {self.default})"
+
+    @property
+    def described(self) -> str:
+        """Line of the documentation of `Conditions`."""
+        what = {"scores": "scores", "digits": "last digits only"}[self.changes]
+        return f"* `{self.name}`: {self.help}. It changes {what}: {self.why}."
 
     def heading(self, value: Any) -> str:
         """Words that tell a value from others in a heading."""
@@ -109,7 +116,7 @@ def _facts(**facts: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What the trials of a sweep have in common, and what their scores can only be compared under.
+    """Conditions that the trials of a sweep have in common, and under which alone their scores compare.
 
     Raises:
         ConfigError: a value is illegal.
@@ -297,6 +304,8 @@ def _conditions() -> tuple[Condition, ...]:
 
 CONDITIONS = _conditions()
 """All of them, in order."""
+
+Conditions.__doc__ = "\n".join([cleandoc(Conditions.__doc__ or ""), "", *(each.described for each in CONDITIONS)])
 
 RANKING_CONDITIONS = tuple(condition.column for condition in CONDITIONS if condition.changes == "scores")
 """Columns in which rows of one ranking are equal."""
