@@ -9,13 +9,13 @@ Numeric = FloatDistribution | IntDistribution
 """Range of numbers without steps."""
 
 
-def to_unit(range_: Numeric, value: float) -> float:
+def to_unit_interval(range_: Numeric, value: float) -> float:
     """Return the position of a value in [0, 1]; every whole number has an equal share of it."""
     low, high = _ends(range_)
     return ((math.log(value) if range_.log else value) - low) / (high - low)
 
 
-def from_unit(range_: BaseDistribution, unit: float) -> Any:
+def from_unit_interval(range_: BaseDistribution, unit: float) -> Any:
     """Return the value at a position in [0, 1]."""
     if isinstance(range_, CategoricalDistribution):
         return range_.choices[min(int(unit * len(range_.choices)), len(range_.choices) - 1)]

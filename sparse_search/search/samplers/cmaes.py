@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sparse_search.search.outcomes import ascending_value
 from sparse_search.search.sampler import Ask, Population, Sampler, Startup, random_startup, startup_trials
-from sparse_search.search.unit_interval import Numeric, from_unit, to_unit
+from sparse_search.search.unit_interval import Numeric, from_unit_interval, to_unit_interval
 
 SIGMA = 0.2
 """First standard deviation, in units of a parameter's whole range."""
@@ -45,7 +45,7 @@ def _centre(trials: Sequence[FrozenTrial]) -> int | None:
 
 
 def _point(search_space: Mapping[str, Numeric], params: Mapping[str, Any]) -> np.ndarray:
-    return np.array([to_unit(range_, params[name]) for name, range_ in search_space.items()])
+    return np.array([to_unit_interval(range_, params[name]) for name, range_ in search_space.items()])
 
 
 @final
@@ -75,7 +75,7 @@ class _CmaEs(RandomSampler):
         note = {"generation": optimizer.generation, "centre": centre}
         study._storage.set_trial_system_attr(trial._trial_id, "cmaes", note)
         drawn = zip(search_space.items(), optimizer.ask(), strict=True)
-        return {name: from_unit(range_, float(unit)) for (name, range_), unit in drawn}
+        return {name: from_unit_interval(range_, float(unit)) for (name, range_), unit in drawn}
 
     def _rebuilt(
         self,

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from search_spaces.core.ranges import Choice
 from sparse_search.search.sampler import Ask, Sampler
-from sparse_search.search.unit_interval import from_unit
+from sparse_search.search.unit_interval import from_unit_interval
 
 _BLOCK = 64
 """Coordinates that are scrambled together; a scrambling depends on their number."""
@@ -51,7 +51,7 @@ class _QuasiRandom(RandomSampler):
         coordinate = [*names, param_name].index(param_name)
         position = sum("fixed_params" not in other.system_attrs for other in earlier)
         point = _point(self._sequence, self._seed, position, coordinate // _BLOCK)
-        return from_unit(param_distribution, point[coordinate])
+        return from_unit_interval(param_distribution, point[coordinate])
 
 
 def build(ask: Ask, *, sequence: Annotated[str, Choice("sobol", "halton")] = "sobol") -> BaseSampler:

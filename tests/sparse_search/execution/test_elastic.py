@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-EPOCHS, INTERVAL, TRIALS = 60, 4, 4
+EPOCHS, INTERVAL, TRIALS = 60, 4, 3
 BATCH = 30
 """Images of an epoch."""
 

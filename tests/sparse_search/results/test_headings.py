@@ -1,11 +1,11 @@
 """Rankings that differ in a condition are told apart by their headings."""
 
 import pytest
-from sparse_search.report.page import write_report
 
 from sparse_search.analysis.formats import to_latex, to_markdown
 from sparse_search.analysis.leaderboard import board, rankings
 from sparse_search.cli.printing import _overview_table, _ranking_table
+from sparse_search.pages.page import report
 from sparse_search.results.headings import words_apart
 
 APART = [
@@ -52,7 +52,7 @@ def test_every_place_that_names_a_ranking_says_what_differs(store, make_record, 
     assert list(under.cells) == [
         f"trained on {n} images, mixed precision {p}" for n, p in (("200", "no"), ("1,620", "bf16"))
     ]
-    page = write_report(store.folder, tmp_path / "page.html").read_text()
+    page = report(store.folder, tmp_path / "page.html").read_text()
     for text in (page, to_latex(found.ranked).decode()):
         assert "trained on 200 images" in text
         assert "mixed precision bf16" in text
