@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
@@ -126,11 +126,12 @@ def one_ray():
     """A Ray for all sweeps within this process, which disturb nothing: they find and leave it. Its workers' cache."""
     from sparse_search.execution.schedule import ray_session
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RAY_ADDRESS", ROOT_VARIABLE):
-            patch.delenv(name, raising=False)
-        with ray_session():
-            yield Path(os.environ[CACHE_VARIABLE])
+    with ExitStack() as until_the_end:
+        with pytest.MonkeyPatch.context() as patch:  # only what workers start with: tests of real data come later
+            for name in ("RAY_ADDRESS", ROOT_VARIABLE):
+                patch.delenv(name, raising=False)
+            until_the_end.enter_context(ray_session())
+        yield Path(os.environ[CACHE_VARIABLE])
 
 
 TINY = {

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 import torch
@@ -55,8 +56,8 @@ def test_no_preset_needs_weights_from_elsewhere():
 def test_it_learns_its_labelled_images(make_task):
     task = make_task()
     one = learner(task, lr=3e-3, plateau_factor=1.0, **STILL)
-    losses = train(one, 0, 30)
-    assert losses[-1] < 0.5 * losses[0]
+    losses = train(one, 0, 60)  # of one batch of four: single ones swing
+    assert fmean(losses[-10:]) < 0.7 * fmean(losses[:5])
     assert one.predict(task.labelled.images_NCHW)["resnet"].argmax(1).equal(task.labelled.labels_N)
 
 

@@ -56,7 +56,7 @@ def test_a_cpu_that_cannot_what_it_announces(code, monkeypatch):
 COMPILED = f"""
 import torch
 from trainables.training.accelerator import new_accelerator
-from tests.trainables.core.{__name__.rpartition(".")[2]} import trained
+from tests.trainables.training.{__name__.rpartition(".")[2]} import trained
 torch.set_num_threads(1)
 plain, compiled = trained(False), trained(True)
 print(int(torch._dynamo.utils.counters["stats"]["unique_graphs"]), (plain - compiled).abs().max().item())
