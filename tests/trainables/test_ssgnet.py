@@ -147,7 +147,7 @@ def test_the_code_of_all_that_takes_part_counts():
             if isinstance(node, ast.ImportFrom) and node.module.startswith("trainables"):
                 modules = {node.module} | {f"{node.module}.{each.name}" for each in node.names}
                 used = {module for module in modules if isinstance(sys.modules.get(module), ModuleType)}
-                packages = {"trainables.nets", "trainables.parts", "trainables.data", "trainables.core"}
+                packages = {"trainables.nets", "trainables.components", "trainables.data", "trainables.core"}
                 assert used - packages <= told | apart, name
 
 
