@@ -79,12 +79,11 @@ class Knobs:
     def __init__(self, subject: Subject, task: Task, *, epochs: int, max_values: int) -> None:
         self._subject, self._task, self._config = subject, task, subject.config()
         self._max_values = max_values
-        ends_by_itself = subject.num_epochs(self._config, task) if subject.method.scorer else 0
-        before = ends_by_itself or subject.epochs_before(self._config) + 1
-        self._num_epochs = ends_by_itself or before - 1 + epochs
+        before = subject.epochs_before(self._config)
+        self._num_epochs = subject.num_epochs(self._config, task) if subject.method.scorer else before + epochs
         self._baseline = self._trajectory(self._config)
         # Stages that trials share are made now: while the baseline is at one, others would wait for it.
-        self._baseline.mark(before)
+        self._baseline.mark(self._num_epochs if subject.method.scorer else before + 1)
 
     def is_alive(self, field: str) -> bool:
         """Return True if the field changes what is learned at some end of its range."""
