@@ -16,7 +16,7 @@ import torch
 from trainables.data.cache import CACHE_VARIABLE
 from trainables.testing.forbidden import without_labels
 from trainables.testing.lab import Lab
-from trainables.testing.small import brief_config
+from trainables.testing.small import LEAN, brief_config
 from trainables.testing.subject import Subject, advance, weights
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.train import Progress
@@ -85,7 +85,7 @@ class Checks:
 
     def test_it_trains_with_accumulated_gradients(self) -> None:
         """Steps may be taken every second batch."""
-        assert list(self.subject.start(self.lab.task, accumulate=2))[-1].scores
+        assert list(self.subject.start(self.lab.task, self.subject.config(**LEAN), accumulate=2))[-1].scores
 
     def test_hidden_labels_change_nothing_but_a_diagnosis(self) -> None:
         """True labels of unlabelled images tell how right pseudo-labels are, and no more."""
@@ -118,7 +118,8 @@ class Checks:
     @pytest.mark.parametrize("side", [28, 32])
     def test_images_are_resized(self, side: int) -> None:
         """Images of any side are brought to the one that networks take."""
-        assert list(self.subject.start(self.subject.task(shots=2, num_unlabelled=8, side=side), epochs=1))[-1].scores
+        task = self.subject.task(shots=2, num_unlabelled=8, side=side)
+        assert list(self.subject.start(task, self.subject.config(**LEAN), epochs=1))[-1].scores
 
     def test_a_learner_never_reads_validation_labels_or_masks(self) -> None:
         """Held-out labels raise when they are touched."""
@@ -149,7 +150,7 @@ class LearningChecks(Checks):
 
     def test_it_trains_in_bf16(self) -> None:
         """Half precision reaches the networks of a classifier, and scores remain."""
-        config = self.subject.config(synthetic=False)  # generators keep float32 below 128 px
+        config = self.subject.config(**LEAN, synthetic=False)  # generators keep float32 below 128 px
         exact, rounded = (
             list(self.subject.start(self.lab.task, config, epochs=1, precision=p))[-1] for p in ("no", "bf16")
         )

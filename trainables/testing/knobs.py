@@ -78,8 +78,9 @@ class Knobs:
 
     def __init__(self, subject: Subject, task: Task, *, epochs: int, max_values: int) -> None:
         self._subject, self._task, self._config = subject, task, subject.config()
+        self._max_values = max_values
         before = subject.epochs_before(self._config)
-        self._num_epochs, self._max_values = before + epochs, max_values
+        self._num_epochs = subject.num_epochs(self._config, task) if subject.method.scorer else before + epochs
         self._baseline = self._trajectory(self._config)
         # Stages that trials share are made now: while the baseline is at one, others would wait for it.
         self._baseline.mark(self._num_epochs if subject.method.scorer else before + 1)

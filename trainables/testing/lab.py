@@ -66,7 +66,9 @@ class Lab:
 
     @cached_property
     def _few_batches(self) -> Knobs:
-        return Knobs(self._subject, self._subject.task(shots=2, num_unlabelled=8), epochs=2, max_values=1)
+        return Knobs(
+            self._subject, self._subject.task(num_classes=2, shots=2, num_unlabelled=8), epochs=2, max_values=1
+        )
 
     @cached_property
     def _many_batches(self) -> Knobs:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from trainables.testing.checks import Checks
+from trainables.testing.small import LEAN, MANY_CLASSES
 from trainables.testing.subject import advance, weights
 
 
@@ -14,7 +15,7 @@ class PredictionChecks(Checks):
     def test_predicts_probabilities_without_changing_anything(self, channels: int, num_classes: int) -> None:
         """Predictions have the promised shape, sum to 1, and are the same again."""
         task = self.subject.task(channels=channels, num_classes=num_classes, shots=2, num_unlabelled=8)
-        learner = self.subject.build(task)
+        learner = self.subject.build(task, self.subject.config(**LEAN, **(MANY_CLASSES if num_classes > 3 else {})))
         next(advance(learner, 1))
         before = weights(learner)
         first, second = (learner.predict(task.validation.images_NCHW) for _ in range(2))
@@ -51,7 +52,7 @@ class PredictionChecks(Checks):
     def test_awkward_sizes(self, shots: int, num_unlabelled: int) -> None:
         """Labelled sets below a batch, none or hardly any unlabelled images, batches that do not divide them."""
         task = self.subject.task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2)
-        assert list(self.subject.start(task))[-1].scores
+        assert list(self.subject.start(task, self.subject.config(**LEAN)))[-1].scores
 
 
 class GeneratorChecks(Checks):
@@ -80,10 +81,12 @@ class GeneratorChecks(Checks):
     def test_it_trains_for_any_number_of_channels_and_classes(self, channels: int, num_classes: int) -> None:
         """Grey and colour, two classes and many."""
         task = self.subject.task(channels=channels, num_classes=num_classes, shots=2, num_unlabelled=8)
-        assert list(self.subject.start(task))[-1].scores
+        assert list(self.subject.start(task, self.subject.config(**LEAN, **(MANY_CLASSES if num_classes > 3 else {}))))[
+            -1
+        ].scores
 
     @pytest.mark.parametrize(("shots", "num_unlabelled"), [(2, 0), (3, 5), (9, 17)])
     def test_awkward_sizes(self, shots: int, num_unlabelled: int) -> None:
         """Few images, batches that do not divide them, no unlabelled ones."""
         task = self.subject.task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2)
-        assert list(self.subject.start(task))[-1].scores
+        assert list(self.subject.start(task, self.subject.config(**LEAN)))[-1].scores

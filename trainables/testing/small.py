@@ -15,12 +15,23 @@ SMALL: Mapping[str, Any] = {
 """Values of fields by their names, in whatever configuration has them."""
 
 SMALL_GENERATOR: Mapping[str, Any] = {
-    "generator_channel_base": 64, "generator_batch": 4, "steps_per_epoch": 1, "generator_images": 9 * 4,
-    "generator_init": "unlabelled_pretrain", "pretrain_images": 5 * 4, "ada_target": -0.5, "z_dim": 8,
-    "score_images": 1, "synthetic_images": 16, "round_images": 16,
+    "generator_layers": 4, "generator_channel_base": 64, "generator_batch": 4, "steps_per_epoch": 2, "z_dim": 8,
+    "generator_init": "unlabelled_pretrain", "pretrain_images": 3 * 8, "ada_target": -0.9, "ada_share": 1.0,
+    "generator_images": 3 * 8, "score_images": 1,
 }  # fmt: skip
-"""Further values where a StyleGAN3 is trained: a step for each of up to nine classes, after those that ADA needs to
-make augmentation likelier, which that target has it do."""
+"""Further values where StyleGAN3s are trained: two steps for each of three classes, after those that ADA needs to make
+augmentation likelier, which that target has it do, and so slowly that its speed shows."""
+
+SMALL_ROUNDS: Mapping[str, Any] = {
+    "pretrain_images": 2 * 8, "generator_images": 8, "synthetic_images": 16, "round_images": 16
+}  # fmt: skip
+"""Values instead of those where one generator's pictures are labelled in rounds."""
+
+LEAN: Mapping[str, Any] = {"generator_init": "scratch"}
+"""Further values where it does not matter what a generator starts at."""
+
+MANY_CLASSES: Mapping[str, Any] = {"steps_per_epoch": 1, "generator_images": 9 * 4}
+"""Further values where there are nine classes."""
 
 BRIEF: Mapping[str, Any] = {
     "image_size": 32, "batch_size": 4, "batch_unlabelled": 4, "generator_batch": 4, "steps_per_epoch": 1, "ddi": False,
@@ -37,9 +48,9 @@ def small_config(method: Method[Any], sizes: Mapping[str, Any] | None = None, **
         changes: Values before all others; those of fields that it lacks are left out.
     """
     known = {field.name for field in fields(method.config)}
-    generator = SMALL_GENERATOR if "generator_images" in known else {}
+    generator = {**SMALL_GENERATOR, **(SMALL_ROUNDS if "round_images" in known else {})}
     scored = {"score_images": 8} if method.scorer else {}
-    chosen = {**SMALL, **generator, **scored}
+    chosen = {**SMALL, **(generator if "generator_images" in known else {}), **scored}
     values = {name: value for name, value in chosen.items() if name in known}
     config: MethodConfig = method.config(
         **{**values, **(sizes or {}), **{name: changes[name] for name in changes if name in known}}
