@@ -163,7 +163,8 @@ def ray_of_two() -> Iterator[None]:
     """Ray on two CPUs, whose workers can import `bench`; ready when it has run something on both."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     cloudpickle.register_pickle_by_value(trivial)  # so that a stock worker does not import torch for the objective
-    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", num_cpus=WORKERS, **quiet)  # never the cluster that another process has started
     try:
         ray.get([ray.remote(lambda: time.sleep(0.1)).remote() for _ in range(WORKERS)])
         yield
