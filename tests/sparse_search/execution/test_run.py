@@ -144,6 +144,7 @@ def test_drawn_at_random_by_one_worker_a_sweep_is_the_same_to_the_last_digit(fol
     assert tables[0].equals(tables[1])
 
 
+@pytest.mark.long
 def test_every_kind_of_failure_has_its_outcome(folder, monkeypatch):
     shutil.copy(Path(__file__).with_name("flaky.py"), folder)  # a user's own method and data, beside the sweep
     np.savez(folder / "my scans.npz", train_images=np.zeros((40, 8, 8), np.uint8), train_labels=np.arange(40) % 2)

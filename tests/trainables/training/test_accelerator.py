@@ -75,7 +75,7 @@ def trained(compile):
     return torch.cat([p.flatten() for p in one.module.parameters()]).detach()
 
 
-@pytest.mark.slow
+@pytest.mark.long  # half a minute of a real compiler
 @pytest.mark.parametrize("works", [True, False])
 def test_compiled_networks_learn_the_same_and_without_a_compiler_all_goes_on(works, tmp_path):
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
