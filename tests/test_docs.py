@@ -37,7 +37,7 @@ FLAGS = {
 FOREIGN_FLAGS = {"--tmux", "--nproc-per-node"}
 """Of `ray submit` and `torchrun`."""
 
-READERS_OWN = {"mine", "npy_folder"}
+READERS_OWN = {"mine", "nearest", "npy_folder"}
 """Modules that the recipes tell the reader to write."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -1,11 +1,8 @@
-"""The house itself: layers, sizes, words, and that a method is two files."""
+"""The house itself: sizes, words, circles, and who may read what."""
 
 import ast
-import os
 import re
-import shutil
 import subprocess
-import sys
 import tokenize
 from collections import Counter, defaultdict
 from functools import cache
@@ -35,59 +32,6 @@ AMERICAN = re.compile(
     r"memor|capital|factor|token|tokin|symbol|prior)iz(?:e|es|ed|er|ers|ing|ation|ations))(?![\w(=])"
 )
 """Words that the house spells the British way."""
-
-TOY_SPACE = '''"""A space with one knob."""
-
-from dataclasses import dataclass
-from typing import Annotated
-
-from search_spaces.core.config import MethodConfig
-from search_spaces.core.ranges import Float
-
-
-@dataclass(frozen=True, kw_only=True)
-class NearestConfig(MethodConfig):
-    """Nearest class mean."""
-
-    temperature: Annotated[float, Float(1e-3, 10.0, log=True)] = 1.0
-    """Of the softmax over distances."""
-'''
-
-TOY_METHOD = '''"""Nearest class mean in pixel space: a method in forty lines, for those who want to add one."""
-
-import torch
-
-from search_spaces.nearest import NearestConfig
-from trainables.core.method import Method
-from trainables.data.augment import to_unit
-
-
-class Nearest:
-    def __init__(self, config, task, accelerator):
-        self.config = config
-        pixels = to_unit(task.labelled.images_NCHW, config.image_size).flatten(1)
-        means = [pixels[task.labelled.labels_N == k].mean(0) for k in range(task.num_classes)]
-        self.target, self.means = torch.stack(means), torch.rand(task.num_classes, pixels.shape[1])
-
-    def epochs(self):
-        while True:
-            self.means = self.means.lerp(self.target, 0.5 + 0.1 * torch.rand(()))
-            yield {"distance": float((self.means - self.target).norm())}
-
-    def predict(self, images):
-        pixels = to_unit(images, self.config.image_size).flatten(1)
-        distance = (pixels[:, None] - self.means).square().mean(2)
-        return {"nearest": (-distance / self.config.temperature).softmax(1)}
-
-    def state_dict(self):
-        return {"means": self.means}
-
-    def load_state_dict(self, state):
-        self.means = state["means"]
-
-
-METHOD = Method(NearestConfig, ("classification",), Nearest, ("nearest",))
-'''
 
 
 @cache
@@ -239,27 +183,3 @@ def test_methods_and_selection_never_read_hidden_labels():
     allowed |= {ROOT / "sparse_search/execution/worker.py", ROOT / "sparse_search/execution/multi_node.py"}
     allowed |= {ROOT / "trainables/testing/checks.py"}  # where it is tested that they change nothing
     assert {path for path in FILES if "hidden_labels" in path.read_text()} <= allowed
-
-
-@pytest.mark.slow
-def test_a_new_method_is_two_files(tmp_path):
-    for package in (*PACKAGES, "tests"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "search_spaces/nearest.py").write_text(TOY_SPACE)
-    (tmp_path / "trainables/nearest.py").write_text(TOY_METHOD)
-
-    def run(*command):
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        return subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False,
-                              env=environment)  # fmt: skip
-
-    suites = ["tests/trainables/test_every_method.py", "tests/search_spaces/test_every_space.py"]
-    tested = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *suites, "-k", "nearest or Nearest")
-    assert tested.returncode == 0, tested.stdout
-    assert " passed" in tested.stdout
-    trained = run("-m", "trainables", "nearest", "--images", "500", "--set", "image_size=8", "--set", "temperature=0.1")
-    assert trained.returncode == 0, trained.stderr
-    assert float(trained.stdout.partition("balanced_accuracy ")[2].split()[0]) > 0.5
-    listed = run("-c", "from sparse_search.cli.app import main; main()", "methods")
-    assert "nearest" in listed.stdout

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .contributing import blocks_of
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "sparse_search")
 
@@ -45,30 +47,19 @@ class Tree:
         assert " passed" in self.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
 
+def add_method(tree):
+    """Writes the two files of the recipe."""
+    space, method = blocks_of("Add a method")
+    (tree.folder / "search_spaces/nearest.py").write_text(space)
+    (tree.folder / "trainables/nearest.py").write_text(method)
+
+
 @pytest.fixture
 def tree(tmp_path):
     return Tree(tmp_path / "tree")
 
 
-# A metric: a row and a function.
-
-ROW = """\
-        Metric(name="matthews", title="Matthews correlation", origin=Origin.COUNTS_OF_IMAGES, low=-1.0),
-"""
-
-FUNCTION = '''\
-def _matthews(counts_KK: _Array) -> _Array:
-    """Matthews correlation of true and named classes; 0 where only one class is there or named.
-
-    Source: Gorodkin, Computational Biology and Chemistry 28 (2004) 367.
-    """
-    true_K, named_K, total = counts_KK.sum(-1), counts_KK.sum(-2), counts_KK.sum((-2, -1))
-    together = _hits(counts_KK).sum(-1) * total - (true_K * named_K).sum(-1)
-    apart = (total**2 - (true_K**2).sum(-1)) * (total**2 - (named_K**2).sum(-1))
-    return np.where(apart > 0, together / np.sqrt(np.maximum(apart, _TINY)), 0.0)
-
-
-'''
+# A metric, a row and a function, and a method, two files.
 
 SWEEP = """\
 datasets: [digits]
@@ -83,6 +74,7 @@ objective: matthews
 workers: 1
 methods:
   supervised: {trials: 2, presets: [], settings: {classifier: test_resnet}, search: [lr]}
+  nearest: {trials: 2}
   constant: {}
 """
 
@@ -109,11 +101,13 @@ assert abs(difference) < 1e-12, difference
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_new_metric_is_a_row_and_a_function(tree):
+def test_a_new_metric_and_a_new_method_are_known_to_every_command(tree):
     tree.python("-c", RECORDED_BEFORE)
-    tree.insert("trainables/metrics/table.py", ROW, before='        Metric(name="macro_f1"')
-    tree.insert("trainables/metrics/counts.py", FUNCTION, before="def _dice_fg(")
-    tree.insert("trainables/metrics/counts.py", '    "matthews": _matthews,\n', before='    "dice_fg": _dice_fg,')
+    row, function, name = blocks_of("Add a metric")
+    tree.insert("trainables/metrics/table.py", row, before='        Metric(name="macro_f1"')
+    tree.insert("trainables/metrics/counts.py", f"{function}\n\n", before="def _dice_fg(")
+    tree.insert("trainables/metrics/counts.py", name, before='    "dice_fg": _dice_fg,')
+    add_method(tree)
     tree.python("-c", COMPUTED_ELSEWHERE)
     old = tree.sparse_search("leaderboard", "--results", "results", "--metric", "matthews", "--format", "csv")
     assert '"matthews"' in old.splitlines()[0], "what was written before is read, and has none"
@@ -134,4 +128,21 @@ def test_a_new_metric_is_a_row_and_a_function(tree):
     tree.sparse_search("export", "--results", "results", *asked)
     exported = (tree.folder / "best.yaml").read_text()
     assert "metric: matthews" in exported
+    tree.sparse_search("export", "--results", "results", "--method", "nearest", *asked)
+    assert "method: nearest" in (tree.folder / "best.yaml").read_text()
+    compared = tree.sparse_search("compare", "nearest", "constant", "--results", "results", "--metric", "matthews")
+    assert "nearest against constant: matthews" in compared
+    assert "nearest" in told
+    assert "nearest" in (tree.folder / "report.html").read_text()
     tree.tested("tests/trainables/metrics", "-k", "function or column or default or title")
+
+
+@pytest.mark.slow
+def test_a_new_method_is_two_files(tree):
+    add_method(tree)
+    suites = "tests/trainables/test_every_method.py", "tests/search_spaces/test_every_space.py"
+    tree.tested(*suites, "-k", "nearest or Nearest")
+    small = "--set", "image_size=8", "--set", "temperature=0.1"
+    trained = tree.python("-m", "trainables", "nearest", "--images", "500", *small)
+    assert float(trained.partition("balanced_accuracy ")[2].split()[0]) > 0.5
+    assert "nearest" in tree.sparse_search("methods")

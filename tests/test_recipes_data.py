@@ -6,7 +6,6 @@ arrays with a reader of its own. Each is listed, tested, trained on and searched
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,8 @@ import pytest
 from PIL import Image
 
 from trainables.data.readers.shapes import shapes
+
+from .contributing import blocks_of
 
 ROOT = Path(__file__).parents[1]
 SIDE = 32
@@ -78,13 +79,6 @@ tests, names = "tests/trainables/data/test_every_dataset.py", "polyps or moles o
 quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 sys.exit(pytest.main([*quiet, tests, "-k", names]))
 """
-
-
-def blocks_of(heading):
-    """The blocks of Python below a heading of CONTRIBUTING."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    section = text.partition(f"\n## {heading}")[2].partition("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
 def insert(path, before, text):

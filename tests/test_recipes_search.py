@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from .contributing import blocks_of
+
 ROOT = Path(__file__).parents[1]
 
 SWEEP = """
@@ -49,11 +51,6 @@ print(sweep.sampler, num_startup(sweep.sampler, 6), len(rates), "copied" if len(
 """
 
 
-def section(title):
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    return re.search(rf"^## {title}.*?(?=^## )", text, re.MULTILINE | re.DOTALL)[0]
-
-
 @pytest.fixture
 def tree(tmp_path):
     """A copy of the project."""
@@ -76,9 +73,8 @@ def run(tree, *command):
 
 @pytest.mark.slow
 def test_a_new_sampler_is_one_file_and_its_row(tree):
-    recipe = section("Add a sampler")
-    file = tree / re.search(r"`(sparse_search/search/samplers/mine\.py)`", recipe)[1]
-    file.write_text(re.search(r"```python\n(.*?)```", recipe, re.DOTALL)[1])
+    (code,) = blocks_of("Add a sampler")
+    (tree / "sparse_search/search/samplers/mine.py").write_text(code)
     page = tree / "docs/search.md"
     row = "| `mine` | copies of the best | `startup` (auto; 1 … 1000, whole, or auto), `share` (0.5; 0 … 1) |"
     page.write_text(re.sub(r"^(\| `random` .*)$", rf"\1\n{row}", page.read_text(), flags=re.MULTILINE))
