@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-EPOCHS, INTERVAL, BATCH, TRIALS = 100, 5, 30, 3
+EPOCHS, INTERVAL, BATCH, TRIALS = 100, 5, 30, 4
 # Ten seconds a run, so that the journal, which is sent every three, tells of one that is under way.
 
 SWEEP = TINY | {
@@ -155,10 +155,9 @@ def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(s
     scene.hurry.touch()
     scene.run("plain", machine="plain")
     (scene.folder / "log").unlink()
+    scene.hurry.unlink()
 
     killed = scene.start("run", "sweep.yaml", "--results", scene.place, machine="one")
-    wait_for(lambda: len(scene.recorded()) >= 1, killed)
-    scene.hurry.unlink()
     wait_for(lambda: len(scene.recorded()) >= 2, killed)
     trained = len(scene.epochs())
     wait_for(lambda: len(scene.epochs()) > trained and scene.is_late_in_a_run(), killed)
@@ -170,11 +169,11 @@ def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(s
     shutil.rmtree(scene.folder / "one")
 
     standing = scene.call("status", "sweep.yaml", "--results", scene.place, machine="looking")
-    assert "/3" in standing
-    assert "3/3" not in standing
+    assert f"/{TRIALS}" in standing
+    assert f"{TRIALS}/{TRIALS}" not in standing
 
     scene.hurry.touch()
-    assert "3/3" in scene.run(scene.place, machine="two")
+    assert f"{TRIALS}/{TRIALS}" in scene.run(scene.place, machine="two")
     after = scene.epochs()[len(before) :]
     assert len(recorded) >= 2
     assert not recorded & {epoch.run for epoch in after}
@@ -230,7 +229,7 @@ def test_nodes_share_nothing_but_the_storage(scene, add_node):
     add_node("b")
     out, error = driver.communicate(timeout=240)
     assert driver.returncode == 0, error
-    assert "3/3" in out
+    assert f"{TRIALS}/{TRIALS}" in out
     after = scene.epochs()[len(before) :]
     assert before[-1].number - 3 * INTERVAL <= after[0].number <= before[-1].number + 1
     assert after[0].run == before[-1].run
