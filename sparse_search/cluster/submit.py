@@ -251,7 +251,8 @@ class Cluster:
         position, chunks = 0, self._client.tail_job_logs(name)
         with suppress(StopAsyncIteration, TimeoutError, ClientError, RuntimeError, OSError):
             while True:
-                chunk = await asyncio.wait_for(anext(chunks), SILENCE_SECONDS)
+                async with asyncio.timeout(SILENCE_SECONDS):  # `wait_for` of Python 3.11 can lose a Ctrl-C
+                    chunk = await anext(chunks)
                 say(chunk[max(0, shown - position) :])
                 position += len(chunk)
                 shown = max(shown, position)
