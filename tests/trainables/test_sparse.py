@@ -401,7 +401,7 @@ def test_it_learns_its_labelled_images():
     assert learner.predict(known.images_NCHW)["sparse_ens"].argmax(1).equal(known.labels_N)
 
 
-@pytest.mark.slow
+@pytest.mark.long  # twenty seconds of tracing
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of the tracer's own
 def test_traced_networks_are_the_same_learner(monkeypatch):
     """What compilation sees: every mode of every network, each with its own count of BatchNorm, frozen or not."""
