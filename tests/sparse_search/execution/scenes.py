@@ -91,7 +91,7 @@ class Scene:
         """From now on an epoch takes no longer than it must."""
         self.log.with_name(f"{self.log.name}.hurry").touch()
 
-    def wait_for(self, condition, seconds=120):
+    def wait_for(self, condition, seconds=240):
         until = time.monotonic() + seconds
         while not condition():
             assert self._driver.poll() is None, self._error.read_text()

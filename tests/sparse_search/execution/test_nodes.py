@@ -164,7 +164,7 @@ def test_a_trial_whose_process_on_the_second_node_is_killed_goes_on(scene, folde
     os.kill(scene.last(1).process, signal.SIGKILL)
     before, killed = scene.epochs(), time.monotonic()
     known = {each.process for each in before}
-    scene.wait_for(lambda: {each.process for each in scene.epochs()} - known, 60)
+    scene.wait_for(lambda: {each.process for each in scene.epochs()} - known, 180)
     assert time.monotonic() - killed < 60
     moved = next(each for each in scene.epochs() if each.process not in known)
     assert moved.number > SOME - 2 * INTERVAL, "from its checkpoint"
@@ -202,6 +202,7 @@ def test_machines_that_only_a_link_joins_train_together_and_a_cut_ends_it(folder
             assert scene.last(0).raylet != scene.last(1).raylet
             machines.cut()
             scene.wait_for(lambda: "there are not enough nodes for a trial" in scene.said)
-            scene.wait_for(lambda: not is_alive(scene.last(0).process), 60)  # that beyond the cut ends with its raylet
+            # That beyond the cut ends with its raylet, which looks for the head for a minute before it gives up.
+            scene.wait_for(lambda: not is_alive(scene.last(0).process), 180)
         finally:
             scene.end()
