@@ -43,8 +43,13 @@ def start(folder, *arguments, **environment):
     environment = environ(PYTHONPATH=str(ROOT), **environment)
     return subprocess.Popen(
         [sys.executable, "-c", CALL, *map(str, arguments)], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c,
     )  # fmt: skip
+
+
+def heed_ctrl_c():
+    """Undo what a shell does to a suite in the background, whose processes would all ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def call(folder, *arguments, **environment):
