@@ -98,8 +98,10 @@ class OptimisedModel(Generic[N]):
         A parameter that the loss does not reach has no gradient, rather than a zero one, and AdamW leaves it
         alone: neither decay nor moments touch it.
         """
-        # Accelerate divides a loss by the number of those it gathers.
-        self._accelerator.backward(loss * (self._accelerator.gradient_accumulation_steps // self._losses_per_step))
+        gathered = self._accelerator.gradient_accumulation_steps
+        if self._losses_per_step != gathered:  # Accelerate divides a loss by the number of those it gathers
+            loss = gathered * loss
+        self._accelerator.backward(loss)
         for model in (self, *others):
             model._gathered += 1
             if model._gathered == model._losses_per_step:
