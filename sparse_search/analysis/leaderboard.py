@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, score_interval
 from sparse_search.results.files import plain_array, write_table
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
 """Meaning of each selection, for people."""
+
+_MAX_FILE_NAME = 200
 
 _NOT_RANKED = ("ranking", "status", "reason", "finished_at")
 """Columns of a trial that its row in a ranking does not have."""
@@ -223,14 +226,25 @@ def write_leaderboards(store: Store) -> list[Path]:
     """One Parquet leaderboard per dataset and shot count, below `leaderboards/`."""
     written = []
     cells = store.summary().shown.group_by(["dataset", "shots"]).aggregate([]).to_pylist()
+    names = _file_names({cell["dataset"] for cell in cells})
     for cell in sorted(cells, key=lambda cell: (cell["dataset"], cell["shots"])):
-        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in cell["dataset"])
-        path = store.folder / "leaderboards" / f"{name}-{cell['shots']}shot.parquet"
+        path = store.folder / "leaderboards" / f"{names[cell['dataset']]}-{cell['shots']}shot.parquet"
         ranked = rank(store.runs(**cell))
         if len(ranked):
             write_table(path, ranked)
             written.append(path)
     return written
+
+
+def _file_names(datasets: Collection[str]) -> dict[str, str]:
+    """Names of data sets as files may be called, no two alike."""
+    plain = {dataset: "".join(c if c.isalnum() or c in "._-" else "_" for c in dataset) for dataset in datasets}
+    for dataset, name in plain.items():
+        is_shared = list(plain.values()).count(name) > 1 and name != dataset
+        if is_shared or len(name.encode()) > _MAX_FILE_NAME:
+            cut = name.encode()[:_MAX_FILE_NAME].decode(errors="ignore")
+            plain[dataset] = f"{cut}-{short_hash({'dataset': dataset})[:6]}"
+    return plain
 
 
 def check_metric(metric: str) -> None:
@@ -261,6 +275,8 @@ _INTERVAL_NEEDS = ["dataset", "level", "validation", "label_set_list", "confusio
 
 
 def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    if not all(row["confusion_json_list"]):  # of a run that has no scores by this predictor
+        return None
     confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
     return score_interval(confusions, metric, same_images=row["validation"] == "official")
 

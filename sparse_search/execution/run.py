@@ -20,6 +20,7 @@ from sparse_search.execution.remote_sync import hold_sweep, watched_journal
 from sparse_search.execution.schedule import execute, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
+from sparse_search.results.catalog import check_names
 from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import Store
@@ -174,6 +175,7 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
             sizes = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )
+            check_names({"dataset": source.name})
             facts[dataset, shots] = DatasetFacts(source.content_hash, *sizes)
     return sweep.studies(facts)
 

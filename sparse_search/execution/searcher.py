@@ -219,9 +219,12 @@ class JournalSearcher(Searcher):
         facts = self._facts(live) if status == "complete" else Result()
         if status == "complete" and (reason := live.journal.beyond_limits(facts.measures)):
             status = "infeasible"
-        for record in live.records.values():
-            ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
-            self._store.write(record | ending)
+        try:
+            for record in live.records.values():
+                ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
+                self._store.write(record | ending)
+        except ValueError as problem:  # it would be so again
+            status, reason = "failed", str(problem)
         match status:
             case "complete" | "infeasible":
                 live.journal.complete(live.trial, result[VALUE], facts, infeasible=reason)
@@ -230,7 +233,7 @@ class JournalSearcher(Searcher):
             case "diverged" | "collapsed":
                 live.journal.reject(live.trial, status, reason)
             case _:
-                live.journal.fail(live.trial, reason, retry=result["retry"])
+                live.journal.fail(live.trial, reason, retry=result.get("retry", False))
         if status != "failed":
             checkpoints_at(live.job.results, live.job.checkpoints).remove()
         return status

@@ -73,7 +73,7 @@ def write_predictions(
         ).cast(PREDICTION_SCHEMA)
         for predictor, probs_NK in predictions.items()
     ]
-    write_table(artefact_folder(results, run) / _FILE, pa.concat_tables(tables))
+    write_table(artefact_folder(results, run) / _FILE, pa.concat_tables(tables), on_disk=True)
 
 
 def all_predictions(results: Path | str) -> pa.Table:

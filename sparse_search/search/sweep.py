@@ -36,6 +36,13 @@ FRESH_BLOCK = 1000
 """Label sets that one configuration can use when each has its own."""
 
 
+MAX_EPOCHS = 100_000
+"""Epochs among which the end of a first cycle is looked for."""
+
+MAX_FOLDER = 200
+"""Most characters of the name of a study's folder."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodPlan:
     """Plan of a sweep for one method."""
@@ -241,7 +248,8 @@ class Study:
     @property
     def folder(self) -> str:
         """Its name as a folder may be called."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
+        return name if len(name) <= MAX_FOLDER else f"{name[:MAX_FOLDER]}_{short_hash({'name': self.name})}"
 
     @cached_property
     def rungs(self) -> tuple[Rung, ...]:
@@ -318,7 +326,7 @@ class Study:
         method = find_method(self.plan.name)
         seen = epoch = 0
         sizes: set[int] = set()
-        while seen <= self.sweep.conditions.images:
+        while seen <= self.sweep.conditions.images and epoch < MAX_EPOCHS:
             size = method.epoch_images(config, self.facts.num_labelled, self.facts.num_unlabelled, epoch)
             sizes.add(size)
             seen, epoch = seen + size, epoch + 1
