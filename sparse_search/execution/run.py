@@ -214,11 +214,12 @@ class _Driver:
         if study.plan.settings_from:
             inherited = ", ".join(f"{name} {getattr(study.plan.settings, name)}" for name in study.plan.inherited)
             self.console.print(f"{title}: from {study.plan.settings_from}: {inherited}", highlight=False)
-        if self.sweep.warm_start:
-            told = journal.tell_earlier(earlier_trials(study, self.store))
-            if told:
-                self.console.print(f"{title}: {told} trials of earlier sweeps", highlight=False)
+        earlier = earlier_trials(study, self.store) if self.sweep.warm_start else []
+        if told := journal.tell_earlier(earlier):
+            self.console.print(f"{title}: {told} trials of earlier sweeps", highlight=False)
         journal.propose_starts()
+        if earlier:
+            journal.propose_earlier(earlier)
         if self.sweep.transfer and study.plan.space and not journal.has_transferred:
             proposed = journal.propose_from_elsewhere(self._portfolio(study))
             self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)

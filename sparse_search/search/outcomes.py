@@ -8,6 +8,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from sparse_search.search.judged import judged_outcome
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, sign_of
 
 COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed", "running")
@@ -77,9 +78,9 @@ class StudyStatus:
         return max(0, self.planned - self.finished - self.running)
 
 
-def outcome_of(frozen: FrozenTrial, retried: Container[int]) -> str:
-    """Name the outcome of a trial; `retried` for a failure that is tried again."""
-    outcome = str(frozen.user_attrs.get("outcome", ""))
+def outcome_of(frozen: FrozenTrial, retried: Container[int], limits: Mapping[str, float]) -> str:
+    """Name the outcome of a trial under the limits of today; `retried` for a failure that is tried again."""
+    outcome = judged_outcome(frozen, limits)
     if frozen.state == TrialState.FAIL and not outcome:
         return "retried" if frozen.number in retried else "failed"
     return outcome or frozen.state.name.lower()
