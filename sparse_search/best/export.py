@@ -7,6 +7,7 @@ from typing import Any
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
+from sparse_search.analysis.pairing import Evidence, evidence_of
 from sparse_search.analysis.statistics import summarise
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
@@ -49,7 +50,7 @@ def export(
     rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
         raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
-    rows = _most_label_sets(rows)
+    rows = _best_founded(rows)
     rankings = {tuple(row[name] for name in RANKING) for row in rows}
     if config_id and len({row["config_id"] for row in rows}) > 1:
         raise ResultsError(f"'{config_id}' begins several configurations; give more of its digits")
@@ -65,14 +66,14 @@ def export(
     return values
 
 
-def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return, of rankings that differ in nothing but the label sets, those with the most: what was confirmed."""
+def _best_founded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return, of rankings that differ in nothing but the label sets, the confirmed, or else those with the most."""
     others = [name for name in RANKING if name != "label_sets"]
-    most: dict[tuple[Any, ...], int] = {}
+    most: dict[tuple[Any, ...], Evidence] = {}
     for row in rows:
         key = tuple(row[name] for name in others)
-        most[key] = max(most.get(key, 0), row["num_runs"])
-    return [row for row in rows if row["num_runs"] == most[tuple(row[name] for name in others)]]
+        most[key] = max(most.get(key, (False, 0)), evidence_of(row))
+    return [row for row in rows if evidence_of(row) == most[tuple(row[name] for name in others)]]
 
 
 def write_export(values: dict[str, Any], path: Path) -> None:

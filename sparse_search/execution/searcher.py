@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sparse_search.execution.stored_checkpoints import checkpoints_at
 from sparse_search.execution.worker import QUIET_SECONDS, VALUE, Job, record_id
 from sparse_search.results.store import Store
 from sparse_search.search.journal import StudyJournal
+from sparse_search.search.known_runs import KnownRuns, at_rungs
 from sparse_search.search.outcomes import Result, StudyStatus, original_number
 from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
@@ -82,6 +83,7 @@ class JournalSearcher(Searcher):
         self._checkpoints = checkpoints
         self._data_root = data_root
         self._begin = begin
+        self._known = KnownRuns(store)
         self.problem = ""
         """Reason for which the sweep has to end early; empty while all is well."""
 
@@ -222,7 +224,8 @@ class JournalSearcher(Searcher):
         try:
             for record in live.records.values():
                 ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
-                self._store.write(record | ending)
+                self._store.write(record | ending | {"told": live.journal.told(live.trial, result[VALUE])})
+                self._known.add(record | ending)
         except ValueError as problem:  # it would be so again
             status, reason = "failed", str(problem)
         match status:
@@ -295,6 +298,7 @@ class JournalSearcher(Searcher):
             objective=study.plan.objective,
             rungs=study.rungs,
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
+            known_at_rungs={run: at_rungs(record, study.rungs) for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,
             nodes=study.sweep.nodes_per_trial,
             quiet_seconds=max(QUIET_SECONDS, len(self._live) / MAX_SIGNS_OF_LIFE),
@@ -308,21 +312,18 @@ class JournalSearcher(Searcher):
         return {"job": job.to_json()}
 
     def _known_records(self, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, dict[str, Any]]:
-        """Return what the search has trained already of a confirmation, as records of the confirmation, by run."""
-        if "confirms" not in trial.user_attrs:
-            return {}
+        """Return what was trained already, by whichever study or sweep, as records of this trial, by run."""
         known = {}
-        study, number = journal.study, trial.user_attrs["confirms"]
-        search = replace(study, confirmation=False)
-        for run in runs_of_trial(search.trial(planned.config, original_number(trial))):
-            run_id = run.run_id(study.facts.content_hash)
-            record = self._store.find(_ended(record_id(run_id, search.name, number, study.sweep.name), "complete"))
-            if record:
+        study, runs = journal.study, runs_of_trial(planned)
+        for run in runs:
+            if record := self._known.find(study, run):
                 known[run.name] = record | {
-                    "record_id": record_id(run_id, study.name, trial.number, study.sweep.name),
+                    "record_id": record_id(record["run_id"], study.name, trial.number, study.sweep.name),
                     "trial_id": planned.trial_id,
-                    "num_runs": len(runs_of_trial(planned)),
+                    "num_runs": len(runs),
                     "label_sets": study.label_sets_text,
+                    "start": trial.user_attrs.get("start", ""),
+                    "sweep": study.sweep.name,
                     "study": study.name,
                     "number": trial.number,
                 }

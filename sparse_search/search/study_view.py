@@ -103,6 +103,11 @@ class StudyView(Transactional):
         """Name the limits of the sweep that a trial exceeds, with numbers; empty when it keeps them all."""
         return beyond(self.study.sweep.limits, measures)
 
+    def told(self, trial: optuna.Trial, value: float) -> dict[str, Any]:
+        """Return what the journal is told of a trial, to be kept with its records: its value, and those at rungs."""
+        reports = self._trials()[trial.number].intermediate_values
+        return {"value": value, "reports": {str(step): reported for step, reported in reports.items()}}
+
     def failures(self) -> list[str]:
         """Reasons for which trials were given up, a line for each different one; tracebacks are in the records."""
         reasons: dict[str, list[int]] = {}

@@ -312,9 +312,9 @@ class Study:
         return tuple(Rung(step, *rung) for step, rung in zip(rung_steps(len(kept)), kept, strict=True))
 
     def label_sets(self, number: int) -> tuple[int, ...]:
-        """Return the label sets of a trial, by its number; a confirmation has those of the search first."""
+        """Return the label sets of a trial, by its number; those of a confirmation had no part in choosing it."""
         sweep = self.sweep
-        label_sets = (*sweep.label_sets, *sweep.further_label_sets) if self.confirmation else sweep.label_sets
+        label_sets = tuple(sweep.further_label_sets) if self.confirmation else sweep.label_sets
         first = 0 if sweep.split_policy == "shared" else FRESH_BLOCK * (number + 1)
         return tuple(first + label_set for label_set in label_sets)
 

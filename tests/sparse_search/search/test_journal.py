@@ -290,7 +290,7 @@ def test_a_confirmation_proposes_the_best_and_the_default_once(begin, tmp_path):
     best = {frozen.number: journal.config_of(frozen) for frozen in journal.best(2)}
     assert {trial.user_attrs["confirms"]: planned.config for trial, planned in asked} == best
     assert set(best) == {0, 2, 3}
-    assert all(planned.label_sets == (0, 1, 2, 3, 4) for _, planned in asked)
+    assert all(planned.label_sets == (1, 2, 3, 4) for _, planned in asked)
     confirmation.fail(asked[0][0], "worker died", retry=True)
     again, planned = confirmation.ask()
     assert (again.user_attrs["confirms"], planned) == (asked[0][0].user_attrs["confirms"], asked[0][1])
