@@ -15,6 +15,7 @@ from rich.console import Console
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.analysis.leaderboard import write_leaderboards
+from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
 from sparse_search.execution.remote_sync import hold_sweep, watched_journal
 from sparse_search.execution.schedule import execute, num_workers, ray_session
@@ -25,10 +26,10 @@ from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import Store
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
-from sparse_search.search.journal import StudyJournal
-from sparse_search.search.journal_file import Journal, mend_journal
+from sparse_search.search.journal import StudyJournal, cores_of
+from sparse_search.search.journal_file import Journal
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import DatasetFacts, Study, Sweep
+from sparse_search.search.sweep import DatasetFacts, Study, Sweep, study_folder
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
@@ -143,10 +144,10 @@ def status_of(
         path = watched_journal(store, sweep.name, sweep_folder(store.folder, sweep))
         if path.exists() and len(journals) < 2 * len(studies):
             storage = Journal(path)
-            begun = {known.study_name for known in storage.get_all_studies()}
+            cores = cores_of(storage)
             for study in (*studies, *(study.confirming() for study in studies)):
-                if study.name in begun:
-                    journals[study.name] = StudyJournal(study, storage, look_only=True)
+                if (begun := study.as_begun(cores)).name in cores:
+                    journals[study.name] = StudyJournal(begun, storage, look_only=True)
         searches = [
             journals[study.name].status()
             if study.name in journals
@@ -198,11 +199,10 @@ class _Driver:
 
     def open_journals(self, studies: Sequence[Study]) -> tuple[list[StudyJournal], list[StudyJournal]]:
         """Open the studies' journals and those of their confirmations, with what is proposed before any search."""
-        path = self.folder / "journal.log"
-        mend_journal(path)
-        storage = Journal(path)
-        searches = [StudyJournal(study, storage) for study in studies]
-        confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
+        searches, confirmations = open_journals(self.folder / "journal.log", studies, self.store, self._say)
+        tell_edits(searches, self._say)
+        for name in close_orphans((*searches, *confirmations), self._say):
+            checkpoints_at(self.store.address, f"{self._checkpoints.as_posix()}/{study_folder(name)}").remove()
         for journal in searches:
             if not journal.is_blocked:
                 self.begin(journal)
@@ -223,6 +223,9 @@ class _Driver:
         if self.sweep.transfer and study.plan.space and not journal.has_transferred:
             proposed = journal.propose_from_elsewhere(self._portfolio(study))
             self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False)
 
     def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:
         """Return what did well elsewhere; nothing where nothing is known."""

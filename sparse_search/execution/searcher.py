@@ -17,7 +17,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.core.errors import UserError
-from sparse_search.analysis.statistics import score_interval
 from sparse_search.execution.draining import NODE_LOST, NodeLeavesError
 from sparse_search.execution.multi_node import NodeLostError
 from sparse_search.execution.stored_checkpoints import checkpoints_at
@@ -26,6 +25,7 @@ from sparse_search.results.store import Store
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.known_runs import KnownRuns, at_rungs
 from sparse_search.search.outcomes import Result, StudyStatus, original_number
+from sparse_search.search.restoring import result_of
 from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
 
@@ -218,7 +218,7 @@ class JournalSearcher(Searcher):
         live.take(result)
         status: str = result["outcome"] or ("complete" if result["final"] else "pruned")
         reason = result["reason"]
-        facts = self._facts(live) if status == "complete" else Result()
+        facts = result_of(live.journal.study, list(live.records.values())) if status == "complete" else Result()
         if status == "complete" and (reason := live.journal.beyond_limits(facts.measures)):
             status = "infeasible"
         try:
@@ -240,26 +240,6 @@ class JournalSearcher(Searcher):
         if status != "failed":
             checkpoints_at(live.job.results, live.job.checkpoints).remove()
         return status
-
-    def _facts(self, live: _Live) -> Result:
-        """Return the cost of a complete trial, and the interval of its value."""
-        records = list(live.records.values())
-        seconds = sum(record["curve"][-1]["seconds"] for record in records)
-        images = sum(record["curve"][-1]["images"] for record in records)
-        main = live.planned.find_method().predictors[0]
-        sweep = live.journal.study.sweep
-        return Result(
-            measures={
-                "train_seconds": seconds,
-                "seconds_per_image": seconds / images,
-                "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in records),
-            },
-            interval=score_interval(
-                [record["curve"][-1]["selected"][main]["confusion"] for record in records],
-                live.journal.study.plan.objective,
-                same_images=sweep.conditions.validation == "official",
-            ),
-        )
 
     def _watch_failures(self, status: str, live: _Live) -> None:
         """End a sweep in which nothing works any more, before it burns the whole plan."""

@@ -34,6 +34,7 @@ from sparse_search.execution.stored_checkpoints import PATIENCE_SECONDS, checkpo
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import send, store_at
 from sparse_search.results.predictions import artefact_folder, write_predictions
+from sparse_search.search.outcomes import search_value
 from sparse_search.search.sweep import Rung
 from sparse_search.versions import versions
 from trainables.core.conditions import PROTOCOL, Validation
@@ -42,17 +43,13 @@ from trainables.core.method import Labelled, Task, predictor_names
 from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.metrics.scoring import read_scores
 from trainables.metrics.selection import collapse
-from trainables.metrics.table import METRICS, TIE_BREAKERS, sign_of
+from trainables.metrics.table import METRICS
 from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import DivergedError, Progress
 from trainables.training.trial import Trial
 
 VALUE = "value"
 """Name of the reported objective."""
-
-TIE_BREAK = 1e-6
-"""Weight of the first tie-breaker beside the objective: few validation images leave many configurations equal, and
-less than one image in a million changes nothing else."""
 
 QUIET_SECONDS = 5.0
 """Least time between two signs of life, unless the driver has too many trials to listen to that often."""
@@ -269,9 +266,8 @@ class _Training:
         send(self.job.results, folder.relative_to(results).as_posix(), patience_seconds=PATIENCE_SECONDS)
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
-        """Value that the search compares: the objective and, where it is equal, the leaderboard's first tie-breaker."""
-        objective, second = self.job.objective, TIE_BREAKERS[0]
-        return sign_of(objective) * (metric(objective) or 0.0) + TIE_BREAK * sign_of(second) * (metric(second) or 0.0)
+        """Value that the search compares."""
+        return search_value(self.job.objective, metric)
 
     def _collapse_of(self, selected: Mapping[str, Any]) -> str:
         """Say why the scores of a known run say nothing; else empty."""

@@ -2,7 +2,10 @@
 
 import json
 import time
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,8 +54,7 @@ class Clock:
         self._path = path
         self._max_seconds = None if max_hours is None else max_hours * 3600
         self._noted = {"seconds": 0.0, "busy_seconds": 0.0, "slot_seconds": 0.0}
-        if path.exists():
-            self._noted |= json.loads(path.read_bytes())
+        self._noted |= _read_note(path, self._noted)
         self._since = time.monotonic()
 
     @property
@@ -81,6 +83,18 @@ class Clock:
         self._noted["busy_seconds"] += busy_seconds
         self._noted["slot_seconds"] += slot_seconds
         write_atomically(self._path, json.dumps(self._noted).encode())
+
+
+def _read_note(path: Path, known: Mapping[str, float]) -> dict[str, float]:
+    """Return what was noted; nothing where there is no note, or none that can be read."""
+    try:
+        noted = json.loads(path.read_bytes())
+        return {name: float(noted[name]) for name in known if name in noted and isfinite(noted[name])}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        warnings.warn(f"{path} is damaged ({problem}): the clock of this sweep begins anew", stacklevel=3)
+        return {}
 
 
 def cost_of(store: Store, sweep: str, clock: Clock) -> Cost:

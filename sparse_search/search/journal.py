@@ -38,6 +38,7 @@ from sparse_search.search.journal_file import Journal
 from sparse_search.search.judged import violations
 from sparse_search.search.outcomes import (
     NO_RESULT,
+    WORST_SECONDS,
     Result,
     original_number,
     retried_ones,
@@ -49,9 +50,6 @@ from trainables.training.trial import Trial
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Directions of the objective and, where they count, of the seconds of training."""
-
-WORST_SECONDS = 1e9
-"""Second objective of a rejected trial, where seconds count."""
 
 REPEATS_OF_MODEL = 5
 """Known values in a row after which a trial is drawn at random: a model may insist on its best guess."""
@@ -90,6 +88,14 @@ class StudyJournal(StudyView):
             with storage.step():
                 opened.set_user_attr("core", study.core)
                 opened.set_user_attr("asked", study.asked)
+
+    @transaction
+    def restore(self, trials: Sequence[FrozenTrial], attributes: Mapping[str, Any]) -> None:
+        """Fill an empty journal with trials that were known before, each under its old number."""
+        for name, value in attributes.items():
+            self._optuna.set_user_attr(name, value)
+        for frozen in trials:
+            self._optuna.add_trial(frozen)
 
     @transaction
     def propose_starts(self) -> None:
@@ -236,6 +242,14 @@ class StudyJournal(StudyView):
         self._optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     @transaction
+    def try_left_again(self) -> None:
+        """Enqueue once more what was in training when an edit left this study, now that it is asked for again."""
+        again = {frozen.user_attrs.get("again") for frozen in self._trials()}
+        for frozen in self._with_outcome("left"):
+            if frozen.number not in again:
+                self._try_again(frozen, 0, {"again": frozen.number})
+
+    @transaction
     def retry_given_up(self) -> None:
         """Enqueue once more every trial that was given up."""
         for frozen in self._with_outcome("failed"):
@@ -248,11 +262,11 @@ class StudyJournal(StudyView):
     def _propose(self, config: MethodConfig, about: Mapping[str, Any]) -> None:
         self._optuna.enqueue_trial(self._params_of(config), user_attrs={**about, "config": write_config(config)})
 
-    def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
+    def _try_again(self, frozen: FrozenTrial, attempt: int, about: Mapping[str, Any] | None = None) -> None:
         names = ("start", "config", "confirms")
         kept = {name: frozen.user_attrs[name] for name in names if name in frozen.user_attrs}
         attributes = kept | {"retry_of": frozen.number, "attempt": attempt, "original": original_number(frozen)}
-        self._optuna.enqueue_trial(frozen.params, user_attrs=attributes)
+        self._optuna.enqueue_trial(frozen.params, user_attrs=attributes | dict(about or {}))
 
     def _admit(self, trial: optuna.Trial) -> Trial | None:
         """Return what the trial trains; close it and return None when another one has this configuration already."""

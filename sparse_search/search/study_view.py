@@ -152,10 +152,7 @@ class StudyView(Transactional):
         return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
 
     def _params_of(self, config: MethodConfig) -> dict[str, Any]:
-        """Return the searched values of a configuration; one outside its range or without effect is no parameter."""
-        space, inactive = self.study.plan.space, inactive_fields(type(config), write_config(config))
-        values = {name: getattr(config, name) for name in space if name not in inactive}
-        return {name: value for name, value in values.items() if value in space[name]}
+        return params_of(self.study, config)
 
     def _worst(self) -> float:
         known = [frozen.values[0] for frozen in self._with_outcome("complete")]
@@ -165,3 +162,10 @@ class StudyView(Transactional):
 def changed(config: MethodConfig, values: Mapping[str, Any]) -> MethodConfig:
     """Return a configuration with other values of some settings."""
     return read_config(type(config), write_config(config) | dict(values))
+
+
+def params_of(study: Study, config: MethodConfig) -> dict[str, Any]:
+    """Return the searched values of a configuration; one outside its range or without effect is no parameter."""
+    space, inactive = study.plan.space, inactive_fields(type(config), write_config(config))
+    values = {name: getattr(config, name) for name in space if name not in inactive}
+    return {name: value for name, value in values.items() if value in space[name]}

@@ -106,7 +106,7 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
 
 
 def test_the_best_is_confirmed_on_further_label_sets(folder):
-    write_sweep(folder, label_sets=[0, 1], confirm=1, confirm_label_sets=2, images=40, evaluate_every=20,
+    write_sweep(folder, label_sets=[0, 1], confirm=1, confirm_label_sets=2, images=400, evaluate_every=200,
                 methods={"supervised": TINY["methods"]["supervised"] | {"presets": [], "trials": 4}})  # fmt: skip
     code, out, error = call(folder, "run", "sweep.yaml")
     assert code == 0, error
