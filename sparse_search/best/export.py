@@ -11,6 +11,8 @@ from sparse_search.analysis.pairing import Evidence, evidence_of
 from sparse_search.analysis.statistics import summarise
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
+from sparse_search.results.object_store import is_uri
+from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
 from trainables.core.conditions import CONDITIONS
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
@@ -41,7 +43,8 @@ def export(
         ResultsError: no finished run answers the question, or the file cannot be written.
         ConfigError: an unknown metric.
     """
-    ranked = rank(query(read_store(results), dataset=dataset, shots=shots, method=method), metric).to_pylist()
+    store = read_store(results)
+    ranked = rank(query(store, dataset=dataset, shots=shots, method=method), metric).to_pylist()
     rows = [
         row
         for row in ranked
@@ -60,10 +63,16 @@ def export(
             f"{len(rankings)} rankings fit, which differ in {', '.join(differing)} and must not be compared; "
             "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
         )
-    values = _trial(rows[0]) | {"evidence": _evidence(rows[0], metric_for(rows[0]["level"], metric))}
+    evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
+    values = _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
     if output is not None:
         write_export(values, Path(output))
     return values
+
+
+def _origin(store: Store) -> str:
+    """Return where the results lie, to which a look at their test set belongs."""
+    return store.address if is_uri(store.address) else str(store.folder.resolve())
 
 
 def _best_founded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -120,3 +120,13 @@ def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "ledger" / "x.json").write_text(json.dumps({"who": "me"}))
     with pytest.raises(ResultsError, match=r"x\.json"):
         list(looks(tmp_path))
+
+
+def test_r4_a_look_goes_where_the_file_came_from(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "came from").mkdir()
+    evaluate(exported(results=str(tmp_path / "came from")), why="all is decided", unlock_test=True)
+    assert len(list(looks(tmp_path / "came from"))) == 1
+    assert not (tmp_path / "results").exists()
+    with pytest.raises(ResultsError, match=r"came from \(.*gone\) are not there; name those .* with --results"):
+        evaluate(exported(results=str(tmp_path / "gone")), why="once more", unlock_test=True)
