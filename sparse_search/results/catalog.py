@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import pyarrow as pa
@@ -30,7 +30,7 @@ LAYOUT = short_hash(
         name: [[field.name, str(field.type), field.nullable] for field in schema if field.name not in METRICS]
         for name, schema in {**{name: schema for name, (schema, _) in TABLES.items()}, **SUMMARIES}.items()
     }
-    | {"ranking": RANKING}
+    | {"ranking": RANKING, "keys": "in the names of folders only"}
 )
 """Hash of the columns of all tables, but the metrics, and of what makes a ranking. Tables of another layout are built
 again from the records, which hold more than any of them; a metric that tables lack is null."""
@@ -106,9 +106,29 @@ def part_rows(
         return None
     path = table_path(folder, table, partition, part.stem)
     try:
-        return read_table(path, part.footers[table], columns)
+        rows = read_table(path, part.footers[table], columns)
     except DamagedError as problem:
         raise BrokenError(path, str(problem), partition, part) from problem
+    return _with_keys(rows, partition, TABLES[table][0], columns)
+
+
+def without_keys(rows: pa.Table) -> pa.Table:
+    """Return rows without the columns that the names of their folders tell: whoever else reads them adds these."""
+    return rows.drop_columns([name for name in KEYS if name in rows.column_names])
+
+
+def _with_keys(rows: pa.Table, partition: str, schema: pa.Schema, columns: Collection[str] | None) -> pa.Table:
+    keys = [part.partition("=")[2] for part in partition.split("/")]
+    for name, text in zip(KEYS, keys, strict=True):
+        if columns is None or name in columns:
+            value = pa.scalar(unquote(text)).cast(schema.field(name).type)
+            rows = rows.append_column(schema.field(name), pa.repeat(value, len(rows)))
+    return rows.select([*(name for name in schema.names if name in rows.column_names), *_beside(rows, schema)])
+
+
+def _beside(rows: pa.Table, schema: pa.Schema) -> list[str]:
+    known = set(schema.names)
+    return [name for name in rows.column_names if name not in known]
 
 
 def summary(folder: Path, catalog: Catalog, name: str, partitions: Collection[str]) -> list[pa.RecordBatch]:

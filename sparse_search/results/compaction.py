@@ -30,6 +30,7 @@ from sparse_search.results.catalog import (
     set_aside,
     summary,
     table_path,
+    without_keys,
     write_catalog,
 )
 from sparse_search.results.files import joined, write_atomically, write_batches, write_table
@@ -245,7 +246,7 @@ def _written(folder: Path, partition: str, records: Iterable[Incoming]) -> tuple
     ordered, tables = fit_for_tables(folder, sorted(records, key=lambda record: record.record_id))
     part = Part(_new_stem(), len(ordered), footers := {})
     for name, table in tables.items():
-        footers[name] = write_table(table_path(folder, name, partition, part.stem), table)
+        footers[name] = write_table(table_path(folder, name, partition, part.stem), without_keys(table))
     if ordered:
         write_atomically(bundle_path(folder, partition, part), bundle(record.line for record in ordered))
     return part, tables
@@ -267,7 +268,8 @@ def _merge(folder: Path, partition: str, parts: Sequence[Part]) -> Part:
     whole = Part(_new_stem(), sum(part.num_records for part in parts), footers := {})
     for name, (schema, _) in TABLES.items():
         if tables := [rows for part in parts if (rows := part_rows(folder, partition, part, name)) is not None]:
-            footers[name] = write_table(table_path(folder, name, partition, whole.stem), joined(tables, schema))
+            rows = without_keys(joined(tables, schema))
+            footers[name] = write_table(table_path(folder, name, partition, whole.stem), rows)
     lines = [line for part in parts for line in lines_in(folder, bundle_path(folder, partition, part))]
     write_atomically(bundle_path(folder, partition, whole), bundle(lines))
     return whole
