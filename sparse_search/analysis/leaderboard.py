@@ -268,7 +268,8 @@ def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: 
     low_high = np.array(ends, np.float64).reshape(-1, 2)
     trials = trials.append_column("low", nullable(low_high[:, 0])).append_column("high", nullable(low_high[:, 1]))
     ordered = trials.sort_by([(name, "ascending") for name in (*RANKING, "rank")])
-    return ordered.drop_columns(list(_NOT_RANKED))
+    about = {"low, high": f"{INTERVALS[covers]}; of {metric}, or of what else ranks a level that does not have it"}
+    return ordered.drop_columns(list(_NOT_RANKED)).replace_schema_metadata(about)
 
 
 _INTERVAL_NEEDS = ["dataset", "level", "validation", "label_set_list", "confusion_json_list"]
@@ -287,7 +288,14 @@ def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float]
     scores, tables = zip(*label_set_scores(row, metric).values(), strict=True)
     same_images = row["validation"] == "official"
     setting = ScoredSetting(dataset=row["dataset"], scores=scores, confusions=tables, same_images=same_images)
-    return bootstrap_interval([setting], metric)
+    found = bootstrap_interval([setting], metric)
+    return None if found is None else _within(metric, *found)
+
+
+def _within(metric: str, low: float, high: float) -> tuple[float, float]:
+    """Return an interval without what no score can be."""
+    least, most = METRICS[metric].low, METRICS[metric].high
+    return (low if least is None else max(low, least)), (high if most is None else min(high, most))
 
 
 _INTERVAL = {"images": _over_images, "label-sets": _over_label_sets}

@@ -123,15 +123,13 @@ def evaluate(
     """
     _check_unlocked(unlock_test, why)
     trial, evidence = _read(Path(exported))
-    root = Path(data_root) if data_root else None
-    results = _ledger_of(evidence) if results is None else results
+    root, results = Path(data_root) if data_root else None, results or _ledger_of(evidence)
     _prepare(trial, root, tell)
     unseen = test_set(trial.dataset, root, trial.find_method().kind)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
     store = read_store(results)  # which cannot be reached is said before the training
     trained = _train_all(trial, evidence, root, tell, unseen)
-    predictors = list(trained[0].test)
     look = look_now(
         why=why.strip(),
         dataset=evidence["dataset"],
@@ -141,7 +139,7 @@ def evaluate(
         label_sets=list(trial.label_sets),
         method=trial.method,
         config_id=config_id(trial.method, write_config(trial.config)),
-        num_images=trained[0].test[predictors[0]].num_images,
+        num_images=next(iter(trained[0].test.values())).num_images,
         test=_summaries([run.test for run in trained], trial, same_images=True),
         validated=_summaries(
             [run.validated for run in trained], trial, same_images=trial.conditions.validation == "official"

@@ -173,13 +173,13 @@ def leaderboard_command(
             print_answer(answer(results, sql), format)
         return
     from sparse_search.analysis.leaderboard import board
-    from sparse_search.results.ledger import doubts, num_looks
+    from sparse_search.results.ledger import ledger_doubts, num_looks
     from sparse_search.results.mirror import read_store
 
     store = read_store(results)
     found = board(store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci)
     print_leaderboard(found, metric, format, num_looks(store.folder))
-    for line in doubts(store.folder):
+    for line in ledger_doubts(store.folder):
         typer.echo(f"test ledger: {printable(line)}", err=True)
 
 
@@ -271,11 +271,11 @@ for _name, _command in {**BEST_COMMANDS, **CLUSTER_COMMANDS, **DOCTOR_COMMANDS}.
 @app.command("ledger")
 def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
     """List every look at test labels: who, when, why, and what was seen."""
-    from sparse_search.results.ledger import doubts, readable_looks
+    from sparse_search.results.ledger import ledger_doubts, readable_looks
     from sparse_search.results.mirror import read_store
 
     folder = read_store(results).folder
-    seen, doubtful = readable_looks(folder), doubts(folder)
+    seen, doubtful = readable_looks(folder), ledger_doubts(folder)
     if seen or not doubtful:
         console().print(look_table(seen) if seen else "nobody has looked at a test set")
     for line in doubtful:

@@ -144,7 +144,7 @@ def looks(results: Path) -> Iterator[Look]:
 
 
 def readable_looks(results: Path) -> list[Look]:
-    """Return the looks that can be read, the first one first; `doubts` names the others."""
+    """Return the looks that can be read, the first one first; `ledger_doubts` names the others."""
     found = []
     for path in _lines(results / "ledger"):
         with suppress(*_UNREADABLE):
@@ -152,7 +152,7 @@ def readable_looks(results: Path) -> list[Look]:
     return found
 
 
-def doubts(results: Path) -> list[str]:
+def ledger_doubts(results: Path) -> list[str]:
     """Say, a sentence each, which lines of the ledger were altered, removed or cannot be read."""
     folder = results / "ledger"
     hashes: dict[str, str] = {}
@@ -230,7 +230,7 @@ def look_rows(results: Path) -> pa.Table:
 
 
 def num_looks(results: Path) -> dict[str, int]:
-    """Count the looks at the test labels of each dataset, by content hash; `doubts` has those that cannot be read."""
+    """Count the looks at the test labels of each dataset that can be read, by content hash."""
     seen = [look.content_hash for look in readable_looks(results)]
     return {content_hash: seen.count(content_hash) for content_hash in seen}
 
