@@ -1,6 +1,9 @@
 """Export of a leaderboard row to a file that trains it again."""
 
 import json
+import re
+from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +119,35 @@ def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     missing = _EVIDENCE - evidence.keys()
     if missing:
         raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
+    if odd := next(filter(None, (_odd(evidence, name) for name in _EVIDENCE)), ""):
+        raise ResultsError(f"{path}: its evidence has an odd '{odd}': {str(evidence[odd])[:80]}; export it again")
     return values, evidence
+
+
+def _odd(evidence: Mapping[str, Any], name: str) -> str:
+    """Return the name of a part of the evidence that is not what `export` writes, or nothing."""
+    value = evidence[name]
+    match name:
+        case "scores":
+            numbers = value.items() if isinstance(value, dict) else [(None, None)]
+            is_right = all(isinstance(key, str) and _is_number(number) for key, number in numbers)
+        case "interval_95":
+            is_right = isinstance(value, dict) and value.get("metric") in METRICS
+            is_right = is_right and all(_is_number(value.get(end)) for end in ("low", "high"))
+            is_right = is_right and isinstance(evidence["scores"], dict) and value["metric"] in evidence["scores"]
+        case "run_ids":
+            is_right = isinstance(value, list) and all(
+                isinstance(each, str) and re.fullmatch(r"\w[\w.-]*", each) for each in value
+            )
+        case "versions":
+            is_right = isinstance(value, dict) and all(isinstance(each, str) for each in (*value, *value.values()))
+        case _:
+            is_right = isinstance(value, str)
+    return "" if is_right else name
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and isfinite(value))  # type: ignore[arg-type]
 
 
 _EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"}
