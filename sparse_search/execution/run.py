@@ -255,6 +255,9 @@ class _Driver:
             self._print_plan(searches, workers)
             with suppress(OutOfTimeError), Display(journals, self.console, self.clock) as display:
                 execute(self.sweep, searcher, workers, self.folder, display, self.console.print)
+        for journal in searches:
+            if journal.is_exhausted:
+                self._say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
         self.clock.note(searcher.busy_seconds, searcher.slot_seconds)
         self._remove_old_checkpoints(journals)
 

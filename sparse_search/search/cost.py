@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from search_spaces.core.errors import ResultsError
 from sparse_search.results.files import write_atomically
 from sparse_search.results.store import Store
 
@@ -78,11 +79,20 @@ class Clock:
             self.note()
 
     def note(self, busy_seconds: float = 0.0, slot_seconds: float = 0.0) -> None:
-        """Keep what was spent, and of it what slots for trials there were and how long they trained."""
+        """Keep what was spent, and of it what slots for trials there were and how long they trained.
+
+        Raises:
+            ResultsError: the disk refuses it.
+        """
         self._noted["seconds"], self._since = self.seconds, time.monotonic()
         self._noted["busy_seconds"] += busy_seconds
         self._noted["slot_seconds"] += slot_seconds
-        write_atomically(self._path, json.dumps(self._noted).encode())
+        try:
+            write_atomically(self._path, json.dumps(self._noted).encode())
+        except OSError as problem:
+            raise ResultsError(
+                f"cannot write {self._path}: {problem.strerror}; mend this, and the same command goes on"
+            ) from problem
 
 
 def _read_note(path: Path, known: Mapping[str, float]) -> dict[str, float]:

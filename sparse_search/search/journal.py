@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from math import isfinite
 from typing import Any
 
 import optuna
@@ -34,6 +35,7 @@ from sparse_search.search.choices import (
     num_objectives,
     read_sampler,
 )
+from sparse_search.search.finite import first_unknown
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.judged import violations
 from sparse_search.search.outcomes import (
@@ -197,6 +199,18 @@ class StudyJournal(StudyView):
             planned = self._admit(trial)
             if planned:
                 return trial, planned
+        return self._ask_rest()
+
+    def _ask_rest(self) -> tuple[optuna.Trial, Trial] | None:
+        """Return a trial of what is left of a finite space; None where nothing is, which the study remembers."""
+        known = {frozen.user_attrs.get("config_id") for frozen in self._trials() if frozen.state != TrialState.FAIL}
+        base, space = self.resolved.plan.settings, self.study.plan.space
+        rest = first_unknown(base, space, lambda config: self._config_id(config) in known)
+        if rest is not None:
+            self._propose(rest, {})
+            trial = self._optuna.ask()
+            if planned := self._admit(trial):
+                return trial, planned
         self._optuna.set_user_attr("exhausted", True)
         return None
 
@@ -211,6 +225,9 @@ class StudyJournal(StudyView):
     @transaction
     def complete(self, trial: optuna.Trial, value: float, result: Result = NO_RESULT, *, infeasible: str = "") -> None:
         """Close a trial at its full budget, perhaps beyond a limit: `infeasible` says which."""
+        if not isfinite(value):
+            self.reject(trial, "diverged", f"its score is {value}")
+            return
         for name, measured in result.measures.items():
             trial.set_user_attr(name, measured)
         if result.interval:

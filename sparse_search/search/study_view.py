@@ -66,6 +66,11 @@ class StudyView(Transactional):
         """True once configurations that did well on other data have been enqueued."""
         return "from_elsewhere" in self._optuna.user_attrs
 
+    @property
+    def is_exhausted(self) -> bool:
+        """True once its space has had nothing new."""
+        return "exhausted" in self._optuna.user_attrs
+
     @cached_until_write
     def status(self) -> StudyStatus:
         """Count the trials by outcome, and find the best value."""
@@ -73,7 +78,7 @@ class StudyView(Transactional):
         retried = retried_ones(trials)
         outcomes = [outcome_of(frozen, retried, self.study.sweep.limits) for frozen in trials]
         done = {name: outcomes.count(name) for name in COUNTED}
-        planned = self._num_planned(sum(done.values()) + outcomes.count("waiting"))
+        planned = max(sum(done.values()), self._num_planned(sum(done.values()) + outcomes.count("waiting")))
         best = best_of([frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete"])
         seconds = [s for frozen in trials if (s := seconds_of(frozen)) is not None]
         return StudyStatus(
@@ -90,7 +95,7 @@ class StudyView(Transactional):
         if self.study.confirmation:
             return known
         planned = self.study.plan.trials
-        return min(planned, known) if "exhausted" in self._optuna.user_attrs else planned
+        return min(planned, known) if self.is_exhausted else planned
 
     @cached_until_write
     def awaits_start(self) -> bool:
@@ -112,7 +117,8 @@ class StudyView(Transactional):
         """Reasons for which trials were given up, a line for each different one; tracebacks are in the records."""
         reasons: dict[str, list[int]] = {}
         for frozen in self._with_outcome("failed"):
-            last_line = frozen.user_attrs["reason"].strip().splitlines()[-1]
+            reason = str(frozen.user_attrs.get("reason", "")).strip() or "for an unknown reason"
+            last_line = reason.splitlines()[-1]
             reasons.setdefault(last_line, []).append(frozen.number)
         return [f"{self.study.title}, trial {', '.join(map(str, numbers))}: {why}" for why, numbers in reasons.items()]
 
