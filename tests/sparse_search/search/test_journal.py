@@ -386,7 +386,7 @@ def test_where_a_study_stands_is_counted_once_between_two_steps(begin, tmp_path,
 
 
 def test_a_finite_space_is_searched_to_its_last_configuration(begin):
-    search = {"beta1": [0.0, 0.5, 0.9], "weight_decay": [1e-4, 1e-3], "batch_size": {"low": 8, "high": 24}}
+    search = {"beta1": [0.0, 0.5, 0.9], "weight_decay": [1e-4, 1e-3], "batch_size": list(range(8, 25))}
     body = TINY["methods"]["supervised"] | {"trials": 200, "search": search, "presets": []}
     journal = begin(methods={"supervised": body})
     trained = set()
