@@ -4,7 +4,8 @@ What an edit of the sweep file leaves behind is told: how many finished trials, 
 training there is closed, and its checkpoints are removed; if the edit is undone it is tried again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -46,49 +47,70 @@ def open_journals(path: Path, studies: Sequence[Study], store: Store, say: Say) 
     """
     if cut := mend_journal(path):
         say(f"the journal {path} ended in {cut} damaged line{'s' * (cut > 1)}, which never happened")
-    with TemporaryDirectory() as scratch:
-        storage, before = _opened(path, Path(scratch) / path.name, say)
-        is_empty = not storage.get_all_studies()
-        cores = cores_of(before or storage)
-        searches = [StudyJournal(study.as_begun(cores), storage) for study in studies]
-        confirmations = [StudyJournal(study.confirming().as_begun(cores), storage) for study in studies]
-        if is_empty:
-            _restore(searches, confirmations, store, before, say)
+    storage: Journal | None = None
+    damage: DamagedJournalError | None = None
+    try:
+        storage = Journal(path)
+    except DamagedJournalError as problem:
+        damage = problem
+    if (damage or not cores_of(storage or Journal(path))) and _rebuilt(path, damage, studies, store, say):
+        storage = None
+    storage = storage or Journal(path)
+    searches, confirmations = _on(storage, studies, cores_of(storage))
     for journal in (*searches, *confirmations):
         journal.try_left_again()
     return searches, confirmations
 
 
-def _opened(path: Path, scratch: Path, say: Say) -> tuple[Journal, Journal | None]:
-    """Return the journal and, where it was damaged, its intact part; the damaged one is kept under another name."""
-    try:
-        return Journal(path), None
-    except DamagedJournalError as problem:
+def _on(storage: Journal, studies: Sequence[Study], cores: Mapping[str, str]) -> Journals:
+    searches = [StudyJournal(study.as_begun(cores), storage) for study in studies]
+    return searches, [StudyJournal(study.confirming().as_begun(cores), storage) for study in studies]
+
+
+def _rebuilt(path: Path, damage: DamagedJournalError | None, studies: Sequence[Study], store: Store, say: Say) -> bool:
+    """Put a journal in place that is built from the records and from what is intact of a damaged one.
+
+    Until it is complete the old one stays where it is: after a kill all this is done again.
+
+    Returns:
+        False where there is nothing to build it from, and no damage.
+    """
+    sweep = studies[0].sweep.name
+    own = store.runs(columns=["sweep"]).filter(pc.field("sweep") == sweep)
+    if not damage and not len(own):
+        return False
+    made = path.with_name(f".{path.name}.rebuilt")
+    made.unlink(missing_ok=True)
+    with TemporaryDirectory() as scratch:
+        before = _intact_part(path, damage, Path(scratch) / path.name) if damage else None
+        journals = _on(Journal(made), studies, cores_of(before) if before else {})
+        num_known = _restore(*journals, [record for record in store.records() if record["sweep"] == sweep], before)
+    if damage:
         aside = path.with_name(f"{path.name}.damaged-{uuid4().hex[:6]}")
-        with path.open("rb") as file:
-            scratch.write_bytes(b"".join(islice(file, problem.number - 1)))
-        path.replace(aside)
-        say(f"line {problem.number} of the journal is damaged ({problem.why}); it is kept as {aside}")
-    before = None
+        shutil.copyfile(path, aside)
+        say(f"line {damage.number} of the journal is damaged ({damage.why}); it is kept as {aside}")
+    made.replace(path)
+    say(f"the search is built again from the records: {num_known} finished trials are known and not trained again")
+    return True
+
+
+def _intact_part(path: Path, damage: DamagedJournalError, scratch: Path) -> Journal | None:
+    """Return the lines before the damaged one as a journal, if they are one."""
+    with path.open("rb") as file:
+        scratch.write_bytes(b"".join(islice(file, damage.number - 1)))
     with suppress(DamagedJournalError):
-        before = Journal(scratch)
-    return Journal(path), before
+        return Journal(scratch)
+    return None
 
 
 def _restore(
     searches: Sequence[StudyJournal],
     confirmations: Sequence[StudyJournal],
-    store: Store,
+    records: Iterable[Mapping[str, Any]],
     before: Journal | None,
-    say: Say,
-) -> None:
-    """Fill empty journals with what the records, and the intact part of a journal before, know of their trials."""
-    sweep = searches[0].study.sweep.name
-    runs = store.runs(columns=["sweep"])
-    if not before and not len(runs.filter(pc.field("sweep") == sweep)):
-        return
-    trials = by_trial(record for record in store.records() if record["sweep"] == sweep)
-    num_known = 0
+) -> int:
+    """Fill empty journals with what is known of their trials; return the number of those that are finished."""
+    trials, num_known = by_trial(records), 0
     for search, confirmation in zip(searches, confirmations, strict=True):
         searched: dict[str, int] = {}
         for journal in (search, confirmation):
@@ -100,7 +122,7 @@ def _restore(
             for frozen in search.best(len(found)) if journal is search else ():
                 name = config_id(study.plan.name, write_config(search.config_of(frozen)))
                 searched[name] = frozen.number
-    say(f"the search is built again from the records: {num_known} finished trials are known and not trained again")
+    return num_known
 
 
 def _before(before: Journal | None, name: str) -> tuple[list[FrozenTrial], Mapping[str, Any]]:

@@ -120,7 +120,7 @@ def without_keys(rows: pa.Table) -> pa.Table:
 def _with_keys(rows: pa.Table, partition: str, schema: pa.Schema, columns: Collection[str] | None) -> pa.Table:
     keys = [part.partition("=")[2] for part in partition.split("/")]
     for name, text in zip(KEYS, keys, strict=True):
-        if columns is None or name in columns:
+        if name not in rows.column_names and (columns is None or name in columns):
             value = pa.scalar(unquote(text)).cast(schema.field(name).type)
             rows = rows.append_column(schema.field(name), pa.repeat(value, len(rows)))
     return rows.select([*(name for name in schema.names if name in rows.column_names), *_beside(rows, schema)])

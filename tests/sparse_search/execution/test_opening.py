@@ -227,3 +227,16 @@ def test_changes_are_named_and_the_rest_counted():
     assert changes({"a": "1"}, {"a": "2"}) == "a is 2, was 1"
     many = {str(n): "1" for n in range(9)}
     assert changes({}, many).endswith("3 is 1, was not there and 5 more")
+
+
+def test_s10_a_kill_while_a_journal_is_built_again_loses_nothing(scene, monkeypatch):
+    search, _ = scene.open()
+    scene.train(search, 4)
+    before = told(search)
+    scene.path.unlink()
+    with monkeypatch.context() as then:
+        then.setattr("pathlib.Path.replace", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            scene.open()
+    search, _ = scene.open()
+    assert told(search) == before
