@@ -59,7 +59,22 @@ def open_journals(path: Path, studies: Sequence[Study], store: Store, say: Say) 
     searches, confirmations = _on(storage, studies, cores_of(storage))
     for journal in (*searches, *confirmations):
         journal.try_left_again()
+        _rank_again(journal, store)
     return searches, confirmations
+
+
+def _rank_again(journal: StudyJournal, store: Store) -> None:
+    """Write records as complete of trials that a limit kept out which is raised now; what was ranked stays so."""
+    kept_out = journal.admitted_again()
+    if not kept_out:
+        return
+    runs = store.runs(columns=["record_id", "study", "number", "status"], method=journal.study.plan.name)
+    own = runs.filter((pc.field("study") == journal.study.name) & pc.field("number").isin(sorted(kept_out)))
+    for row in own.group_by(["record_id", "status"]).aggregate([]).to_pylist():
+        record = store.find(row["record_id"]) if row["status"] == "infeasible" else None
+        name = row["record_id"].removesuffix("infeasible") + "complete"
+        if record and store.find(name) is None:
+            store.write(record | {"record_id": name, "status": "complete", "reason": ""})
 
 
 def _on(storage: Journal, studies: Sequence[Study], cores: Mapping[str, str]) -> Journals:

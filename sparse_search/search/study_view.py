@@ -108,6 +108,11 @@ class StudyView(Transactional):
         """Name the limits of the sweep that a trial exceeds, with numbers; empty when it keeps them all."""
         return beyond(self.study.sweep.limits, measures)
 
+    def admitted_again(self) -> set[int]:
+        """Return the numbers of the trials that were told as infeasible, and are not under the limits of today."""
+        complete = self._with_outcome("complete")
+        return {frozen.number for frozen in complete if frozen.user_attrs.get("outcome") == "infeasible"}
+
     def told(self, trial: optuna.Trial, value: float) -> dict[str, Any]:
         """Return what the journal is told of a trial, to be kept with its records: its value, and those at rungs."""
         reports = self._trials()[trial.number].intermediate_values

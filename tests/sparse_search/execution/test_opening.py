@@ -240,3 +240,18 @@ def test_s10_a_kill_while_a_journal_is_built_again_loses_nothing(scene, monkeypa
             scene.open()
     search, _ = scene.open()
     assert told(search) == before
+
+
+def test_s7_what_a_raised_limit_admits_is_ranked(scene):
+    search, _ = scene.open(max_memory=1e-7)
+    trial, planned = search.ask()
+    (run,) = runs_of_trial(planned)
+    name = record_id(run.run_id("a"), search.study.name, trial.number, "tiny")
+    about = {"study": search.study.name, "number": trial.number, "sweep": "tiny", "run_id": run.run_id("a"), "shots": 2}
+    scene.store.write(scene.make_record(0, status="infeasible") | about | {"record_id": f"{name}-infeasible"})
+    search.complete(trial, 0.7, Result(MEASURES), infeasible=search.beyond_limits(MEASURES))
+    assert search.status().infeasible == 1
+    for _ in range(2):
+        raised, _ = scene.open(max_memory=9.0)
+        assert (raised.status().infeasible, raised.status().complete) == (0, 1)
+        assert sorted(scene.store.runs()["status"].to_pylist()) == ["complete", "infeasible"]
