@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from search_spaces.core.config import MethodConfig, require
+from search_spaces.core.augmentation import NO_MOTION, MovedConfig
+from search_spaces.core.config import require
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Choice, Float, When
+from search_spaces.core.schedule import NO_AVERAGE, ScheduledConfig
+
+_PAPERS: Mapping[str, Any] = {"warm_up": 0.0, **NO_AVERAGE, **{k: v for k, v in NO_MOTION.items() if k != "rotation"}}
+"""What the publications have in common, where it is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterConfig(MethodConfig):
+class SegmenterConfig(ScheduledConfig, MovedConfig):
     """Defaults are ours: a small VM-UNet for small pictures, which trains on a CPU.
 
     `vm_unet` and `trans_unet` are the publications at their full sizes; their pretrained weights are not theirs to
@@ -72,10 +77,6 @@ class SegmenterConfig(MethodConfig):
     lr: Annotated[float, Float(3e-4, 3e-2, log=True)] = 1e-2
     """Step size at the start. Source: code, 1e-3 of AdamW, 1e-2 of SGD."""
 
-    decay: Literal["cosine", "poly"] = "cosine"
-    """Fall of the step size to 0 over the budget: half a cosine, or (1 - share) ** 0.9. Source: code;
-    its cosine rises again."""
-
     weight_decay: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-2
     """Decoupled for AdamW, an L2 penalty for SGD; none of the scans' own rates. Source: code, 1e-2 and 1e-4."""
 
@@ -84,17 +85,6 @@ class SegmenterConfig(MethodConfig):
 
     steps_per_epoch: int = 10
     """Steps between two moments at which a budget can be evaluated, and at which κ is set. Ours."""
-
-    # Pictures
-    rotation: Annotated[float, Float(0.0, 180.0)] = 30.0
-    """Degrees by which a training picture turns at most, to either side. Source: code, 180 and 90."""
-
-    flip: bool = True
-    """Mirror training pictures left-right at random; switch off where left and right differ in meaning. Source:
-    code."""
-
-    flip_vertical: bool = False
-    """Mirror training pictures upside down at random. Source: code, True for VM-UNet."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vm_unet": {
@@ -107,6 +97,7 @@ class SegmenterConfig(MethodConfig):
             "batch_size": 32,
             "rotation": 180.0,
             "flip_vertical": True,
+            **_PAPERS,
         },
         "trans_unet": {
             "image_size": 224,
@@ -114,10 +105,11 @@ class SegmenterConfig(MethodConfig):
             "loss": "adaptive_tvmf_dice",
             "optimiser": "sgd",
             "lr": 1e-2,
-            "decay": "poly",
+            "schedule": "poly",
             "weight_decay": 1e-4,
             "batch_size": 32,
             "rotation": 90.0,
+            **_PAPERS,
         },
     }
 
@@ -130,7 +122,6 @@ class SegmenterConfig(MethodConfig):
         require(self, "d_state", 1, 256)
         require(self, "batch_size", 2, 4096)
         require(self, "lr", 1e-8, 1.0)
-        require(self, "rotation", 0.0, 180.0)
         for name in ("drop_path", "dropout"):
             require(self, name, 0.0, 0.95)
         for name in ("weight_decay", "dice_weight", "kappa_scale"):

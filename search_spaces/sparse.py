@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from search_spaces.core.config import MethodConfig, require
+from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig
+from search_spaces.core.config import require
 from search_spaces.core.ranges import Choice, Float, Int, When
+from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
+
+_PAPER: Mapping[str, Any] = {**NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE}
+"""What paper and published code have in common, where it is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseConfig(MethodConfig):
-    """Defaults are the `paper` preset: what the paper describes, with its sign error corrected."""
+class SparseConfig(ScheduledConfig, AugmentedConfig):
+    """Defaults are ours; `paper` is what the paper describes, with its sign error corrected, `reference` its code."""
 
     # Networks
     width: int = 64
@@ -74,11 +79,12 @@ class SparseConfig(MethodConfig):
     weight_decay_classifier: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-4
     """AdamW decoupled decay of the classifier. Source: code."""
 
-    flip: bool = True
-    """Mirror training images left-right at random; switch off where left and right differ in meaning."""
-
     stratify: bool = False
     """Spread the classes evenly over the labelled batches, where there are several. Ours."""
+
+    repeats: Annotated[int, Choice(1, 2, 4, 8)] = 1
+    """Times that an epoch holds each labelled image, changed anew each time: batches of few labels are then not so small
+    that BatchNorm only sees noise. Ours."""
 
     # Supervised phase
     w_proto: Annotated[float, Float(0.1, 3.0, log=True)] = 1.0
@@ -124,6 +130,10 @@ class SparseConfig(MethodConfig):
     mask_scope: Annotated[Literal["all", "labels"], Choice("all", "labels"), When("percentile", above=0)] = "all"
     """Scope of the percentile: it drops images from every unsupervised loss, or only from those that use labels."""
 
+    percentile_by_class: Annotated[bool, Choice(True, False), When("percentile", above=0)] = False
+    """Drop that share of the images that are named each class, rather than of all: where classes are of unequal size the
+    rare ones would go without pseudo-labels. Ours."""
+
     pseudo_label_mode: Literal["train", "eval"] = "train"
     """Mode of the classifier when it votes: with dropout and batch statistics, or as in prediction. Source: code."""
 
@@ -144,7 +154,8 @@ class SparseConfig(MethodConfig):
     """Weight of the generator's own class head in its loss. Source: paper."""
 
     w_syn: Annotated[float, Float(0.05, 2.0, log=True), When("mu", above=0)] = 1.0
-    """Weight of translated images in the classifier's loss. Source: paper."""
+    """Weight of translated images for the classifier. They have steps of their own, whose size it scales: AdamW would
+    divide a weight of the loss out. Source: paper."""
 
     # What paper and published code do differently
     class_loss: Literal["ce", "bce_sum"] = "ce"
@@ -163,8 +174,9 @@ class SparseConfig(MethodConfig):
     """Apply `percentile` at all; the published code does not."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {},
+        "paper": _PAPER,
         "reference": {
+            **_PAPER,
             "mu": 5,
             "proto_temperature": 0.1,
             "lambda_kl": 0.1,
@@ -190,6 +202,7 @@ class SparseConfig(MethodConfig):
         for name in ("mu", "unsup_warmup"):
             require(self, name, 0)
         require(self, "n_critic", 1, 100)
+        require(self, "repeats", 1, 100)
         require(self, "unsup_fraction", 1e-4, 1.0)
         require(self, "lr", 1e-8, 1.0)
         require(self, "beta1", 0.0, 0.9999)

@@ -22,11 +22,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
+from trainables.components.augmentation import Augmentation
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
-from trainables.components.schedules import linear_decay
-from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
+from trainables.components.pace import pace_of
+from trainables.components.ssl_gan_classifier import new_discriminator, predict_by_discriminator
 from trainables.core.method import Learner, Method, Task
+from trainables.data.augment import to_signed
 
 
 @final
@@ -37,7 +39,9 @@ class ConvnetLearner:
         self._config, self._device = config, accelerator.device
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._labels_N = task.labelled.labels_N.to(self._device)
-        self._network = new_discriminator(config, task, accelerator)
+        self._augmented = Augmentation(config, task)
+        self._pace = pace_of(config)
+        self._network = new_discriminator(config, task, accelerator, self._pace)
         self._order = InfiniteSampler(len(task.labelled), task.labelled.labels_N if config.class_balance else None)
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -49,13 +53,13 @@ class ConvnetLearner:
             self._network.finish()
             yield means.read()
 
-    def begin_epoch(self, share: float) -> None:
-        """Set the step size for that share of the budget."""
-        self._network.set_lr(self._config.lr * linear_decay(share, self._config.lr_decay_start))
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its budget the training is."""
+        self._pace.begin_epoch(seen, budget)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the averaged network."""
-        return predict_by_average(self._network, images_BCHW, name="convnet", side=self._config.image_size)
+        return predict_by_discriminator(self._network, images_BCHW, name="convnet", side=self._config.image_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, average, pass; the tensors are the live ones, not copies."""
@@ -68,7 +72,8 @@ class ConvnetLearner:
 
     def _step(self, means: Means) -> None:
         index_B = self._order.take(self._config.batch_size).to(self._device, non_blocking=True)
-        logits_BK, _ = self._network(augmented(self._images_NCHW[index_B], self._config))
+        self._pace.advance(len(index_B))
+        logits_BK, _ = self._network(to_signed(self._augmented(self._images_NCHW[index_B])))
         loss = F.cross_entropy(logits_BK, self._labels_N[index_B])
         self._network.backward_and_step(loss)
         means.add(len(index_B), sup=loss)

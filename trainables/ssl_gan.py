@@ -35,15 +35,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.ssl_gan import SslGanConfig, first_map
+from trainables.components.augmentation import Augmentation
 from trainables.components.gan_losses import feature_matching, generated_loss, pull_away, real_loss, realness
 from trainables.components.losses import entropy_loss
 from trainables.components.meters import Means
 from trainables.components.modes import frozen
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
-from trainables.components.schedules import linear_decay
-from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
+from trainables.components.pace import Pace, pace_of
+from trainables.components.ssl_gan_classifier import new_discriminator, predict_by_discriminator
 from trainables.core.method import Learner, Method, Task
+from trainables.data.augment import to_signed
 from trainables.nets.ssl_gan import SslGanGenerator, pooled_features
 from trainables.nets.weight_norm import initialise_by_data
 
@@ -58,8 +60,10 @@ class SslGanLearner:
         self._labelled_NCHW = labelled.images_NCHW.to(self._device)
         self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
         self._labels_N = labelled.labels_N.to(self._device)
-        self._discriminator = new_discriminator(config, task, accelerator)
-        self._generator = _new_generator(config, task.channels, accelerator)
+        self._augmented = Augmentation(config, task)
+        self._pace = pace_of(config)
+        self._discriminator = new_discriminator(config, task, accelerator, self._pace)
+        self._generator = _new_generator(config, task.channels, accelerator, self._pace)
         self._labelled = InfiniteSampler(len(labelled), labelled.labels_N if config.class_balance else None)
         num_images = len(labelled) + len(self._unlabelled_MCHW)
         self._unlabelled, self._matched = (InfiniteSampler(num_images) for _ in range(2))
@@ -75,15 +79,13 @@ class SslGanLearner:
             self._generator.finish()
             yield means.read()
 
-    def begin_epoch(self, share: float) -> None:
-        """Set both step sizes for that share of the budget."""
-        lr = self._config.lr * linear_decay(share, self._config.lr_decay_start)
-        self._discriminator.set_lr(lr)
-        self._generator.set_lr(lr * self._config.lr_ratio_generator)
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its budget the training is."""
+        self._pace.begin_epoch(seen, budget)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the averaged D, given that an image is real."""
-        return predict_by_average(self._discriminator, images_BCHW, name="ssl_gan", side=self._config.image_size)
+        return predict_by_discriminator(self._discriminator, images_BCHW, name="ssl_gan", side=self._config.image_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers, average, passes; the tensors are the live ones, not copies."""
@@ -102,6 +104,7 @@ class SslGanLearner:
     def _discriminator_step(self, means: Means) -> None:
         """Step D on the class of labelled images, and on what is real, in one pass over images of all three kinds."""
         config = self._config
+        self._pace.advance(config.batch_size + config.batch_unlabelled)
         known_L, unknown_U = self._labelled.take(config.batch_size), self._unlabelled.take(config.batch_unlabelled)
         index_B = torch.cat([known_L, unknown_U]).to(self._device, non_blocking=True)
         with torch.no_grad():
@@ -125,6 +128,7 @@ class SslGanLearner:
     def _generator_step(self, means: Means) -> None:
         """Step G on the mean features of other unlabelled images; D passes gradients on and gathers none."""
         config = self._config
+        self._pace.advance(config.batch_unlabelled)
         index_U = self._matched.take(config.batch_unlabelled).to(self._device, non_blocking=True)
         with frozen(self._discriminator.module):
             with torch.no_grad():
@@ -146,7 +150,7 @@ class SslGanLearner:
         if len(self._unlabelled_MCHW):
             others_BCHW = self._unlabelled_MCHW[(index_B - last - 1).clamp(min=0)]
             images_BCHW = torch.where((index_B <= last)[:, None, None, None], images_BCHW, others_BCHW)
-        return augmented(images_BCHW, self._config)
+        return to_signed(self._augmented(images_BCHW))
 
     def _generate(self) -> Tensor:
         """Generate as many images as a batch has unlabelled ones; their numbers are drawn on the CPU."""
@@ -159,7 +163,7 @@ class SslGanLearner:
         return pooled_features(map_BDhw) if self._config.fm_layer == "pooled" else map_BDhw.flatten(1)
 
 
-def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator) -> OptimisedModel[Any]:
+def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator, pace: Pace) -> OptimisedModel[Any]:
     """A generator with Adam; its last layer starts as D's do."""
     first_side, num_doublings = first_map(config.image_size)
     network = SslGanGenerator(
@@ -174,7 +178,7 @@ def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator
         numbers_GZ = torch.rand(config.batch_unlabelled, config.z_dim).to(accelerator.device)
         initialise_by_data(network, numbers_GZ, output=network.output)
     lr = config.lr * config.lr_ratio_generator
-    return OptimisedModel(network, accelerator, lr=lr, beta1=config.beta1, weight_decay=0.0)
+    return OptimisedModel(network, accelerator, lr=lr, beta1=config.beta1, weight_decay=0.0, pace=pace)
 
 
 def _epoch_images(config: SslGanConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

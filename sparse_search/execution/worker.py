@@ -42,7 +42,8 @@ from trainables.core.method import Labelled, Task, predictor_names
 from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.metrics.table import METRICS, TIE_BREAKERS, sign_of
 from trainables.training.run import Run, runs_of_trial
-from trainables.training.train import DivergedError, Progress
+from trainables.training.prediction import DivergedError
+from trainables.training.train import Progress
 from trainables.training.trial import Trial
 
 VALUE = "value"
@@ -250,7 +251,7 @@ class _Training:
 
             write_mask_sheet(results, at_work.identity, images, predictions[self._main])
         elif self._kind == "classification":
-            write_predictions(results, at_work.identity, images, predictions)
+            write_predictions(results, at_work.identity, images, predictions, end.pool_means)
         if images.grid and self._kind == "classification":
             from sparse_search.results.heat_maps import write_sheet  # matplotlib takes its time
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
-from trainables.core.kind import Kind
+from trainables.core.kind import Axis, Kind
 from trainables.data.catalog import CATALOG, DatasetInfo
 from trainables.data.names import Request, read_name, reader_function
 from trainables.data.partition import Indices, Split
@@ -59,6 +59,9 @@ class Source:
     reader: Reader
     checksum: str | None
     """MD5 of the published data; None for a user's own."""
+
+    asymmetric: tuple[Axis, ...] = ()
+    """Axes along which images must not be mirrored."""
 
     grid: Grid | None = None
     """Grid by which a task cuts the pictures into patches; arrays here are of whole ones."""
@@ -246,7 +249,7 @@ def _catalogued(row: DatasetInfo, side: int, root: Path, tell: PreparationCallba
     request = RowRequest(path=row.path_below(root, side), side=side, tell=tell, row=row)
     reader: Reader = reader_function(row.opener)(request)
     name = row.name if side == row.sides[0] else f"{row.name}@{side}"
-    source = Source(name, row.title, row.class_names, row.channels, side, reader, row.checksums.get(side))
+    source = Source(name, row.title, row.class_names, row.channels, side, reader, row.checksums.get(side), row.asymmetric)
     source.check_images("train")
     return source
 

@@ -100,7 +100,7 @@ def advance(learner: Learner, num_epochs: int) -> Generator[Mapping[str, float]]
     for epoch in range(num_epochs):
         torch.manual_seed(epoch)
         if isinstance(learner, FollowsBudget):
-            learner.begin_epoch(epoch / num_epochs)
+            learner.begin_epoch(epoch, num_epochs)
         yield next(epochs)
 
 
