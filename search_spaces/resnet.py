@@ -31,9 +31,9 @@ _PAPER: Mapping[str, Any] = {
 class ResnetConfig(ScheduledConfig, AugmentedConfig):
     """Defaults are ours; `paper` is ResNet-34 from random weights as published, on patches of 128 px.
 
-    `whole` is the paper's network for whole images. The paper's third row starts from pretrained weights. It is no preset, as
-    every search tries all presets and weights have to be there: set `classifier: resnet50` with `pretrained: a1_in1k`,
-    a timm tag that is downloaded, or with the path of a file.
+    `whole` is the paper's network for whole images. The paper's third row starts from pretrained weights. It is no
+    preset, as every search tries all presets and weights have to be there: set `classifier: resnet50` with
+    `pretrained: a1_in1k`, a timm tag that is downloaded, or with the path of a file.
     """
 
     classifier: str = "resnet34"

@@ -83,8 +83,8 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     """Spread the classes evenly over the labelled batches, where there are several. Ours."""
 
     repeats: Annotated[int, Choice(1, 2, 4, 8)] = 1
-    """Times that an epoch holds each labelled image, changed anew each time: batches of few labels are then not so small
-    that BatchNorm only sees noise. Ours."""
+    """Times that an epoch holds each labelled image, changed anew each time, so that batches of few labels are not so
+    small that BatchNorm only sees noise. Ours."""
 
     # Supervised phase
     w_proto: Annotated[float, Float(0.1, 3.0, log=True)] = 1.0
@@ -131,8 +131,8 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     """Scope of the percentile: it drops images from every unsupervised loss, or only from those that use labels."""
 
     percentile_by_class: Annotated[bool, Choice(True, False), When("percentile", above=0)] = False
-    """Drop that share of the images that are named each class, rather than of all: where classes are of unequal size the
-    rare ones would go without pseudo-labels. Ours."""
+    """Drop that share of the images that are named each class, rather than of all: where classes are of unequal size
+    the rare ones would go without pseudo-labels. Ours."""
 
     pseudo_label_mode: Literal["train", "eval"] = "train"
     """Mode of the classifier when it votes: with dropout and batch statistics, or as in prediction. Source: code."""

@@ -74,7 +74,7 @@ class SslGanConfig(ScheduledConfig, AugmentedConfig):
 
     # Optimisation
     lr: Annotated[float, Float(1e-4, 1e-2, log=True)] = 2e-3
-    """Adam step size of both networks. Source: ours; paper, Table 6, 3e-4, with which no image is generated in small budgets."""
+    """Adam step size of both networks. Source: ours; paper, Table 6, 3e-4."""
 
     lr_ratio_generator: Annotated[float, Float(0.3, 10.0, log=True)] = 3.0
     """The generator's step size, relative to `lr`. Source: ours; paper 1."""

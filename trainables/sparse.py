@@ -338,7 +338,7 @@ def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
 
 
 def _epoch_images(config: SparseConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """The labelled images, as often as it holds them, and those of the unsupervised phase where the epoch after so many has one."""
+    """The labelled images, as often as it holds them, and those of an unsupervised phase where it has one."""
     if not _begins_cycle(config, epoch) or num_unlabelled < _MIN_UNLABELLED:
         return num_labelled * config.repeats
     return num_labelled * config.repeats + num_used(num_unlabelled, config.unsup_fraction)

@@ -17,7 +17,7 @@ NO_MOTION: Mapping[str, Any] = {"rotation": 0.0, "shift": 0.0, "zoom": 0.0, "bri
 
 @dataclass(frozen=True, kw_only=True)
 class MovedConfig(MethodConfig):
-    """Weak random changes of training images; defaults are ours. Data sets say which flips would change what is seen."""
+    """Weak random changes of training images; defaults are ours. Data sets say which flips change what is seen."""
 
     flip: Annotated[bool, Choice(True, False)] = True
     """Mirror half of the training images left-right, unless the data set says that left and right differ in meaning."""

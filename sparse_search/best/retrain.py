@@ -26,8 +26,8 @@ from trainables.data.tasks import test_set
 from trainables.metrics.classes import ClassScores
 from trainables.metrics.scoring import scorer_of
 from trainables.metrics.table import CLASSES, METRICS
-from trainables.training.run import Run, runs_of_trial
 from trainables.training.prediction import DivergedError, Oracle
+from trainables.training.run import Run, runs_of_trial
 from trainables.training.trial import Trial
 
 ShareCallback = Callable[[str, float], None]

@@ -41,8 +41,8 @@ from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Task, predictor_names
 from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.metrics.table import METRICS, TIE_BREAKERS, sign_of
-from trainables.training.run import Run, runs_of_trial
 from trainables.training.prediction import DivergedError
+from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import Progress
 from trainables.training.trial import Trial
 

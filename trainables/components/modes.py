@@ -7,7 +7,6 @@ from contextvars import ContextVar
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-
 _gathers_statistics = ContextVar("gathers_statistics", default=False)
 
 

@@ -13,7 +13,7 @@ class WeightAverage:
 
     d is at most (1 + t) / (10 + t) after t updates, so that the first weights are soon forgotten however short training
     is, and at most exp(-s / τ), where s is the share of the budget since the last update: a time constant τ that means
-    the same at every budget. Buffers that hold numbers, such as BatchNorm's statistics, are averaged too, counts copied.
+    the same at every budget. Buffers of numbers, such as BatchNorm's statistics, are averaged too, counts copied.
 
     Args:
         time_constant: τ, above 0.

@@ -85,9 +85,7 @@ def random_affine(
     return affine(images_BCHW, affine_maps(degrees_B, shifts_B2, mirrored_B2))
 
 
-def affine_maps(
-    degrees_B: Tensor, shifts_B2: Tensor, mirrored_B2: Tensor, zooms_B: Tensor | None = None
-) -> Tensor:
+def affine_maps(degrees_B: Tensor, shifts_B2: Tensor, mirrored_B2: Tensor, zooms_B: Tensor | None = None) -> Tensor:
     """Origins of the pixels: maps (B, 2, 3) of positions in -1 … 1 after a motion to those before it.
 
     An image is mirrored left to right and upside down where told to, then turned counter-clockwise, then moved right

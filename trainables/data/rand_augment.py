@@ -80,9 +80,7 @@ def sharpness(images_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
     smooth_BCHW = images_BCHW.clone()
     weights_C133 = (kernel_33 / kernel_33.sum()).expand(channels, 1, 3, 3)
     smooth_BCHW[:, :, 1:-1, 1:-1] = F.conv2d(images_BCHW, weights_C133, groups=channels)
-    return smooth_BCHW + (images_BCHW - smooth_BCHW) * _between(
-        magnitude_B, _LEAST_SHARE, _MOST_SHARE, images_BCHW
-    )
+    return smooth_BCHW + (images_BCHW - smooth_BCHW) * _between(magnitude_B, _LEAST_SHARE, _MOST_SHARE, images_BCHW)
 
 
 def posterise(images_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:

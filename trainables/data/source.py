@@ -249,7 +249,9 @@ def _catalogued(row: DatasetInfo, side: int, root: Path, tell: PreparationCallba
     request = RowRequest(path=row.path_below(root, side), side=side, tell=tell, row=row)
     reader: Reader = reader_function(row.opener)(request)
     name = row.name if side == row.sides[0] else f"{row.name}@{side}"
-    source = Source(name, row.title, row.class_names, row.channels, side, reader, row.checksums.get(side), row.asymmetric)
+    source = Source(
+        name, row.title, row.class_names, row.channels, side, reader, row.checksums.get(side), row.asymmetric
+    )
     source.check_images("train")
     return source
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float64]
 
+
 def _likeliest(probs_NK: _Floats, pool_mean_K: _Floats) -> NDArray[np.int64]:
-    return probs_NK.argmax(1)
+    named_N: NDArray[np.int64] = probs_NK.argmax(1)
+    return named_N
 
 
 def _above_pool(probs_NK: _Floats, pool_mean_K: _Floats) -> NDArray[np.int64]:
@@ -23,7 +25,7 @@ def _above_pool(probs_NK: _Floats, pool_mean_K: _Floats) -> NDArray[np.int64]:
 
     Source: Saerens et al., Neural Computation 14 (2002), with the mean prediction as the prior to be divided out.
     """
-    return (probs_NK / np.maximum(pool_mean_K, np.finfo(np.float64).tiny)).argmax(1)
+    return _likeliest(probs_NK / np.maximum(pool_mean_K, np.finfo(np.float64).tiny), pool_mean_K)
 
 
 DECISIONS: Mapping[str, Callable[[_Floats, _Floats], NDArray[np.int64]]] = {
