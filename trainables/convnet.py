@@ -23,6 +23,7 @@ from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
 from trainables.components.augmentation import Augmentation
+from trainables.components.batches import epoch_steps
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
 from trainables.components.pace import pace_of
@@ -48,7 +49,7 @@ class ConvnetLearner:
         """A few steps per epoch."""
         while True:
             means = Means()
-            for _ in range(self._config.steps_per_epoch):
+            for _ in range(epoch_steps(self._config.steps_per_epoch, self._config.batch_size)):
                 self._step(means)
             self._network.finish()
             yield means.read()
@@ -81,7 +82,7 @@ class ConvnetLearner:
 
 def _epoch_images(config: ConvnetConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
     """Images of its steps."""
-    return config.steps_per_epoch * config.batch_size
+    return epoch_steps(config.steps_per_epoch, config.batch_size) * config.batch_size
 
 
 def build(config: ConvnetConfig, task: Task, accelerator: Accelerator) -> Learner:

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from search_spaces.ssl_gan import SslGanConfig, first_map
 from trainables.components.augmentation import Augmentation
+from trainables.components.batches import epoch_steps
 from trainables.components.gan_losses import feature_matching, generated_loss, pull_away, real_loss, realness
 from trainables.components.losses import entropy_loss
 from trainables.components.meters import Means
@@ -72,7 +73,7 @@ class SslGanLearner:
         """A few steps of D and G in turn per epoch."""
         while True:
             means = Means()
-            for _ in range(self._config.steps_per_epoch):
+            for _ in range(epoch_steps(self._config.steps_per_epoch, _step_images(self._config))):
                 self._discriminator_step(means)
                 self._generator_step(means)
             self._discriminator.finish()
@@ -181,9 +182,14 @@ def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator
     return OptimisedModel(network, accelerator, lr=lr, beta1=config.beta1, weight_decay=0.0, pace=pace)
 
 
+def _step_images(config: SslGanConfig) -> int:
+    """Real images of a step: those of D's, labelled and unlabelled, and those of G's."""
+    return config.batch_size + 2 * config.batch_unlabelled
+
+
 def _epoch_images(config: SslGanConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Real images: those of D's steps, labelled and unlabelled, and those of G's."""
-    return config.steps_per_epoch * (config.batch_size + 2 * config.batch_unlabelled)
+    """Images of its steps."""
+    return epoch_steps(config.steps_per_epoch, _step_images(config)) * _step_images(config)
 
 
 def build(config: SslGanConfig, task: Task, accelerator: Accelerator) -> Learner:
@@ -191,4 +197,11 @@ def build(config: SslGanConfig, task: Task, accelerator: Accelerator) -> Learner
     return SslGanLearner(config, task, accelerator)
 
 
-METHOD = Method(SslGanConfig, ("classification",), build, predictors=("ssl_gan",), epoch_images=_epoch_images)
+METHOD = Method(
+    SslGanConfig,
+    ("classification",),
+    build,
+    predictors=("ssl_gan",),
+    epoch_images=_epoch_images,
+    step_images=_step_images,
+)

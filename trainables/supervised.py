@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from search_spaces.supervised import SupervisedConfig
 from trainables.components.augmentation import Augmentation
+from trainables.components.batches import epoch_steps
 from trainables.components.losses import mixup, soft_cross_entropy
 from trainables.components.meters import Means
 from trainables.components.optimised_model import OptimisedModel
@@ -55,7 +56,7 @@ class SupervisedLearner:
         """A few steps per epoch."""
         while True:
             means = Means()
-            for _ in range(self._config.steps_per_epoch):
+            for _ in range(epoch_steps(self._config.steps_per_epoch, self._config.batch_size)):
                 self._step(means)
             self._classifier.finish()
             yield means.read()
@@ -96,7 +97,7 @@ class SupervisedLearner:
 
 def _epoch_images(config: SupervisedConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
     """Images of its steps."""
-    return config.steps_per_epoch * config.batch_size
+    return epoch_steps(config.steps_per_epoch, config.batch_size) * config.batch_size
 
 
 def build(config: SupervisedConfig, task: Task, accelerator: Accelerator) -> Learner:

@@ -197,6 +197,10 @@ def _labelled_only(config: MethodConfig, num_labelled: int, num_unlabelled: int,
     return num_labelled
 
 
+def _batch_size(config: MethodConfig) -> int:
+    return int(getattr(config, "batch_size", 1))
+
+
 def _without_cycles(config: MethodConfig, epochs: int) -> bool:
     return False
 
@@ -216,6 +220,9 @@ class Method(Generic[C]):
     epoch_images: Callable[[C, int, int, int], int] = _labelled_only
     """Images seen, labelled and unlabelled, in the epoch after so many, at least 1: what a budget counts. Given the
     configuration, the numbers of labelled and unlabelled images, and the epochs done."""
+
+    step_images: Callable[[C], int] = _batch_size
+    """Images, labelled and unlabelled, of an optimiser step: no configuration is judged before some of them."""
 
     cycle_ends: Callable[[C, int], bool] = _without_cycles
     """True if a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""
