@@ -35,8 +35,8 @@ from trainables.core.method import Labelled, Learner, find_method
 from trainables.data.tasks import test_set
 from trainables.metrics.scoring import score_all
 from trainables.training.accelerator import new_accelerator
-from trainables.training.run import Run, runs_of_trial
 from trainables.training.prediction import DivergedError, Oracle
+from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import Budget, train
 from trainables.training.trial import Trial
 
