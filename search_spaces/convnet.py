@@ -23,6 +23,7 @@ PAPER: Mapping[str, Any] = {
     "drop_hidden": 0.5,
     "batch_size": 100,
     "lr": 3e-4,
+    "flip": True,
     "flip_vertical": True,
     **NO_MOTION,
     "shift": 2 / 32,

@@ -21,6 +21,7 @@ _PAPER: Mapping[str, Any] = {
     "zoom": 0.0,
     "brightness": 0.0,
     "contrast": 0.0,
+    "flip": True,
     "flip_vertical": True,
     **CONSTANT_RATE,
     **NO_AVERAGE,

@@ -15,13 +15,18 @@ from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Choice, Float, When
 from search_spaces.core.schedule import NO_AVERAGE, ScheduledConfig
 
-_PAPERS: Mapping[str, Any] = {"warm_up": 0.0, **NO_AVERAGE, **{k: v for k, v in NO_MOTION.items() if k != "rotation"}}
+_PAPERS: Mapping[str, Any] = {
+    "flip": True,
+    "warm_up": 0.0,
+    **NO_AVERAGE,
+    **{k: v for k, v in NO_MOTION.items() if k != "rotation"},
+}
 """What the publications have in common, where it is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterConfig(ScheduledConfig, MovedConfig):
-    """Defaults are ours: a small VM-UNet for small pictures, which trains on a CPU.
+    """Defaults are ours: a U-Net on a small encoder, which trains on a CPU.
 
     `vm_unet` and `trans_unet` are the publications at their full sizes; their pretrained weights are not theirs to
     give: for TransUNet set `pretrained`.
@@ -29,11 +34,24 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
 
     image_size: int = 64
     """Side in pixels at which pictures and masks reach the network; others are resized on the device. A multiple of
-    2^(stages + 1) for VM-UNet, of 16 for TransUNet. Source: VM-UNet 256, t-vMF 224."""
+    2^encoder_depth for a U-Net, of 2^(stages + 1) for VM-UNet, of 16 for TransUNet. Source: VM-UNet 256, t-vMF 224."""
 
     # Network
-    network: Literal["vm_unet", "trans_unet"] = "vm_unet"
-    """A U of selective scans, or a residual network with a transformer and a decoder."""
+    network: Literal["unet", "vm_unet", "trans_unet"] = "unet"
+    """A U-Net on any encoder, a U of selective scans, or a residual network with a transformer and a decoder."""
+
+    encoder: str = "resnet18"
+    """timm name of the encoder of a U-Net or of TransUNet. Source: ours; TransUNet vit_base_r50_s16_224."""
+
+    pretrained: str = ""
+    """Weights of the encoder. Empty: random ones. Otherwise a timm tag (`a1_in1k`) or the path of a weights file."""
+
+    encoder_depth: Annotated[int, Choice(3, 4, 5), When("network", equals="unet")] = 4
+    """Halvings of the side by a U-Net's encoder. Ours."""
+
+    decoder_width: Annotated[int, Choice(8, 16, 32), When("network", equals="unet")] = 16
+    """Channels of the last step of a U-Net's decoder; each step before it has twice as many. Source:
+    segmentation-models-pytorch."""
 
     features: Annotated[int, Choice(16, 32, 64, 96), When("network", equals="vm_unet")] = 16
     """Features of VM-UNet's first stage; each has twice those before. Source: VM-UNet 96."""
@@ -49,13 +67,6 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
 
     drop_path: Annotated[float, Float(0.0, 0.4), When("network", equals="vm_unet")] = 0.2
     """Greatest rate at which a block of VM-UNet is left out for a picture. Source: VM-UNet."""
-
-    encoder: str = "vit_base_r50_s16_224"
-    """timm name of TransUNet's encoder. Source: TransUNet."""
-
-    pretrained: str = ""
-    """Weights of TransUNet's encoder. Empty: random ones. Otherwise a timm tag (`orig_in21k`) or the path of a weights
-    file."""
 
     dropout: float = 0.1
     """Dropout of TransUNet's transformer. Source: TransUNet."""
@@ -89,6 +100,7 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vm_unet": {
             "image_size": 256,
+            "network": "vm_unet",
             "features": 96,
             "stages": 4,
             "depth": 2,
@@ -102,6 +114,7 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
         "trans_unet": {
             "image_size": 224,
             "network": "trans_unet",
+            "encoder": "vit_base_r50_s16_224",
             "loss": "adaptive_tvmf_dice",
             "optimiser": "sgd",
             "lr": 1e-2,
@@ -117,6 +130,8 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
         super().__post_init__()
         require(self, "features", 8, 1024)
         require(self, "stages", 1, 6)
+        require(self, "encoder_depth", 3, 5)
+        require(self, "decoder_width", 1, 1024)
         for name in ("depth", "steps_per_epoch"):
             require(self, name, 1, 10_000)
         require(self, "d_state", 1, 256)
@@ -131,7 +146,11 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
                 f"{type(self).__name__}.features: {self.features} is impossible, expected a multiple of 4"
             )
         if self.image_size % self.side_multiple:
-            advice = f"or stages below {self.stages}" if self.network == "vm_unet" else "or network vm_unet"
+            advice = {
+                "unet": f"or encoder_depth below {self.encoder_depth}",
+                "vm_unet": f"or stages below {self.stages}",
+                "trans_unet": "or network unet",
+            }[self.network]
             raise ConfigError(
                 f"{type(self).__name__}.image_size: {self.image_size} is impossible with this network, expected a "
                 f"multiple of {self.side_multiple}, {advice}"
@@ -140,4 +159,5 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
     @property
     def side_multiple(self) -> int:
         """Pixels, of which `image_size` is a multiple."""
-        return 2 ** (self.stages + 1) if self.network == "vm_unet" else 16
+        halvings = {"unet": self.encoder_depth, "vm_unet": self.stages + 1, "trans_unet": 4}
+        return 1 << halvings[self.network]

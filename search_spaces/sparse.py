@@ -14,7 +14,23 @@ from search_spaces.core.config import require
 from search_spaces.core.ranges import Choice, Float, Int, When
 from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
 
-_PAPER: Mapping[str, Any] = {**NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE}
+_PAPER: Mapping[str, Any] = {
+    "classifier": "efficientnet_b3",
+    "dropout": 0.3,
+    "drop_path": 0.2,
+    "batch_size": 24,
+    "repeats": 1,
+    "mu": 10,
+    "unsup_fraction": 1.0,
+    "lr": 2e-4,
+    "lr_ratio_classifier": 1.0,
+    "weight_decay_classifier": 1e-4,
+    "w_mixup": 0.5,
+    "flip": True,
+    **NO_MOTION,
+    **CONSTANT_RATE,
+    **NO_AVERAGE,
+}
 """What paper and published code have in common, where it is not the default."""
 
 
@@ -29,46 +45,47 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     critic_width: int = 64
     """Channels of the discriminator's first convolution; doubled at every stride. Source: code."""
 
-    classifier: str = "efficientnet_b3"
-    """timm model name. Source: paper."""
+    classifier: str = "resnet18"
+    """timm model name. Source: ours; paper efficientnet_b3."""
 
     pretrained: str = ""
     """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
 
-    dropout: Annotated[float, Float(0.0, 0.5)] = 0.3
-    """Dropout before the classifier's last layer. Source: code."""
+    dropout: Annotated[float, Float(0.0, 0.5)] = 0.0
+    """Dropout before the classifier's last layer. Source: ours; code 0.3."""
 
-    drop_path: float = 0.2
-    """Stochastic depth rate of the classifier. Source: torchvision's EfficientNet, used by the code."""
+    drop_path: float = 0.0
+    """Stochastic depth rate of the classifier. Source: ours; torchvision's EfficientNet, used by the code, 0.2."""
 
     generator_output: Literal["linear", "sigmoid"] = "linear"
     """Range of translations: unbounded, as in the code, or squashed to the range of images. Ours."""
 
     # Schedule
-    batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 24
-    """Images per step, labelled and unlabelled, at most. Source: code."""
+    batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 32
+    """Images per step, labelled and unlabelled, at most. Source: ours; code 24."""
 
-    mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 10
-    """Epochs between unsupervised phases; 0 means never. Source: paper, Fig. 2."""
+    mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 5
+    """Epochs between unsupervised phases; 0 means never. Source: ours; paper, Fig. 2, 10."""
 
     unsup_warmup: Annotated[int, Int(0, 50), When("mu", above=0)] = 0
     """Epochs before the first unsupervised phase. Ours: the first pseudo-labels are noise."""
 
-    unsup_fraction: Annotated[float, Float(0.05, 1.0, log=True), When("mu", above=0)] = 1.0
-    """Share of the unlabelled images used in each unsupervised phase. Ours."""
+    unsup_fraction: Annotated[float, Float(0.02, 1.0, log=True), When("mu", above=0)] = 0.05
+    """Share of the unlabelled images used in each unsupervised phase. Small, so that the labelled images, of which there
+    are few, are not lost among them. Source: ours; paper 1."""
 
     n_critic: Annotated[int, Int(1, 5), When("mu", above=0)] = 1
     """Discriminator steps per step of generator and classifier. Source: paper uses 1."""
 
     # Optimisation
-    lr: Annotated[float, Float(2e-5, 5e-3, log=True)] = 2e-4
-    """AdamW step size of all three networks. Source: paper."""
+    lr: Annotated[float, Float(2e-5, 5e-3, log=True)] = 5e-4
+    """AdamW step size of all three networks. Source: ours; paper 2e-4."""
 
     lr_ratio_critic: Annotated[float, Float(0.2, 5.0, log=True)] = 1.0
     """The discriminator's step size, relative to `lr`. Ours."""
 
-    lr_ratio_classifier: Annotated[float, Float(0.2, 5.0, log=True)] = 1.0
-    """The classifier's step size, relative to `lr`. Ours."""
+    lr_ratio_classifier: Annotated[float, Float(0.2, 10.0, log=True)] = 4.0
+    """The classifier's step size, relative to `lr`. Source: ours; paper 1."""
 
     beta1: Annotated[float, Choice(0.0, 0.5, 0.9)] = 0.5
     """AdamW first-moment decay. Source: code."""
@@ -76,13 +93,13 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     weight_decay: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-2
     """AdamW decoupled decay of generator and discriminator. Source: code."""
 
-    weight_decay_classifier: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-4
-    """AdamW decoupled decay of the classifier. Source: code."""
+    weight_decay_classifier: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-2
+    """AdamW decoupled decay of the classifier. Source: ours; code 1e-4."""
 
     stratify: bool = False
     """Spread the classes evenly over the labelled batches, where there are several. Ours."""
 
-    repeats: Annotated[int, Choice(1, 2, 4, 8)] = 1
+    repeats: Annotated[int, Choice(1, 2, 4, 8)] = 4
     """Times that an epoch holds each labelled image, changed anew each time, so that batches of few labels are not so
     small that BatchNorm only sees noise. Ours."""
 
@@ -105,8 +122,8 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     w_entropy: Annotated[float, Float(1e-3, 0.3, log=True)] = 0.01
     """Weight of entropy minimisation (β). Source: paper 0.01, code 0.1."""
 
-    w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.5
-    """Weight of the mixup loss (γ). Source: paper 0.5, code 1.0."""
+    w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.0
+    """Weight of the mixup loss (γ). Source: ours; paper 0.5, code 1.0."""
 
     mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.2
     """Both parameters of mixup's Beta distribution. Source: paper."""

@@ -48,7 +48,7 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
     """Steps between two moments at which a budget can be evaluated; nothing else depends on it. Ours."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "plain": {**NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
+        "plain": {"flip": True, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
     }
 
     def __post_init__(self) -> None:

@@ -19,8 +19,9 @@ NO_MOTION: Mapping[str, Any] = {"rotation": 0.0, "shift": 0.0, "zoom": 0.0, "bri
 class MovedConfig(MethodConfig):
     """Weak random changes of training images; defaults are ours. Data sets say which flips change what is seen."""
 
-    flip: Annotated[bool, Choice(True, False)] = True
-    """Mirror half of the training images left-right, unless the data set says that left and right differ in meaning."""
+    flip: Annotated[bool, Choice(True, False)] = False
+    """Mirror half of the training images left-right, unless the data set says that left and right differ in meaning.
+    Off, as it costs on most radiographs what it gains elsewhere."""
 
     flip_vertical: bool = False
     """Mirror half of the training images upside down, unless the data set says that up and down differ."""

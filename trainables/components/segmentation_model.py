@@ -20,6 +20,7 @@ from trainables.components.prediction import predict_in_chunks
 from trainables.core.method import Task
 from trainables.data.augment import to_unit
 from trainables.nets.trans_unet import build_trans_unet
+from trainables.nets.unet import build_unet
 from trainables.nets.vm_unet import VMUNet
 
 _MOMENTUM, _BETA1 = 0.9, 0.9
@@ -145,6 +146,15 @@ def _standardised(images_BCHW: Tensor) -> Tensor:
 
 def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
     num_logits = 1 if config.loss == "bce_dice" else 2
+    if config.network == "unet":
+        return build_unet(
+            config.encoder,
+            channels=channels,
+            num_logits=num_logits,
+            depth=config.encoder_depth,
+            width=config.decoder_width,
+            pretrained=config.pretrained,
+        )
     if config.network == "trans_unet":
         return build_trans_unet(
             config.encoder,
