@@ -71,8 +71,8 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     """Epochs before the first unsupervised phase. Ours: the first pseudo-labels are noise."""
 
     unsup_fraction: Annotated[float, Float(0.02, 1.0, log=True), When("mu", above=0)] = 0.05
-    """Share of the unlabelled images used in each unsupervised phase. Small, so that the labelled images, of which there
-    are few, are not lost among them. Source: ours; paper 1."""
+    """Share of the unlabelled images used in each unsupervised phase. Small, so that the few labelled ones are
+    not lost among them. Source: ours; paper 1."""
 
     n_critic: Annotated[int, Int(1, 5), When("mu", above=0)] = 1
     """Discriminator steps per step of generator and classifier. Source: paper uses 1."""

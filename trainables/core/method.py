@@ -227,6 +227,9 @@ class Method(Generic[C]):
     cycle_ends: Callable[[C, int], bool] = _without_cycles
     """True if a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""
 
+    draws: bool = True
+    """False if nothing in it is random, so that another seed gives the same."""
+
     names_one_class: bool = False
     """True if it gives every image the same class on purpose, so that this is no collapse."""
 

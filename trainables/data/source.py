@@ -40,6 +40,9 @@ _REMEDY = {
 }
 
 
+_KEY_DIGITS = 16
+
+
 @final
 @dataclass(frozen=True)
 class Source:
@@ -62,6 +65,9 @@ class Source:
 
     asymmetric: tuple[Axis, ...] = ()
     """Axes along which images must not be mirrored."""
+
+    published_key: str = ""
+    """First 16 hex digits of the MD5 of the published data at its first side; empty where it is not published."""
 
     grid: Grid | None = None
     """Grid by which a task cuts the pictures into patches; arrays here are of whole ones."""
@@ -99,7 +105,12 @@ class Source:
     @cached_property
     def content_hash(self) -> str:
         """First 16 hex digits of the MD5 of the content."""
-        return self.reader.digest()[:16]
+        return self.reader.digest()[:_KEY_DIGITS]
+
+    @cached_property
+    def draw_key(self) -> str:
+        """What draws of label sets depend on; of published data the same at every side, so that these are paired."""
+        return self.published_key if self.published_key and self.official else self.content_hash
 
     @cached_property
     def official(self) -> bool:
@@ -250,7 +261,15 @@ def _catalogued(row: DatasetInfo, side: int, root: Path, tell: PreparationCallba
     reader: Reader = reader_function(row.opener)(request)
     name = row.name if side == row.sides[0] else f"{row.name}@{side}"
     source = Source(
-        name, row.title, row.class_names, row.channels, side, reader, row.checksums.get(side), row.asymmetric
+        name=name,
+        title=row.title,
+        class_names=row.class_names,
+        channels=row.channels,
+        side=side,
+        reader=reader,
+        checksum=row.checksums.get(side),
+        asymmetric=row.asymmetric,
+        published_key=row.checksums.get(row.sides[0], "")[:_KEY_DIGITS],
     )
     source.check_images("train")
     return source

@@ -26,7 +26,7 @@ class PredictionChecks(Checks):
                 assert ((probs >= 0) & (probs <= 1)).all()
             else:
                 assert probs.shape == (len(task.validation), num_classes)
-                assert torch.allclose(probs.sum(1), torch.ones(len(probs)), atol=1e-5)
+                assert torch.allclose(probs.sum(1), torch.ones(len(probs)).to(probs), atol=1e-5)
             assert torch.equal(probs, second[predictor])
         assert torch.equal(before, weights(learner))
 
