@@ -174,6 +174,10 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     """Weight of translated images for the classifier. They have steps of their own, whose size it scales: AdamW would
     divide a weight of the loss out. Source: paper."""
 
+    w_pseudo: Annotated[float, Float(0.0, 2.0), When("mu", above=0)] = 0.0
+    """Weight of the pseudo-labels of real images for the classifier, in steps of their own as with `w_syn`. In the paper
+    only the discriminator learns from them. Ours."""
+
     # What paper and published code do differently
     class_loss: Literal["ce", "bce_sum"] = "ce"
     """Class losses of the unsupervised phase: cross-entropy, or binary cross-entropy summed over classes."""
@@ -233,6 +237,6 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
             require(self, name, 1e-3, 1e3)
         for name in (
             "weight_decay", "weight_decay_classifier", "w_proto", "w_mutual", "lambda_kl", "w_entropy", "w_mixup",
-            "w_bce", "lambda_rec", "lambda_gp", "lambda_cls_d", "lambda_cls_g", "lambda_cls_gg", "w_syn",
+            "w_bce", "w_pseudo", "lambda_rec", "lambda_gp", "lambda_cls_d", "lambda_cls_g", "lambda_cls_gg", "w_syn",
         ):  # fmt: skip
             require(self, name, 0.0, 1e4)

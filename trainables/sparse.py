@@ -266,6 +266,8 @@ class SparseLearner:
             reconstruction = F.l1_loss(back_RCHW, images_BCHW[certain])
             self._generator_step(fake_BCHW, targets_B, reconstruction, means)
             self._classifier_step(images_BCHW, targets_B, means)
+            if self._config.w_pseudo:
+                self._self_training_step(images_BCHW[certain], labels_R, means)
         return one_hot(labels_R, self._num_classes).sum(0)
 
     @torch.no_grad()
@@ -315,6 +317,12 @@ class SparseLearner:
         loss = self._class_loss(self._classifier(fake_BCHW), targets_B)
         self._classifier.backward_and_step(loss, scale=self._config.w_syn)
         means.add(len(images_BCHW), unsup_classifier=loss)
+
+    def _self_training_step(self, images_RCHW: Tensor, labels_R: Tensor, means: Means) -> None:
+        """Step C: name the pseudo-labels of the images that are sure enough, as D does."""
+        loss = self._class_loss(self._classifier(images_RCHW), labels_R)
+        self._classifier.backward_and_step(loss, scale=self._config.w_pseudo)
+        means.add(len(images_RCHW), pseudo_classifier=loss)
 
     def _translate(self, images_BCHW: Tensor, classes_B: Tensor) -> Tensor:
         translated_BCHW: Tensor = self._generator(images_BCHW, one_hot(classes_B, self._num_classes))
