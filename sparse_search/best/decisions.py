@@ -78,6 +78,6 @@ def _runs(values: Mapping[str, Any], evidence: Mapping[str, Any], results: Path 
         pool_mean = own["pool_mean"][0].as_py()
         if pool_mean is None:
             raise ResultsError(
-                f"run {run_id} has no mean prediction of unlabelled images: there are none, or it is of an earlier version"
+                f"run {run_id} has no mean prediction of unlabelled images: it has none, or is of an earlier version"
             )
         yield _Run(stacked(own["probabilities"]), own["label"].to_numpy(), np.array(pool_mean, np.float64))
