@@ -62,6 +62,8 @@ log = logging.getLogger(__name__)
 _MAX_BYTE = 255
 _COLUMNS = 8
 _DISCRIMINATOR_LR = 0.8  # of the generator's
+_SCORE_IMAGES = 256
+"""Synthetic pictures by which the generator is scored for the log, but no more than it sees real ones."""
 
 
 @final
@@ -313,7 +315,7 @@ def _picture_plan(config: SsgnetSegmenterConfig, channels: int, num_epochs: int)
         channels,
         num_epochs,
         feature_network="random",
-        score_images=256,
+        score_images=min(_SCORE_IMAGES, num_epochs * config.steps_per_epoch * config.generator_batch),
         num_layers=layers_for(config.generator_side),
         d_lr=_DISCRIMINATOR_LR * config.generator_lr,
         augment_groups="bg",
