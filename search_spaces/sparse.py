@@ -19,7 +19,8 @@ _PAPER: Mapping[str, Any] = {
     "dropout": 0.3,
     "drop_path": 0.2,
     "batch_size": 24,
-    "repeats": 1,
+    "fill_batches": False,
+    "w_syn": 1.0,
     "mu": 10,
     "unsup_fraction": 1.0,
     "lr": 2e-4,
@@ -64,7 +65,7 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 32
     """Images per step, labelled and unlabelled, at most. Source: ours; code 24."""
 
-    mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 5
+    mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 25
     """Epochs between unsupervised phases; 0 means never. Source: ours; paper, Fig. 2, 10."""
 
     unsup_warmup: Annotated[int, Int(0, 50), When("mu", above=0)] = 0
@@ -99,9 +100,9 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     stratify: bool = False
     """Spread the classes evenly over the labelled batches, where there are several. Ours."""
 
-    repeats: Annotated[int, Choice(1, 2, 4, 8)] = 4
-    """Times that an epoch holds each labelled image, changed anew each time, so that batches of few labels are not so
-    small that BatchNorm only sees noise. Ours."""
+    fill_batches: bool = True
+    """Repeat labelled images, changed anew each time, until they fill a batch: of few labels batches are else so small
+    that BatchNorm sees noise. Ours."""
 
     # Supervised phase
     w_proto: Annotated[float, Float(0.1, 3.0, log=True)] = 1.0
@@ -170,9 +171,9 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     lambda_cls_gg: Annotated[float, Float(0.1, 5.0, log=True), When("mu", above=0)] = 1.0
     """Weight of the generator's own class head in its loss. Source: paper."""
 
-    w_syn: Annotated[float, Float(0.05, 2.0, log=True), When("mu", above=0)] = 1.0
+    w_syn: Annotated[float, Float(0.05, 2.0, log=True), When("mu", above=0)] = 0.3
     """Weight of translated images for the classifier. They have steps of their own, whose size it scales: AdamW would
-    divide a weight of the loss out. Source: paper."""
+    divide a weight of the loss out. Source: ours; paper 1."""
 
     w_pseudo: Annotated[float, Float(0.0, 2.0), When("mu", above=0)] = 0.0
     """Weight of the pseudo-labels of real images for the classifier, in steps of their own as with `w_syn`. Ours; in the
@@ -223,7 +224,6 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
         for name in ("mu", "unsup_warmup"):
             require(self, name, 0)
         require(self, "n_critic", 1, 100)
-        require(self, "repeats", 1, 100)
         require(self, "unsup_fraction", 1e-4, 1.0)
         require(self, "lr", 1e-8, 1.0)
         require(self, "beta1", 0.0, 0.9999)

@@ -78,8 +78,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add(
         "method",
         nargs="?",
-        help="sparse, ssgnet(_generators), ssl_gan, convnet, resnet, supervised, constant, (ssgnet_)segmenter, or your "
-        "own as module:ATTRIBUTE",
+        help="sparse, ssgnet(_generators), ssl_gan, convnet, resnet, supervised, pixels, constant(_masks), "
+        "(ssgnet_)segmenter, or your own as module:ATTRIBUTE",
     )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add(

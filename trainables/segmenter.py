@@ -1,9 +1,10 @@
-"""Segmenter: a network trained on the pictures with masks alone, the floor for whatever uses pictures without.
+"""Segmenter: a network trained on the pictures with masks alone, what must be beaten by whatever uses pictures without.
 
-    for each batch of pictures x with masks y, turned and mirrored together:
+    for each batch of pictures x with masks y, moved together, x made brighter or darker:
         S: BCE-Dice(S(x), y), or t-vMF Dice(S(x), y; κ), κ_c following the Dice of class c in the training batches
 
-VM-UNet with BCE-Dice and TransUNet with the adaptive t-vMF Dice are the two segmenters of SSGNet, and its round 0: the
+The default is the network that people take first: a U-Net on a timm encoder, by segmentation-models-pytorch, whose
+averaged weights predict. VM-UNet with BCE-Dice and TransUNet with the adaptive t-vMF Dice are the two segmenters of SSGNet, and its round 0: the
 control "real pictures only" at the same budget. `components.mask_losses` has the losses, `nets` the networks.
 
 Departures from the sources, and why:

@@ -9,7 +9,8 @@
         G: deceive D, be z for D and for G itself, and come back: G(G(u, z), ŷ) = u
         C: be z on G(u, z)
 
-Two presets. `paper` (the defaults) is the publication with its sign error corrected; `reference` is what the
+Two presets, and defaults of ours, which learn more from the labelled images and follow schedules, with predictions by
+the moving averages of D's and C's weights. `paper` is the publication with its sign error corrected; `reference` is what the
 published code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures
 from both, and why:
 - G(u, z) serves D's and G's step, and D sees the kept u and G(u, z) as one batch: the same numbers for less work.
@@ -116,7 +117,7 @@ class SparseLearner:
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
         self._memory = memory.to(self._device)
         self._pseudo_labels_M = torch.full((len(self._unlabelled_MCHW),), _NO_LABEL, device=self._device)
-        self._strata_N = task.labelled.labels_N.repeat(config.repeats) if config.stratify else None
+        self._strata_N = _strata(config, task.labelled.labels_N) if config.stratify else None
         self._classify: dict[str, Callable[[Tensor], Tensor]] = {
             "generator": self._generator,
             "critic": lambda images_BCHW: self._discriminator(images_BCHW)[1],
@@ -171,7 +172,7 @@ class SparseLearner:
 
     def _train_epoch(self) -> dict[str, float]:
         means = Means()
-        num_images = len(self._labels_N) * self._config.repeats
+        num_images = _epoch_labelled(self._config, len(self._labels_N))
         for index_B in even_batches(num_images, self._config.batch_size, classes_N=self._strata_N):
             index_B = index_B % len(self._labels_N)
             self._pace.advance(len(index_B))
@@ -345,11 +346,21 @@ def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
     return epoch > config.unsup_warmup and _begins_cycle(config, epoch)
 
 
+def _epoch_labelled(config: SparseConfig, num_labelled: int) -> int:
+    """Labelled images of an epoch."""
+    return max(num_labelled, config.batch_size) if config.fill_batches else num_labelled
+
+
+def _strata(config: SparseConfig, labels_N: Tensor) -> Tensor:
+    """Labels of the images of an epoch, those that are repeated included."""
+    return labels_N[torch.arange(_epoch_labelled(config, len(labels_N))) % len(labels_N)]
+
+
 def _epoch_images(config: SparseConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
     """The labelled images, as often as it holds them, and those of an unsupervised phase where it has one."""
     if not _begins_cycle(config, epoch) or num_unlabelled < _MIN_UNLABELLED:
-        return num_labelled * config.repeats
-    return num_labelled * config.repeats + num_used(num_unlabelled, config.unsup_fraction)
+        return _epoch_labelled(config, num_labelled)
+    return _epoch_labelled(config, num_labelled) + num_used(num_unlabelled, config.unsup_fraction)
 
 
 def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner:

@@ -8,13 +8,14 @@
 Prediction uses D̄; G helps training only, and how its images look does not matter.
 
 The unlabelled images are all training images, the labelled ones without their labels included. Two presets:
-`paper` (the defaults) and `improved_gan`, the code that the paper builds on. Departures, and why:
+`paper` and `improved_gan`, the code that the paper builds on; the defaults are ours, with step sizes at which a small
+budget moves the generator at all. Departures, and why:
 - Images are 32 px, as in the paper's text; its Table 4 generates 96. Any other size of 4 to 7 times a power of two
   follows by rule (96 is Table 4's generator). Output is K logits; the 10 of Table 3 are those of another data set.
 - A labelled, an unlabelled and a generated batch pass D as one: it has no BatchNorm, so the numbers are the same.
 - Passes over images go on across epochs, and a batch may hold an image twice where there are fewer: no rest is dropped.
 - The average starts at D's weights after data-dependent initialisation (improved-gan's starts at zero).
-- The step size is constant until a share of the budget, not of epochs; a budget counts the real images that are seen.
+- Step sizes and the average follow the share of the budget, not epochs or steps; a budget counts the real images seen.
 - Several processes share each batch, and feature means are those of all of it.
 Entropy of unlabelled predictions and a pull-away term may join the losses (both 0 by default).
 

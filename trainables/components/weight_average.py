@@ -29,7 +29,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, share: float) -> None:
         """Take in the weights as they are now, with that share of the budget behind."""
-        decay = min(exp((self._share - share) / self._time_constant), (1 + self._updates) / (10 + self._updates))
+        passed = max(0.0, share - self._share)  # less than nothing where another round begins
+        decay = min(exp(-passed / self._time_constant), (1 + self._updates) / (10 + self._updates))
         self._updates, self._share = self._updates + 1, share
         torch._foreach_lerp_(list(self.network.parameters()), list(self._followed.parameters()), 1 - decay)
         for own, followed in zip(self.network.buffers(), self._followed.buffers(), strict=True):
