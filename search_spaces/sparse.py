@@ -176,8 +176,8 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     divide a weight of the loss out. Source: ours; paper 1."""
 
     w_pseudo: Annotated[float, Float(0.0, 2.0), When("mu", above=0)] = 0.0
-    """Weight of the pseudo-labels of real images for the classifier, in steps of their own as with `w_syn`. Ours; in the
-    paper only the discriminator learns from them."""
+    """Weight of the pseudo-labels of real images for the classifier, in steps of their own as with `w_syn`. In the
+    paper only the discriminator learns from them. Ours."""
 
     # What paper and published code do differently
     class_loss: Literal["ce", "bce_sum"] = "ce"

@@ -4,9 +4,9 @@
         D: cross-entropy(D(x), y)
         D̄: moving average of D's weights, which predicts
 
-The network, its start, the optimiser, the step sizes, the average and the augmentation are those of `ssl_gan`: `paper`
-is the publication, the defaults are ours. Departures: the paper names the network and Table 6 for both; that the average
-predicts here too is our reading.
+The network, its start, the optimiser, the step sizes, the average and the augmentation are those of `ssl_gan`; the
+preset `paper` is the publication, the defaults are ours. Departures: the paper names the network and Table 6 for
+both; that the average predicts here too is our reading.
 
 Published AUC of the image score on 50 IDRiD images, from 64 patches each, 10 / 20 / 40 / 80 / 149 labelled images:
 0.711 / 0.814 / 0.874 / 0.945 / 0.978; of the patches 0.683 / 0.728 / 0.773 / 0.795 / 0.796.

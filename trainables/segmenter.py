@@ -4,8 +4,9 @@
         S: BCE-Dice(S(x), y), or t-vMF Dice(S(x), y; κ), κ_c following the Dice of class c in the training batches
 
 The default is the network that people take first: a U-Net on a timm encoder, by segmentation-models-pytorch, whose
-averaged weights predict. VM-UNet with BCE-Dice and TransUNet with the adaptive t-vMF Dice are the two segmenters of SSGNet, and its round 0: the
-control "real pictures only" at the same budget. `components.mask_losses` has the losses, `nets` the networks.
+averaged weights predict. VM-UNet with BCE-Dice and TransUNet with the adaptive t-vMF Dice are the two segmenters of
+SSGNet, and its round 0: the control "real pictures only" at the same budget. `components.mask_losses` has the losses,
+`nets` the networks.
 
 Departures from the sources, and why:
 - The budget is counted in pictures seen, not in epochs: with pictures added, an epoch would be a longer training.

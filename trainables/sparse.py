@@ -10,8 +10,8 @@
         C: be z on G(u, z)
 
 Two presets, and defaults of ours, which learn more from the labelled images and follow schedules, with predictions by
-the moving averages of D's and C's weights. `paper` is the publication with its sign error corrected; `reference` is what the
-published code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures
+the moving averages of D's and C's weights. `paper` is the publication with its sign error corrected; `reference` is
+what the published code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures
 from both, and why:
 - G(u, z) serves D's and G's step, and D sees the kept u and G(u, z) as one batch: the same numbers for less work.
   BatchNorm's running statistics count the shared pass twice, as the source's two passes do.
