@@ -140,10 +140,11 @@ def test_sizes():
     ("changes", "words"),
     [
         (
-            {"image_size": 40},
+            {"image_size": 40, "network": "vm_unet"},
             "image_size: 40 is impossible with this network, expected a multiple of 16, or stages below 3",
         ),
-        ({"network": "trans_unet", "image_size": 40}, "expected a multiple of 16, or network vm_unet"),
+        ({"network": "trans_unet", "image_size": 40}, "expected a multiple of 16, or network unet"),
+        ({"image_size": 40}, "expected a multiple of 16, or encoder_depth below 4"),
         ({"features": 10}, "features: 10 is impossible, expected a multiple of 4"),
     ],
 )

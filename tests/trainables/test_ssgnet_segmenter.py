@@ -16,8 +16,8 @@ from trainables.training.train import Budget, train
 from .test_segmenter import task
 
 TINY = SsgnetSegmenterConfig(
-    image_size=16, network="vm_unet", features=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=2, lr=1e-2,
-    warm_up=0.0, average=0.0, **NO_MOTION,
+    image_size=16, network="vm_unet", features=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=2,
+    lr=1e-2, warm_up=0.0, average=0.0, **NO_MOTION,
     generator_images=16, generator_init="scratch", generator_batch=8, generator_width=4, generator_channel_base=32,
     z_dim=8, synthetic_images=12, round_images=16, rounds=2,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from search_spaces.core.augmentation import NO_MOTION
 from search_spaces.core.schedule import CONSTANT_RATE
 from search_spaces.ssl_gan import SslGanConfig
 from trainables import ssl_gan
+from trainables.components import ssl_gan_classifier as discriminator
 from trainables.components.meters import Means
 from trainables.training.accelerator import new_accelerator
 
@@ -57,11 +58,13 @@ def largest_difference(net, expected):
     ],
     ids=str,
 )
-def test_every_weight_is_that_of_the_plain_form(options, make_task):
+def test_every_weight_is_that_of_the_plain_form(options, make_task, monkeypatch):
     task = make_task(channels=3, side=SIDE, shots=2, num_unlabelled=10)
     config = SslGanConfig(**(EXACT | options))
     torch.manual_seed(1)
-    learner = ssl_gan.SslGanLearner(config, task, new_accelerator(precision="no", cpu=True))
+    with monkeypatch.context() as start:  # fitted to images in double precision as well
+        start.setattr(discriminator, "to_unit", lambda images, side: images.double() / 255)
+        learner = ssl_gan.SslGanLearner(config, task, new_accelerator(precision="no", cpu=True))
     learner._augmented = lambda images_BCHW: images_BCHW.double() / 255  # which draws nothing
     learner.begin_epoch(0, STEPS * (4 + 6 + 6))
     trainees = (learner._discriminator, learner._generator)

@@ -33,7 +33,7 @@ def train(one, first, last, budget=None):
 
 
 def test_it_learns_its_labelled_images():
-    one = learner(lr=3e-3, flip=False, **SupervisedConfig.presets["plain"])
+    one = learner(**(SupervisedConfig.presets["plain"] | {"lr": 3e-3, "flip": False}))
     first = train(one, 0, 1)
     last = train(one, 1, 10)
     assert last["loss"] < 0.5 * first["loss"]

@@ -47,9 +47,9 @@ def plain(states):
     return average
 
 
-def followed(net, average, numbers=range(len(SHARES))):
+def followed(net, average, first=0, end=len(SHARES)):
     states = []
-    for number in numbers:
+    for number in range(first, end):
         change(net, number)
         states.append(deepcopy(net.state_dict()))
         average.update(SHARES[number])
@@ -74,7 +74,7 @@ def test_it_is_its_definition_for_weights_and_buffers():
 def test_it_goes_on_where_it_stopped(stopped, tmp_path):
     net = network()
     average = WeightAverage(net, TIME_CONSTANT)
-    followed(net, average, range(stopped))
+    followed(net, average, 0, stopped)
     torch.save({"net": net.state_dict(), "average": average.state_dict()}, tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     resumed_net = network()
@@ -82,7 +82,7 @@ def test_it_goes_on_where_it_stopped(stopped, tmp_path):
     resumed_net.load_state_dict(state["net"])
     resumed.load_state_dict(state["average"])
     for pair in ((net, average), (resumed_net, resumed)):
-        followed(*pair, range(stopped, len(SHARES)))
+        followed(*pair, stopped)
     for name, value in average.network.state_dict().items():
         assert value.equal(resumed.network.state_dict()[name])
 
@@ -169,9 +169,7 @@ def test_no_budget_from_a_thousand_images_on_predicts_with_mostly_first_weights(
 def model(accumulate=1, average=0.5, pace=None):
     torch.manual_seed(0)
     accelerator = new_accelerator(precision="no", cpu=True, accumulate=accumulate)
-    return OptimisedModel(
-        nn.Linear(2, 1), accelerator, lr=0.1, beta1=0.5, weight_decay=0.0, average=average, pace=pace
-    )
+    return OptimisedModel(nn.Linear(2, 1), accelerator, lr=0.1, beta1=0.5, weight_decay=0.0, average=average, pace=pace)
 
 
 @pytest.mark.parametrize(("losses", "updates"), [(1, 0), (2, 1), (3, 2), (4, 2)])

@@ -86,7 +86,14 @@ def one_image(config, num_labelled, num_unlabelled, epochs):
     return 1
 
 
-TOY = Method(ToyConfig, ("classification",), lambda c, t, a: ToyLearner(c, t), ("toy",), one_image, cycle_ends)
+TOY = Method(
+    ToyConfig,
+    ("classification",),
+    lambda c, t, a: ToyLearner(c, t),
+    ("toy",),
+    epoch_images=one_image,
+    cycle_ends=cycle_ends,
+)
 BUDGET = Budget(images=7, evaluate_every=3)
 
 
