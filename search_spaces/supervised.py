@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig
 from search_spaces.core.config import require
@@ -19,6 +19,10 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
 
     pretrained: str = ""
     """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
+
+    head_init: Literal["linear", "network"] = "linear"
+    """Start of the classifier's last layer: torch's for a linear layer, as in the SPARSE paper's code, or timm's for this
+    model, whose first logits may be twenty times as large."""
 
     batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 32
     """Labelled images per step, each as often as it takes, and changed anew each time. Source: SPARSE code, 24."""

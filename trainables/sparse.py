@@ -100,6 +100,7 @@ class SparseLearner:
             pretrained=config.pretrained,
             dropout=config.dropout,
             drop_path=config.drop_path,
+            head_init=config.head_init,
         )
         lr, decay, decay_classifier = config.lr, config.weight_decay, config.weight_decay_classifier
         ratio_discriminator, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier

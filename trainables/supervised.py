@@ -45,7 +45,7 @@ class SupervisedLearner:
         self._pace = pace_of(config)
         network = build_classifier(
             config.classifier, channels=task.channels, num_classes=task.num_classes,
-            pretrained=config.pretrained, dropout=config.dropout, drop_path=config.drop_path,
+            pretrained=config.pretrained, dropout=config.dropout, drop_path=config.drop_path, head_init=config.head_init,
         )  # fmt: skip
         self._classifier = OptimisedModel(
             network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=config.weight_decay,
