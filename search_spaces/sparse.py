@@ -59,8 +59,8 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     """Stochastic depth rate of the classifier. Source: ours; torchvision's EfficientNet, used by the code, 0.2."""
 
     head_init: Literal["linear", "network"] = "linear"
-    """Start of the classifier's last layer: torch's for a linear layer, as in the SPARSE paper's code, or timm's for this
-    model, whose first logits may be twenty times as large."""
+    """Start of the classifier's last layer: torch's for a linear layer, as in SPARSE's code, or timm's for this model,
+    whose first logits may be twenty times as large."""
 
     generator_output: Literal["linear", "sigmoid"] = "linear"
     """Range of translations: unbounded, as in the code, or squashed to the range of images. Ours."""

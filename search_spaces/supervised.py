@@ -21,8 +21,8 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
     """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
 
     head_init: Literal["linear", "network"] = "linear"
-    """Start of the classifier's last layer: torch's for a linear layer, as in the SPARSE paper's code, or timm's for this
-    model, whose first logits may be twenty times as large."""
+    """Start of the classifier's last layer: torch's for a linear layer, as in SPARSE's code, or timm's for this model,
+    whose first logits may be twenty times as large."""
 
     batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 32
     """Labelled images per step, each as often as it takes, and changed anew each time. Source: SPARSE code, 24."""

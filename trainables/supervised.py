@@ -44,8 +44,8 @@ class SupervisedLearner:
         self._augmented = Augmentation(config, task)
         self._pace = pace_of(config)
         network = build_classifier(
-            config.classifier, channels=task.channels, num_classes=task.num_classes,
-            pretrained=config.pretrained, dropout=config.dropout, drop_path=config.drop_path, head_init=config.head_init,
+            config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained,
+            dropout=config.dropout, drop_path=config.drop_path, head_init=config.head_init,
         )  # fmt: skip
         self._classifier = OptimisedModel(
             network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=config.weight_decay,
