@@ -27,6 +27,7 @@ _PAPER: Mapping[str, Any] = {
     "lr_ratio_classifier": 1.0,
     "weight_decay_classifier": 1e-4,
     "w_mixup": 0.5,
+    "mixup_alpha": 0.2,
     "flip": True,
     **NO_MOTION,
     **CONSTANT_RATE,
@@ -127,11 +128,11 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     w_entropy: Annotated[float, Float(1e-3, 0.3, log=True)] = 0.01
     """Weight of entropy minimisation (β). Source: paper 0.01, code 0.1."""
 
-    w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.0
-    """Weight of the mixup loss (γ). Source: ours; paper 0.5, code 1.0."""
+    w_mixup: Annotated[float, Float(0.0, 2.0)] = 1.0
+    """Weight of the mixup loss (γ). Source: code; paper 0.5."""
 
-    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.2
-    """Both parameters of mixup's Beta distribution. Source: paper."""
+    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.4
+    """Both parameters of mixup's Beta distribution. Source: ours; paper 0.2."""
 
     w_bce: Annotated[float, Float(0.0, 1.0)] = 0.0
     """Weight of a plain binary cross-entropy of discriminator and classifier. Source: code 1.0."""

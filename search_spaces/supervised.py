@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig
 from search_spaces.core.config import require
-from search_spaces.core.ranges import Choice, Float, When
+from search_spaces.core.ranges import Choice, Float
 from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
 
 
@@ -42,17 +42,15 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
     drop_path: float = 0.0
     """Stochastic depth rate. Source: ours; EfficientNet-B3 0.2."""
 
-    w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.0
-    """Weight of the mixup loss beside the plain one; 0 switches it off. Source: ours; SPARSE paper (γ) 0.5."""
-
-    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.2
-    """Both parameters of mixup's Beta distribution. Source: SPARSE paper."""
+    mixup_alpha: Annotated[float, Float(0.0, 1.0)] = 0.4
+    """Both parameters of mixup's Beta distribution, with whose mixed images and labels it learns; 0: with the plain ones.
+    Source: ours; SPARSE paper 0.2, beside a plain loss."""
 
     steps_per_epoch: int = 10
     """Steps between two moments at which a budget can be evaluated; nothing else depends on it. Ours."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "plain": {"flip": True, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
+        "plain": {"flip": True, "mixup_alpha": 0.0, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
     }
 
     def __post_init__(self) -> None:
@@ -64,5 +62,4 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
         require(self, "weight_decay", 0.0, 1.0)
         require(self, "dropout", 0.0, 0.95)
         require(self, "drop_path", 0.0, 0.95)
-        require(self, "w_mixup", 0.0)
-        require(self, "mixup_alpha", 1e-3, 10.0)
+        require(self, "mixup_alpha", 0.0, 10.0)

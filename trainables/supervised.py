@@ -1,7 +1,8 @@
 """Supervised: a classifier trained on the labelled images alone, the floor for whatever uses unlabelled ones.
 
     for each batch of labelled images x with labels y:
-        C: cross-entropy(C(x), y) + γ · soft cross-entropy(C(mixed x), mixed y)
+        x, y ← mixtures of two images each, and of their labels
+        C: cross-entropy(C(x), y)
 
 Classifier, augmentation, mixup, schedule and AdamW are those that SPARSE has, so that the two differ in what SPARSE
 adds. Prediction uses the moving average of C's weights.
@@ -15,14 +16,13 @@ Shapes: B batch, N labelled, C channels, H W pixels, K classes.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.supervised import SupervisedConfig
 from trainables.components.augmentation import Augmentation
 from trainables.components.batches import epoch_steps
-from trainables.components.losses import mixup, soft_cross_entropy
+from trainables.components.losses import mixup, one_hot, soft_cross_entropy
 from trainables.components.meters import Means
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
@@ -87,12 +87,12 @@ class SupervisedLearner:
         index_B = self._order.take(config.batch_size).to(self._device, non_blocking=True)
         self._pace.advance(len(index_B))
         images_BCHW, labels_B = self._augmented(self._images_NCHW[index_B]), self._labels_N[index_B]
-        loss = plain = F.cross_entropy(self._classifier(images_BCHW), labels_B)
-        if config.w_mixup:
-            mixed_BCHW, targets_BK = mixup(images_BCHW, labels_B, self._num_classes, config.mixup_alpha)
-            loss = plain + config.w_mixup * soft_cross_entropy(self._classifier(mixed_BCHW), targets_BK)
+        targets_BK = one_hot(labels_B, self._num_classes)
+        if config.mixup_alpha:
+            images_BCHW, targets_BK = mixup(images_BCHW, labels_B, self._num_classes, config.mixup_alpha)
+        loss = soft_cross_entropy(self._classifier(images_BCHW), targets_BK)
         self._classifier.backward_and_step(loss)
-        means.add(len(index_B), loss=loss, cross_entropy=plain)
+        means.add(len(index_B), cross_entropy=loss)
 
 
 def _epoch_images(config: SupervisedConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
