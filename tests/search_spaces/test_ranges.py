@@ -90,7 +90,7 @@ def test_space_follows_the_fields():
         "flip", "rotation", "shift", "zoom", "brightness", "contrast", "strong_ops", "strong_pool", "cut_out",
         "schedule", "decay_start", "warm_up", "average",
     ]  # fmt: skip
-    own = ["batch_size", "lr", "beta1", "weight_decay", "dropout", "w_mixup", "mixup_alpha"]
+    own = ["batch_size", "lr", "beta1", "weight_decay", "dropout", "mixup_alpha"]
     assert list(space) == [*shared, *own]
     assert "classifier" not in space
 
@@ -177,7 +177,7 @@ def test_parents_come_first_and_the_rest_stays(names, ordered):
         ),
         (SupervisedConfig(), ["mixup_alpha"]),
         (SupervisedConfig.preset("plain"), ["mixup_alpha"]),
-        (SupervisedConfig(w_mixup=1.0, strong_ops=1, schedule="linear"), []),
+        (SupervisedConfig(strong_ops=1, schedule="linear"), []),
     ],
     ids=["sparse", "sparse paper", "sparse reference", "supervised", "supervised plain", "supervised all"],
 )

@@ -47,9 +47,9 @@ def plain(states):
     return average
 
 
-def followed(net, average, first=0, end=len(SHARES)):
+def followed(net, average, first=0, end=None):
     states = []
-    for number in range(first, end):
+    for number in range(len(SHARES))[first:end]:
         change(net, number)
         states.append(deepcopy(net.state_dict()))
         average.update(SHARES[number])
