@@ -43,7 +43,7 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
     """Stochastic depth rate. Source: ours; EfficientNet-B3 0.2."""
 
     mixup_alpha: Annotated[float, Float(0.0, 1.0)] = 0.4
-    """Both parameters of mixup's Beta distribution, with whose mixed images and labels it learns; 0: with the plain ones.
+    """Both parameters of mixup's Beta distribution: it learns from mixed images and labels; 0: from the plain ones.
     Source: ours; SPARSE paper 0.2, beside a plain loss."""
 
     steps_per_epoch: int = 10

@@ -92,7 +92,7 @@ class SupervisedLearner:
             images_BCHW, targets_BK = mixup(images_BCHW, labels_B, self._num_classes, config.mixup_alpha)
         loss = soft_cross_entropy(self._classifier(images_BCHW), targets_BK)
         self._classifier.backward_and_step(loss)
-        means.add(len(index_B), cross_entropy=loss)
+        means.add(len(index_B), loss=loss)
 
 
 def _epoch_images(config: SupervisedConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

@@ -169,14 +169,14 @@ def test_parents_come_first_and_the_rest_stays(names, ordered):
 @pytest.mark.parametrize(
     ("config", "inactive"),
     [
-        (SparseConfig(), ["mixup_alpha"]),
+        (SparseConfig(), []),
         (SparseConfig.preset("paper"), []),
         (
             SparseConfig.preset("reference"),
             ["w_mutual", "lambda_kl", "percentile", "ens_blend", "ema_momentum", "mask_scope", "percentile_by_class"],
         ),
-        (SupervisedConfig(), ["mixup_alpha"]),
-        (SupervisedConfig.preset("plain"), ["mixup_alpha"]),
+        (SupervisedConfig(), []),
+        (SupervisedConfig.preset("plain"), []),
         (SupervisedConfig(strong_ops=1, schedule="linear"), []),
     ],
     ids=["sparse", "sparse paper", "sparse reference", "supervised", "supervised plain", "supervised all"],

@@ -43,10 +43,16 @@ def test_it_learns_its_labelled_images():
     assert probs.argmax(1).equal(task().labelled.labels_N)
 
 
-def test_without_mixup_the_loss_is_the_plain_one():
-    assert train(learner(w_mixup=0.0), 0, 1)["loss"] == train(learner(w_mixup=0.0), 0, 1)["cross_entropy"]
-    mixed = train(learner(w_mixup=1.0), 0, 1)
-    assert mixed["loss"] > mixed["cross_entropy"]
+def test_without_mixup_it_learns_from_plain_labels_and_with_it_from_mixed_ones(monkeypatch):
+    targets = []
+    plain = supervised.soft_cross_entropy
+    monkeypatch.setattr(supervised, "soft_cross_entropy", lambda logits, of: targets.append(of) or plain(logits, of))
+    train(learner(mixup_alpha=0.0), 0, 1)
+    assert all(((of == 0) | (of == 1)).all() for of in targets)
+    targets.clear()
+    train(learner(mixup_alpha=1.0), 0, 1)
+    assert any(((of > 0.01) & (of < 0.99)).any() for of in targets)
+    assert all(of.sum(1).allclose(torch.ones(len(of))) for of in targets)
 
 
 def test_a_resumed_run_is_the_undisturbed_one(tmp_path):
