@@ -150,7 +150,7 @@ TINY = {
         "supervised": {
             "trials": 5,
             "settings": {"classifier": "test_resnet", "lr": 1e-3},
-            "search": ["lr", "dropout", "w_mixup"],
+            "search": ["lr", "dropout", "mixup_alpha"],
         },
         "constant": {},
     },
