@@ -35,8 +35,9 @@ from trainables.core.method import Labelled, Learner, find_method
 from trainables.data.tasks import test_set
 from trainables.metrics.scoring import score_all
 from trainables.training.accelerator import new_accelerator
+from trainables.training.prediction import DivergedError, Oracle
 from trainables.training.run import Run, runs_of_trial
-from trainables.training.train import Budget, DivergedError, predict, train
+from trainables.training.train import Budget, train
 from trainables.training.trial import Trial
 
 IMAGES = 2700
@@ -178,12 +179,15 @@ def curve(run: Run) -> Iterator[tuple[int, float, float, float]]:
     main, unseen = method.predictors[0], test_images(run.trial.dataset)
     budget = RungBudget(run.trial.conditions.images, run.trial.conditions.evaluate_every)
     accelerator = new_accelerator(precision="no", cpu=True)
-    watched, task = replace(method, build=build), run.task(None)
+    watched, task, statistics = replace(method, build=build), run.task(None), run.trial.conditions.statistics
+    oracle = Oracle(task, statistics)
+    options: dict[str, Any] = {"seed": run.seed, "accelerator": accelerator, "statistics": statistics}
     try:
-        for progress in train(watched, run.trial.config, task, budget, seed=run.seed, accelerator=accelerator):
+        for progress in train(watched, run.trial.config, task, budget, **options):
             if progress.budget_images:
-                predictions = predict(learners[0], unseen, progress.epoch)
-                test = score_all(predictions, unseen, run.trial.picture_rule)[main].metric("balanced_accuracy")
+                asked = oracle.ask(learners[0], unseen, progress.epoch, with_pool=False)
+                scores = score_all(asked.predictions, {}, unseen, run.trial.picture_rule)
+                test = scores[main].metric("balanced_accuracy")
                 validation = progress.scores[main].metric("balanced_accuracy")
                 yield progress.budget_images, validation, test, progress.train_seconds
     except DivergedError:

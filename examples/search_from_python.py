@@ -21,7 +21,7 @@ sweep = {
         "supervised": {
             "trials": 3,
             "settings": {"classifier": "test_resnet", "lr": 1e-3},
-            "search": ["lr", "w_mixup"],
+            "search": ["lr", "rotation"],
         },
         "constant": {},
     },

@@ -8,17 +8,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from search_spaces.core.config import MethodConfig, require
-from search_spaces.core.ranges import Choice, Float, Int
+from search_spaces.core.augmentation import AugmentedConfig
+from search_spaces.core.config import require
+from search_spaces.core.ranges import Choice, Float
+from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
+
+_PAPER: Mapping[str, Any] = {
+    "lr": 1e-5,
+    "patience": 0.2,
+    "rotation": 180.0,
+    "shift": 0.3,
+    "zoom": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "flip": True,
+    "flip_vertical": True,
+    **CONSTANT_RATE,
+    **NO_AVERAGE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResnetConfig(MethodConfig):
-    """Defaults are the `paper` preset: ResNet-34 from random weights, on patches of 128 px.
+class ResnetConfig(ScheduledConfig, AugmentedConfig):
+    """Defaults are ours; `paper` is ResNet-34 from random weights as published, on patches of 128 px.
 
-    `whole` is the network for whole images. The paper's third row starts from pretrained weights. It is no preset, as
-    every search tries all presets and weights have to be there: set `classifier: resnet50` with `pretrained: a1_in1k`,
-    a timm tag that is downloaded, or with the path of a file.
+    `whole` is the paper's network for whole images. The paper's third row starts from pretrained weights. It is no
+    preset, as every search tries all presets and weights have to be there: set `classifier: resnet50` with
+    `pretrained: a1_in1k`, a timm tag that is downloaded, or with the path of a file.
     """
 
     classifier: str = "resnet34"
@@ -31,15 +47,15 @@ class ResnetConfig(MethodConfig):
     batch_size: Annotated[int, Choice(8, 16, 32, 64)] = 32
     """Labelled images per step, at most. Source: paper, Table 5."""
 
-    lr: Annotated[float, Float(1e-6, 1e-2, log=True)] = 1e-5
-    """Adam step size before the first plateau. Source: paper, Table 5."""
+    lr: Annotated[float, Float(1e-5, 1e-2, log=True)] = 1e-3
+    """Adam step size before the first plateau. Source: ours; paper, Table 5, 1e-5."""
 
     beta1: Annotated[float, Choice(0.0, 0.5, 0.9)] = 0.9
     """Adam first-moment decay. Source: paper, Table 5."""
 
-    patience: Annotated[int, Int(2, 1000, log=True)] = 10
-    """Epochs in a row without a lower training loss after which the step size falls. An epoch of few labels is a single
-    step, and its loss noise: then take more. Source: paper, Table 5."""
+    patience: Annotated[float, Float(0.02, 1.0, log=True)] = 1.0
+    """Share of the budget without a lower training loss after which the step size falls; 1: never. Source: paper, Table
+    5, ten passes over all images; of few, whose loss is noise, that is nothing."""
 
     plateau_factor: float = 0.1
     """By which the step size is multiplied at a plateau; 1 keeps it constant. Source: paper, Table 5."""
@@ -47,22 +63,9 @@ class ResnetConfig(MethodConfig):
     class_weights: bool = True
     """Let all classes weigh the same in the loss, however many images they have. Source: paper."""
 
-    # Images
-    rotation: Annotated[float, Float(0.0, 180.0)] = 180.0
-    """Degrees by which training images turn at most, to either side. Source: paper."""
-
-    shift: Annotated[float, Float(0.0, 0.5)] = 0.3
-    """Share of their side by which training images move at most, left, right, up and down. Source: paper."""
-
-    flip: bool = True
-    """Mirror training images left-right at random; switch off where left and right differ in meaning. Source: paper."""
-
-    flip_vertical: bool = True
-    """Mirror training images upside down at random; switch off where up and down differ. Source: paper."""
-
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {},
-        "whole": {"classifier": "resnet50"},
+        "paper": _PAPER,
+        "whole": {**_PAPER, "classifier": "resnet50"},
     }
 
     def __post_init__(self) -> None:
@@ -70,7 +73,5 @@ class ResnetConfig(MethodConfig):
         require(self, "batch_size", 2, 4096)
         require(self, "lr", 1e-8, 1.0)
         require(self, "beta1", 0.0, 0.9999)
-        require(self, "patience", 1)
+        require(self, "patience", 1e-4, 1.0)
         require(self, "plateau_factor", 1e-3, 1.0)
-        require(self, "rotation", 0.0, 180.0)
-        require(self, "shift", 0.0, 1.0)

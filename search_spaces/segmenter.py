@@ -9,14 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from search_spaces.core.config import MethodConfig, require
+from search_spaces.core.augmentation import NO_MOTION, MovedConfig
+from search_spaces.core.config import require
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Choice, Float, When
+from search_spaces.core.schedule import NO_AVERAGE, ScheduledConfig
+
+_PAPERS: Mapping[str, Any] = {
+    "flip": True,
+    "warm_up": 0.0,
+    **NO_AVERAGE,
+    **{k: v for k, v in NO_MOTION.items() if k != "rotation"},
+}
+"""What the publications have in common, where it is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterConfig(MethodConfig):
-    """Defaults are ours: a small VM-UNet for small pictures, which trains on a CPU.
+class SegmenterConfig(ScheduledConfig, MovedConfig):
+    """Defaults are ours: a U-Net on a small encoder, which trains on a CPU.
 
     `vm_unet` and `trans_unet` are the publications at their full sizes; their pretrained weights are not theirs to
     give: for TransUNet set `pretrained`.
@@ -24,11 +34,24 @@ class SegmenterConfig(MethodConfig):
 
     image_size: int = 64
     """Side in pixels at which pictures and masks reach the network; others are resized on the device. A multiple of
-    2^(stages + 1) for VM-UNet, of 16 for TransUNet. Source: VM-UNet 256, t-vMF 224."""
+    2^encoder_depth for a U-Net, of 2^(stages + 1) for VM-UNet, of 16 for TransUNet. Source: VM-UNet 256, t-vMF 224."""
 
     # Network
-    network: Literal["vm_unet", "trans_unet"] = "vm_unet"
-    """A U of selective scans, or a residual network with a transformer and a decoder."""
+    network: Literal["unet", "vm_unet", "trans_unet"] = "unet"
+    """A U-Net on any encoder, a U of selective scans, or a residual network with a transformer and a decoder."""
+
+    encoder: str = "resnet18"
+    """timm name of the encoder of a U-Net or of TransUNet. Source: ours; TransUNet vit_base_r50_s16_224."""
+
+    pretrained: str = ""
+    """Weights of the encoder. Empty: random ones. Otherwise a timm tag (`a1_in1k`) or the path of a weights file."""
+
+    encoder_depth: Annotated[int, Choice(3, 4, 5), When("network", equals="unet")] = 4
+    """Halvings of the side by a U-Net's encoder. Ours."""
+
+    decoder_width: Annotated[int, Choice(8, 16, 32), When("network", equals="unet")] = 16
+    """Channels of the last step of a U-Net's decoder; each step before it has twice as many. Source:
+    segmentation-models-pytorch."""
 
     features: Annotated[int, Choice(16, 32, 64, 96), When("network", equals="vm_unet")] = 16
     """Features of VM-UNet's first stage; each has twice those before. Source: VM-UNet 96."""
@@ -44,13 +67,6 @@ class SegmenterConfig(MethodConfig):
 
     drop_path: Annotated[float, Float(0.0, 0.4), When("network", equals="vm_unet")] = 0.2
     """Greatest rate at which a block of VM-UNet is left out for a picture. Source: VM-UNet."""
-
-    encoder: str = "vit_base_r50_s16_224"
-    """timm name of TransUNet's encoder. Source: TransUNet."""
-
-    pretrained: str = ""
-    """Weights of TransUNet's encoder. Empty: random ones. Otherwise a timm tag (`orig_in21k`) or the path of a weights
-    file."""
 
     dropout: float = 0.1
     """Dropout of TransUNet's transformer. Source: TransUNet."""
@@ -72,10 +88,6 @@ class SegmenterConfig(MethodConfig):
     lr: Annotated[float, Float(3e-4, 3e-2, log=True)] = 1e-2
     """Step size at the start. Source: code, 1e-3 of AdamW, 1e-2 of SGD."""
 
-    decay: Literal["cosine", "poly"] = "cosine"
-    """Fall of the step size to 0 over the budget: half a cosine, or (1 - share) ** 0.9. Source: code;
-    its cosine rises again."""
-
     weight_decay: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-2
     """Decoupled for AdamW, an L2 penalty for SGD; none of the scans' own rates. Source: code, 1e-2 and 1e-4."""
 
@@ -85,20 +97,10 @@ class SegmenterConfig(MethodConfig):
     steps_per_epoch: int = 10
     """Steps between two moments at which a budget can be evaluated, and at which κ is set. Ours."""
 
-    # Pictures
-    rotation: Annotated[float, Float(0.0, 180.0)] = 30.0
-    """Degrees by which a training picture turns at most, to either side. Source: code, 180 and 90."""
-
-    flip: bool = True
-    """Mirror training pictures left-right at random; switch off where left and right differ in meaning. Source:
-    code."""
-
-    flip_vertical: bool = False
-    """Mirror training pictures upside down at random. Source: code, True for VM-UNet."""
-
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vm_unet": {
             "image_size": 256,
+            "network": "vm_unet",
             "features": 96,
             "stages": 4,
             "depth": 2,
@@ -107,17 +109,20 @@ class SegmenterConfig(MethodConfig):
             "batch_size": 32,
             "rotation": 180.0,
             "flip_vertical": True,
+            **_PAPERS,
         },
         "trans_unet": {
             "image_size": 224,
             "network": "trans_unet",
+            "encoder": "vit_base_r50_s16_224",
             "loss": "adaptive_tvmf_dice",
             "optimiser": "sgd",
             "lr": 1e-2,
-            "decay": "poly",
+            "schedule": "poly",
             "weight_decay": 1e-4,
             "batch_size": 32,
             "rotation": 90.0,
+            **_PAPERS,
         },
     }
 
@@ -125,12 +130,13 @@ class SegmenterConfig(MethodConfig):
         super().__post_init__()
         require(self, "features", 8, 1024)
         require(self, "stages", 1, 6)
+        require(self, "encoder_depth", 3, 5)
+        require(self, "decoder_width", 1, 1024)
         for name in ("depth", "steps_per_epoch"):
             require(self, name, 1, 10_000)
         require(self, "d_state", 1, 256)
         require(self, "batch_size", 2, 4096)
         require(self, "lr", 1e-8, 1.0)
-        require(self, "rotation", 0.0, 180.0)
         for name in ("drop_path", "dropout"):
             require(self, name, 0.0, 0.95)
         for name in ("weight_decay", "dice_weight", "kappa_scale"):
@@ -140,7 +146,11 @@ class SegmenterConfig(MethodConfig):
                 f"{type(self).__name__}.features: {self.features} is impossible, expected a multiple of 4"
             )
         if self.image_size % self.side_multiple:
-            advice = f"or stages below {self.stages}" if self.network == "vm_unet" else "or network vm_unet"
+            advice = {
+                "unet": f"or encoder_depth below {self.encoder_depth}",
+                "vm_unet": f"or stages below {self.stages}",
+                "trans_unet": "or network unet",
+            }[self.network]
             raise ConfigError(
                 f"{type(self).__name__}.image_size: {self.image_size} is impossible with this network, expected a "
                 f"multiple of {self.side_multiple}, {advice}"
@@ -149,4 +159,5 @@ class SegmenterConfig(MethodConfig):
     @property
     def side_multiple(self) -> int:
         """Pixels, of which `image_size` is a multiple."""
-        return 2 ** (self.stages + 1) if self.network == "vm_unet" else 16
+        halvings = {"unet": self.encoder_depth, "vm_unet": self.stages + 1, "trans_unet": 4}
+        return 1 << halvings[self.network]

@@ -9,13 +9,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from search_spaces.core.config import MethodConfig, require
+from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig
+from search_spaces.core.config import require
 from search_spaces.core.ranges import Choice, Float, Int, When
+from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
+
+_PAPER: Mapping[str, Any] = {
+    "classifier": "efficientnet_b3",
+    "dropout": 0.3,
+    "drop_path": 0.2,
+    "batch_size": 24,
+    "fill_batches": False,
+    "w_syn": 1.0,
+    "mu": 10,
+    "unsup_fraction": 1.0,
+    "lr": 2e-4,
+    "lr_ratio_classifier": 1.0,
+    "weight_decay_classifier": 1e-4,
+    "w_mixup": 0.5,
+    "mixup_alpha": 0.2,
+    "flip": True,
+    **NO_MOTION,
+    **CONSTANT_RATE,
+    **NO_AVERAGE,
+}
+"""What paper and published code have in common, where it is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseConfig(MethodConfig):
-    """Defaults are the `paper` preset: what the paper describes, with its sign error corrected."""
+class SparseConfig(ScheduledConfig, AugmentedConfig):
+    """Defaults are ours; `paper` is what the paper describes, with its sign error corrected, `reference` its code."""
 
     # Networks
     width: int = 64
@@ -24,46 +47,51 @@ class SparseConfig(MethodConfig):
     critic_width: int = 64
     """Channels of the discriminator's first convolution; doubled at every stride. Source: code."""
 
-    classifier: str = "efficientnet_b3"
-    """timm model name. Source: paper."""
+    classifier: str = "resnet18"
+    """timm model name. Source: ours; paper efficientnet_b3."""
 
     pretrained: str = ""
     """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
 
-    dropout: Annotated[float, Float(0.0, 0.5)] = 0.3
-    """Dropout before the classifier's last layer. Source: code."""
+    dropout: Annotated[float, Float(0.0, 0.5)] = 0.0
+    """Dropout before the classifier's last layer. Source: ours; code 0.3."""
 
-    drop_path: float = 0.2
-    """Stochastic depth rate of the classifier. Source: torchvision's EfficientNet, used by the code."""
+    drop_path: float = 0.0
+    """Stochastic depth rate of the classifier. Source: ours; torchvision's EfficientNet, used by the code, 0.2."""
+
+    head_init: Literal["linear", "network"] = "linear"
+    """Start of the classifier's last layer: torch's for a linear layer, as in SPARSE's code, or timm's for this model,
+    whose first logits may be twenty times as large."""
 
     generator_output: Literal["linear", "sigmoid"] = "linear"
     """Range of translations: unbounded, as in the code, or squashed to the range of images. Ours."""
 
     # Schedule
-    batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 24
-    """Images per step, labelled and unlabelled, at most. Source: code."""
+    batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 32
+    """Images per step, labelled and unlabelled, at most. Source: ours; code 24."""
 
-    mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 10
-    """Epochs between unsupervised phases; 0 means never. Source: paper, Fig. 2."""
+    mu: Annotated[int, Choice(1, 2, 5, 10, 25, 50)] = 25
+    """Epochs between unsupervised phases; 0 means never. Source: ours; paper, Fig. 2, 10."""
 
     unsup_warmup: Annotated[int, Int(0, 50), When("mu", above=0)] = 0
     """Epochs before the first unsupervised phase. Ours: the first pseudo-labels are noise."""
 
-    unsup_fraction: Annotated[float, Float(0.05, 1.0, log=True), When("mu", above=0)] = 1.0
-    """Share of the unlabelled images used in each unsupervised phase. Ours."""
+    unsup_fraction: Annotated[float, Float(0.02, 1.0, log=True), When("mu", above=0)] = 0.05
+    """Share of the unlabelled images used in each unsupervised phase. Small, so that the few labelled ones are
+    not lost among them. Source: ours; paper 1."""
 
     n_critic: Annotated[int, Int(1, 5), When("mu", above=0)] = 1
     """Discriminator steps per step of generator and classifier. Source: paper uses 1."""
 
     # Optimisation
-    lr: Annotated[float, Float(2e-5, 5e-3, log=True)] = 2e-4
-    """AdamW step size of all three networks. Source: paper."""
+    lr: Annotated[float, Float(2e-5, 5e-3, log=True)] = 5e-4
+    """AdamW step size of all three networks. Source: ours; paper 2e-4."""
 
     lr_ratio_critic: Annotated[float, Float(0.2, 5.0, log=True)] = 1.0
     """The discriminator's step size, relative to `lr`. Ours."""
 
-    lr_ratio_classifier: Annotated[float, Float(0.2, 5.0, log=True)] = 1.0
-    """The classifier's step size, relative to `lr`. Ours."""
+    lr_ratio_classifier: Annotated[float, Float(0.2, 10.0, log=True)] = 4.0
+    """The classifier's step size, relative to `lr`. Source: ours; paper 1."""
 
     beta1: Annotated[float, Choice(0.0, 0.5, 0.9)] = 0.5
     """AdamW first-moment decay. Source: code."""
@@ -71,14 +99,15 @@ class SparseConfig(MethodConfig):
     weight_decay: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-2
     """AdamW decoupled decay of generator and discriminator. Source: code."""
 
-    weight_decay_classifier: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-4
-    """AdamW decoupled decay of the classifier. Source: code."""
-
-    flip: bool = True
-    """Mirror training images left-right at random; switch off where left and right differ in meaning."""
+    weight_decay_classifier: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-2
+    """AdamW decoupled decay of the classifier. Source: ours; code 1e-4."""
 
     stratify: bool = False
     """Spread the classes evenly over the labelled batches, where there are several. Ours."""
+
+    fill_batches: bool = True
+    """Repeat labelled images, changed anew each time, until they fill a batch: of few labels batches are else so small
+    that BatchNorm sees noise. Ours."""
 
     # Supervised phase
     w_proto: Annotated[float, Float(0.1, 3.0, log=True)] = 1.0
@@ -99,11 +128,11 @@ class SparseConfig(MethodConfig):
     w_entropy: Annotated[float, Float(1e-3, 0.3, log=True)] = 0.01
     """Weight of entropy minimisation (β). Source: paper 0.01, code 0.1."""
 
-    w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.5
-    """Weight of the mixup loss (γ). Source: paper 0.5, code 1.0."""
+    w_mixup: Annotated[float, Float(0.0, 2.0)] = 1.0
+    """Weight of the mixup loss (γ). Source: code; paper 0.5."""
 
-    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.2
-    """Both parameters of mixup's Beta distribution. Source: paper."""
+    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.4
+    """Both parameters of mixup's Beta distribution. Source: ours; paper 0.2."""
 
     w_bce: Annotated[float, Float(0.0, 1.0)] = 0.0
     """Weight of a plain binary cross-entropy of discriminator and classifier. Source: code 1.0."""
@@ -124,6 +153,10 @@ class SparseConfig(MethodConfig):
     mask_scope: Annotated[Literal["all", "labels"], Choice("all", "labels"), When("percentile", above=0)] = "all"
     """Scope of the percentile: it drops images from every unsupervised loss, or only from those that use labels."""
 
+    percentile_by_class: Annotated[bool, Choice(True, False), When("percentile", above=0)] = False
+    """Drop that share of the images that are named each class, rather than of all: where classes are of unequal size
+    the rare ones would go without pseudo-labels. Ours."""
+
     pseudo_label_mode: Literal["train", "eval"] = "train"
     """Mode of the classifier when it votes: with dropout and batch statistics, or as in prediction. Source: code."""
 
@@ -143,8 +176,13 @@ class SparseConfig(MethodConfig):
     lambda_cls_gg: Annotated[float, Float(0.1, 5.0, log=True), When("mu", above=0)] = 1.0
     """Weight of the generator's own class head in its loss. Source: paper."""
 
-    w_syn: Annotated[float, Float(0.05, 2.0, log=True), When("mu", above=0)] = 1.0
-    """Weight of translated images in the classifier's loss. Source: paper."""
+    w_syn: Annotated[float, Float(0.05, 2.0, log=True), When("mu", above=0)] = 0.3
+    """Weight of translated images for the classifier. They have steps of their own, whose size it scales: AdamW would
+    divide a weight of the loss out. Source: ours; paper 1."""
+
+    w_pseudo: Annotated[float, Float(0.0, 2.0), When("mu", above=0)] = 0.0
+    """Weight of the pseudo-labels of real images for the classifier, in steps of their own as with `w_syn`. In the
+    paper only the discriminator learns from them. Ours."""
 
     # What paper and published code do differently
     class_loss: Literal["ce", "bce_sum"] = "ce"
@@ -163,8 +201,9 @@ class SparseConfig(MethodConfig):
     """Apply `percentile` at all; the published code does not."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {},
+        "paper": _PAPER,
         "reference": {
+            **_PAPER,
             "mu": 5,
             "proto_temperature": 0.1,
             "lambda_kl": 0.1,
@@ -203,6 +242,6 @@ class SparseConfig(MethodConfig):
             require(self, name, 1e-3, 1e3)
         for name in (
             "weight_decay", "weight_decay_classifier", "w_proto", "w_mutual", "lambda_kl", "w_entropy", "w_mixup",
-            "w_bce", "lambda_rec", "lambda_gp", "lambda_cls_d", "lambda_cls_g", "lambda_cls_gg", "w_syn",
+            "w_bce", "w_pseudo", "lambda_rec", "lambda_gp", "lambda_cls_d", "lambda_cls_g", "lambda_cls_gg", "w_syn",
         ):  # fmt: skip
             require(self, name, 0.0, 1e4)

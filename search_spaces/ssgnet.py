@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.config import require
-from search_spaces.core.ranges import Choice, Float, Int, When
+from search_spaces.core.ranges import Choice, Float, When
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
 
 
@@ -63,9 +63,9 @@ class SsgnetConfig(SsgnetGeneratorsConfig):
     weight_decay: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-4
     """AdamW decoupled decay. Source: paper, Adam without."""
 
-    patience: Annotated[int, Int(2, 1000, log=True)] = 20
-    """Epochs, of a few steps each, in a row without a lower training loss after which the step size falls. Source:
-    code, 3 whole passes; `paper` has about those of its chest X-rays."""
+    patience: Annotated[float, Float(0.02, 1.0, log=True)] = 0.2
+    """Share of the classifier's part of the budget without a lower training loss after which the step size falls; 1:
+    never. Source: code, 3 whole passes of 50 epochs at most."""
 
     plateau_factor: float = 0.1
     """By which the step size is multiplied at a plateau; 1 keeps it constant. Source: code."""
@@ -81,7 +81,7 @@ class SsgnetConfig(SsgnetGeneratorsConfig):
             "batch_size": 64,
             "lr": 5e-3,
             "weight_decay": 0.0,
-            "patience": 45,
+            "patience": 0.06,
         },
         "real": {"synthetic": False},
     }
@@ -89,7 +89,7 @@ class SsgnetConfig(SsgnetGeneratorsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "class_target", 0)
-        require(self, "patience", 1)
+        require(self, "patience", 1e-4, 1.0)
         require(self, "batch_size", 2, 4096)
         require(self, "lr", 1e-8, 1.0)
         for name in ("extra_ratio", "weight_decay", "synthetic_weight"):

@@ -2,60 +2,64 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from search_spaces.core.config import MethodConfig, require
-from search_spaces.core.ranges import Choice, Float, When
+from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig
+from search_spaces.core.config import require
+from search_spaces.core.ranges import Choice, Float
+from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedConfig(MethodConfig):
-    """Defaults are those of SPARSE's classifier, so that the two differ only in what SPARSE adds."""
+class SupervisedConfig(ScheduledConfig, AugmentedConfig):
+    """Defaults are ours, and those of `sparse`, so that the two differ only in what SPARSE adds."""
 
-    classifier: str = "efficientnet_b3"
-    """timm model name. Source: the SPARSE paper's classifier."""
+    classifier: str = "resnet18"
+    """timm model name. Source: ours; the SPARSE paper's classifier is efficientnet_b3."""
 
     pretrained: str = ""
     """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
 
-    batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 24
-    """Labelled images per step, at most. Source: SPARSE code."""
+    head_init: Literal["linear", "network"] = "linear"
+    """Start of the classifier's last layer: torch's for a linear layer, as in SPARSE's code, or timm's for this model,
+    whose first logits may be twenty times as large."""
 
-    lr: Annotated[float, Float(2e-5, 5e-3, log=True)] = 2e-4
-    """AdamW step size. Source: SPARSE paper."""
+    batch_size: Annotated[int, Choice(8, 16, 24, 32, 64)] = 32
+    """Labelled images per step, each as often as it takes, and changed anew each time. Source: SPARSE code, 24."""
+
+    lr: Annotated[float, Float(1e-4, 1e-2, log=True)] = 2e-3
+    """AdamW step size. Source: ours; SPARSE paper 2e-4."""
 
     beta1: Annotated[float, Choice(0.0, 0.5, 0.9)] = 0.9
     """AdamW first-moment decay. Source: AdamW."""
 
-    weight_decay: Annotated[float, Float(1e-6, 5e-2, log=True)] = 1e-4
-    """AdamW decoupled decay. Source: SPARSE code, classifier."""
+    weight_decay: Annotated[float, Float(1e-6, 1e-1, log=True)] = 1e-2
+    """AdamW decoupled decay. Source: ours; SPARSE code, classifier, 1e-4."""
 
-    dropout: Annotated[float, Float(0.0, 0.5)] = 0.3
-    """Dropout before the last layer. Source: EfficientNet-B3."""
+    dropout: Annotated[float, Float(0.0, 0.5)] = 0.0
+    """Dropout before the last layer. Source: ours; EfficientNet-B3 0.3."""
 
-    drop_path: float = 0.2
-    """Stochastic depth rate. Source: EfficientNet-B3."""
+    drop_path: float = 0.0
+    """Stochastic depth rate. Source: ours; EfficientNet-B3 0.2."""
 
-    w_mixup: Annotated[float, Float(0.0, 2.0)] = 0.5
-    """Weight of the mixup loss beside the plain one; 0 switches it off. Source: SPARSE paper (γ)."""
+    mixup_alpha: Annotated[float, Float(0.0, 1.0)] = 0.4
+    """Both parameters of mixup's Beta distribution: it learns from mixed images and labels; 0: from the plain ones.
+    Source: ours; SPARSE paper 0.2, beside a plain loss."""
 
-    mixup_alpha: Annotated[float, Float(0.05, 1.0, log=True), When("w_mixup", above=0)] = 0.2
-    """Both parameters of mixup's Beta distribution. Source: SPARSE paper."""
-
-    flip: bool = True
-    """Mirror training images left-right at random; switch off where left and right differ in meaning."""
+    steps_per_epoch: int = 10
+    """Steps between two moments at which a budget can be evaluated; nothing else depends on it. Ours."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "plain": {"w_mixup": 0.0, "dropout": 0.0, "drop_path": 0.0},
+        "plain": {"flip": True, "mixup_alpha": 0.0, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "batch_size", 2, 4096)
+        require(self, "steps_per_epoch", 1, 10_000)
         require(self, "lr", 1e-8, 1.0)
         require(self, "beta1", 0.0, 0.9999)
         require(self, "weight_decay", 0.0, 1.0)
         require(self, "dropout", 0.0, 0.95)
         require(self, "drop_path", 0.0, 0.95)
-        require(self, "w_mixup", 0.0)
-        require(self, "mixup_alpha", 1e-3, 10.0)
+        require(self, "mixup_alpha", 0.0, 10.0)

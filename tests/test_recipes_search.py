@@ -25,7 +25,7 @@ pruner: none
 methods:
   supervised:
     trials: 6
-    search: [lr, w_mixup]
+    search: [lr, rotation]
     presets: []
 """
 

@@ -78,8 +78,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add(
         "method",
         nargs="?",
-        help="sparse, ssgnet(_generators), ssl_gan, convnet, resnet, supervised, constant, (ssgnet_)segmenter, or your "
-        "own as module:ATTRIBUTE",
+        help="sparse, ssgnet(_generators), ssl_gan, convnet, resnet, supervised, pixels, constant(_masks), "
+        "(ssgnet_)segmenter, or your own as module:ATTRIBUTE",
     )
     add("--config", type=Path, metavar="FILE", help="an exported configuration; other options change it")
     add(
@@ -143,8 +143,8 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 
 def _train(options: argparse.Namespace) -> int:
     from trainables.data.source import prepare
+    from trainables.training.prediction import DivergedError
     from trainables.training.run import runs_of_trial
-    from trainables.training.train import DivergedError
     from trainables.training.trial import Trial
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)

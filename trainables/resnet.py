@@ -2,12 +2,14 @@
 
     for each batch of labelled images x with classes y, every x mirrored, turned and moved at random:
         C: mean of w(y) · cross-entropy(C(x), y),  w(k) = N / (K · images of class k)
-    after 10 epochs without a lower training loss: step size × 0.1
+    after a share of the budget without a lower training loss: step size × 0.1
 
 The paper's binary cross-entropy with balanced class weights is this loss with K = 2: softmax of two logits is the
-sigmoid of their difference. ResNet-34 classifies patches (`paper`, the defaults), ResNet-50 whole images (`whole`).
+sigmoid of their difference. ResNet-34 classifies patches (`paper`), ResNet-50 whole images (`whole`).
 Departures from the source, and why:
-- The plateau is one of the training loss, as a learner sees no validation data.
+- The plateau is one of the training loss, as a learner sees no validation data; its patience, ten epochs there, is a
+  share of the budget, as ten epochs of few labels are ten steps.
+- Defaults are ours: a hundred times the step size, half a cosine, milder motion, the average of the weights.
 - Early stopping, there after 20 epochs without progress, is left to the search's pruner and the budget.
 - What an image's motion uncovers shows the image mirrored at its edge: the paper says nothing, and repeating the edge
   itself would fill up to half of a patch with streaks.
@@ -21,21 +23,22 @@ Source: Lecouat et al., arXiv:1812.07832 (2018), Tables 1, 2, 5 and 7.
 Shapes: B batch, N labelled, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.resnet import ResnetConfig
+from trainables.components.augmentation import Augmentation
 from trainables.components.batches import even_batches
 from trainables.components.losses import balanced_weights, weighted_cross_entropy
 from trainables.components.meters import Means
 from trainables.components.optimised_model import OptimisedModel
+from trainables.components.pace import pace_of
 from trainables.components.prediction import predict_by_classifier
 from trainables.components.schedules import Plateau
 from trainables.core.method import Learner, Method, Task
-from trainables.data.augment import random_affine, to_unit
 from trainables.nets.backbone import build_classifier
 
 
@@ -53,8 +56,18 @@ class ResnetLearner:
             config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained
         )
         # Without decay AdamW is Adam.
-        self._classifier = OptimisedModel(network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=0.0)
+        self._pace = pace_of(config)
+        self._classifier = OptimisedModel(
+            network,
+            accelerator,
+            lr=config.lr,
+            beta1=config.beta1,
+            weight_decay=0.0,
+            pace=self._pace,
+            average=config.average,
+        )
         self._plateau = Plateau(config.patience, config.plateau_factor)
+        self._augmented = Augmentation(config, task)
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """One pass over the labelled images per step; its mean loss decides on the step size of the next."""
@@ -64,9 +77,17 @@ class ResnetLearner:
                 self._train_batch(index_B.to(self._device, non_blocking=True), means)
             self._classifier.finish()
             losses = means.read()
-            self._plateau.update(losses["loss"])
+            self._plateau.update(losses["loss"], self._pace.share)
             self._classifier.set_lr(self._config.lr * self._plateau.scale)
             yield losses
+
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its budget the training is."""
+        self._pace.begin_epoch(seen, budget)
+
+    def predicting_networks(self) -> Sequence[nn.Module]:
+        """The classifier, or its average."""
+        return (self._classifier.predicting,)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the classifier."""
@@ -82,14 +103,8 @@ class ResnetLearner:
         self._plateau.load_state_dict(state["plateau"])
 
     def _train_batch(self, index_B: Tensor, means: Means) -> None:
-        config = self._config
-        images_BCHW = random_affine(
-            to_unit(self._images_NCHW[index_B], config.image_size),
-            degrees=config.rotation,
-            shift=config.shift,
-            flip=config.flip,
-            flip_vertical=config.flip_vertical,
-        )
+        self._pace.advance(len(index_B))
+        images_BCHW = self._augmented(self._images_NCHW[index_B])
         loss = weighted_cross_entropy(self._classifier(images_BCHW), self._labels_N[index_B], self._weights_K)
         self._classifier.backward_and_step(loss)
         means.add(len(index_B), loss=loss)

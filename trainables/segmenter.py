@@ -1,10 +1,12 @@
-"""Segmenter: a network trained on the pictures with masks alone, the floor for whatever uses pictures without.
+"""Segmenter: a network trained on the pictures with masks alone, what must be beaten by whatever uses pictures without.
 
-    for each batch of pictures x with masks y, turned and mirrored together:
+    for each batch of pictures x with masks y, moved together, x made brighter or darker:
         S: BCE-Dice(S(x), y), or t-vMF Dice(S(x), y; κ), κ_c following the Dice of class c in the training batches
 
-VM-UNet with BCE-Dice and TransUNet with the adaptive t-vMF Dice are the two segmenters of SSGNet, and its round 0: the
-control "real pictures only" at the same budget. `components.mask_losses` has the losses, `nets` the networks.
+The default is the network that people take first: a U-Net on a timm encoder, by segmentation-models-pytorch, whose
+averaged weights predict. VM-UNet with BCE-Dice and TransUNet with the adaptive t-vMF Dice are the two segmenters of
+SSGNet, and its round 0: the control "real pictures only" at the same budget. `components.mask_losses` has the losses,
+`nets` the networks.
 
 Departures from the sources, and why:
 - The budget is counted in pictures seen, not in epochs: with pictures added, an epoch would be a longer training.
@@ -20,16 +22,16 @@ Source: arXiv:2510.06123 (BMVC 2025); Ruan et al., arXiv:2402.02491; Kato & Hott
 Shapes: B batch, N labelled, C channels, H W pixels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.segmenter import SegmenterConfig
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
-from trainables.components.segmentation_model import SegmentationModel, moved_together, pixels_and_masks
+from trainables.components.segmentation_model import SegmentationModel, pixels_and_masks
 from trainables.core.method import Learner, Method, Task
 
 
@@ -43,7 +45,7 @@ class SegmenterLearner:
         self._config, self._device = config, accelerator.device
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._masks_NHW = task.labelled.masks_IHW.to(self._device)
-        self._segmenter = SegmentationModel(config, task.channels, accelerator)
+        self._segmenter = SegmentationModel(config, task, accelerator)
         self._order = InfiniteSampler(len(task.labelled))
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -55,9 +57,13 @@ class SegmenterLearner:
             self._segmenter.end_epoch()
             yield means.read()
 
-    def begin_epoch(self, share: float) -> None:
-        """Set the step size for that share of the budget."""
-        self._segmenter.begin(share)
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its budget the training is."""
+        self._segmenter.pace.begin_epoch(seen, budget)
+
+    def predicting_networks(self) -> Sequence[nn.Module]:
+        """The network, or its average."""
+        return (self._segmenter.predicting,)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, H, W) of the foreground."""
@@ -75,7 +81,8 @@ class SegmenterLearner:
     def _step(self, means: Means) -> None:
         index_B = self._order.take(self._config.batch_size).to(self._device, non_blocking=True)
         pair = pixels_and_masks(self._images_NCHW[index_B], self._masks_NHW[index_B], self._config.image_size)
-        loss = self._segmenter.training_step(*moved_together(*pair, self._config))
+        self._segmenter.pace.advance(len(index_B))
+        loss = self._segmenter.training_step(*self._segmenter.augmented(*pair))
         means.add(len(index_B), loss=loss)
 
 

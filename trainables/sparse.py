@@ -9,8 +9,9 @@
         G: deceive D, be z for D and for G itself, and come back: G(G(u, z), ŷ) = u
         C: be z on G(u, z)
 
-Two presets. `paper` (the defaults) is the publication with its sign error corrected; `reference` is what the
-published code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures
+Two presets, and defaults of ours, which learn more from the labelled images and follow schedules, with predictions by
+the moving averages of D's and C's weights. `paper` is the publication with its sign error corrected; `reference` is
+what the published code does: ρ, the temporal ensemble and mutual learning have no effect on its training. Departures
 from both, and why:
 - G(u, z) serves D's and G's step, and D sees the kept u and G(u, z) as one batch: the same numbers for less work.
   BatchNorm's running statistics count the shared pass twice, as the source's two passes do.
@@ -28,7 +29,7 @@ Source: Manni et al., Comput. Med. Imaging Graph. 128:102705 (2026), arXiv:2508.
 Shapes: B batch, N labelled, M unlabelled, R kept, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast, final
@@ -39,6 +40,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.sparse import SparseConfig
+from trainables.components.augmentation import Augmentation
 from trainables.components.batches import even_batches, num_used
 from trainables.components.losses import (
     bce_sum,
@@ -54,8 +56,9 @@ from trainables.components.losses import (
 from trainables.components.meters import Means
 from trainables.components.modes import batch_norm_counts, evaluated, frozen
 from trainables.components.optimised_model import OptimisedModel
+from trainables.components.pace import pace_of
 from trainables.components.parallel import data_parallel
-from trainables.components.prediction import predict_in_chunks
+from trainables.components.prediction import class_probabilities, predict_in_chunks
 from trainables.components.prototypes import PrototypeBank
 from trainables.components.pseudo_labels import (
     TemporalEnsemble,
@@ -66,7 +69,6 @@ from trainables.components.pseudo_labels import (
     weighted_vote,
 )
 from trainables.core.method import Learner, Method, Task
-from trainables.data.augment import random_flip, to_unit
 from trainables.nets.attention_unet import AttentionUNet
 from trainables.nets.backbone import build_classifier
 from trainables.nets.patch_discriminator import PatchDiscriminator
@@ -87,6 +89,7 @@ class SparseLearner:
         self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
         self._epoch = 0
         self._had_unsupervised_phase = False
+        self._augmented, self._pace = Augmentation(config, task), pace_of(config)
 
         shape = {"channels": task.channels, "num_classes": task.num_classes}
         generator = AttentionUNet(**shape, width=config.width, squashed=config.generator_output == "sigmoid")
@@ -97,10 +100,13 @@ class SparseLearner:
             pretrained=config.pretrained,
             dropout=config.dropout,
             drop_path=config.drop_path,
+            head_init=config.head_init,
         )
         lr, decay, decay_classifier = config.lr, config.weight_decay, config.weight_decay_classifier
         ratio_discriminator, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
-        prepare = partial(OptimisedModel, accelerator=accelerator, beta1=config.beta1)
+        prepare = partial(
+            OptimisedModel, accelerator=accelerator, beta1=config.beta1, pace=self._pace, average=config.average
+        )
         self._generator = prepare(generator, lr=lr, weight_decay=decay)
         on_gpu = self._device.type == "cuda"  # on a CPU the penalty takes half as long again with channels last
         self._discriminator = prepare(
@@ -112,7 +118,7 @@ class SparseLearner:
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
         self._memory = memory.to(self._device)
         self._pseudo_labels_M = torch.full((len(self._unlabelled_MCHW),), _NO_LABEL, device=self._device)
-        self._strata_N = task.labelled.labels_N if config.stratify else None
+        self._strata_N = _strata(config, task.labelled.labels_N) if config.stratify else None
         self._classify: dict[str, Callable[[Tensor], Tensor]] = {
             "generator": self._generator,
             "critic": lambda images_BCHW: self._discriminator(images_BCHW)[1],
@@ -131,14 +137,20 @@ class SparseLearner:
         """Probabilities (B, K) of the mean of D and C, and of C alone."""
 
         def both(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            discriminator_BK, classifier_BK = (
-                self._classify[m](unit_BCHW).softmax(1) for m in ("critic", "classifier")
-            )
+            discriminator_BK = class_probabilities(self._discriminator.predict(unit_BCHW)[1])
+            classifier_BK = class_probabilities(self._classifier.predict(unit_BCHW))
             return {"sparse_ens": (discriminator_BK + classifier_BK) / 2, "sparse": classifier_BK}
 
-        networks = (self._discriminator.module, self._classifier.module)
-        side = self._config.image_size
+        networks, side = self.predicting_networks(), self._config.image_size
         return predict_in_chunks(both, images_BCHW, side=side, device=self._device, networks=networks)
+
+    def predicting_networks(self) -> Sequence[nn.Module]:
+        """D and C, or their averages."""
+        return (self._discriminator.predicting, self._classifier.predicting)
+
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its budget the training is."""
+        self._pace.begin_epoch(seen, budget)
 
     def pseudo_labels(self) -> Tensor | None:
         """Labels (M,) that the last epoch gave, -1 where it gave none; None when it had no unsupervised phase."""
@@ -161,7 +173,10 @@ class SparseLearner:
 
     def _train_epoch(self) -> dict[str, float]:
         means = Means()
-        for index_B in even_batches(len(self._labels_N), self._config.batch_size, classes_N=self._strata_N):
+        num_images = _epoch_labelled(self._config, len(self._labels_N))
+        for index_B in even_batches(num_images, self._config.batch_size, classes_N=self._strata_N):
+            index_B = index_B % len(self._labels_N)
+            self._pace.advance(len(index_B))
             self._supervised_step(index_B.to(self._device, non_blocking=True), means)
         self._finish_steps()
         due = _begins_cycle(self._config, self._epoch)
@@ -177,8 +192,7 @@ class SparseLearner:
             model.finish()
 
     def _images(self, images_NCHW: Tensor, index_B: Tensor) -> Tensor:
-        images_BCHW = images_NCHW[index_B]
-        return to_unit(random_flip(images_BCHW) if self._config.flip else images_BCHW, self._config.image_size)
+        return self._augmented(images_NCHW[index_B])
 
     # Supervised
 
@@ -226,6 +240,7 @@ class SparseLearner:
         counts_K = torch.zeros(self._num_classes, device=self._device)
         self._pseudo_labels_M.fill_(_NO_LABEL)
         for number, index_B in enumerate(batches, start=1):
+            self._pace.advance(len(index_B))
             translate = number % config.n_critic == 0 or number == len(batches) < config.n_critic
             counts_K += self._unsupervised_step(index_B.to(self._device, non_blocking=True), translate, means)
         means.add(1, pseudo_balance=class_balance(counts_K))
@@ -253,6 +268,8 @@ class SparseLearner:
             reconstruction = F.l1_loss(back_RCHW, images_BCHW[certain])
             self._generator_step(fake_BCHW, targets_B, reconstruction, means)
             self._classifier_step(images_BCHW, targets_B, means)
+            if self._config.w_pseudo:
+                self._self_training_step(images_BCHW[certain], labels_R, means)
         return one_hot(labels_R, self._num_classes).sum(0)
 
     @torch.no_grad()
@@ -268,7 +285,7 @@ class SparseLearner:
             self._memory.update(index_B, current_BK)
         count = num_kept(batch, config.percentile) if config.mask else batch
         means.add(batch, coverage=votes_BK.new_full((), count / batch), **vote_health(votes_BK, logits))
-        return votes_BK.argmax(1), most_confident(votes_BK, count)
+        return votes_BK.argmax(1), most_confident(votes_BK, count, by_class=config.percentile_by_class)
 
     def _discriminator_step(
         self, real_BCHW: Tensor, fake_BCHW: Tensor, labels_R: Tensor, certain: Tensor | slice, means: Means
@@ -299,9 +316,15 @@ class SparseLearner:
         """Step C: name the target of translations by the generator that has just learned."""
         with torch.no_grad():
             fake_BCHW = self._translate(images_BCHW, targets_B)
-        loss = self._config.w_syn * self._class_loss(self._classifier(fake_BCHW), targets_B)
-        self._classifier.backward_and_step(loss)
+        loss = self._class_loss(self._classifier(fake_BCHW), targets_B)
+        self._classifier.backward_and_step(loss, scale=self._config.w_syn)
         means.add(len(images_BCHW), unsup_classifier=loss)
+
+    def _self_training_step(self, images_RCHW: Tensor, labels_R: Tensor, means: Means) -> None:
+        """Step C: name the pseudo-labels of the images that are sure enough, as D does."""
+        loss = self._class_loss(self._classifier(images_RCHW), labels_R)
+        self._classifier.backward_and_step(loss, scale=self._config.w_pseudo)
+        means.add(len(images_RCHW), pseudo_classifier=loss)
 
     def _translate(self, images_BCHW: Tensor, classes_B: Tensor) -> Tensor:
         translated_BCHW: Tensor = self._generator(images_BCHW, one_hot(classes_B, self._num_classes))
@@ -324,11 +347,21 @@ def _ends_cycle(config: SparseConfig, epoch: int) -> bool:
     return epoch > config.unsup_warmup and _begins_cycle(config, epoch)
 
 
+def _epoch_labelled(config: SparseConfig, num_labelled: int) -> int:
+    """Labelled images of an epoch."""
+    return max(num_labelled, config.batch_size) if config.fill_batches else num_labelled
+
+
+def _strata(config: SparseConfig, labels_N: Tensor) -> Tensor:
+    """Labels of the images of an epoch, those that are repeated included."""
+    return labels_N[torch.arange(_epoch_labelled(config, len(labels_N))) % len(labels_N)]
+
+
 def _epoch_images(config: SparseConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """The labelled images, and those of the unsupervised phase where the epoch after so many has one."""
+    """The labelled images, as often as it holds them, and those of an unsupervised phase where it has one."""
     if not _begins_cycle(config, epoch) or num_unlabelled < _MIN_UNLABELLED:
-        return num_labelled
-    return num_labelled + num_used(num_unlabelled, config.unsup_fraction)
+        return _epoch_labelled(config, num_labelled)
+    return _epoch_labelled(config, num_labelled) + num_used(num_unlabelled, config.unsup_fraction)
 
 
 def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner:

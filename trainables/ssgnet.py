@@ -32,7 +32,7 @@ Shapes: B batch, N labelled, M synthetic, U unlabelled, C channels, H W pixels, 
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -45,6 +45,7 @@ from trainables.components.enlarge import enlarging, num_synthetic
 from trainables.components.meters import Means
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
+from trainables.components.pace import Pace
 from trainables.components.prediction import predict_by_classifier
 from trainables.components.schedules import Plateau
 from trainables.core.method import Learner, Method, Task
@@ -84,6 +85,7 @@ class SsgnetLearner:
             )
         self._generators = ClassGenerators(config, task, accelerator, seed) if config.synthetic else None
         self._epoch = 0
+        self._pace = Pace(lambda share: 1.0)
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """Train some steps of one generator per epoch, class after class; then some of the classifier."""
@@ -99,14 +101,20 @@ class SsgnetLearner:
             if self._generators:
                 self._generators.close()
 
-    def begin_epoch(self, share: float) -> None:
-        """See whether the budget will reach the classifier."""
-        if self._epoch == 1 and share * _epochs_before(self._config) >= 1:
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its part of the budget the classifier is, and see whether the budget will reach it."""
+        before = sum(_epoch_images(self._config, 0, 0, epoch) for epoch in range(_epochs_before(self._config)))
+        self._pace.begin_epoch(seen - before, budget - before)
+        if self._epoch == 1 and before >= budget:
             log.warning("the budget ends before the classifier learns anything: raise it, or lower generator_images")
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the classifier."""
         return predict_by_classifier(self._classifier, images_BCHW, name="ssgnet", side=self._config.image_size)
+
+    def predicting_networks(self) -> Sequence[nn.Module]:
+        """The classifier; not one whose backbone is frozen, with the statistics that it was trained with."""
+        return () if self._config.freeze == "backbone" else (self._classifier.predicting,)
 
     def artefacts(self) -> dict[str, bytes]:
         """A sheet for each class, its labelled images in the first row and synthetic ones below; and of each generator
@@ -152,7 +160,7 @@ class SsgnetLearner:
             self._step(self._num_synthetic_until(step + 1) - self._num_synthetic_until(step), means)
         self._classifier.finish()
         losses = means.read()
-        self._plateau.update(losses["loss"])
+        self._plateau.update(losses["loss"], self._pace.share)
         self._classifier.set_lr(config.lr * self._plateau.scale)
         return losses
 
@@ -164,6 +172,7 @@ class SsgnetLearner:
 
     def _step(self, count: int, means: Means) -> None:
         """A batch with so many synthetic images."""
+        self._pace.advance(self._config.batch_size)
         images_BCHW, labels_B = self._batch(count)
         logits_BK = self._classifier(random_flip(images_BCHW) if self._config.flip else images_BCHW)
         losses_B = F.cross_entropy(logits_BK, labels_B, reduction="none")

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
-from trainables.core.method import Labelled, Learner, Method, Predictions, Task
+from trainables.core.method import Labelled, Learner, Method, PoolMeans, Predictions, Task
 from trainables.core.scores import AnyScores
 from trainables.data.augment import to_signed, to_unit
 from trainables.metrics.generated import GeneratorScores
@@ -68,13 +68,13 @@ class SsgnetGeneratorsLearner:
         finally:
             self._generators.close()
 
-    def begin_epoch(self, share: float) -> None:
+    def begin_epoch(self, seen: int, budget: int) -> None:
         """See whether the budget holds all epochs.
 
         Raises:
             ConfigError: it does not.
         """
-        if self._epoch == 1 and share * generator_epochs(self._config) > 1:
+        if self._epoch == 1 and seen * generator_epochs(self._config) > budget:
             raise ConfigError(_TOO_SHORT)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
@@ -117,7 +117,7 @@ class _Scorer:
                 )
             self._real_K.append(self._features(real_NCHW))
 
-    def __call__(self, predictions: Predictions) -> dict[str, AnyScores]:
+    def __call__(self, predictions: Predictions, pool_means: PoolMeans) -> dict[str, AnyScores]:
         """Mean distances of what the generators made, class by class."""
         made_KMCHW = torch.from_numpy(predictions[NAME].astype(np.uint8, copy=False))
         of_each = [

@@ -27,14 +27,14 @@ Shapes: B batch, N labelled, M synthetic, U unlabelled, C channels, H W pixels.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any, final
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.core.generators import layers_for
 from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
@@ -50,8 +50,6 @@ from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
 from trainables.components.segmentation_model import (
     SegmentationModel,
-    moved_together,
-    moved_with_maps,
     pixels_and_masks,
 )
 from trainables.core.method import Learner, Method, Task
@@ -64,6 +62,8 @@ log = logging.getLogger(__name__)
 _MAX_BYTE = 255
 _COLUMNS = 8
 _DISCRIMINATOR_LR = 0.8  # of the generator's
+_SCORE_IMAGES = 256
+"""Synthetic pictures by which the generator is scored for the log, but no more than it sees real ones."""
 
 
 @final
@@ -76,7 +76,7 @@ class SsgnetSegmenterLearner:
         self._config, self._task, self._accelerator = config, task, accelerator
         self._device = accelerator.device
         seed = int(torch.randint(2**31, ()))  # of the run's seed: generators are shared by runs that have the same
-        self._segmenter = SegmentationModel(config, task.channels, accelerator)
+        self._segmenter = SegmentationModel(config, task, accelerator)
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._masks_NHW = task.labelled.masks_IHW.to(self._device)
         self._order = InfiniteSampler(len(task.labelled))
@@ -87,7 +87,7 @@ class SsgnetSegmenterLearner:
 
         self._kept = torch.zeros(0, dtype=torch.long)
         self._kept_order = InfiniteSampler(1)
-        self._epoch, self._share = 0, 0.0
+        self._epoch, self._seen, self._budget = 0, 0, 0
         self._last_round_from = 0.0
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -101,10 +101,10 @@ class SsgnetSegmenterLearner:
             for generator in self._generators:
                 generator.stage.close()
 
-    def begin_epoch(self, share: float) -> None:
-        """Take note of the share of the budget that is behind, and see whether the budget will reach all rounds."""
-        self._share = share
-        if self._epoch == 1 and share * self._images_until_last_round >= _epoch_images(self._config, 0, 0, 0):
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its budget the training is, and see whether the budget will reach all rounds."""
+        self._seen, self._budget = seen, budget
+        if self._epoch == 1 and budget <= self._images_until_last_round:
             log.warning(
                 "the budget ends before the last round begins: raise it, or lower generator_images or round_images"
             )
@@ -112,6 +112,10 @@ class SsgnetSegmenterLearner:
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, H, W) of the foreground, by the segmenter as it is."""
         return {"ssgnet_segmenter": self._segmenter.predict(images_BCHW)}
+
+    def predicting_networks(self) -> Sequence[nn.Module]:
+        """The segmenter, or its average."""
+        return (self._segmenter.predicting,)
 
     def artefacts(self) -> dict[str, bytes]:
         """Labelled pictures in the first row, synthetic ones below, each followed by its mask; and of the stages where
@@ -175,31 +179,34 @@ class SsgnetSegmenterLearner:
         round_, epoch = _round_and_epoch(config, self._epoch - self._generator_epochs)
         if epoch == 0:
             self._begin_round(round_)
-        last = round_ == config.rounds
-        self._segmenter.begin(self._share_of_rest() if last else epoch / _round_epochs(config))
+        self._set_pace(round_, epoch)
         for step in range(epoch * config.steps_per_epoch, (epoch + 1) * config.steps_per_epoch):
             self._step(self._num_synthetic_until(step + 1) - self._num_synthetic_until(step), means)
         self._segmenter.end_epoch()
         return means.read() | {"round": float(round_), "kept": len(self._kept) / max(1, len(self._pseudo_MHW))}
 
-    def _share_of_rest(self) -> float:
-        """Share that is behind of what was left of the budget when the last round began."""
-        start = self._last_round_from
-        return min(1.0, max(0.0, (self._share - start) / (1 - start)))
+    def _set_pace(self, round_: int, epoch: int) -> None:
+        """A round is a training of its own; the last one takes what was left of the budget when it began."""
+        if round_ < self._config.rounds:
+            size = self._config.steps_per_epoch * self._config.batch_size
+            self._segmenter.pace.begin_epoch(epoch * size, _round_epochs(self._config) * size)
+        elif self._budget:
+            start = round(self._last_round_from * self._budget)
+            self._segmenter.pace.begin_epoch(self._seen - start, self._budget - start)
 
     # Rounds
 
     def _begin_round(self, round_: int) -> None:
         """Make masks for the bank by the segmenter that there is, then the segmenter that the round starts at."""
         if round_ == self._config.rounds:
-            self._last_round_from = self._share
+            self._last_round_from = self._seen / max(self._budget, 1)
         if round_ == 0:
             return
         self._label_bank(round_)
         if self._config.round_init == "scratch":
             del self._segmenter
             self._accelerator.free_memory()  # it holds on to the network of the round before
-            self._segmenter = SegmentationModel(self._config, self._task.channels, self._accelerator)
+            self._segmenter = SegmentationModel(self._config, self._task, self._accelerator)
 
     def _label_bank(self, round_: int) -> None:
         """Replace the masks of the bank, and chooses which of its pictures take part."""
@@ -248,6 +255,7 @@ class SsgnetSegmenterLearner:
         real = self._config.batch_size - count
         parts = ([self._labelled(real)] if real else []) + ([self._synthetic(count)] if count else [])
         images_BCHW, targets_BHW, weights_BHW = (torch.cat(each) for each in zip(*parts, strict=True))
+        self._segmenter.pace.advance(len(images_BCHW))
         loss = self._segmenter.training_step(images_BCHW, targets_BHW, weights_BHW)
         means.add(len(images_BCHW), loss=loss)
 
@@ -255,17 +263,16 @@ class SsgnetSegmenterLearner:
         """Pictures in [0, 1], their masks, and how much each pixel counts: all alike."""
         index_N = self._order.take(count).to(self._device, non_blocking=True)
         pair = pixels_and_masks(self._images_NCHW[index_N], self._masks_NHW[index_N], self._config.image_size)
-        images_BCHW, masks_BHW = moved_together(*pair, self._config)
+        images_BCHW, masks_BHW = self._segmenter.augmented(*pair)
         return images_BCHW, masks_BHW, torch.ones_like(masks_BHW)
 
     def _synthetic(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures of the bank in [0, 1], their pseudo-labels, which move with them, and the weights of pixels."""
         index_M = self._kept[self._kept_order.take(count)].to(self._device, non_blocking=True)
         made = pseudo_masks(self._pseudo_MHW[index_M] / _MAX_BYTE, self._rules)
-        images_BCHW, maps_B2HW = moved_with_maps(
+        images_BCHW, maps_B2HW = self._segmenter.augmented_with_maps(
             to_unit(self._bank()[index_M], self._config.image_size),
             torch.stack([made.targets_BHW, made.weights_BHW], 1),
-            self._config,
         )
         targets_BHW, weights_BHW = maps_B2HW.unbind(1)
         if not self._config.soft:
@@ -308,7 +315,7 @@ def _picture_plan(config: SsgnetSegmenterConfig, channels: int, num_epochs: int)
         channels,
         num_epochs,
         feature_network="random",
-        score_images=256,
+        score_images=min(_SCORE_IMAGES, num_epochs * config.steps_per_epoch * config.generator_batch),
         num_layers=layers_for(config.generator_side),
         d_lr=_DISCRIMINATOR_LR * config.generator_lr,
         augment_groups="bg",

@@ -8,13 +8,14 @@
 Prediction uses D̄; G helps training only, and how its images look does not matter.
 
 The unlabelled images are all training images, the labelled ones without their labels included. Two presets:
-`paper` (the defaults) and `improved_gan`, the code that the paper builds on. Departures, and why:
+`paper` and `improved_gan`, the code that the paper builds on; the defaults are ours, with step sizes at which a small
+budget moves the generator at all. Departures, and why:
 - Images are 32 px, as in the paper's text; its Table 4 generates 96. Any other size of 4 to 7 times a power of two
   follows by rule (96 is Table 4's generator). Output is K logits; the 10 of Table 3 are those of another data set.
 - A labelled, an unlabelled and a generated batch pass D as one: it has no BatchNorm, so the numbers are the same.
 - Passes over images go on across epochs, and a batch may hold an image twice where there are fewer: no rest is dropped.
 - The average starts at D's weights after data-dependent initialisation (improved-gan's starts at zero).
-- The step size is constant until a share of the budget, not of epochs; a budget counts the real images that are seen.
+- Step sizes and the average follow the share of the budget, not epochs or steps; a budget counts the real images seen.
 - Several processes share each batch, and feature means are those of all of it.
 Entropy of unlabelled predictions and a pull-away term may join the losses (both 0 by default).
 
@@ -35,15 +36,18 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.ssl_gan import SslGanConfig, first_map
+from trainables.components.augmentation import Augmentation
+from trainables.components.batches import epoch_steps
 from trainables.components.gan_losses import feature_matching, generated_loss, pull_away, real_loss, realness
 from trainables.components.losses import entropy_loss
 from trainables.components.meters import Means
 from trainables.components.modes import frozen
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
-from trainables.components.schedules import linear_decay
-from trainables.components.ssl_gan_classifier import augmented, new_discriminator, predict_by_average
+from trainables.components.pace import Pace, pace_of
+from trainables.components.ssl_gan_classifier import new_discriminator, predict_by_discriminator
 from trainables.core.method import Learner, Method, Task
+from trainables.data.augment import to_signed
 from trainables.nets.ssl_gan import SslGanGenerator, pooled_features
 from trainables.nets.weight_norm import initialise_by_data
 
@@ -58,8 +62,10 @@ class SslGanLearner:
         self._labelled_NCHW = labelled.images_NCHW.to(self._device)
         self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
         self._labels_N = labelled.labels_N.to(self._device)
-        self._discriminator = new_discriminator(config, task, accelerator)
-        self._generator = _new_generator(config, task.channels, accelerator)
+        self._augmented = Augmentation(config, task)
+        self._pace = pace_of(config)
+        self._discriminator = new_discriminator(config, task, accelerator, self._pace)
+        self._generator = _new_generator(config, task.channels, accelerator, self._pace)
         self._labelled = InfiniteSampler(len(labelled), labelled.labels_N if config.class_balance else None)
         num_images = len(labelled) + len(self._unlabelled_MCHW)
         self._unlabelled, self._matched = (InfiniteSampler(num_images) for _ in range(2))
@@ -68,22 +74,20 @@ class SslGanLearner:
         """A few steps of D and G in turn per epoch."""
         while True:
             means = Means()
-            for _ in range(self._config.steps_per_epoch):
+            for _ in range(epoch_steps(self._config.steps_per_epoch, _step_images(self._config))):
                 self._discriminator_step(means)
                 self._generator_step(means)
             self._discriminator.finish()
             self._generator.finish()
             yield means.read()
 
-    def begin_epoch(self, share: float) -> None:
-        """Set both step sizes for that share of the budget."""
-        lr = self._config.lr * linear_decay(share, self._config.lr_decay_start)
-        self._discriminator.set_lr(lr)
-        self._generator.set_lr(lr * self._config.lr_ratio_generator)
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take note of where in its budget the training is."""
+        self._pace.begin_epoch(seen, budget)
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the averaged D, given that an image is real."""
-        return predict_by_average(self._discriminator, images_BCHW, name="ssl_gan", side=self._config.image_size)
+        return predict_by_discriminator(self._discriminator, images_BCHW, name="ssl_gan", side=self._config.image_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers, average, passes; the tensors are the live ones, not copies."""
@@ -102,6 +106,7 @@ class SslGanLearner:
     def _discriminator_step(self, means: Means) -> None:
         """Step D on the class of labelled images, and on what is real, in one pass over images of all three kinds."""
         config = self._config
+        self._pace.advance(config.batch_size + config.batch_unlabelled)
         known_L, unknown_U = self._labelled.take(config.batch_size), self._unlabelled.take(config.batch_unlabelled)
         index_B = torch.cat([known_L, unknown_U]).to(self._device, non_blocking=True)
         with torch.no_grad():
@@ -125,6 +130,7 @@ class SslGanLearner:
     def _generator_step(self, means: Means) -> None:
         """Step G on the mean features of other unlabelled images; D passes gradients on and gathers none."""
         config = self._config
+        self._pace.advance(config.batch_unlabelled)
         index_U = self._matched.take(config.batch_unlabelled).to(self._device, non_blocking=True)
         with frozen(self._discriminator.module):
             with torch.no_grad():
@@ -146,7 +152,7 @@ class SslGanLearner:
         if len(self._unlabelled_MCHW):
             others_BCHW = self._unlabelled_MCHW[(index_B - last - 1).clamp(min=0)]
             images_BCHW = torch.where((index_B <= last)[:, None, None, None], images_BCHW, others_BCHW)
-        return augmented(images_BCHW, self._config)
+        return to_signed(self._augmented(images_BCHW))
 
     def _generate(self) -> Tensor:
         """Generate as many images as a batch has unlabelled ones; their numbers are drawn on the CPU."""
@@ -159,7 +165,7 @@ class SslGanLearner:
         return pooled_features(map_BDhw) if self._config.fm_layer == "pooled" else map_BDhw.flatten(1)
 
 
-def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator) -> OptimisedModel[Any]:
+def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator, pace: Pace) -> OptimisedModel[Any]:
     """A generator with Adam; its last layer starts as D's do."""
     first_side, num_doublings = first_map(config.image_size)
     network = SslGanGenerator(
@@ -174,12 +180,17 @@ def _new_generator(config: SslGanConfig, channels: int, accelerator: Accelerator
         numbers_GZ = torch.rand(config.batch_unlabelled, config.z_dim).to(accelerator.device)
         initialise_by_data(network, numbers_GZ, output=network.output)
     lr = config.lr * config.lr_ratio_generator
-    return OptimisedModel(network, accelerator, lr=lr, beta1=config.beta1, weight_decay=0.0)
+    return OptimisedModel(network, accelerator, lr=lr, beta1=config.beta1, weight_decay=0.0, pace=pace)
+
+
+def _step_images(config: SslGanConfig) -> int:
+    """Real images of a step: those of D's, labelled and unlabelled, and those of G's."""
+    return config.batch_size + 2 * config.batch_unlabelled
 
 
 def _epoch_images(config: SslGanConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Real images: those of D's steps, labelled and unlabelled, and those of G's."""
-    return config.steps_per_epoch * (config.batch_size + 2 * config.batch_unlabelled)
+    """Images of its steps."""
+    return epoch_steps(config.steps_per_epoch, _step_images(config)) * _step_images(config)
 
 
 def build(config: SslGanConfig, task: Task, accelerator: Accelerator) -> Learner:
@@ -187,4 +198,11 @@ def build(config: SslGanConfig, task: Task, accelerator: Accelerator) -> Learner
     return SslGanLearner(config, task, accelerator)
 
 
-METHOD = Method(SslGanConfig, ("classification",), build, predictors=("ssl_gan",), epoch_images=_epoch_images)
+METHOD = Method(
+    SslGanConfig,
+    ("classification",),
+    build,
+    predictors=("ssl_gan",),
+    epoch_images=_epoch_images,
+    step_images=_step_images,
+)

@@ -29,7 +29,9 @@ _NOT_OF_PICTURES = tuple(each.name for each in METRICS.values() if each.origin i
 class Judged:
     """What a rule makes of the predictions of a trial."""
 
-    rule: PictureRule
+    rule: PictureRule | str
+    """How pictures are judged by their patches, or how a class is named, one of `DECISIONS`."""
+
     scores: Mapping[str, float | None]
     """Means over label sets and folds, by metric."""
 
@@ -54,6 +56,11 @@ def compare_rules(
     same_images = values["validation"] == "official"
     rules = [PictureRule(*names) for names in product(AGGREGATES, THRESHOLDS)]
     judged = [_judged(rule, runs, same_images=same_images) for rule in rules]
+    return best_first(judged, metric)
+
+
+def best_first(judged: Sequence[Judged], metric: str) -> list[Judged]:
+    """Return the rules by a metric, then by AUROC."""
     order = (metric, *TIE_BREAKERS[:1])
     return sorted(judged, key=lambda each: [_larger_is_better(each.scores[name], name) for name in order], reverse=True)
 
@@ -94,15 +101,21 @@ def _runs(values: Mapping[str, Any], evidence: Mapping[str, Any], results: Path 
         grid = Grid(*(pc.max(own[name]).as_py() + 1 for name in ("row", "column")))
         if grid.num_patches == 1:
             raise ResultsError(f"{about['dataset']} is judged as whole images: there are no patches to put together")
-        yield _Run(grid, _stacked(own["probabilities"]), own["label"].to_numpy())
+        yield _Run(grid, stacked(own["probabilities"]), own["label"].to_numpy())
 
 
-def _stacked(lists: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
+def stacked(lists: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Probabilities (N, K) from a column of lists."""
     return np.array(lists.to_pylist(), np.float64)
 
 
 def _judged(rule: PictureRule, runs: Sequence[_Run], *, same_images: bool) -> Judged:
     scores = [score_patches(run.probs_NK, run.labels_N, run.grid, rule) for run in runs]
+    return judged_by(rule, scores, same_images=same_images)
+
+
+def judged_by(rule: PictureRule | str, scores: Sequence[ClassScores], *, same_images: bool) -> Judged:
+    """Return what a rule makes of a trial, given the scores of its runs."""
     interval = score_interval([each.confusion for each in scores], CLASSES.default, same_images=same_images)
     low, high = interval or (None, None)
     return Judged(rule, {name: _mean(scores, name) for name in METRICS if name not in _NOT_OF_PICTURES}, low, high)

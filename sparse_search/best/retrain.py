@@ -27,8 +27,8 @@ from trainables.data.tasks import test_set
 from trainables.metrics.classes import ClassScores
 from trainables.metrics.scoring import scorer_of
 from trainables.metrics.table import CLASSES, METRICS
+from trainables.training.prediction import DivergedError, Oracle
 from trainables.training.run import Run, runs_of_trial
-from trainables.training.train import DivergedError, predict
 from trainables.training.trial import Trial
 
 ShareCallback = Callable[[str, float], None]
@@ -269,9 +269,13 @@ def _train(
             tell(progress.images / run.trial.conditions.images)
             if unseen and progress.budget_images == run.trial.conditions.images:
                 chosen = {name: scores.threshold for name, scores in progress.selected.items()}
-                predictions = predict(learners[0], unseen, progress.epoch)
-                scorer = scorer_of(method, run.trial.config, unseen, run.trial.picture_rule, chosen)
-                test = scorer(predictions)
+                oracle = Oracle(task, run.trial.conditions.statistics)
+                asked = oracle.ask(learners[0], unseen, progress.epoch, with_pool=True)
+                predictions = asked.predictions
+                scorer = scorer_of(
+                    method, run.trial.config, unseen, run.trial.picture_rule, chosen, run.trial.conditions.decision
+                )
+                test = scorer(predictions, asked.pool_means)
     except DivergedError as why:
         raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
     return _Trained(progress.selected, test, predictions)

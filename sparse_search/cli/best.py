@@ -1,4 +1,4 @@
-"""Commands around the best configuration: export, aggregate, reproduce, evaluate."""
+"""Commands around the best configuration: export, aggregate, decide, reproduce, evaluate."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -66,6 +66,31 @@ def aggregate_command(
     typer.echo(f"{output or exported}: pictures are judged by {use}")
 
 
+def decide_command(
+    exported: Exported,
+    use: Annotated[str | None, typer.Option(help="Write the file with this rule: argmax or pool.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")
+    ] = None,
+    metric: ByMetric = DEFAULT_METRIC,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Compare rules that name the class of an image; nothing is trained.
+
+    `argmax` names the likeliest class, `pool` the one whose probability is largest beside its mean on the unlabelled
+    images. They are applied to stored predictions on validation images. Write one into the file with --use: reproduce
+    and evaluate then follow it.
+    """
+    from sparse_search.best.decisions import compare_decisions, with_decision
+    from sparse_search.best.export import write_export
+
+    if use is None:
+        print_rules(compare_decisions(exported, results, metric=metric), metric)
+        return
+    write_export(with_decision(exported, use, results), output or exported)
+    typer.echo(f"{output or exported}: classes are named by {use}")
+
+
 def reproduce_command(exported: Exported, data_root: DataRoot = None) -> None:
     """Train an exported configuration again and compare with the evidence in its file.
 
@@ -111,6 +136,7 @@ def evaluate_command(
 BEST_COMMANDS: Mapping[str, Callable[..., None]] = {
     "export": export_command,
     "aggregate": aggregate_command,
+    "decide": decide_command,
     "reproduce": reproduce_command,
     "evaluate": evaluate_command,
 }

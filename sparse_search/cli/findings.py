@@ -101,19 +101,20 @@ def print_rules(judged: "Sequence[Judged]", metric: str) -> None:
 
     located = Origin.PATCHES  # no rule moves it
     names = dict.fromkeys([metric, *(each.name for each in CLASSES.columns if each.origin is not located)])
+    of_pictures = not isinstance(judged[0].rule, str)
+    about = "pictures at the last evaluation, none judged by a threshold that it chose" if of_pictures else "images"
     table = Table(
-        caption="validation pictures at the last evaluation, none judged by a threshold that it chose; the best of "
-        f"{len(judged)} rules is flattered by being the best",
+        caption=f"validation {about}; the best of {len(judged)} rules is flattered by being the best",
         caption_justify="left",
     )
-    for name in ("aggregate", "threshold", *names, "95 %"):
+    rules = ("aggregate", "threshold") if of_pictures else ("decision",)
+    for name in (*rules, *names, "95 %"):
         words = METRICS[name].head if name in METRICS else name
-        table.add_column(words, justify="left" if name in ("aggregate", "threshold") else "right")
+        table.add_column(words, justify="left" if name in rules else "right")
     for each in judged:
         ends = "-" if each.low is None else f"{each.low:.3f} … {each.high:.3f}"
-        table.add_row(
-            each.rule.aggregate, each.rule.threshold, *(score_text(each.scores[name]) for name in names), ends
-        )
+        rule = (each.rule,) if isinstance(each.rule, str) else (each.rule.aggregate, each.rule.threshold)
+        table.add_row(*rule, *(score_text(each.scores[name]) for name in names), ends)
     console().print(table)
 
 

@@ -185,8 +185,8 @@ def try_trial(trial: Mapping[str, Any], images: int, data_root: str) -> Facts:
     """
     import torch
 
+    from trainables.training.prediction import DivergedError
     from trainables.training.run import runs_of_trial
-    from trainables.training.train import DivergedError
     from trainables.training.trial import Trial
 
     ends = time.monotonic() + TRAIN_SECONDS

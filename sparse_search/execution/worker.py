@@ -44,8 +44,9 @@ from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.metrics.scoring import read_scores
 from trainables.metrics.selection import collapse
 from trainables.metrics.table import METRICS
+from trainables.training.prediction import DivergedError
 from trainables.training.run import Run, runs_of_trial
-from trainables.training.train import DivergedError, Progress
+from trainables.training.train import Progress
 from trainables.training.trial import Trial
 
 VALUE = "value"
@@ -255,7 +256,7 @@ class _Training:
 
             write_mask_sheet(results, at_work.identity, images, predictions[self._main])
         elif self._kind == "classification":
-            write_predictions(results, at_work.identity, images, predictions)
+            write_predictions(results, at_work.identity, images, predictions, end.pool_means)
         if images.grid and self._kind == "classification":
             from sparse_search.results.heat_maps import write_sheet  # matplotlib takes its time
 

@@ -21,7 +21,7 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.results.catalog import KEYS, SetAsideWarning, partition_of
 from sparse_search.results.files import write_table
 from sparse_search.results.mirror import fetched
-from trainables.core.method import Labelled
+from trainables.core.method import Labelled, PoolMeans
 
 _FILE = "predictions.parquet"
 
@@ -35,6 +35,7 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("column", pa.int64()),
         pa.field("label", pa.int64()),  # of the image or patch
         pa.field("probabilities", pa.list_(pa.float64())),  # by class
+        pa.field("pool_mean", pa.list_(pa.float64())),  # by class: of the unlabelled images; null where there are none
     ]
 )
 
@@ -54,9 +55,14 @@ def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") ->
 
 
 def write_predictions(
-    results: Path, run: Mapping[str, Any], images: Labelled, predictions: Mapping[str, NDArray[np.float64]]
+    results: Path,
+    run: Mapping[str, Any],
+    images: Labelled,
+    predictions: Mapping[str, NDArray[np.float64]],
+    pool_means: PoolMeans,
 ) -> None:
-    """Write predictions (N, K) by predictor of the images or patches of a run; OSError if that fails."""
+    """Write predictions (N, K) by predictor of the images or patches of a run, and what it says of unlabelled images in
+    the mean (K,); OSError if that fails."""
     columns = images.grid.columns if images.grid else 1
     patches = images.grid.num_patches if images.grid else 1
     index_N = np.arange(len(images))
@@ -70,6 +76,7 @@ def write_predictions(
                 "column": index_N % columns,
                 "label": images.labels_N.numpy(),
                 "probabilities": pa.FixedSizeListArray.from_arrays(probs_NK.ravel(), probs_NK.shape[1]),
+                "pool_mean": _repeated(pool_means.get(predictor), len(index_N)),
             }
         ).cast(PREDICTION_SCHEMA)
         for predictor, probs_NK in predictions.items()
@@ -104,7 +111,10 @@ def read_predictions(results: Path | str, runs: Iterable[Mapping[str, Any]]) -> 
 def _read(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read().cast(PREDICTION_SCHEMA)
+            table = file.read()
+            if "pool_mean" not in table.column_names:  # of an earlier version
+                table = table.append_column("pool_mean", pa.nulls(len(table), pa.list_(pa.float64())))
+            return table.cast(PREDICTION_SCHEMA)
     except FileNotFoundError as problem:
         raise ResultsError(
             f"no predictions at {path}; name the results folder with --results in which the run was trained"
@@ -112,3 +122,9 @@ def _read(path: Path) -> pa.Table:
     except (OSError, ValueError, pa.ArrowException) as problem:
         why = (str(problem).splitlines() or ["unreadable"])[0]
         raise ResultsError(f"{path} is damaged ({why}); train the run again") from problem
+
+
+def _repeated(pool_mean_K: NDArray[np.float64] | None, count: int) -> pa.Array:
+    kind = pa.list_(pa.float64())
+    value = pa.scalar(None if pool_mean_K is None else pool_mean_K.tolist(), kind)
+    return pa.repeat(value, count)

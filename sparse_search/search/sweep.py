@@ -24,6 +24,9 @@ from trainables.core.method import find_method
 from trainables.metrics.table import sign_of
 from trainables.training.trial import Trial
 
+MIN_STEPS = 20
+"""Optimiser steps before which no configuration is compared with another."""
+
 LABEL_SET_SHARES = (1 / 5, 1 / 5, 3 / 5, 1)
 """Share of the label sets that is trained at each rung."""
 
@@ -295,8 +298,8 @@ class Study:
         """Steps at which its trials are compared, the last one being the full budget.
 
         Of several label sets one is trained at 1/27 and 1/9 of the budget, three fifths at 1/3. The first rung lies
-        beyond the longest cycle of the space, so that no configuration is judged before its first unsupervised phase
-        has done its work.
+        where every configuration of the space can have a score: beyond `MIN_STEPS` optimiser steps, and beyond the
+        longest cycle, so that none is judged before its first unsupervised phase has done its work.
         """
         sweep, under = self.sweep, self.sweep.conditions
         end = Rung(1, under.images, len(self.label_sets(0)))
@@ -306,7 +309,7 @@ class Study:
         windows = [ceil(under.images * step / full / under.evaluate_every) for step in lower]
         shares = [ceil(share * end.num_label_sets) for share in LABEL_SET_SHARES]
         rungs = dict(zip((window * under.evaluate_every for window in windows), shares, strict=False))
-        least = self._longest_cycle()
+        least = self._first_score()
         kept = [(images, shares) for images, shares in rungs.items() if least <= images < end.images]
         kept.append((end.images, end.num_label_sets))
         return tuple(Rung(step, *rung) for step, rung in zip(rung_steps(len(kept)), kept, strict=True))
@@ -349,16 +352,20 @@ class Study:
         conditions = conditions_of(type(self.plan.settings))
         return {name: each for name, each in conditions.items() if name in self.plan.space}
 
-    def _longest_cycle(self) -> int:
-        """Count images until the end of the first cycle, for the configuration of the space in which it comes last."""
-        longest = self.plan.settings
-        images = self._first_cycle(longest)
+    def _first_score(self) -> int:
+        """Count images until a configuration can have a score, for the one of the space where that comes last."""
+        latest = self.plan.settings
+        images = self._learned_something(latest)
         for name, range_ in {**self.plan.inherited, **self.plan.space}.items():
             for end in range_.ends():
-                other = read_config(type(longest), write_config(longest) | {name: end})
-                if self._first_cycle(other) > images:
-                    longest, images = other, self._first_cycle(other)
+                other = read_config(type(latest), write_config(latest) | {name: end})
+                if self._learned_something(other) > images:
+                    latest, images = other, self._learned_something(other)
         return images
+
+    def _learned_something(self, config: MethodConfig) -> int:
+        """Count images until the end of the first cycle, and of the first `MIN_STEPS` steps."""
+        return max(self._first_cycle(config), MIN_STEPS * find_method(self.plan.name).step_images(config))
 
     def _first_cycle(self, config: MethodConfig) -> int:
         """Count images until the first cycle ends: the whole budget if it does not end within, 0 if there is none."""

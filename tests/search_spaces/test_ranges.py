@@ -86,7 +86,12 @@ def test_narrow_names_the_mistake(overrides, words):
 
 def test_space_follows_the_fields():
     space = space_of(SupervisedConfig)
-    assert list(space) == ["batch_size", "lr", "beta1", "weight_decay", "dropout", "w_mixup", "mixup_alpha"]
+    shared = [
+        "flip", "rotation", "shift", "zoom", "brightness", "contrast", "strong_ops", "strong_pool", "cut_out",
+        "schedule", "decay_start", "warm_up", "average",
+    ]  # fmt: skip
+    own = ["batch_size", "lr", "beta1", "weight_decay", "dropout", "mixup_alpha"]
+    assert list(space) == [*shared, *own]
     assert "classifier" not in space
 
 
@@ -165,14 +170,19 @@ def test_parents_come_first_and_the_rest_stays(names, ordered):
     ("config", "inactive"),
     [
         (SparseConfig(), []),
+        (SparseConfig.preset("paper"), []),
         (
             SparseConfig.preset("reference"),
-            ["w_mutual", "lambda_kl", "percentile", "ens_blend", "ema_momentum", "mask_scope"],
+            ["w_mutual", "lambda_kl", "percentile", "ens_blend", "ema_momentum", "mask_scope", "percentile_by_class"],
         ),
         (SupervisedConfig(), []),
-        (SupervisedConfig.preset("plain"), ["mixup_alpha"]),
+        (SupervisedConfig.preset("plain"), []),
+        (SupervisedConfig(strong_ops=1, schedule="linear"), []),
     ],
-    ids=["sparse", "sparse reference", "supervised", "supervised plain"],
+    ids=["sparse", "sparse paper", "sparse reference", "supervised", "supervised plain", "supervised all"],
 )
 def test_what_the_presets_leave_without_effect(config, inactive):
-    assert inactive_fields(type(config), write_config(config)) == inactive
+    without_strong_changes = [] if config.strong_ops else ["strong_pool", "cut_out"]
+    without_a_start = [] if config.schedule == "linear" else ["decay_start"]
+    expected = [*without_strong_changes, *without_a_start, *inactive]
+    assert sorted(inactive_fields(type(config), write_config(config))) == sorted(expected)

@@ -1,6 +1,7 @@
 import pytest
 
 from search_spaces.convnet import ConvnetConfig
+from search_spaces.core.augmentation import NO_MOTION
 from search_spaces.core.config import write_config
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import space_of
@@ -44,6 +45,17 @@ def test_the_companion_has_the_same_fields_defaults_and_ranges():
 
 def test_the_originals_choices():
     config = SslGanConfig.preset("improved_gan")
-    assert (config.unsup_weight, config.tail, 1 - 1 / config.ema_steps) == (0.5, "conv_large", 0.9999)
-    assert config.lr_decay_start == pytest.approx(800 / 1200)
-    assert 1 - 1 / SslGanConfig().ema_steps == 0.999
+    assert (config.unsup_weight, config.tail, config.average) == (0.5, "conv_large", 0.02)
+    assert (config.schedule, config.decay_start) == ("linear", pytest.approx(800 / 1200))
+    assert not any(getattr(config, name) for name in ("flip", "flip_vertical", "warm_up", *NO_MOTION))
+
+
+def test_the_papers_choices():
+    for config in (SslGanConfig.preset("paper"), ConvnetConfig.preset("paper")):
+        assert (config.width, config.batch_size, config.lr, config.beta1) == (96, 100, 3e-4, 0.5)
+        assert (config.drop_in, config.drop_hidden, config.average, config.warm_up) == (0.2, 0.5, 0.01, 0.0)
+        assert (config.schedule, config.decay_start) == ("linear", pytest.approx(1000 / 1200))
+        assert (config.flip, config.flip_vertical, config.shift * 32) == (True, True, 2)
+        assert not any(getattr(config, name) for name in NO_MOTION if name != "shift")
+    gan = SslGanConfig.preset("paper")
+    assert (gan.generator_width, gan.batch_unlabelled, gan.lr_ratio_generator) == (512, 100, 1.0)

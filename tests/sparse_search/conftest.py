@@ -84,6 +84,8 @@ def record_of(number=0, *, confusion=((4, 1), (2, 3)), lr=1e-3, **changes):
         "patch_labels": "",
         "aggregate": "mean",
         "threshold": "youden",
+        "decision": "argmax",
+        "statistics": "both",
         "status": status,
         "reason": "",
         "images": 200,
@@ -148,7 +150,7 @@ TINY = {
         "supervised": {
             "trials": 5,
             "settings": {"classifier": "test_resnet", "lr": 1e-3},
-            "search": ["lr", "dropout", "w_mixup"],
+            "search": ["lr", "dropout", "mixup_alpha"],
         },
         "constant": {},
     },

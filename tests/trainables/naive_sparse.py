@@ -134,7 +134,10 @@ def unsupervised_step(
     _step(optimisers["generator"], loss)  # fills D's gradients too; D's next step begins by dropping them
 
     fake_UCHW = generator(real_UCHW, targets_UK).detach()
-    _step(optimisers["classifier"], config.w_syn * _class_loss(config, classifier(fake_UCHW), targets_UK))
+    (group,) = optimisers["classifier"].param_groups
+    group["lr"] = config.w_syn * config.lr  # as a weight of the loss, where a step follows the gradient's size
+    _step(optimisers["classifier"], _class_loss(config, classifier(fake_UCHW), targets_UK))
+    group["lr"] = config.lr
 
 
 def _votes(logits_PBK: list[Tensor], config: SparseConfig, index_B: Tensor, history: History) -> Tensor:

@@ -11,6 +11,7 @@ Shapes: L labelled, U unlabelled, G generated, C channels, H W pixels, K classes
 """
 
 from copy import deepcopy
+from math import exp
 
 import torch
 from torch import Tensor, nn
@@ -30,28 +31,41 @@ def new_optimisers(nets: Networks, config: SslGanConfig) -> Optimisers:
     return {n: Adam(nets[n].parameters(), lr=rates[n], betas=(config.beta1, 0.999), eps=1e-8) for n in NAMES}
 
 
-def new_average(nets: Networks) -> nn.Module:
+class Average:
+    """An average of D's weights over a share of the budget, at first over few steps."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = deepcopy(network)
+        self._updates, self._share = 0, 0.0
+
+    @torch.no_grad()
+    def take_in(self, network: nn.Module, share: float, time_constant: float) -> None:
+        """The weights as they are now, with that share of the budget behind."""
+        decay = min(exp(-(share - self._share) / time_constant), (1 + self._updates) / (10 + self._updates))
+        for mean, now in zip(self.network.parameters(), network.parameters(), strict=True):
+            mean.copy_(decay * mean + (1 - decay) * now)
+        self._updates, self._share = self._updates + 1, share
+
+
+def new_average(nets: Networks) -> Average:
     """D as it is now."""
-    return deepcopy(nets["discriminator"])
+    return Average(nets["discriminator"])
 
 
 def step(
     nets: Networks,
     optimisers: Optimisers,
-    average: nn.Module,
+    average: Average,
     config: SslGanConfig,
     known_LCHW: Tensor,
     labels_L: Tensor,
     unknown_UCHW: Tensor,
     other_UCHW: Tensor,
+    share: float = 0.0,
 ) -> None:
-    """One step of D, of its average, and of G."""
+    """One step of D, of its average, and of G, with that share of the budget behind in the middle of D's batch."""
     discriminator_step(nets, optimisers, config, known_LCHW, labels_L, unknown_UCHW)
-    decay = 1 - 1 / config.ema_steps
-    with torch.no_grad():
-        pairs = zip(average.parameters(), nets["discriminator"].parameters(), strict=True)
-        for mean, now in pairs:
-            mean.copy_(decay * mean + (1 - decay) * now)
+    average.take_in(nets["discriminator"], share, config.average)
     generator_step(nets, optimisers, config, other_UCHW)
 
 

@@ -57,11 +57,11 @@ def gan_result(accumulate=1, **changes):
     small = {"width": 4, "generator_width": 8, "batch_size": 6, "batch_unlabelled": 8, "steps_per_epoch": 3}
     torch.manual_seed(1)
     learner = ssl_gan.build(
-        SslGanConfig(**{**small, "drop_in": 0.0, "drop_hidden": 0.0, "ema_steps": 5, **changes}),
+        SslGanConfig(**{**small, "drop_in": 0.0, "drop_hidden": 0.0, "average": 0.2, **changes}),
         make_task(),
         new_accelerator(precision="no", cpu=True, accumulate=accumulate),
     )
-    networks = [learner._discriminator.module, learner._discriminator.average, learner._generator.module]
+    networks = [learner._discriminator.module, learner._discriminator.predicting, learner._generator.module]
     for network in networks:
         network.double()
     images = learner._images

@@ -34,8 +34,9 @@ def test_progress_names_images_and_scores(capsys):
 
 
 def test_tells_a_collapse_and_how_scores_were_selected(capsys):
-    arguments = ["supervised", "--shots", "2", "--set", "lr=1e-8", "--set", "w_mixup=0", *SMALL, "--images", "60"]
-    assert main([*arguments, "--evaluate-every", "20", "--selection", "mean3", "--accumulate", "2"]) == 0
+    slow = ["--set", "lr=1e-8", "--set", "steps_per_epoch=1", "--set", "batch_size=10", "--statistics", "running"]
+    arguments = ["supervised", "--shots", "2", *SMALL, *slow, "--images", "60", "--evaluate-every", "20"]
+    assert main([*arguments, "--selection", "mean3", "--accumulate", "2"]) == 0
     out = capsys.readouterr().out
     scores = [float(score) for score in re.findall(r"balanced accuracy (\S+)", out)]
     assert "validation scores, mean of the last 3 evaluations\n" in out
@@ -115,7 +116,7 @@ def test_a_preset_and_a_change(capsys):
         (["--config", "missing.yaml"], "cannot read missing.yaml"),
         (["segmenter"], "'digits' has no masks of pictures, which segmentation needs; use one of idrid-disc, shapes"),
         (["constant", "--dataset", "shapes"], "'shapes' has no classes of images, which classification needs"),
-        (["segmenter", "--set", "image_size=40"], "expected a multiple of 16, or stages below 3"),
+        (["segmenter", "--set", "image_size=40"], "expected a multiple of 16, or encoder_depth below 4"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, words, capsys, monkeypatch, tmp_path):

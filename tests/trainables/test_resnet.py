@@ -5,6 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from search_spaces.core.augmentation import NO_MOTION
+from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE
 from search_spaces.resnet import ResnetConfig
 from trainables import resnet
 from trainables.components.meters import Means
@@ -15,7 +17,10 @@ from trainables.training.accelerator import new_accelerator
 from .test_sparse_waits import Waits
 
 TINY = {"classifier": "test_resnet", "image_size": 16, "batch_size": 4, "lr": 1e-3}
-STILL = {"rotation": 0.0, "shift": 0.0, "flip": False, "flip_vertical": False}
+PLAIN = {**CONSTANT_RATE, **NO_AVERAGE}
+STILL = {"flip": False, **NO_MOTION, **PLAIN}
+BUDGET = 16
+"""Epochs of a run."""
 
 
 def learner(task, **changes):
@@ -24,10 +29,11 @@ def learner(task, **changes):
 
 
 def train(one, first, last):
-    epochs = one.epochs()
+    epochs, images = one.epochs(), len(one._labels_N)
     losses = []
     for epoch in range(first, last):
         torch.manual_seed(epoch)
+        one.begin_epoch(epoch * images, max(BUDGET, last) * images)
         losses.append(next(epochs)["loss"])
     return losses
 
@@ -87,7 +93,7 @@ def test_class_weights_matter_where_classes_differ_in_size(make_task):
 
 def test_a_resumed_run_is_the_undisturbed_one(make_task, tmp_path):
     # Steps of 0 leave the loss to the augmentation's noise, so the plateau falls within the first epochs.
-    task, settings = make_task(), {"patience": 2, "lr": 1e-7, "plateau_factor": 0.5}
+    task, settings = make_task(), {"patience": 2 / BUDGET, "lr": 1e-7, "plateau_factor": 0.5, **CONSTANT_RATE}
     straight, stopped, resumed = (learner(task, **settings) for _ in range(3))
     expected = train(straight, 0, 12)
     train(stopped, 0, 7)
@@ -101,14 +107,27 @@ def test_a_resumed_run_is_the_undisturbed_one(make_task, tmp_path):
 
 
 def test_the_step_size_falls_at_a_plateau_of_the_training_loss(make_task, monkeypatch):
-    one = learner(make_task(), patience=2, lr=1e-3)
+    one = learner(make_task(), patience=2 / BUDGET, lr=1e-3, **PLAIN)
     script = iter([3.0, 2.0, 2.5, 2.5, 1.0, 1.0, 1.0])
     monkeypatch.setattr(Means, "read", lambda means: {"loss": next(script)})
     sizes = []
-    for _ in range(7):
-        train(one, 0, 1)
+    for epoch in range(7):
+        train(one, epoch, epoch + 1)
         sizes.append(lr_of(one))
     assert sizes == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-5])
+
+
+def test_a_plateau_multiplies_what_the_schedule_says(make_task, monkeypatch):
+    falling = {"schedule": "linear", "decay_start": 0.0, "warm_up": 0.0}
+    one = learner(make_task(), patience=1 / BUDGET, lr=1e-3, plateau_factor=0.1, batch_size=9, **falling)
+    monkeypatch.setattr(Means, "read", lambda means: {"loss": 1.0})
+    sizes = []
+    for epoch in range(3):
+        train(one, epoch, epoch + 1)
+        one._train_batch(torch.arange(9), Means())
+        sizes.append(lr_of(one))
+    shares = [(epoch + 1.5) / BUDGET for epoch in range(3)]
+    assert sizes == pytest.approx([1e-3 * 0.1**n * (1 - share) for n, share in enumerate(shares)])
 
 
 def test_an_epoch_looks_at_nothing(make_task, monkeypatch):

@@ -4,17 +4,19 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces.core.augmentation import NO_MOTION
 from search_spaces.core.errors import ConfigError
 from search_spaces.segmenter import SegmenterConfig
 from trainables import segmenter
 from trainables.components import segmentation_model as mask_trainee
-from trainables.components.segmentation_model import moved_together, pixels_and_masks
+from trainables.components.segmentation_model import pixels_and_masks
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.data.readers.shapes import shapes
 from trainables.training.accelerator import new_accelerator
 
 SMALL = SegmenterConfig(
     image_size=16,
+    network="vm_unet",
     features=8,
     stages=2,
     d_state=2,
@@ -22,7 +24,9 @@ SMALL = SegmenterConfig(
     batch_size=4,
     steps_per_epoch=4,
     lr=1e-2,
-    rotation=0.0,
+    warm_up=0.0,
+    average=0.0,
+    **NO_MOTION,
 )
 
 
@@ -40,10 +44,10 @@ def learner(config=SMALL, own=None):
 
 
 def train(one, epochs):
-    found = one.epochs()
+    found, images = one.epochs(), one._config.steps_per_epoch * one._config.batch_size
     for epoch in range(epochs):
         torch.manual_seed(epoch)
-        one.begin_epoch(epoch / epochs)
+        one.begin_epoch(epoch * images, epochs * images)
         losses = next(found)
     return losses
 
@@ -95,19 +99,27 @@ def test_the_scans_own_rates_do_not_decay():
     assert groups[1]["params"]
 
 
-@pytest.mark.parametrize("changes", [{"rotation": 180.0}, {"rotation": 0.0, "flip_vertical": True}])
+@pytest.mark.parametrize("changes", [{"rotation": 180.0}, {"flip_vertical": True}, {"shift": 0.3}, {"zoom": 0.4}])
 def test_a_mask_moves_with_its_picture(changes):
-    torch.manual_seed(0)
     masks = torch.zeros(6, 24, 24)
     masks[:, 3:12, 5:11] = 1
-    images, moved = moved_together(masks[:, None].repeat(1, 3, 1, 1), masks, replace(SMALL, **changes))
+    augmented = learner(replace(SMALL, **changes))._segmenter.augmented
+    torch.manual_seed(0)
+    images, moved = augmented(masks[:, None].repeat(1, 3, 1, 1), masks)
     assert torch.equal((images[:, 0] >= 0.5).float(), moved)
     assert len({mask.numpy().tobytes() for mask in moved}) > 1
 
 
+def test_light_changes_pictures_alone():
+    images, masks = torch.rand(6, 3, 8, 8), torch.rand(6, 8, 8).round()
+    relit, still = learner(replace(SMALL, flip=False, brightness=0.2, contrast=0.2))._segmenter.augmented(images, masks)
+    assert not torch.equal(relit, images)
+    assert torch.equal(still, masks)
+
+
 def test_nothing_moves_where_nothing_is_asked():
     images, masks = torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8)
-    still = moved_together(images, masks, replace(SMALL, rotation=0.0, flip=False))
+    still = learner(replace(SMALL, flip=False))._segmenter.augmented(images, masks)
     assert torch.equal(still[0], images)
     assert torch.equal(still[1], masks)
 
@@ -128,10 +140,11 @@ def test_sizes():
     ("changes", "words"),
     [
         (
-            {"image_size": 40},
+            {"image_size": 40, "network": "vm_unet"},
             "image_size: 40 is impossible with this network, expected a multiple of 16, or stages below 3",
         ),
-        ({"network": "trans_unet", "image_size": 40}, "expected a multiple of 16, or network vm_unet"),
+        ({"network": "trans_unet", "image_size": 40}, "expected a multiple of 16, or network unet"),
+        ({"image_size": 40}, "expected a multiple of 16, or encoder_depth below 4"),
         ({"features": 10}, "features: 10 is impossible, expected a multiple of 4"),
     ],
 )

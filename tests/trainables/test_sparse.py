@@ -316,7 +316,7 @@ def test_every_size_of_task(shape, preset):
     assert tuple(predictions) == sparse.METHOD.predictors
     for probs in predictions.values():
         assert probs.shape == (len(task.labelled), task.num_classes)
-        torch.testing.assert_close(probs.sum(1), torch.ones(len(probs)))
+        torch.testing.assert_close(probs.sum(1), torch.ones(len(probs)).double())
 
 
 @pytest.mark.parametrize("side", [28, 32, 64, 128, 224])
@@ -373,7 +373,7 @@ def test_prediction_changes_nothing_and_is_the_mean_of_both():
     assert same(before, weights(learner))
     assert torch.get_rng_state().equal(random_state)
     assert all(net.training for net in networks(learner))
-    discriminator = networks(learner)[1](images.float() / 255)[1].softmax(1)
+    discriminator = networks(learner)[1](images.float() / 255)[1].double().softmax(1)
     torch.testing.assert_close(first["sparse_ens"], (discriminator + first["sparse"]) / 2)
 
 
@@ -391,7 +391,7 @@ def test_reduced_precision_keeps_the_slope_in_float32(monkeypatch):
     assert next(discriminator.parameters()).dtype == torch.float32
     assert all(torch.tensor(value).isfinite() for value in losses.values())
     probs = learner.predict(make_task().unlabelled_NCHW)["sparse_ens"]
-    torch.testing.assert_close(probs.sum(1), torch.ones(20))
+    torch.testing.assert_close(probs.sum(1), torch.ones(20).double())
 
 
 def test_it_learns_its_labelled_images():

@@ -1,10 +1,12 @@
 import gc
 import weakref
 from dataclasses import replace
+from math import cos, isfinite, pi
 
 import pytest
 import torch
 
+from search_spaces.core.augmentation import NO_MOTION
 from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
 from trainables import ssgnet_segmenter
 from trainables.training.accelerator import new_accelerator
@@ -14,8 +16,8 @@ from trainables.training.train import Budget, train
 from .test_segmenter import task
 
 TINY = SsgnetSegmenterConfig(
-    image_size=16, features=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=2, lr=1e-2,
-    rotation=0.0,
+    image_size=16, network="vm_unet", features=8, stages=2, d_state=2, drop_path=0.0, batch_size=4, steps_per_epoch=2,
+    lr=1e-2, warm_up=0.0, average=0.0, **NO_MOTION,
     generator_images=16, generator_init="scratch", generator_batch=8, generator_width=4, generator_channel_base=32,
     z_dim=8, synthetic_images=12, round_images=16, rounds=2,
 )  # fmt: skip
@@ -150,15 +152,28 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(stop, tmp_path):
     assert resumed[-1].artefacts["bank.png"] == straight[-1].artefacts["bank.png"]
 
 
-def test_the_last_round_falls_to_a_step_size_of_zero():
-    one = build()
-    found = one.epochs()
-    for epoch in range(9):
-        one.begin_epoch(epoch / 10)
+def test_every_round_has_a_pace_of_its_own_and_the_last_takes_what_is_left():
+    one, sizes = build(), [16, *[8] * 9]
+    found, budget, shares = one.epochs(), 88, []
+    for epoch, size in enumerate(sizes):
+        one.begin_epoch(sum(sizes[:epoch]), budget)
         next(found)
-    one.begin_epoch(0.9)
-    assert one._last_round_from == 0.5
-    assert one._share_of_rest() == pytest.approx(0.8)
+        shares.append(one._segmenter.pace.share)
+        assert one._segmenter._network.state_dict()["optimiser"]["param_groups"][0]["lr"] == pytest.approx(
+            TINY.lr * (1 + cos(pi * shares[-1])) / 2 if epoch else TINY.lr
+        ), size
+    rounds = [6 / 16, 14 / 16]  # two epochs of two batches of four: the middle of the last batch of each
+    last = [(8 * number + 6) / 40 for number in range(5)]  # 48 of 88 images are behind when it begins
+    assert shares == pytest.approx([0.0, *rounds, *rounds, *last])
+    found.close()
+
+
+def test_an_average_goes_on_from_one_round_to_the_next():
+    one = build(average=0.001, round_init="continue")
+    found = one.epochs()
+    for epoch in range(GENERATOR + 3 * ROUND):
+        one.begin_epoch(16 * min(epoch, 1) + 8 * max(epoch - 1, 0), 64)
+        assert all(isfinite(loss) for loss in next(found).values())
     found.close()
 
 
@@ -168,5 +183,5 @@ def test_a_budget_that_ends_before_the_last_round_is_told(epochs, told, caplog):
     one = build()
     for epoch in (0, 1):
         one._epoch = epoch
-        one.begin_epoch(sum(sizes[:epoch]) / sum(sizes))
+        one.begin_epoch(sum(sizes[:epoch]), sum(sizes))
     assert caplog.text.count("the budget ends before the last round begins") == told

@@ -6,6 +6,7 @@ import torch._dynamo
 from torch import nn
 
 from search_spaces.convnet import ConvnetConfig
+from search_spaces.core.augmentation import NO_MOTION
 from search_spaces.ssl_gan import SslGanConfig
 from trainables import convnet, ssl_gan
 from trainables.components import ssl_gan_classifier as discriminator
@@ -32,6 +33,9 @@ def build(make_task):
         return ssl_gan.build(SslGanConfig(**(TINY | GAN | changes)), task, accelerator)
 
     return make
+
+
+STILL = {"flip": False, "flip_vertical": False, **NO_MOTION}
 
 
 def train(learner, num_epochs=1):
@@ -73,7 +77,7 @@ def test_a_step_of_g_leaves_d_alone(build, accumulate):
     learner = build(accumulate=accumulate, train_gain=False)
     learner._discriminator_step(Means())
     d, g = learner._discriminator, learner._generator
-    before, average = copies(d), [p.clone() for p in d.average.parameters()]
+    before, average = copies(d), [p.clone() for p in d.predicting.parameters()]
     gradients = {name: None if p.grad is None else p.grad.clone() for name, p in d.module.named_parameters()}
     assert any(g is not None for g in gradients.values()) == (accumulate == 2)
     learning = {name: p.requires_grad for name, p in d.module.named_parameters()}
@@ -84,7 +88,7 @@ def test_a_step_of_g_leaves_d_alone(build, accumulate):
         assert p.equal(before[name])
         assert p.requires_grad == learning[name]
         assert p.grad is None if gradients[name] is None else p.grad.equal(gradients[name])
-    assert all(p.equal(q) for p, q in zip(d.average.parameters(), average, strict=True))
+    assert all(p.equal(q) for p, q in zip(d.predicting.parameters(), average, strict=True))
     learned = [name for name, p in g.module.named_parameters() if p.requires_grad]
     assert all(not copies(g)[name].equal(generator[name]) for name in learned)
 
@@ -137,21 +141,19 @@ def test_d_and_g_take_separate_passes_over_all_images(build, make_task):
 @pytest.mark.parametrize("num_unlabelled", [0, 5])
 def test_images_are_numbered_labelled_first(build, make_task, num_unlabelled):
     task = make_task(side=28, shots=1, num_unlabelled=num_unlabelled)
-    learner = build(task=task, shift=0, flip=False, flip_vertical=False)
+    learner = build(task=task, **STILL)
     images = torch.cat([task.labelled.images_NCHW, task.unlabelled_NCHW])
     order = torch.randperm(3 + num_unlabelled)
     torch.testing.assert_close(learner._images(order), images[order] / 127.5 - 1)
 
 
 @pytest.mark.parametrize("supervised", [True, False])
-def test_an_epoch_sees_as_many_images_as_a_budget_counts(build, supervised, monkeypatch):
+def test_an_epoch_sees_as_many_images_as_a_budget_counts(build, supervised):
     counted = []
     module = convnet if supervised else ssl_gan
     learner = build(supervised=supervised)
-    augment = discriminator.augmented
-    monkeypatch.setattr(
-        module, "augmented", lambda images, config: counted.append(len(images)) or augment(images, config)
-    )
+    augmented = learner._augmented
+    learner._augmented = lambda images: counted.append(len(images)) or augmented(images)
     train(learner)
     assert sum(counted) == module.METHOD.epoch_images(learner._config, 9, 24, 0)
 
@@ -160,9 +162,10 @@ def test_an_epoch_sees_as_many_images_as_a_budget_counts(build, supervised, monk
 
 
 def test_the_average_starts_after_the_start_on_data_and_predicts(build, make_task):
-    learner = build(ema_steps=10_000)
+    learner = build(average=0.1)
     d = learner._discriminator
-    assert all(p.equal(q) for p, q in zip(d.module.parameters(), d.average.parameters(), strict=True))
+    assert d.predicting is not d.module
+    assert all(p.equal(q) for p, q in zip(d.module.parameters(), d.predicting.parameters(), strict=True))
     raw = discriminator.Discriminator(channels=3, num_classes=3, width=4)
     assert not d.module.state_dict()["output.parametrizations.weight.original0"].eq(1).any()
     assert raw.state_dict()["output.parametrizations.weight.original0"].eq(1).all()
@@ -176,21 +179,24 @@ def test_the_average_starts_after_the_start_on_data_and_predicts(build, make_tas
 
 @pytest.mark.parametrize("supervised", [True, False])
 def test_step_sizes_follow_the_budget(build, supervised):
-    learner = build(
-        supervised=supervised, lr=4e-4, lr_decay_start=0.5, **({} if supervised else {"lr_ratio_generator": 2.0})
-    )
-    for share, lr in [(0.0, 4e-4), (0.5, 4e-4), (0.75, 2e-4), (0.25, 4e-4)]:
-        learner.begin_epoch(share)
-        parts = {"network": learner._network} if supervised else learner._parts()
-        for name, ratio in [("network", 1)] if supervised else [("discriminator", 1), ("generator", 2)]:
-            (group,) = parts[name].state_dict()["optimiser"]["param_groups"]
-            assert group["lr"] == pytest.approx(ratio * lr)
+    options = {"lr": 4e-4, "schedule": "linear", "decay_start": 0.5, "warm_up": 0.1, "steps_per_epoch": 1}
+    learner = build(supervised=supervised, **options, **({} if supervised else {"lr_ratio_generator": 2.0}))
+    sizes = (6,) if supervised else (6 + 5, 5)  # images of the batch of D, and of that of G
+    parts = [learner._network] if supervised else [learner._discriminator, learner._generator]
+    for seen, budget in [(0, 1000), (50, 1000), (500, 1000), (750, 1000), (250, 1000), (990, 1000), (999, 1000)]:
+        learner.begin_epoch(seen, budget)
+        train(learner)
+        for part, ratio, middle in zip(parts, (1, 2), (sizes[0] / 2, sum(sizes[:-1]) + sizes[-1] / 2), strict=False):
+            share = min(1, (seen + middle) / budget)
+            (group,) = part.state_dict()["optimiser"]["param_groups"]
+            expected = ratio * 4e-4 * min(1, share / 0.1) * min(1, (1 - share) / 0.5)
+            assert group["lr"] == pytest.approx(expected, rel=1e-9, abs=1e-18)
 
 
 @pytest.mark.parametrize("name", ["ssl_gan", "convnet"])
 def test_a_run_resumed_while_step_sizes_fall_is_the_undisturbed_one(name, make_task, tmp_path):
-    config = ConvnetConfig(**TINY, lr_decay_start=0.0) if name == "convnet" else SslGanConfig(
-        **TINY, **GAN, lr_decay_start=0.0)  # fmt: skip
+    falling = {"schedule": "linear", "decay_start": 0.0}
+    config = ConvnetConfig(**TINY, **falling) if name == "convnet" else SslGanConfig(**TINY, **GAN, **falling)
 
     def scores(checkpoints=None, stop=None):
         found = []
@@ -203,7 +209,7 @@ def test_a_run_resumed_while_step_sizes_fall_is_the_undisturbed_one(name, make_t
     straight = scores()
     assert scores(Checkpoints(tmp_path), stop=2) == straight[:2]
     assert scores(Checkpoints(tmp_path)) == straight
-    constant = replace(config, lr_decay_start=1.0)
+    constant = replace(config, schedule="constant")
     assert [dict(p.losses) for p in Subject(name).start(make_task(), constant, epochs=4)] != [
         losses for losses, _ in straight
     ]
@@ -234,7 +240,7 @@ def test_an_epoch_looks_at_nothing(build, options):
 
 @pytest.mark.parametrize("supervised", [True, False])
 def test_it_learns_its_labelled_images(build, supervised, make_task):
-    learner = build(supervised=supervised, lr=3e-3, ema_steps=10, batch_size=9, drop_in=0.0, drop_hidden=0.0, shift=0)
+    learner = build(supervised=supervised, lr=3e-3, batch_size=9, drop_in=0.0, drop_hidden=0.0, **STILL)
     first = train(learner)["sup"]
     last = train(learner, 20)["sup"]
     assert last < 0.5 * first
@@ -244,7 +250,7 @@ def test_it_learns_its_labelled_images(build, supervised, make_task):
 
 
 def test_the_generator_comes_nearer_to_the_features(build):
-    options = {"drop_in": 0.0, "drop_hidden": 0.0, "shift": 0, "batch_unlabelled": 32, "generator_width": 16}
+    options = {"drop_in": 0.0, "drop_hidden": 0.0, "batch_unlabelled": 32, "generator_width": 16, **STILL}
     learner = build(lr=1e-8, steps_per_epoch=5, **options)
 
     def distance():

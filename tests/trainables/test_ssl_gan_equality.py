@@ -5,6 +5,8 @@ from copy import deepcopy
 import pytest
 import torch
 
+from search_spaces.core.augmentation import NO_MOTION
+from search_spaces.core.schedule import CONSTANT_RATE
 from search_spaces.ssl_gan import SslGanConfig
 from trainables import ssl_gan
 from trainables.components import ssl_gan_classifier as discriminator
@@ -16,7 +18,7 @@ from . import naive_ssl_gan as naive
 SIDE, STEPS = 28, 3
 EXACT = {
     "image_size": SIDE, "width": 4, "generator_width": 8, "z_dim": 5, "batch_size": 4, "batch_unlabelled": 6,
-    "drop_in": 0.0, "drop_hidden": 0.0, "shift": 0, "flip": False, "flip_vertical": False, "ema_steps": 3, "lr": 1e-3,
+    "drop_in": 0.0, "drop_hidden": 0.0, "lr": 1e-3, "average": 0.3, "flip": False, **NO_MOTION, **CONSTANT_RATE,
     # So that no weight is 1 and none could be missing.
     "unsup_weight": 0.7, "fm_weight": 1.3, "lr_ratio_generator": 0.6,
 }  # fmt: skip
@@ -35,8 +37,7 @@ class Script:
 
 
 @pytest.fixture
-def _double(monkeypatch):
-    monkeypatch.setattr(discriminator, "to_unit", lambda images, side: images.double() / 255)
+def _double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -57,11 +58,15 @@ def largest_difference(net, expected):
     ],
     ids=str,
 )
-def test_every_weight_is_that_of_the_plain_form(options, make_task):
+def test_every_weight_is_that_of_the_plain_form(options, make_task, monkeypatch):
     task = make_task(channels=3, side=SIDE, shots=2, num_unlabelled=10)
     config = SslGanConfig(**(EXACT | options))
     torch.manual_seed(1)
-    learner = ssl_gan.SslGanLearner(config, task, new_accelerator(precision="no", cpu=True))
+    with monkeypatch.context() as start:  # fitted to images in double precision as well
+        start.setattr(discriminator, "to_unit", lambda images, side: images.double() / 255)
+        learner = ssl_gan.SslGanLearner(config, task, new_accelerator(precision="no", cpu=True))
+    learner._augmented = lambda images_BCHW: images_BCHW.double() / 255  # which draws nothing
+    learner.begin_epoch(0, STEPS * (4 + 6 + 6))
     trainees = (learner._discriminator, learner._generator)
     nets = {name: deepcopy(model.module) for name, model in zip(naive.NAMES, trainees, strict=True)}
     before = deepcopy(nets)
@@ -76,10 +81,11 @@ def test_every_weight_is_that_of_the_plain_form(options, make_task):
         learner._generator_step(Means())
         torch.manual_seed(number)
         batches = images[known[number]], task.labelled.labels_N[known[number]], images[unknown[number]]
-        naive.step(nets, optimisers, average, config, *batches, images[other[number]])
+        share = (number * (4 + 6 + 6) + (4 + 6) / 2) / (STEPS * (4 + 6 + 6))
+        naive.step(nets, optimisers, average, config, *batches, images[other[number]], share)
 
     for name, model in zip(naive.NAMES, trainees, strict=True):
         assert largest_difference(model.module, nets[name]) < 1e-9
         assert largest_difference(model.module, before[name]) > 1e-4
-    assert largest_difference(learner._discriminator.average, average) < 1e-9
-    assert largest_difference(average, nets["discriminator"]) > 1e-4
+    assert largest_difference(learner._discriminator.predicting, average.network) < 1e-9
+    assert largest_difference(average.network, nets["discriminator"]) > 1e-4

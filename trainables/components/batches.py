@@ -5,6 +5,14 @@ from math import ceil
 import torch
 from torch import Tensor
 
+MAX_EPOCH_IMAGES = 320
+"""Most images of an epoch that is so many steps long: so that evaluations come at equal images whatever the batch."""
+
+
+def epoch_steps(wanted: int, step_images: int) -> int:
+    """Steps of an epoch, of so many images each: as many as are wanted, but of no more than `MAX_EPOCH_IMAGES`."""
+    return max(1, min(wanted, MAX_EPOCH_IMAGES // step_images))
+
 
 def even_batches(
     num_items: int, batch_size: int, *, share: float = 1.0, classes_N: Tensor | None = None

@@ -2,9 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+_gathers_statistics = ContextVar("gathers_statistics", default=False)
+
+
+@contextmanager
+def gathering_statistics() -> Iterator[None]:
+    """Inside, networks that are `evaluated` normalise by the batch at hand, and BatchNorm's statistics take it in."""
+    token = _gathers_statistics.set(True)
+    try:
+        yield
+    finally:
+        _gathers_statistics.reset(token)
 
 
 @contextmanager
@@ -14,6 +27,10 @@ def evaluated(*networks: nn.Module) -> Iterator[None]:
     try:
         for network in networks:
             network.eval()
+            if _gathers_statistics.get():
+                for module in network.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.train()
         yield
     finally:
         for network, training in zip(networks, before, strict=True):

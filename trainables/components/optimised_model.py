@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from trainables.components.pace import Pace
 from trainables.components.parallel import average_gradients, data_parallel
 from trainables.components.weight_average import WeightAverage
 
@@ -33,7 +34,8 @@ class OptimisedModel(Generic[N]):
         beta2: float = 0.999,
         channels_last: bool = True,
         compiled: bool = True,
-        average_decay: float | None = None,
+        pace: Pace | None = None,
+        average: float = 0.0,
         momentum: float | None = None,
         undecayed: Collection[str] = (),
         max_gradient: float | None = None,
@@ -45,7 +47,9 @@ class OptimisedModel(Generic[N]):
             channels_last: the memory layout of its weights and features.
             compiled: whether it is compiled where the accelerator compiles. Not for a network of which a loss may
                 leave some outputs out: compiled, what only they need gets a zero gradient, not none.
-            average_decay: of an exponential average of its weights, kept beside it; None for no average.
+            pace: where in the budget training is, and the scale of `lr` there; None for a constant step size.
+            average: time constant of a moving average of its weights, kept beside it, as a share of the budget of
+                `pace`; 0 for no average.
             momentum: of SGD; None for AdamW.
             undecayed: names of parameters without weight decay.
             max_gradient: of a weight: an infinite one becomes this, one that is not a number 0. None to leave them.
@@ -55,7 +59,8 @@ class OptimisedModel(Generic[N]):
         self.module: N = network.to(accelerator.device).to(memory_format=layout)
         """The network itself, for its state, its modes and what must not run in reduced precision."""
         # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
-        self._average = None if average_decay is None else WeightAverage(self.module, average_decay)
+        self._average = WeightAverage(self.module, average) if average else None
+        self._pace, self._lr = pace, lr
         groups = list(_groups(network, weight_decay, undecayed))
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
         optimiser: Optimizer = (
@@ -81,22 +86,32 @@ class OptimisedModel(Generic[N]):
         return self._prepared(*inputs_b, **options)
 
     @property
-    def average(self) -> nn.Module:
-        """The network with the average of its weights so far, without autocast."""
-        if self._average is None:
-            raise ValueError("no average was asked for")
-        return self._average.network
+    def predicting(self) -> nn.Module:
+        """The network that predicts: the average of its weights so far, else the network itself."""
+        return self._average.network if self._average else self.module
+
+    def predict(self, *inputs_B: Tensor) -> Any:
+        """Output of the network that predicts; of an average without autocast."""
+        return self._average.network(*inputs_B) if self._average else self(*inputs_B)
 
     def set_lr(self, lr: float) -> None:
-        """The step size from now on."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = lr
+        """The step size from now on, which the pace scales."""
+        self._lr = lr
+        self._set_rates()
 
-    def backward_and_step(self, loss: Tensor, *others: "OptimisedModel[Any]") -> None:
+    def _set_rates(self, scale: float = 1.0) -> None:
+        rate = self._lr * scale * (self._pace.scale if self._pace else 1.0)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+
+    def backward_and_step(self, loss: Tensor, *others: "OptimisedModel[Any]", scale: float = 1.0) -> None:
         """One step of this network, and of others that share the loss, down its gradient.
 
         A parameter that the loss does not reach has no gradient, rather than a zero one, and AdamW leaves it
         alone: neither decay nor moments touch it.
+
+        Args:
+            scale: of this step's size. A weight of the loss would not do: AdamW divides it out.
         """
         gathered = self._accelerator.gradient_accumulation_steps
         if self._losses_per_step != gathered:  # Accelerate divides a loss by the number of those it gathers
@@ -105,7 +120,7 @@ class OptimisedModel(Generic[N]):
         for model in (self, *others):
             model._gathered += 1
             if model._gathered == model._losses_per_step:
-                model._step()
+                model._step(scale)
 
     def finish(self) -> None:
         """Take the step for the losses since the last one, where there are any."""
@@ -114,8 +129,10 @@ class OptimisedModel(Generic[N]):
             torch._foreach_div_([p.grad for p in self.module.parameters() if p.grad is not None], share)
             self._step()
 
-    def _step(self) -> None:
+    def _step(self, scale: float = 1.0) -> None:
         average_gradients(self.module.parameters(), self._accelerator)
+        if self._pace or scale != 1.0:
+            self._set_rates(scale)
         if self._max_gradient is not None:
             for parameter in self.module.parameters():
                 if parameter.grad is not None:
@@ -124,19 +141,19 @@ class OptimisedModel(Generic[N]):
         self._optimiser.zero_grad(set_to_none=True)
         self._gathered = 0
         if self._average is not None:
-            self._average.update()
+            self._average.update(self._pace.share if self._pace else 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, average; the tensors are the live ones, not copies."""
         state = {"network": self.module.state_dict(), "optimiser": self._optimiser.state_dict()}
-        return state if self._average is None else state | {"average": self.average.state_dict()}
+        return state if self._average is None else state | {"average": self._average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.module.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         if self._average is not None:
-            self.average.load_state_dict(state["average"])
+            self._average.load_state_dict(state["average"])
 
 
 def _groups(network: nn.Module, weight_decay: float, undecayed: Collection[str]) -> Iterator[dict[str, Any]]:

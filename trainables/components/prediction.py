@@ -4,6 +4,7 @@ Shapes: B images, C channels, H W pixels, K classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import torch
@@ -36,11 +37,15 @@ def predict_in_chunks(
         chunk: images at a time.
     """
     with evaluated(*networks), torch.inference_mode():
-        chunks = [
-            predict(to_unit(images_BCHW[start : start + chunk].to(device), side))
-            for start in range(0, len(images_BCHW), chunk)
-        ]
+        # BatchNorm may be gathering statistics, and cannot take a single image: so no rest of one.
+        parts = max(1, min(ceil(len(images_BCHW) / chunk), len(images_BCHW) // 2))
+        chunks = [predict(to_unit(part_BCHW.to(device), side)) for part_BCHW in images_BCHW.tensor_split(parts)]
     return {name: torch.cat([chunk[name] for chunk in chunks]).to(images_BCHW.device) for name in chunks[0]}
+
+
+def class_probabilities(logits_BK: Tensor) -> Tensor:
+    """Softmax in float64: in float32 saturated logits tie, and a probability of 0 costs 708 nats."""
+    return logits_BK.double().softmax(1)
 
 
 def predict_by_classifier(
@@ -48,9 +53,9 @@ def predict_by_classifier(
 ) -> dict[str, Tensor]:
     """Probabilities (B, K), under that name, of a classifier of unit images of that side, given bytes."""
     return predict_in_chunks(
-        lambda unit_BCHW: {name: classifier(unit_BCHW).softmax(1)},
+        lambda unit_BCHW: {name: class_probabilities(classifier.predict(unit_BCHW))},
         images_BCHW,
         side=side,
         device=next(classifier.module.parameters()).device,
-        networks=(classifier.module,),
+        networks=(classifier.predicting,),
     )

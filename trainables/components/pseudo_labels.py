@@ -41,12 +41,21 @@ def num_kept(batch: int, percentile: float, *, min_keep: int = 2) -> int:
     return min(batch, max(min_keep, batch - dropped))
 
 
-def most_confident(votes_BK: Tensor, count: int) -> Tensor:
+def most_confident(votes_BK: Tensor, count: int, *, by_class: bool = False) -> Tensor:
     """Positions (count,) of the images with the highest vote for their best class, in batch order.
 
     Ties go to the earlier image.
+
+    Args:
+        by_class: keep about the same share of the images that are named each class, instead of the surest of all: where
+            a class is rare, or named with less certainty, it would go without.
     """
-    ranked_B = votes_BK.amax(1).argsort(descending=True, stable=True)
+    votes_B, named_B = votes_BK.max(1)
+    ranked_B = votes_B.argsort(descending=True, stable=True)
+    if by_class:
+        same_BB = named_B[ranked_B][:, None] == named_B[ranked_B]
+        place_B = same_BB.tril().sum(1) / same_BB.sum(1)  # among those of its class, from the surest on
+        ranked_B = ranked_B[place_B.argsort(stable=True)]
     return ranked_B[:count].sort().values
 
 

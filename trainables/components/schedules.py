@@ -28,36 +28,34 @@ def poly_decay(share: float, power: float = 0.9) -> float:
 class Plateau:
     """A scale that falls whenever a loss has stopped falling.
 
-    The same as torch's `ReduceLROnPlateau` with a patience of one epoch less, which counts those that it still
-    forgives, and without the optimiser that it would have to hold.
+    As torch's `ReduceLROnPlateau`, but patient for a share of the budget rather than for a number of epochs, which may
+    be single steps, and without the optimiser that it would have to hold.
 
     Args:
-        patience: Losses in a row that are not lower than the lowest before, after which it falls.
+        patience: Share of the budget behind the lowest loss, or behind the last fall, after which it falls.
         factor: By which it is multiplied then.
     """
 
     _MIN_PROGRESS = 1e-4
     """Share of the lowest loss by which a lower one must be lower; torch's."""
 
-    def __init__(self, patience: int, factor: float) -> None:
+    def __init__(self, patience: float, factor: float) -> None:
         self._patience, self._factor = patience, factor
         self.scale = 1.0
         """Of the step size, as of the last loss."""
-        self._lowest, self._num_bad = inf, 0
+        self._lowest, self._since = inf, 0.0
 
-    def update(self, loss: float) -> None:
-        """Take in the next loss, 0 or more."""
+    def update(self, loss: float, share: float) -> None:
+        """Take in the next loss, 0 or more, with that share of the budget behind."""
         if loss < self._lowest * (1 - self._MIN_PROGRESS):
-            self._lowest, self._num_bad = loss, 0
-            return
-        self._num_bad += 1
-        if self._num_bad == self._patience:
-            self.scale, self._num_bad = self.scale * self._factor, 0
+            self._lowest, self._since = loss, share
+        elif share - self._since >= self._patience:
+            self.scale, self._since = self.scale * self._factor, share
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale, the lowest loss, and the losses since."""
-        return {"scale": self.scale, "lowest": self._lowest, "num_bad": self._num_bad}
+        """The scale, the lowest loss, and where it was."""
+        return {"scale": self.scale, "lowest": self._lowest, "since": self._since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        self.scale, self._lowest, self._num_bad = state["scale"], state["lowest"], state["num_bad"]
+        self.scale, self._lowest, self._since = state["scale"], state["lowest"], state["since"]

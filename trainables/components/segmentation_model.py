@@ -11,18 +11,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.segmenter import SegmenterConfig
+from trainables.components.augmentation import WeakAugmentation
 from trainables.components.mask_losses import AdaptiveKappa, bce_dice, one_hot_masks, tvmf_dice
 from trainables.components.mask_rounds import foreground, hard_masks
 from trainables.components.optimised_model import OptimisedModel
+from trainables.components.pace import pace_of
 from trainables.components.prediction import predict_in_chunks
-from trainables.components.schedules import cosine_decay, poly_decay
-from trainables.data.augment import random_affine, to_unit
+from trainables.core.method import Task
+from trainables.data.augment import to_unit
 from trainables.nets.trans_unet import build_trans_unet
+from trainables.nets.unet import build_unet
 from trainables.nets.vm_unet import VMUNet
 
 _MOMENTUM, _BETA1 = 0.9, 0.9
 _MIN_DEVIATION = 1e-3
-_DECAYS = {"cosine": cosine_decay, "poly": poly_decay}
 
 
 class SegmentationModel:
@@ -31,10 +33,13 @@ class SegmentationModel:
     With BCE-Dice the network has one logit, that of the foreground; with t-vMF Dice one for each class.
     """
 
-    def __init__(self, config: SegmenterConfig, channels: int, accelerator: Accelerator) -> None:
+    def __init__(self, config: SegmenterConfig, task: Task, accelerator: Accelerator) -> None:
         self._config, self._device = config, accelerator.device
+        self._augmentation = WeakAugmentation(config, task)
+        self.pace = pace_of(config)
+        """Where in its budget the training is: to be told of every batch."""
         self._kappa = AdaptiveKappa(2, scale=config.kappa_scale, source="train_ema").to(accelerator.device)
-        network = _new_network(config, channels)
+        network = _new_network(config, task.channels)
         spared = network.no_weight_decay() if isinstance(network, VMUNet) else ()
         self._network = OptimisedModel(
             network,
@@ -44,11 +49,25 @@ class SegmentationModel:
             weight_decay=config.weight_decay,
             momentum=_MOMENTUM if config.optimiser == "sgd" else None,
             undecayed=spared,
+            pace=self.pace,
+            average=config.average,
         )
 
-    def begin(self, share: float) -> None:
-        """Set the step size for that share of the budget."""
-        self._network.set_lr(self._config.lr * _DECAYS[self._config.decay](share))
+    @property
+    def predicting(self) -> nn.Module:
+        """The network that predicts, or its average."""
+        return self._network.predicting
+
+    def augmented(self, images_BCHW: Tensor, masks_BHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and masks, each pair moved at random in the same way, images relit; masks stay 0 and 1."""
+        images_BCHW, maps_B1HW = self.augmented_with_maps(images_BCHW, masks_BHW[:, None])
+        return images_BCHW, hard_masks(maps_B1HW[:, 0]).float()
+
+    def augmented_with_maps(self, images_BCHW: Tensor, maps_BMHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and the maps of each, moved at random in the same way; values between pixels are mixed."""
+        together = self._augmentation.moved(torch.cat([images_BCHW, maps_BMHW], 1))
+        channels = images_BCHW.shape[1]
+        return self._augmentation.relit(together[:, :channels]), together[:, channels:]
 
     def training_step(self, images_BCHW: Tensor, masks_BHW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
         """One step; returns the loss.
@@ -80,7 +99,7 @@ class SegmentationModel:
         size = images_BCHW.shape[2:]
 
         def foreground_of(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            probs_BHW = foreground(self._network(_standardised(unit_BCHW)))
+            probs_BHW = foreground(self._network.predict(_standardised(unit_BCHW)))
             if probs_BHW.shape[1:] != size:
                 probs_BHW = F.interpolate(probs_BHW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
             return {"foreground": probs_BHW}
@@ -90,7 +109,7 @@ class SegmentationModel:
             images_BCHW,
             side=self._config.image_size,
             device=self._device,
-            networks=(self._network.module,),
+            networks=(self.predicting,),
             chunk=self._config.batch_size,
         )["foreground"]
 
@@ -118,27 +137,6 @@ def pixels_and_masks(images_BCHW: Tensor, masks_BHW: Tensor, side: int) -> tuple
     return to_unit(images_BCHW, side), marked_B1HW[:, 0]
 
 
-def moved_together(images_BCHW: Tensor, masks_BHW: Tensor, config: SegmenterConfig) -> tuple[Tensor, Tensor]:
-    """Images and masks, each pair turned and mirrored at random in the same way; masks stay 0 and 1."""
-    images_BCHW, maps_B1HW = moved_with_maps(images_BCHW, masks_BHW[:, None], config)
-    return images_BCHW, hard_masks(maps_B1HW[:, 0]).float()
-
-
-def moved_with_maps(images_BCHW: Tensor, maps_BMHW: Tensor, config: SegmenterConfig) -> tuple[Tensor, Tensor]:
-    """Images and the maps of each, turned and mirrored at random in the same way; values between pixels are mixed."""
-    if not (config.rotation or config.flip or config.flip_vertical):
-        return images_BCHW, maps_BMHW
-    together = random_affine(
-        torch.cat([images_BCHW, maps_BMHW], 1),
-        degrees=config.rotation,
-        shift=0.0,
-        flip=config.flip,
-        flip_vertical=config.flip_vertical,
-    )
-    channels = images_BCHW.shape[1]
-    return together[:, :channels], together[:, channels:]
-
-
 def _standardised(images_BCHW: Tensor) -> Tensor:
     """Each image with mean 0 and deviation 1, an even one with 0."""
     means_B111 = images_BCHW.mean((1, 2, 3), keepdim=True)
@@ -148,6 +146,15 @@ def _standardised(images_BCHW: Tensor) -> Tensor:
 
 def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
     num_logits = 1 if config.loss == "bce_dice" else 2
+    if config.network == "unet":
+        return build_unet(
+            config.encoder,
+            channels=channels,
+            num_logits=num_logits,
+            depth=config.encoder_depth,
+            width=config.decoder_width,
+            pretrained=config.pretrained,
+        )
     if config.network == "trans_unet":
         return build_trans_unet(
             config.encoder,

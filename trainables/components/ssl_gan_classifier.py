@@ -12,9 +12,10 @@ from torch import Tensor
 from search_spaces.convnet import ConvnetConfig
 from search_spaces.ssl_gan import SslGanConfig
 from trainables.components.optimised_model import OptimisedModel
-from trainables.components.prediction import predict_in_chunks
+from trainables.components.pace import Pace
+from trainables.components.prediction import class_probabilities, predict_in_chunks
 from trainables.core.method import Task
-from trainables.data.augment import random_flip, random_shift, to_signed, to_unit
+from trainables.data.augment import to_signed, to_unit
 from trainables.nets.ssl_gan import Discriminator
 from trainables.nets.weight_norm import initialise_by_data
 
@@ -24,7 +25,7 @@ _EXAMPLES, _AT_SIDE, _MIN_EXAMPLES = 500, 32, 100
 Config = ConvnetConfig | SslGanConfig
 
 
-def new_discriminator(config: Config, task: Task, accelerator: Accelerator) -> OptimisedModel[Any]:
+def new_discriminator(config: Config, task: Task, accelerator: Accelerator, pace: Pace) -> OptimisedModel[Any]:
     """A discriminator with Adam and an average of its weights, started on the task's labelled images."""
     network = Discriminator(
         channels=task.channels,
@@ -47,7 +48,8 @@ def new_discriminator(config: Config, task: Task, accelerator: Accelerator) -> O
         lr=config.lr,
         beta1=config.beta1,
         weight_decay=0.0,
-        average_decay=1 - 1 / config.ema_steps,
+        pace=pace,
+        average=config.average,
     )
 
 
@@ -58,23 +60,13 @@ def _examples(images_NCHW: Tensor, side: int) -> Tensor:
     return images_NCHW[order_N[torch.arange(count) % len(order_N)]]
 
 
-def augmented(images_BCHW: Tensor, config: Config) -> Tensor:
-    """Bytes as training images in [-1, 1], each mirrored and moved at random."""
-    if config.flip:
-        images_BCHW = random_flip(images_BCHW)
-    if config.flip_vertical:
-        images_BCHW = random_flip(images_BCHW, axis=-2)
-    unit_BCHW = to_unit(images_BCHW, config.image_size)
-    return to_signed(random_shift(unit_BCHW, config.shift) if config.shift else unit_BCHW)
-
-
-def predict_by_average(
+def predict_by_discriminator(
     discriminator: OptimisedModel[Any], images_BCHW: Tensor, *, name: str, side: int
 ) -> dict[str, Tensor]:
-    """Probabilities (B, K), under that name, of the discriminator with averaged weights, given bytes."""
-    network = discriminator.average
+    """Probabilities (B, K), under that name, of the discriminator, or its average, given bytes."""
+    network = discriminator.predicting
     return predict_in_chunks(
-        lambda unit_BCHW: {name: network(to_signed(unit_BCHW))[0].softmax(1)},
+        lambda unit_BCHW: {name: class_probabilities(discriminator.predict(to_signed(unit_BCHW))[0])},
         images_BCHW,
         side=side,
         device=next(network.parameters()).device,

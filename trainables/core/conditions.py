@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from search_spaces.core.errors import ConfigError, suggestion
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of everything that makes scores comparable but is no field: splits, seeds, metrics, when to evaluate."""
 
 Validation = Literal["realistic", "labelled-cv", "official"]
@@ -186,6 +186,27 @@ class Conditions:
             why="pictures are named otherwise at the same score",
             words="threshold by {}",
             is_always_in_identity=True,
+        ),
+    )
+    decision: str = field(
+        default="argmax",
+        metadata=_facts(
+            meaning="how the class of an image is named: the likeliest, or that whose probability is largest beside "
+            "its mean on the unlabelled images",
+            choices=("argmax", "pool"),
+            changes="scores",
+            why="images are named otherwise at the same probabilities",
+            words="classes named by {}",
+        ),
+    )
+    statistics: str = field(
+        default="both",
+        metadata=_facts(
+            meaning="training images that BatchNorm's statistics are taken from anew before each evaluation",
+            choices=("both", "unlabelled", "labelled", "running"),
+            changes="scores",
+            why="the same weights predict otherwise; running statistics lag behind weights for some hundred steps",
+            words="BatchNorm statistics: {}",
         ),
     )
     seed: int = field(

@@ -3,7 +3,7 @@
 Shapes: B batch, N images, M unlabelled images, I pictures of P patches, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -11,20 +11,24 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 import trainables
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.conditions import Validation
 from trainables.core.grid import Grid
-from trainables.core.kind import Kind
+from trainables.core.kind import Axis, Kind
 from trainables.core.scores import AnyScores
 
 Predictions = Mapping[str, NDArray[Any]]
 """Predictions by the name of the predictor: float64, or uint8 where it is images."""
 
-Scorer = Callable[[Predictions], Mapping[str, AnyScores]]
+PoolMeans = Mapping[str, NDArray[Any]]
+"""Mean probabilities (K,) of the unlabelled training images, by the name of the predictor; of none where nobody asked.
+"""
+
+Scorer = Callable[[Predictions, PoolMeans], Mapping[str, AnyScores]]
 """Judges predictions, by the images that it was made for."""
 
 
@@ -109,6 +113,9 @@ class Task:
 
     provenance: Provenance
 
+    asymmetric: tuple[Axis, ...] = ()
+    """Axes along which a mirrored image shows something else."""
+
 
 class Learner(Protocol):
     """A method at work on one task."""
@@ -153,13 +160,26 @@ class ReportsPseudoLabels(Protocol):
 class FollowsBudget(Protocol):
     """A learner whose settings follow the share of the budget that is behind it, such as a decaying step size."""
 
-    def begin_epoch(self, share: float) -> None:
-        """Take the share of the budget from the driver before every epoch, also before the first after a resume.
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Take from the driver where training stands, before every epoch, also before the first after a resume.
 
         Args:
-            share: images seen so far, of those of the whole budget: 0 at the start, below 1. A run that is compared
-                before its end hears the same as one that goes on, as its budget is the same.
+            seen: images seen so far, below `budget`.
+            budget: images of the whole budget. A run that is compared before its end hears the same as one that goes
+                on, as its budget is the same.
         """
+
+
+@runtime_checkable
+class PredictsByNetworks(Protocol):
+    """A learner whose predictions come from networks that may hold BatchNorm.
+
+    Their running statistics are taken anew before every prediction, by `predict` itself, called on training images: so
+    it must put them into evaluation mode by `trainables.components.modes.evaluated`, as `predict_in_chunks` does.
+    """
+
+    def predicting_networks(self) -> Sequence[nn.Module]:
+        """Return the networks that `predict` calls, averages of weights instead of what they are averages of."""
 
 
 @runtime_checkable
@@ -175,6 +195,10 @@ C = TypeVar("C", bound=MethodConfig)
 
 def _labelled_only(config: MethodConfig, num_labelled: int, num_unlabelled: int, epochs: int) -> int:
     return num_labelled
+
+
+def _batch_size(config: MethodConfig) -> int:
+    return int(getattr(config, "batch_size", 1))
 
 
 def _without_cycles(config: MethodConfig, epochs: int) -> bool:
@@ -197,8 +221,14 @@ class Method(Generic[C]):
     """Images seen, labelled and unlabelled, in the epoch after so many, at least 1: what a budget counts. Given the
     configuration, the numbers of labelled and unlabelled images, and the epochs done."""
 
+    step_images: Callable[[C], int] = _batch_size
+    """Images, labelled and unlabelled, of an optimiser step: no configuration is judged before some of them."""
+
     cycle_ends: Callable[[C, int], bool] = _without_cycles
     """True if a cycle of its phases ends after so many epochs (1 = after the first): the moment to evaluate."""
+
+    draws: bool = True
+    """False if nothing in it is random, so that another seed gives the same."""
 
     names_one_class: bool = False
     """True if it gives every image the same class on purpose, so that this is no collapse."""

@@ -85,16 +85,18 @@ def random_affine(
     return affine(images_BCHW, affine_maps(degrees_B, shifts_B2, mirrored_B2))
 
 
-def affine_maps(degrees_B: Tensor, shifts_B2: Tensor, mirrored_B2: Tensor) -> Tensor:
+def affine_maps(degrees_B: Tensor, shifts_B2: Tensor, mirrored_B2: Tensor, zooms_B: Tensor | None = None) -> Tensor:
     """Origins of the pixels: maps (B, 2, 3) of positions in -1 … 1 after a motion to those before it.
 
     An image is mirrored left to right and upside down where told to, then turned counter-clockwise, then moved right
-    and down by shares of its side.
+    and down by shares of its side. Where told to it is enlarged so many times beside.
     """
     angles_B = degrees_B.deg2rad()
     cos_B, sin_B = angles_B.cos(), angles_B.sin()
     back_B22 = torch.stack([torch.stack([cos_B, -sin_B], 1), torch.stack([sin_B, cos_B], 1)], 1)
     back_B22 = torch.where(mirrored_B2[:, :, None], -back_B22, back_B22)
+    if zooms_B is not None:
+        back_B22 = back_B22 / zooms_B[:, None, None]
     return torch.cat([back_B22, -back_B22 @ (2 * shifts_B2[:, :, None])], 2)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from search_spaces.core.errors import DataError
-from trainables.core.kind import Kind
+from trainables.core.kind import Axis, Kind
 from trainables.data.checksums import MEDMNIST_MD5
 from trainables.data.names import PREPARED_SIDES, reader_function
 
@@ -60,6 +60,9 @@ class DatasetInfo:
     kind: Kind = "classification"
     """Kind of task that can be learned."""
 
+    asymmetric: tuple[Axis, ...] = ()
+    """Axes along which a mirrored image shows something else: training images are never mirrored along them."""
+
     @property
     def num_classes(self) -> int:
         """Number of classes, K."""
@@ -99,6 +102,7 @@ def _medmnist(
     *,
     licence: str = "CC BY 4.0",
     any_finding: bool = False,
+    asymmetric: tuple[Axis, ...] = (),
 ) -> DatasetInfo:
     """One of the 2-D files of MedMNIST."""
     return DatasetInfo(
@@ -114,6 +118,7 @@ def _medmnist(
         place=f"{name}{{side}}.npz",
         checksums=MEDMNIST_MD5[name],
         any_finding=any_finding,
+        asymmetric=asymmetric,
     )
 
 
@@ -186,6 +191,7 @@ _DIGITS = DatasetInfo(
     split_sizes=(1197, 199, 401),
     opener="digits:open_digits",
     checksums={8: "717a258403283d25fecfadab063a2716"},
+    asymmetric=("horizontal", "vertical"),
 )
 _IDRID = DatasetInfo(
     name="idrid",
@@ -249,8 +255,10 @@ _ROWS = (
               "Acevedo et al., Data in Brief 2020"),
     _medmnist("tissuemnist", "TissueMNIST, kidney cortex microscopy", _KIDNEY, 1, (165466, 23640, 47280),
               "Ljosa et al., Nature Methods 2012"),
-    _medmnist("organamnist", "OrganAMNIST, abdominal CT, axial", _ORGANS, 1, (34561, 6491, 17778), _LITS),
-    _medmnist("organcmnist", "OrganCMNIST, abdominal CT, coronal", _ORGANS, 1, (12975, 2392, 8216), _LITS),
+    _medmnist("organamnist", "OrganAMNIST, abdominal CT, axial", _ORGANS, 1, (34561, 6491, 17778), _LITS,
+              asymmetric=("horizontal",)),
+    _medmnist("organcmnist", "OrganCMNIST, abdominal CT, coronal", _ORGANS, 1, (12975, 2392, 8216), _LITS,
+              asymmetric=("horizontal",)),
     _medmnist("organsmnist", "OrganSMNIST, abdominal CT, sagittal", _ORGANS, 1, (13932, 2452, 8827), _LITS),
     _DIGITS,
     _IDRID,

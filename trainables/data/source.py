@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
-from trainables.core.kind import Kind
+from trainables.core.kind import Axis, Kind
 from trainables.data.catalog import CATALOG, DatasetInfo
 from trainables.data.names import Request, read_name, reader_function
 from trainables.data.partition import Indices, Split
@@ -38,6 +38,9 @@ _REMEDY = {
     "val": "choose --validation realistic or labelled-cv",
     "test": "nothing can be evaluated on it: add one (test_images and test_labels, or a folder test/)",
 }
+
+
+_KEY_DIGITS = 16
 
 
 @final
@@ -59,6 +62,12 @@ class Source:
     reader: Reader
     checksum: str | None
     """MD5 of the published data; None for a user's own."""
+
+    asymmetric: tuple[Axis, ...] = ()
+    """Axes along which images must not be mirrored."""
+
+    published_key: str = ""
+    """First 16 hex digits of the MD5 of the published data at its first side; empty where it is not published."""
 
     grid: Grid | None = None
     """Grid by which a task cuts the pictures into patches; arrays here are of whole ones."""
@@ -96,7 +105,12 @@ class Source:
     @cached_property
     def content_hash(self) -> str:
         """First 16 hex digits of the MD5 of the content."""
-        return self.reader.digest()[:16]
+        return self.reader.digest()[:_KEY_DIGITS]
+
+    @cached_property
+    def draw_key(self) -> str:
+        """What draws of label sets depend on; of published data the same at every side, so that these are paired."""
+        return self.published_key if self.published_key and self.official else self.content_hash
 
     @cached_property
     def official(self) -> bool:
@@ -246,7 +260,17 @@ def _catalogued(row: DatasetInfo, side: int, root: Path, tell: PreparationCallba
     request = RowRequest(path=row.path_below(root, side), side=side, tell=tell, row=row)
     reader: Reader = reader_function(row.opener)(request)
     name = row.name if side == row.sides[0] else f"{row.name}@{side}"
-    source = Source(name, row.title, row.class_names, row.channels, side, reader, row.checksums.get(side))
+    source = Source(
+        name=name,
+        title=row.title,
+        class_names=row.class_names,
+        channels=row.channels,
+        side=side,
+        reader=reader,
+        checksum=row.checksums.get(side),
+        asymmetric=row.asymmetric,
+        published_key=row.checksums.get(row.sides[0], "")[:_KEY_DIGITS],
+    )
     source.check_images("train")
     return source
 

@@ -66,6 +66,7 @@ def few_shot_task(
         labelled=few,
         unlabelled_NCHW=unlabelled_NCHW,
         validation=scored,
+        asymmetric=source.asymmetric,
         provenance=_provenance(draw, shots, label_set, validation, fold),
     )
 

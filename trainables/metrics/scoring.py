@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from search_spaces.core.config import MethodConfig
-from trainables.core.method import Labelled, Method, Predictions, Scorer, patch_predictor
+from trainables.core.method import Labelled, Method, PoolMeans, Predictions, Scorer, patch_predictor
 from trainables.core.scores import AnyScores
 from trainables.metrics.classes import ClassScores, score, score_patches
+from trainables.metrics.decisions import named
 from trainables.metrics.generated import GeneratorScores
 from trainables.metrics.masks import MaskScores, score_foreground
 from trainables.metrics.pictures import PictureRule
@@ -25,18 +26,21 @@ def scorer_of(
     images: Labelled,
     rule: PictureRule,
     thresholds: Mapping[str, float | None] | None = None,
+    decision: str = "argmax",
 ) -> Scorer:
     """Return the judge of a method's predictions: its own scorer, else `score_all`, whose arguments these are."""
     if method.scorer:
         return method.scorer(config, images)
-    return partial(score_all, images=images, rule=rule, thresholds=thresholds)
+    return partial(score_all, images=images, rule=rule, thresholds=thresholds, decision=decision)
 
 
 def score_all(
     predictions: Predictions,
+    pool_means: PoolMeans,
     images: Labelled,
     rule: PictureRule,
     thresholds: Mapping[str, float | None] | None = None,
+    decision: str = "argmax",
 ) -> dict[str, AnyScores]:
     """Scores of every predictor on labelled images.
 
@@ -44,15 +48,20 @@ def score_all(
 
     Args:
         predictions: as `predict` gave them.
+        pool_means: what the predictors say of unlabelled images in the mean.
         images: those that were predicted.
         rule: how pictures are judged by their patches.
         thresholds: of pictures, by predictor, as they were chosen on other images; by default chosen here.
+        decision: how a class is named of an image or patch, one of `DECISIONS`.
     """
     if images.masks_IHW is not None and all(probs.ndim == _PIXELWISE for probs in predictions.values()):
         masks_NHW = images.masks_IHW.numpy()
         return {name: score_foreground(probs_NHW, masks_NHW) for name, probs_NHW in predictions.items()}
     labels_N, grid = images.labels_N.numpy(), images.grid
-    each: dict[str, AnyScores] = {name: score(probs_NK, labels_N) for name, probs_NK in predictions.items()}
+    each: dict[str, AnyScores] = {
+        name: score(probs_NK, labels_N, named(decision, probs_NK, pool_means.get(name)))
+        for name, probs_NK in predictions.items()
+    }
     if grid is None:
         return each
     masks_IHW = None if images.masks_IHW is None else images.masks_IHW.numpy()

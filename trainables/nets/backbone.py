@@ -21,6 +21,7 @@ def build_classifier(
     pretrained: str = "",
     dropout: float = 0.0,
     drop_path: float = 0.0,
+    head_init: str = "network",
 ) -> nn.Module:
     """A timm network from images (B, C, H, W) to logits (B, K).
 
@@ -31,6 +32,8 @@ def build_classifier(
         pretrained: empty for random weights, the path of a weights file, or a timm tag such as `ra2_in1k`.
         dropout: before the last layer.
         drop_path: rate of stochastic depth; not every timm model has it.
+        head_init: start of a new last layer: `network`, timm's for this model, or `linear`, torch's. Of two classes
+            EfficientNet's first logits are twenty times as large with timm's.
 
     Raises:
         ConfigError: an unknown model or tag, weights that cannot be had or do not fit, no stochastic depth.
@@ -40,14 +43,24 @@ def build_classifier(
     if drop_path > 0:
         options["drop_path_rate"] = drop_path
     if not pretrained:
-        return _create(name, options)
+        return _with_head(_create(name, options), head_init, pretrained=False)
     try:
-        return _create_pretrained(name, pretrained, options)
+        return _with_head(_create_pretrained(name, pretrained, options), head_init, pretrained=True)
     except ConfigError:
         raise
     except _WEIGHT_PROBLEMS as why:
         reason = " ".join(str(why).split())[:200] or type(why).__name__
         raise ConfigError(f"weights '{pretrained}' of classifier '{name}' cannot be used: {reason}") from why
+
+
+def _with_head(network: nn.Module, head_init: str, *, pretrained: bool) -> nn.Module:
+    """The network with the last layer's start as asked for; one that came with its weights stays."""
+    head: Any = network.get_classifier()  # type: ignore[operator]
+    trained_on: Any = network.pretrained_cfg
+    came_with_weights = pretrained and trained_on.get("num_classes") == getattr(head, "out_features", None)
+    if head_init == "linear" and isinstance(head, nn.Linear) and not came_with_weights:
+        head.reset_parameters()
+    return network
 
 
 class LastLayerOnly(nn.Module):

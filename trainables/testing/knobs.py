@@ -2,6 +2,10 @@
 
 What predicts counts: two trainings differ where their predictions on the validation images do. Before what predicts has
 learned anything, while generators are made, or where nothing ever predicts, the state of what trains counts instead.
+
+A training that makes a stage which trials share has another state than one that finds it in the cache. So there are two
+baselines where there are such stages, one that made them and one that found them, and a training must differ from both
+after the same epoch.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +17,11 @@ from torch import Tensor
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.ranges import Choice, Scalar, space_of
 from trainables.core.method import Task
+from trainables.data.cache import cache_root
 from trainables.testing.subject import Subject, advance, weights
+
+_SEED = 1
+"""Of the trainings that are compared: another one than that of other tests, whose stages would be found."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Trajectory:
     """A training and its marks, trained as far as it is asked for."""
 
     def __init__(self, subject: Subject, task: Task, config: MethodConfig, num_epochs: int) -> None:
-        self._learner, self._images_NCHW = subject.build(task, config), task.validation.images_NCHW
+        self._learner, self._images_NCHW = subject.build(task, config, _SEED), task.validation.images_NCHW
         self._predicts_from = subject.num_epochs(config, task) if subject.method.scorer else 0
         self._epochs = advance(self._learner, self._predicts_from or num_epochs)
         self._marks: list[Mark] = []
@@ -77,13 +85,15 @@ class Knobs:
     """
 
     def __init__(self, subject: Subject, task: Task, *, epochs: int, max_values: int) -> None:
-        self._subject, self._task, self._config = subject, task, subject.config()
+        self._subject, self._task, self._config = subject, task, subject.telling_config()
         self._max_values = max_values
         before = subject.epochs_before(self._config)
         self._num_epochs = subject.num_epochs(self._config, task) if subject.method.scorer else before + epochs
-        self._baseline = self._trajectory(self._config)
+        self._baselines = [self._trajectory(self._config)]
         # Stages that trials share are made now: while the baseline is at one, others would wait for it.
-        self._baseline.mark(self._num_epochs if subject.method.scorer else before + 1)
+        self._baselines[0].mark(self._num_epochs if subject.method.scorer else before + 1)
+        if any(cache_root().glob("*")):
+            self._baselines.append(self._trajectory(self._config))
 
     def is_alive(self, field: str) -> bool:
         """Return True if the field changes what is learned at some end of its range."""
@@ -99,11 +109,16 @@ class Knobs:
             other.close()
 
     def _differ(self, epoch: int, other: Trajectory) -> bool:
-        start, own, others = self._baseline.mark(0), self._baseline.mark(epoch), other.mark(epoch)
-        if not torch.equal(own.predictions, others.predictions):
-            return True
-        nothing_learned = torch.equal(own.predictions, start.predictions)
-        return nothing_learned and not torch.equal(own.state, others.state)
+        return all(_differ(epoch, baseline, other) for baseline in self._baselines)
 
     def _trajectory(self, config: MethodConfig) -> Trajectory:
         return Trajectory(self._subject, self._task, config, self._num_epochs)
+
+
+def _differ(epoch: int, baseline: Trajectory, other: Trajectory) -> bool:
+    """Return True if two trainings differ after so many epochs."""
+    start, own, others = baseline.mark(0), baseline.mark(epoch), other.mark(epoch)
+    if not torch.equal(own.predictions, others.predictions):
+        return True
+    nothing_learned = torch.equal(own.predictions, start.predictions)
+    return nothing_learned and not torch.equal(own.state, others.state)

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from search_spaces.core.config import MethodConfig
+from search_spaces.core.errors import ConfigError
 from trainables.core.method import Method
 
 SMALL: Mapping[str, Any] = {
@@ -15,26 +16,30 @@ SMALL: Mapping[str, Any] = {
 """Values of fields by their names, in whatever configuration has them."""
 
 SMALL_GENERATOR: Mapping[str, Any] = {
-    "generator_layers": 4, "generator_channel_base": 64, "generator_batch": 4, "steps_per_epoch": 2, "z_dim": 8,
-    "generator_init": "unlabelled_pretrain", "pretrain_images": 3 * 8, "ada_target": -0.9, "ada_share": 1.0,
-    "generator_images": 3 * 8, "score_images": 1,
+    "generator_layers": 4, "generator_width": 4, "generator_channel_base": 32, "generator_batch": 4, "z_dim": 8,
+    "steps_per_epoch": 1, "generator_init": "unlabelled_pretrain", "pretrain_images": 2 * 4, "generator_images": 4 * 4,
+    "ada_target": -0.9, "ada_share": 1.0, "score_images": 1,
 }  # fmt: skip
-"""Further values where StyleGAN3s are trained: two steps for each of three classes, after those that ADA needs to make
-augmentation likelier, which that target has it do, and so slowly that its speed shows."""
+"""Further values where StyleGAN3s are trained: two steps of the common one and of each of two classes."""
 
 SMALL_ROUNDS: Mapping[str, Any] = {
-    "pretrain_images": 2 * 8, "generator_images": 8, "synthetic_images": 16, "round_images": 16
+    "generator_images": 4,
+    "synthetic_images": 8,
+    "round_images": 4,
+    "round_init": "warm",
+}
+"""Values instead of those where one generator's pictures are labelled in rounds, each of one step."""
+
+TELLING: Mapping[str, Any] = {
+    "batch_size": 4, "lr": 3e-3, "dropout": 0.5, "percentile": 0.5, "ens_blend": 0.3, "patience": 1,
+    "pretrain_images": 6 * 4,
 }  # fmt: skip
-"""Values instead of those where one generator's pictures are labelled in rounds."""
-
-LEAN: Mapping[str, Any] = {"generator_init": "scratch"}
-"""Further values where it does not matter what a generator starts at."""
-
-MANY_CLASSES: Mapping[str, Any] = {"steps_per_epoch": 1, "generator_images": 9 * 4}
-"""Further values where there are nine classes."""
+"""Further values that let settings show early: batches of which there are several, votes that change and weigh in later
+passes, a plateau at the first loss that is not lower, and so many steps that ADA makes augmentation likelier, which its
+target above has it do, and so slowly that its speed shows."""
 
 BRIEF: Mapping[str, Any] = {
-    "image_size": 32, "batch_size": 4, "batch_unlabelled": 4, "generator_batch": 4, "steps_per_epoch": 1, "ddi": False,
+    "batch_size": 4, "batch_unlabelled": 4, "generator_batch": 4, "steps_per_epoch": 1, "ddi": False,
 }  # fmt: skip
 """Values that make an epoch and the start short (`ddi` looks at hundreds of images) and leave networks their size."""
 
@@ -61,5 +66,14 @@ def small_config(method: Method[Any], sizes: Mapping[str, Any] | None = None, **
 def brief_config(method: Method[Any]) -> MethodConfig:
     """Return the default configuration but for the image size and the numbers of images and steps of an epoch."""
     known = {field.name for field in fields(method.config)}
-    config: MethodConfig = method.config(**{name: value for name, value in BRIEF.items() if name in known})
-    return config
+    values = {name: value for name, value in BRIEF.items() if name in known}
+    try:
+        small: MethodConfig = method.config(**values, image_size=16)
+    except ConfigError:  # some networks take none so small
+        small = method.config(**values, image_size=32)
+    return small
+
+
+def lean(num_classes: int = 2) -> dict[str, Any]:
+    """Return further values where it does not matter what generators start at: a step for each of so many classes."""
+    return {"generator_init": "scratch", "generator_images": 4 * num_classes}

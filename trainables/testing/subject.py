@@ -11,8 +11,9 @@ from torch import Tensor
 
 import trainables
 from search_spaces.core.config import MethodConfig
+from search_spaces.core.errors import ConfigError
 from trainables.core.method import FollowsBudget, Learner, Method, Task, find_method
-from trainables.testing.small import small_config
+from trainables.testing.small import TELLING, small_config
 from trainables.testing.tasks import make_task
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
@@ -45,6 +46,13 @@ class Subject:
     def config(self, **changes: Any) -> MethodConfig:
         """Return the small configuration with changes, of which those of fields that it lacks are left out."""
         return small_config(self.method, self.sizes, **changes)
+
+    def telling_config(self) -> MethodConfig:
+        """Return the small configuration in which settings show early; where that is refused, the small one."""
+        try:
+            return self.config(**{name: value for name, value in TELLING.items() if name not in self.sizes})
+        except ConfigError:
+            return self.config()
 
     def task(self, **shape: Any) -> Task:
         """Return a synthetic task of the method's kind; see `make_task`."""
@@ -100,7 +108,7 @@ def advance(learner: Learner, num_epochs: int) -> Generator[Mapping[str, float]]
     for epoch in range(num_epochs):
         torch.manual_seed(epoch)
         if isinstance(learner, FollowsBudget):
-            learner.begin_epoch(epoch / num_epochs)
+            learner.begin_epoch(epoch, num_epochs)
         yield next(epochs)
 
 

@@ -91,6 +91,8 @@ class Run:
             checkpoints=checkpoints,
             selection=under.selection,
             picture_rule=trial.picture_rule,
+            decision=under.decision,
+            statistics=under.statistics,
             hidden_labels_M=hidden_labels_M,
         )
 

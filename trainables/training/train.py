@@ -14,11 +14,9 @@ from math import ceil, isfinite
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.core.config import MethodConfig
@@ -26,9 +24,9 @@ from search_spaces.core.errors import ConfigError
 from trainables.core.method import (
     FollowsBudget,
     HasArtefacts,
-    Labelled,
     Learner,
     Method,
+    PoolMeans,
     Predictions,
     ReportsPseudoLabels,
     Scorer,
@@ -40,13 +38,10 @@ from trainables.metrics.scoring import read_scores, scorer_of
 from trainables.metrics.selection import collapse, select
 from trainables.training.accelerator import from_main
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.prediction import DivergedError, Oracle
 
 LOG_ENTRIES = 16
 """Most entries of losses between two evaluations: an epoch of few-shot labels may be a single batch."""
-
-
-class DivergedError(Exception):
-    """Training went where no score exists: an outcome with a reason, not a failure of the machine."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +117,9 @@ class Progress:
     predictions: Predictions = field(default_factory=dict)
     """At the end of a run: what its predictors say of each validation image or patch (N, K), or pixel (N, H, W)."""
 
+    pool_means: PoolMeans = field(default_factory=dict)
+    """At the end of a run: what its predictors say of the unlabelled images in the mean."""
+
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
     """At the end of a run of an `HasArtefacts` learner: files by name."""
 
@@ -137,6 +135,8 @@ def train(
     checkpoints: Checkpoints | None = None,
     selection: str = "last",
     picture_rule: PictureRule | None = None,
+    decision: str = "argmax",
+    statistics: str = "running",
     hidden_labels_M: Tensor | None = None,
 ) -> Generator[Progress]:
     """Train a method on a task and yield after every epoch, with scores where an evaluation is due.
@@ -148,17 +148,21 @@ def train(
     Args:
         selection: Rule for the scores that a run is judged by, one of `SELECTIONS`.
         picture_rule: How pictures are judged by their patches, where the task has patches.
+        decision: How a class is named of an image or patch, one of `DECISIONS`.
+        statistics: Training images that BatchNorm's statistics are taken from before a prediction; see `Oracle`.
         hidden_labels_M: Labels of the unlabelled images, for diagnosis only: the share of right pseudo-labels joins
             the losses as `pseudo_accuracy`, in epochs in which a `ReportsPseudoLabels` learner gave some. Neither the
             learner nor the selection ever sees them.
 
     Raises:
-        ConfigError: the method does not do this kind of task.
+        ConfigError: the method does not do this kind of task, or the rule needs unlabelled images that are not there.
         DivergedError: a loss or a prediction is not finite.
         OSError: a checkpoint could not be written.
     """
     if task.kind not in method.tasks:
         raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
+    if decision == "pool" and not len(task.unlabelled_NCHW):
+        raise ConfigError(f"decision pool needs unlabelled images, and {task.dataset} has none left: take argmax")
     sizes = len(task.labelled), len(task.unlabelled_NCHW)
     epoch_images = partial(method.epoch_images, config, *sizes)
     evaluations = budget.evaluations(epoch_images, partial(method.cycle_ends, config))
@@ -167,7 +171,9 @@ def train(
         epoch_images=epoch_images,
         evaluations={max(evaluations): budget.images} if method.scorer else evaluations,
         selection=selection,
-        score=scorer_of(method, config, task.validation, picture_rule or PictureRule()),
+        score=scorer_of(method, config, task.validation, picture_rule or PictureRule(), decision=decision),
+        oracle=Oracle(task, statistics),
+        needs_pool=decision == "pool",
         watched="" if method.names_one_class or method.scorer else method.predictors[0],
     )
     hidden_labels_M = None if hidden_labels_M is None else hidden_labels_M.to(accelerator.device)
@@ -191,6 +197,9 @@ class _Plan:
     evaluations: Mapping[int, int]
     selection: str
     score: Scorer
+    oracle: Oracle
+    needs_pool: bool
+    """True if every evaluation needs what the learner says of unlabelled images; else the last one, which is kept."""
     watched: str
     """The predictor that should name more than one class at the end; empty where none has to."""
 
@@ -217,8 +226,10 @@ def _train(
 ) -> Iterator[Progress]:
     history = _resume(learner, plan, checkpoints, accelerator)
     if history and history[-1].epoch == plan.last_epoch:
-        predictions = predict(learner, task.validation, plan.last_epoch)
-        history[-1] = replace(history[-1], predictions=predictions, artefacts=_artefacts(learner))
+        asked = plan.oracle.ask(learner, task.validation, plan.last_epoch, with_pool=True)
+        history[-1] = replace(
+            history[-1], predictions=asked.predictions, pool_means=asked.pool_means, artefacts=_artefacts(learner)
+        )
     yield from history
     done = history[-1] if history else Progress(0, 0, {}, {}, 0.0)
     log: list[Mapping[str, float]] = []
@@ -227,14 +238,16 @@ def _train(
         if progress.epoch not in plan.evaluations:
             yield progress
             continue
-        predictions = predict(learner, task.validation, progress.epoch)
+        is_last = progress.epoch == plan.last_epoch
+        asked = plan.oracle.ask(learner, task.validation, progress.epoch, with_pool=is_last or plan.needs_pool)
         evaluation = replace(
             progress,
-            scores=plan.score(predictions),
+            scores=plan.score(asked.predictions, asked.pool_means),
             budget_images=plan.evaluations[progress.epoch],
             log=_thinned(log),
-            predictions=predictions if progress.epoch == plan.last_epoch else {},
-            artefacts=_artefacts(learner) if progress.epoch == plan.last_epoch else {},
+            predictions=asked.predictions if is_last else {},
+            pool_means=asked.pool_means if is_last else {},
+            artefacts=_artefacts(learner) if is_last else {},
         )
         history.append(plan.judge(history, evaluation))
         log.clear()
@@ -259,7 +272,7 @@ def _train_epochs(
         seed_everything(seed, epoch)
         started = time.perf_counter()
         if isinstance(learner, FollowsBudget):
-            learner.begin_epoch(images / plan.total_images)
+            learner.begin_epoch(images, plan.total_images)
         losses = {name: float(value) for name, value in next(epochs).items()}
         seconds += time.perf_counter() - started
         images += plan.epoch_images(epoch - 1)
@@ -267,22 +280,6 @@ def _train_epochs(
         if hidden_labels_M is not None and isinstance(learner, ReportsPseudoLabels):
             losses |= _pseudo_accuracy(learner.pseudo_labels(), hidden_labels_M)
         yield Progress(epoch, images, losses, {}, seconds)
-
-
-def predict(learner: Learner, images: Labelled, epoch: int) -> dict[str, NDArray[Any]]:
-    """Predictions of every predictor for each image or patch (N, K), or each pixel (N, H, W).
-
-    Raises:
-        DivergedError: a prediction is not finite.
-    """
-    found = learner.predict(images.images_NCHW)
-    predictions = {
-        name: (probs if probs.dtype == torch.uint8 else probs.double()).cpu().numpy() for name, probs in found.items()
-    }
-    for name, probs in predictions.items():
-        if not np.isfinite(probs).all():
-            raise DivergedError(f"predictions of '{name}' are not finite after epoch {epoch}")
-    return predictions
 
 
 def seed_everything(seed: int, epoch: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from search_spaces.core.augmentation import NO_MOTION
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.analysis.comparison import compare_all
 from sparse_search.analysis.leaderboard import board, rankings
@@ -32,7 +33,7 @@ CONVNET = {
     "convnet": {
         "trials": 1, "presets": [], "search": [],
         "settings": {
-            "width": 4, "batch_size": 8, "steps_per_epoch": 5, "tail": "conv_large", "ema_steps": 2, "shift": 0,
+            "width": 4, "batch_size": 8, "steps_per_epoch": 5, "tail": "conv_large", "average": 0.05, **NO_MOTION,
         },
     }
 }  # fmt: skip

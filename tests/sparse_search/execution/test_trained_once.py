@@ -24,7 +24,7 @@ def trainings(results):
     found = defaultdict(set)
     for record in Store(results).records():
         found[
-            record["config"]["lr"], record["config"]["dropout"], record["config"]["w_mixup"], record["label_set"]
+            record["config"]["lr"], record["config"]["dropout"], record["config"]["mixup_alpha"], record["label_set"]
         ].add((record["finished_at"], record["wall_seconds"]))
     return found
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -48,22 +49,38 @@ def exported(tmp_path, **changes):
 def test_what_is_written_is_read_and_writing_again_changes_nothing(tmp_path):
     images, probs_NK = some_patches()
     for _ in range(2):
-        write_predictions(tmp_path, RUN, images, {"convnet": probs_NK, "other": probs_NK[::-1]})
+        predictions = {"convnet": probs_NK, "other": probs_NK[::-1]}
+        write_predictions(tmp_path, RUN, images, predictions, {"convnet": np.array([0.7, 0.3])})
     table = read_predictions(tmp_path, [RUN])
     assert len(table) == 2 * len(images)
     own = table.slice(0, len(images))
     assert np.array_equal(np.array(own["probabilities"].to_pylist()), probs_NK)
     assert own["label"].to_pylist() == images.labels_N.tolist()
+    assert own["pool_mean"].to_pylist() == [[0.7, 0.3]] * len(images)
+    assert table.slice(len(images))["pool_mean"].to_pylist() == [None] * len(images)
     places = [own[name].to_pylist()[:7] for name in ("image", "row", "column")]
     assert places == [[0] * 6 + [1], [0, 0, 0, 1, 1, 1, 0], [0, 1, 2, 0, 1, 2, 0]]
     assert [path.name for path in artefact_folder(tmp_path, RUN).iterdir()] == ["predictions.parquet"]
+
+
+def test_a_file_of_before_says_nothing_of_unlabelled_images(tmp_path):
+    images, probs_NK = some_patches()
+    write_predictions(tmp_path, RUN, images, {"convnet": probs_NK}, {"convnet": probs_NK.mean(0)})
+    path = artefact_folder(tmp_path, RUN) / "predictions.parquet"
+    with pq.ParquetFile(path) as file:
+        before = file.read().drop_columns("pool_mean")
+    path.unlink()
+    pq.write_table(before, path, write_page_checksum=True)
+    table = read_predictions(tmp_path, [RUN])
+    assert table["pool_mean"].to_pylist() == [None] * len(images)
+    assert table["probabilities"].to_pylist() == probs_NK.tolist()
 
 
 def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(ResultsError, match=r"no predictions at .*abc.*--results"):
         read_predictions(tmp_path, [RUN])
     images, probs_NK = some_patches()
-    write_predictions(tmp_path, RUN, images, {"convnet": probs_NK})
+    write_predictions(tmp_path, RUN, images, {"convnet": probs_NK}, {})
     path = artefact_folder(tmp_path, RUN) / "predictions.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 4] ^= 1
@@ -85,7 +102,7 @@ def test_a_damaged_file_is_left_out_of_all_and_named(tmp_path):
 def test_sql_counts_them(tmp_path):
     pytest.importorskip("duckdb", reason="the [sql] extra is not installed")
     images, probs_NK = some_patches()
-    write_predictions(tmp_path, RUN, images, {"convnet": probs_NK})
+    write_predictions(tmp_path, RUN, images, {"convnet": probs_NK}, {})
     query = "select count(*) as n, max(probabilities[2]) as top from predictions where label = 1"
     assert sql(tmp_path, query).to_pylist() == [{"n": 10, "top": probs_NK[images.labels_N == 1, 1].max()}]
     assert sql(tmp_path, "select * from ledger").num_rows == 0
@@ -95,7 +112,7 @@ def test_sql_counts_them(tmp_path):
 def stored(tmp_path):
     for seed, run_id in enumerate(("abc", "def")):
         images, probs_NK = some_patches(seed=seed)
-        write_predictions(tmp_path, RUN | {"run_id": run_id}, images, {"convnet": probs_NK})
+        write_predictions(tmp_path, RUN | {"run_id": run_id}, images, {"convnet": probs_NK}, {})
     return tmp_path
 
 
@@ -129,6 +146,6 @@ def test_a_rule_changes_the_file_and_its_evidence(stored):
 
 def test_whole_images_have_no_rule(tmp_path):
     images, probs_NK = some_patches(grid=None)
-    write_predictions(tmp_path, RUN, images, {"convnet": probs_NK})
+    write_predictions(tmp_path, RUN, images, {"convnet": probs_NK}, {})
     with pytest.raises(ResultsError, match="whole images"):
         compare_rules(exported(tmp_path, run_ids=["abc"]), tmp_path)

@@ -15,7 +15,7 @@ from sparse_search.search.outcomes import Result
 from ..conftest import TINY, studies_of
 
 RANGES = {"lr": {"low": 1e-5, "high": 1e-1}}
-SEARCHED = RANGES | dict.fromkeys(("dropout", "w_mixup", "beta1", "weight_decay"))
+SEARCHED = RANGES | dict.fromkeys(("dropout", "mixup_alpha", "beta1", "weight_decay"))
 MEASURES = {"peak_memory_bytes": 2e9, "seconds_per_image": 0.05, "train_seconds": 9.0}
 
 
@@ -30,7 +30,7 @@ def simulated(journal, trials):
     for _ in range(trials):
         trial, planned = journal.ask()
         config = planned.config
-        score = 0.9 - 0.3 * abs(config.dropout - 0.3) - 0.2 * abs(config.w_mixup - 0.5)
+        score = 0.9 - 0.3 * abs(config.dropout - 0.3) - 0.2 * abs(config.mixup_alpha - 0.5)
         score -= 0.05 * abs(log10(config.lr) + 2.2)
         if config.lr > 10**-1.8:
             num_diverged += 1
@@ -44,18 +44,24 @@ def simulated(journal, trials):
 
 
 @pytest.mark.slow
-def test_s2_tpe_is_not_drawn_to_what_diverges(tiny, tmp_path):
-    """Of 60 trials 12 % diverge and the best found is .887; told as complete ones alone 30 %, .867."""
-    found = []
-    for seed in range(4):
-        study = search_of(tiny, pruner={"name": "halving", "reduction": 3}, seed=seed, images=540, evaluate_every=20)
-        journal = StudyJournal(study, Journal(tmp_path / f"{seed}.log"))
-        journal.propose_starts()
-        found.append(simulated(journal, 60))
-    shares, best = zip(*found, strict=True)
-    assert fmean(shares) < 0.18
-    assert max(shares) < 0.25
-    assert fmean(best) > 0.88
+def test_s2_tpe_is_not_drawn_to_what_diverges(tiny, tmp_path, monkeypatch):
+    """A fifth of the space diverges, which attracted TPE when it was told as complete with the worst value alone."""
+
+    def found(name):
+        for seed in range(5):
+            study = search_of(
+                tiny, pruner={"name": "halving", "reduction": 3}, seed=seed, images=27_000, evaluate_every=1000
+            )
+            journal = StudyJournal(study, Journal(tmp_path / f"{name}-{seed}.log"))
+            journal.propose_starts()
+            yield simulated(journal, 60)
+
+    shares, best = zip(*found("judged"), strict=True)
+    with monkeypatch.context() as then:
+        then.setattr(Journal, "judge", lambda self, study_id, judge: None)
+        shares_before, best_before = zip(*found("before"), strict=True)
+    assert fmean(shares) < 0.75 * fmean(shares_before)
+    assert fmean(best) >= fmean(best_before)
 
 
 @pytest.mark.parametrize("outcome", ["diverged", "collapsed", "infeasible"])
@@ -181,8 +187,8 @@ def test_s9_a_kill_between_a_retry_and_its_failure_trains_nothing_that_nobody_se
 
 def test_a_trial_that_somebody_enqueued_with_an_impossible_value_stops_nothing(tiny, tmp_path):
     journal = StudyJournal(search_of(tiny), Journal(tmp_path / "journal.log"))
-    journal._optuna.enqueue_trial({"lr": "much", "dropout": 0.1, "w_mixup": 0.2})
-    journal._optuna.enqueue_trial({"lr": 1e-3, "dropout": 7.0, "w_mixup": 0.2})
+    journal._optuna.enqueue_trial({"lr": "much", "dropout": 0.1, "mixup_alpha": 0.2})
+    journal._optuna.enqueue_trial({"lr": 1e-3, "dropout": 7.0, "mixup_alpha": 0.2})
     asked = journal.ask()
     assert asked
     assert asked[1].config.dropout <= 0.5

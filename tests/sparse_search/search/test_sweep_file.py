@@ -41,7 +41,7 @@ def test_search_and_settings():
 
 def test_presets_come_first_with_settings_on_top_and_equal_ones_once():
     plan = parse_sweep(with_method({"settings": {"width": 8, "lambda_kl": 0.7}})).methods[0]
-    assert list(plan.starts) == ["default", "reference"]  # `paper` is the default
+    assert list(plan.starts) == ["default", "paper", "reference"]
     assert plan.starts["reference"].class_loss == "bce_sum"
     assert plan.starts["reference"].width == 8
     assert plan.starts["reference"].lambda_kl == 0.7

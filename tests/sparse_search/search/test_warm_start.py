@@ -45,7 +45,7 @@ def test_comparable_trials_are_told_to_the_sampler_and_are_none_of_the_plan(stud
 def test_s8_the_default_the_presets_and_the_earlier_best_stay_in_the_plan(study, fill, store, tmp_path):
     """What of them was trained already is known by its runs, which costs nothing, and is confirmed with the rest."""
     fill(0, {"lr": 1e-3})  # the default
-    fill(1, {"w_mixup": 0.0, "lr": 1e-3})  # a preset
+    fill(1, {"mixup_alpha": 0.0, "lr": 1e-3})
     fill(2, {"lr": 5e-3}, confusion=((4, 1), (1, 4)))
     journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
     earlier = earlier_trials(study, store)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.components.modes import batch_norm_counts, evaluated, frozen
+from trainables.components.modes import batch_norm_counts, evaluated, frozen, gathering_statistics
 
 
 def _expect_training(network):
@@ -16,6 +16,27 @@ def test_evaluated_puts_each_mode_back_even_after_an_error():
         _expect_training(training)
     assert training.training
     assert not resting.training
+
+
+def test_where_statistics_are_gathered_only_batch_norm_trains():
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3)))
+    with gathering_statistics(), evaluated(network):
+        assert [m.training for m in (network, network[1][0])] == [False, False]
+        assert network[0].training
+        assert network[1][1].training
+        network(torch.rand(4, 3))
+    assert all(module.training for module in network.modules())
+    assert network[0].num_batches_tracked == 1
+    with evaluated(network):
+        assert not any(module.training for module in network.modules())
+
+
+def test_gathering_ends_even_after_an_error():
+    norm = nn.BatchNorm1d(3)
+    with pytest.raises(ValueError, match="more than 1 value"), gathering_statistics(), evaluated(norm):
+        norm(torch.rand(1, 3))
+    with evaluated(norm):
+        assert not norm.training
 
 
 def test_frozen_passes_gradients_on_and_keeps_none():

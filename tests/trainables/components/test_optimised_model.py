@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from trainables.components.optimised_model import OptimisedModel
+from trainables.components.pace import Pace
 from trainables.training.accelerator import new_accelerator
 
 
@@ -41,6 +42,26 @@ def test_a_shared_loss_moves_each_as_its_own_would():
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_outputs_are_float32_in_every_precision(precision):
     assert model(precision)(torch.ones(3, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("pace", [None, Pace(lambda share: 0.5)], ids=["alone", "paced"])
+def test_the_scale_of_a_step_is_of_that_step_alone(pace):
+    one = OptimisedModel(Halves(), new_accelerator(precision="no", cpu=True), lr=0.1, beta1=0.5, weight_decay=0.5,
+                         pace=pace)  # fmt: skip
+    rates = []
+    for scale in (1.0, 0.2, 1.0):
+        one.backward_and_step(one(torch.ones(3, 2)).sum(), scale=scale)
+        rates.append(one.state_dict()["optimiser"]["param_groups"][0]["lr"])
+    assert rates == pytest.approx([0.1, 0.02, 0.1])
+
+
+def test_the_step_for_a_rest_has_the_scale_of_its_losses():
+    one = OptimisedModel(
+        Halves(), new_accelerator(precision="no", cpu=True, accumulate=2), lr=0.1, beta1=0.5, weight_decay=0.5
+    )
+    one.backward_and_step(one(torch.ones(3, 2)).sum(), scale=0.2)
+    one.finish()
+    assert one.state_dict()["optimiser"]["param_groups"][0]["lr"] == pytest.approx(0.02)
 
 
 def test_state_goes_round():

@@ -57,6 +57,35 @@ def test_the_most_confident_are_those_above_the_quantile():
     assert most_confident(torch.ones(4, 2), 2).equal(torch.tensor([0, 1]))
 
 
+def kept_by_class(votes_BK, count):
+    """The surest of each class, then the second surest of those that have as many, as shares of the class, by hand."""
+    named = votes_BK.argmax(1).tolist()
+    sure = votes_BK.amax(1).tolist()
+    order = sorted(range(len(named)), key=lambda i: (-sure[i], i))
+    of_class = {k: [i for i in order if named[i] == k] for k in set(named)}
+    places = {i: (members.index(i) + 1) / len(members) for members in of_class.values() for i in members}
+    return sorted(sorted(order, key=lambda i: places[i])[:count])
+
+
+@pytest.mark.parametrize("count", range(2, 25))
+def test_by_class_each_keeps_its_share(count):
+    torch.manual_seed(3)
+    votes = torch.rand(24, 3, dtype=torch.float64)
+    votes[:, 0] += 0.4  # a class that is named more often, and with more confidence
+    kept = most_confident(votes, count, by_class=True)
+    assert kept.tolist() == kept_by_class(votes, count)
+    named = votes.argmax(1)
+    shares = named[kept].bincount(minlength=3) / named.bincount(minlength=3)
+    assert (shares - count / 24).abs().max() <= 1 / named.bincount(minlength=3).min()
+
+
+def test_by_class_rare_ones_do_not_go_without():
+    votes = torch.tensor([[0.9, 0.1]] * 8 + [[0.45, 0.55], [0.4, 0.6]])
+    assert most_confident(votes, 5).tolist() == [0, 1, 2, 3, 4]
+    assert most_confident(votes, 5, by_class=True).tolist() == [0, 1, 2, 3, 9]
+    assert most_confident(votes, 10, by_class=True).tolist() == list(range(10))
+
+
 def test_temporal_ensemble_is_a_bias_corrected_average():
     memory = TemporalEnsemble(3, 2, 0.9)
     index = torch.tensor([2, 0])

@@ -8,6 +8,7 @@ import pytest
 
 from search_spaces.core.errors import ConfigError
 from trainables.core.conditions import CONDITIONS, RANKING_CONDITIONS, ROUNDING_CONDITIONS, Conditions
+from trainables.metrics.decisions import DECISIONS
 from trainables.metrics.pictures import AGGREGATES, THRESHOLDS
 from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
@@ -18,18 +19,20 @@ OTHERS = {
     "threshold": "f1", "seed": 7, "precision": "bf16", "device": "gpu", "threads": 3, "processes": 2, "accumulate": 4,
     "compile": True,
 }  # fmt: skip
+LATER = {"decision": "pool", "statistics": "running"}
+"""Of conditions that the first trials did not have."""
 
 
 @pytest.mark.parametrize(
     ("values", "trial_id", "run_ids", "seed"),
     [
-        (BEFORE, "c45f4924c6bb", ["a7a2f53b297d", "e5860c9fc8e4"], 1421166345),
-        (BEFORE | OTHERS, "64d819d7e875", ["f1004b64c723", "7150d389e867"], 3375889397),
+        (BEFORE, "8b3cf010ff2a", ["9fad928be0b3", "630fce4986dd"], 1421166345),
+        (BEFORE | OTHERS, "8bb2b3ace946", ["95810836be4e", "3beccaf63849"], 3375889397),
     ],
     ids=["defaults", "others"],
 )
-def test_names_are_those_of_the_first_version(values, trial_id, run_ids, seed):
-    """Computed before conditions were a value of their own: what was trained then is known by its name."""
+def test_names_are_those_of_this_protocol(values, trial_id, run_ids, seed):
+    """Computed when the protocol changed, before later conditions: what was trained then is known by its name."""
     trial = Trial.from_dict(values)
     runs = runs_of_trial(trial)
     assert trial.trial_id == trial_id
@@ -38,13 +41,21 @@ def test_names_are_those_of_the_first_version(values, trial_id, run_ids, seed):
 
 
 def test_every_condition_of_a_file_is_read():
-    assert Trial.from_dict(BEFORE | OTHERS).conditions == Conditions(**OTHERS)
+    assert Trial.from_dict(BEFORE | OTHERS | LATER).conditions == Conditions(**OTHERS, **LATER)
     assert Trial.from_dict(BEFORE).conditions == Conditions()
-    assert set(OTHERS) == {condition.name for condition in CONDITIONS}
+    assert {*OTHERS, *LATER} == {condition.name for condition in CONDITIONS}
+
+
+def test_a_later_condition_is_part_of_a_name_where_it_is_not_the_default():
+    plain = Trial.from_dict(BEFORE)
+    for name, value in LATER.items():
+        assert Trial.from_dict(BEFORE | {name: getattr(Conditions(), name)}).trial_id == plain.trial_id
+        assert Trial.from_dict(BEFORE | {name: value}).trial_id != plain.trial_id
 
 
 def test_rules_for_pictures_are_those_that_exist():
     choices = {condition.name: condition.choices for condition in CONDITIONS}
+    assert choices["decision"] == tuple(DECISIONS)
     assert choices["aggregate"] == tuple(AGGREGATES)
     assert choices["threshold"] == tuple(THRESHOLDS)
 
@@ -52,7 +63,7 @@ def test_rules_for_pictures_are_those_that_exist():
 def test_a_condition_changes_scores_or_their_last_digits():
     assert set(RANKING_CONDITIONS) == {
         "validation", "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
-        "accumulate",
+        "accumulate", "decision", "statistics",
     }  # fmt: skip
     assert set(ROUNDING_CONDITIONS) == {"processor", "threads", "processes", "compile"}
     assert tuple(Conditions().as_columns()) == tuple(condition.column for condition in CONDITIONS)

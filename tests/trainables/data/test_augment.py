@@ -83,13 +83,13 @@ def moved(images, degrees=0.0, shift=(0.0, 0.0), mirrored=(False, False)):
     return affine(images, maps.expand(len(images), 2, 3))
 
 
-def one_moved(image_CHW, degrees, shift, mirrored):
-    """The same of one image, from the definition in pixels: mirrored, turned about the centre, moved."""
+def one_moved(image_CHW, degrees, shift, mirrored, zoom=1.0):
+    """The same of one image, from the definition in pixels: mirrored, turned, enlarged about the centre, moved."""
     image, side = image_CHW.numpy(), image_CHW.shape[-1]
     image = image[..., ::-1] if mirrored[0] else image
     image = image[..., ::-1, :] if mirrored[1] else image
     angle, centre = np.deg2rad(float(degrees)), np.full(2, (side - 1) / 2)
-    back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # of row and column
+    back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / float(zoom)  # row, column
     offset = centre - back @ (centre + side * np.array([float(shift[1]), float(shift[0])]))
     planes = [ndimage.affine_transform(plane, back, offset, order=1, mode="reflect") for plane in image]
     return torch.from_numpy(np.stack(planes))
@@ -132,9 +132,23 @@ def test_a_batch_of_motions_is_each_image_moved_alone(side):
     degrees = 360 * torch.rand(40, dtype=torch.float64, generator=generator) - 180
     shifts = 1.2 * torch.rand(40, 2, dtype=torch.float64, generator=generator) - 0.6
     mirrored = torch.rand(40, 2, generator=generator) < 0.5
-    expected = [one_moved(*motion) for motion in zip(images, degrees, shifts, mirrored, strict=True)]
-    found = affine(images, affine_maps(degrees, shifts, mirrored))
-    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-10)
+    zooms = 0.6 + torch.rand(40, dtype=torch.float64, generator=generator)
+    for more in ([], [zooms]):
+        motions = (degrees, shifts, mirrored, *more)
+        expected = [one_moved(*motion) for motion in zip(images, *motions, strict=True)]
+        found = affine(images, affine_maps(*motions))
+        torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-10)
+
+
+def test_a_zoom_enlarges_about_the_middle():
+    image = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    image[..., 3:5, 3:5] = 1
+    exact = {"dtype": torch.float64}
+    maps = affine_maps(torch.zeros(1, **exact), torch.zeros(1, 2, **exact), torch.zeros(1, 2).bool(),
+                       torch.tensor([2.0], **exact))  # fmt: skip
+    enlarged = affine(image, maps)[0, 0] >= 0.5
+    assert enlarged.nonzero().amin(0).tolist() == [2, 2]
+    assert enlarged.nonzero().amax(0).tolist() == [5, 5]
 
 
 def test_random_motions_stay_within_their_bounds(monkeypatch):

@@ -1,14 +1,16 @@
 """Nearest class mean in pixel space, as a user writes it in a module of their own; and the same with mistakes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.ranges import Float
+from search_spaces.ssgnet import SsgnetConfig
 from trainables.core.method import Method
 from trainables.data.augment import to_unit
+from trainables.ssgnet import METHOD as SSGNET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +79,12 @@ class Sociable(Own):
 METHOD, DEAF, FORGETFUL, CURIOUS, SOCIABLE = (
     Method(OwnConfig, ("classification",), learner, ("own",)) for learner in (Own, Deaf, Forgetful, Curious, Sociable)
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedConfig(SsgnetConfig):
+    nothing: Annotated[float, Float(0.0, 1.0)] = 0.5
+
+
+STAGED = replace(SSGNET, config=StagedConfig)
+"""Behind generators that trials share, a setting that nobody reads."""

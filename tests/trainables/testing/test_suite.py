@@ -7,6 +7,7 @@ import pytest
 
 from search_spaces.core.errors import ConfigError
 from trainables.testing import conformance
+from trainables.testing.knobs import Knobs
 from trainables.testing.lab import Lab
 from trainables.testing.subject import Subject
 
@@ -36,6 +37,14 @@ def test_a_dead_setting_is_found(tmp_path):
     lab = Lab(Subject(f"{MODULE}:DEAF", {"noise_side": 8}))
     assert lab.is_alive("speed")
     assert not lab.is_alive("temperature")
+
+
+def test_a_dead_setting_is_found_behind_a_stage_that_the_baseline_made(tmp_path):
+    subject = Subject(f"{MODULE}:STAGED")
+    knobs = Knobs(subject, subject.task(num_classes=2, shots=2, num_unlabelled=8), epochs=2, max_values=2)
+    assert knobs.is_alive("lr")
+    assert knobs.is_alive("generator_lr")
+    assert not knobs.is_alive("nothing")
 
 
 def test_what_is_not_put_back_is_found(tmp_path):

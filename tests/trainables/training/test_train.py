@@ -13,7 +13,8 @@ from search_spaces.core.errors import ConfigError
 from trainables.core.method import Method
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
-from trainables.training.train import Budget, DivergedError, predict, seed_everything, train
+from trainables.training.prediction import DivergedError
+from trainables.training.train import Budget, seed_everything, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,8 @@ class PseudoLearner(ToyLearner):
 class ScheduledLearner(ToyLearner):
     """Its loss is the share of the budget that it was told."""
 
-    def begin_epoch(self, share):
-        self.share = share
+    def begin_epoch(self, seen, budget):
+        self.share = seen / budget
 
     def epochs(self):
         for losses in super().epochs():
@@ -85,7 +86,14 @@ def one_image(config, num_labelled, num_unlabelled, epochs):
     return 1
 
 
-TOY = Method(ToyConfig, ("classification",), lambda c, t, a: ToyLearner(c, t), ("toy",), one_image, cycle_ends)
+TOY = Method(
+    ToyConfig,
+    ("classification",),
+    lambda c, t, a: ToyLearner(c, t),
+    ("toy",),
+    epoch_images=one_image,
+    cycle_ends=cycle_ends,
+)
 BUDGET = Budget(images=7, evaluate_every=3)
 
 
@@ -340,13 +348,44 @@ def test_a_learner_hears_the_share_of_the_budget_that_is_behind_also_after_a_res
     assert shares(checkpoints=Checkpoints(tmp_path)) == [0.0, 0.25, 0.5, 0.75]
 
 
-@pytest.mark.parametrize(("dtype", "kept"), [("bfloat16", "float64"), ("float16", "float64"), ("uint8", "uint8")])
-def test_predictions_of_any_precision_are_read(dtype, kept, make_task):
-    class Rounded(ToyLearner):
-        def predict(self, images_BCHW):
-            return {"toy": torch.ones(len(images_BCHW), 3, dtype=getattr(torch, dtype))}
+class BiasedLearner(ToyLearner):
+    """Says of every image what it says of the first unlabelled one, but of validation images a little else."""
 
-    task = make_task()
-    (found,) = predict(Rounded(ToyConfig(), task), task.validation, epoch=1).values()
-    assert found.dtype == kept
-    assert (found == 1).all()
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.held_out = task.validation.images_NCHW
+        self.asked = []
+
+    def predict(self, images_BCHW):
+        self.asked.append(len(images_BCHW))
+        probs = [0.5, 0.26, 0.24] if images_BCHW is self.held_out else [0.6, 0.3, 0.1]
+        return {"toy": torch.tensor(probs).repeat(len(images_BCHW), 1)}
+
+
+@pytest.mark.parametrize(
+    ("decision", "named", "asked"),
+    [("argmax", 0, [9, 9, 9, 24]), ("pool", 2, [9, 24, 9, 24, 9, 24])],  # 0.24 / 0.1 is the largest
+)
+def test_a_class_is_named_beside_what_is_said_of_unlabelled_images(start, decision, named, asked):
+    learners = []
+    method = replace(TOY, build=lambda c, t, a: learners.append(BiasedLearner(c, t)) or learners[0])
+    evaluations = [p for p in start(method=method, decision=decision) if p.scores]
+    assert evaluations[-1].collapse == f"toy names class {named} for all 9 validation images"
+    assert learners[0].asked == asked, "unlabelled images are asked for where they are needed, and at the end"
+    assert [sorted(p.pool_means) for p in evaluations] == [[], [], ["toy"]]
+    assert evaluations[-1].pool_means["toy"] == pytest.approx([0.6, 0.3, 0.1])
+
+
+def test_a_decision_by_the_pool_needs_one(make_task):
+    task = replace(make_task(), unlabelled_NCHW=make_task().unlabelled_NCHW[:0])
+    accelerator = new_accelerator(precision="no", cpu=True)
+    with pytest.raises(ConfigError, match="decision pool needs unlabelled images, and synthetic has none left"):
+        next(train(TOY, ToyConfig(), task, BUDGET, seed=0, accelerator=accelerator, decision="pool"))
+
+
+def test_a_finished_run_says_again_what_it_says_of_unlabelled_images(start, tmp_path):
+    method = replace(TOY, build=lambda c, t, a: BiasedLearner(c, t))
+    first, again = (list(start(method=method, checkpoints=Checkpoints(tmp_path)))[-1] for _ in range(2))
+    assert again.replayed
+    assert again.pool_means["toy"].tolist() == first.pool_means["toy"].tolist()
+    assert again.predictions["toy"].tolist() == first.predictions["toy"].tolist()
