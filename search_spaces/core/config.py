@@ -59,6 +59,9 @@ class MethodConfig:
 
 C = TypeVar("C", bound=MethodConfig)
 
+LARGEST = 2**63 - 1
+"""Largest whole number that a configuration, and a table of configurations, can hold."""
+
 
 def require(config: MethodConfig, name: str, low: float, high: float = math.inf) -> None:
     """Check that a field lies in its legal domain [low, high].
@@ -113,6 +116,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return value
     if origin in (Union, UnionType):
         raise TypeError(f"{where}: configurations hold plain scalars and Literals, not unions")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ConfigError(f"{where}: a number of {value.bit_length()} bits is impossible, expected at most {LARGEST}")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:

@@ -196,7 +196,7 @@ def _override(name: str, own: Range, given: Any) -> Range:
         if isinstance(given, Mapping) and not isinstance(own, Choice):
             values = {"low": own.low, "high": own.high, "log": own.log} | dict(given)
             return type(own)(**values)
-    except (TypeError, ConfigError) as problem:
+    except (TypeError, OverflowError, ConfigError) as problem:
         raise ConfigError(f"search range of '{name}': {problem}") from problem
     raise ConfigError(
         f"search range of '{name}': expected {{low: …, high: …, log: true|false}} or a list of options, got {given!r}"

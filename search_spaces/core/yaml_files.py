@@ -8,6 +8,13 @@ import yaml
 
 from search_spaces.core.errors import ConfigError
 
+MAX_VALUES = 100_000
+"""Values that a file may hold, each counted as often as aliases repeat it."""
+
+_MAX_SHOWN = 100
+_ODD = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
+"""Errors of PyYAML that are none of its own."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe loader with YAML 1.2 numbers and booleans (PyYAML reads `1e-4` as text, `no` as false)."""
@@ -51,9 +58,38 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     except yaml.YAMLError as problem:
         line = " ".join(str(problem).split())
         raise ConfigError(f"{source} is not valid YAML: {line}") from problem
+    except _ODD as problem:  # a date, a number or a depth that there is not
+        raise ConfigError(f"{source} is not valid YAML: {str(problem)[:_MAX_SHOWN] or 'odd values'}") from problem
+    _check_plain(values, source)
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: expected 'key: value' lines, got {type(values).__name__}")
     return values
+
+
+def _check_plain(values: Any, source: str) -> None:
+    """Refuse what grows beyond all bounds when it is copied or printed, and texts that nothing can write."""
+    sizes: dict[int, int] = {}
+
+    def size(value: Any, above: tuple[int, ...] = ()) -> int:
+        if isinstance(value, str):
+            value.encode()
+            return 1
+        if not isinstance(value, dict | list):
+            return 1
+        if id(value) in above:
+            raise ValueError("a value holds itself")
+        if id(value) not in sizes:
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(size(part, (*above, id(value))) for part in parts)
+        return sizes[id(value)]
+
+    try:
+        total = size(values)
+    except ValueError as problem:
+        why = "a text has half a character" if isinstance(problem, UnicodeError) else problem
+        raise ConfigError(f"{source}: {why}") from problem
+    if total > MAX_VALUES:
+        raise ConfigError(f"{source}: it holds more than {MAX_VALUES:,} values; leave the aliases out")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -10,7 +10,17 @@ import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.analysis.leaderboard import check_metric, query
-from sparse_search.analysis.pairing import Interval, Key, PairedCell, Side, paired_cell, scores_of, sides_of, widest
+from sparse_search.analysis.pairing import (
+    Interval,
+    Key,
+    PairedCell,
+    Side,
+    evidence_of,
+    paired_cell,
+    scores_of,
+    sides_of,
+    widest,
+)
 from sparse_search.analysis.significance import (
     MIN_DATASETS,
     Correction,
@@ -105,7 +115,7 @@ def compare(
 ) -> Comparison:
     """Two methods, predictors or configurations, on the label sets that both were trained on.
 
-    Of rankings that differ in nothing but the label sets, the one with the most counts: what was confirmed.
+    Of rankings that differ in nothing but the label sets, what was confirmed counts, else the one with the most.
 
     Args:
         results: folder of the results.
@@ -127,7 +137,7 @@ def compare(
     metric = metric_of(runs.filter(pc.field("level").isin(levels)), metric)
     scores = scores_of(runs, metric)
     paired: list[tuple[PairedCell, ScoredSetting]] = []
-    keys = widest({key: rows[0]["num_runs"] for key, rows in sides[a].items() if key in sides[b]})
+    keys = widest({key: evidence_of(rows[0]) for key, rows in sides[a].items() if key in sides[b]})
     for key in keys:
         found = paired_cell(dict(zip(RANKING, key, strict=True)), sides[a][key], sides[b][key], scores, metric)
         if found:
@@ -173,7 +183,7 @@ def compare_all(
         raise ConfigError(f"only {names[0]} is there to compare; name two methods or more, or run another")
     sides = sides_of(runs, names, metric)
     shared = [key for key in sides[names[0]] if all(key in side for side in sides.values())]
-    keys = widest({key: sides[names[0]][key][0]["num_runs"] for key in shared})
+    keys = widest({key: evidence_of(sides[names[0]][key][0]) for key in shared})
     by_dataset: dict[str, list[Key]] = defaultdict(list)
     for key in keys:
         if all(side[key][0][metric] is not None for side in sides.values()):

@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sparse_search.analysis.leaderboard import rankings
@@ -27,8 +28,17 @@ def to_csv(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:
     from pyarrow import csv
 
     buffer = BytesIO()
-    csv.write_csv(ranked.select([name for name in ranked.column_names if not name.endswith("_list")]), buffer)
+    plain = ranked.select([name for name in ranked.column_names if not name.endswith("_list")])
+    for place, field in enumerate(plain.schema):
+        if pa.types.is_string(field.type):
+            plain = plain.set_column(place, field.name, _no_formulas(plain[field.name]))
+    csv.write_csv(plain, buffer)
     return buffer.getvalue()
+
+
+def _no_formulas(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts with an apostrophe before what a spreadsheet would compute."""
+    return pc.replace_substring_regex(texts, "^([=+@\t\r]|-[^0-9.])", r"'\1")
 
 
 def to_json(ranked: pa.Table, metric: str = DEFAULT_METRIC) -> bytes:

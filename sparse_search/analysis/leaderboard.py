@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, score_interval
 from sparse_search.results.files import plain_array, write_table
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 SELECTED = {"last": "at the last evaluation", "mean3": "mean of the last evaluations (3 at most)"}
 """Meaning of each selection, for people."""
+
+_MAX_FILE_NAME = 200
 
 _NOT_RANKED = ("ranking", "status", "reason", "finished_at")
 """Columns of a trial that its row in a ranking does not have."""
@@ -223,14 +226,25 @@ def write_leaderboards(store: Store) -> list[Path]:
     """One Parquet leaderboard per dataset and shot count, below `leaderboards/`."""
     written = []
     cells = store.summary().shown.group_by(["dataset", "shots"]).aggregate([]).to_pylist()
+    names = _file_names({cell["dataset"] for cell in cells})
     for cell in sorted(cells, key=lambda cell: (cell["dataset"], cell["shots"])):
-        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in cell["dataset"])
-        path = store.folder / "leaderboards" / f"{name}-{cell['shots']}shot.parquet"
+        path = store.folder / "leaderboards" / f"{names[cell['dataset']]}-{cell['shots']}shot.parquet"
         ranked = rank(store.runs(**cell))
         if len(ranked):
             write_table(path, ranked)
             written.append(path)
     return written
+
+
+def _file_names(datasets: Collection[str]) -> dict[str, str]:
+    """Names of data sets as files may be called, no two alike."""
+    plain = {dataset: "".join(c if c.isalnum() or c in "._-" else "_" for c in dataset) for dataset in datasets}
+    for dataset, name in plain.items():
+        is_shared = list(plain.values()).count(name) > 1 and name != dataset
+        if is_shared or len(name.encode()) > _MAX_FILE_NAME:
+            cut = name.encode()[:_MAX_FILE_NAME].decode(errors="ignore")
+            plain[dataset] = f"{cut}-{short_hash({'dataset': dataset})[:6]}"
+    return plain
 
 
 def check_metric(metric: str) -> None:
@@ -254,13 +268,16 @@ def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: 
     low_high = np.array(ends, np.float64).reshape(-1, 2)
     trials = trials.append_column("low", nullable(low_high[:, 0])).append_column("high", nullable(low_high[:, 1]))
     ordered = trials.sort_by([(name, "ascending") for name in (*RANKING, "rank")])
-    return ordered.drop_columns(list(_NOT_RANKED))
+    about = {"low, high": f"{INTERVALS[covers]}; of {metric}, or of what else ranks a level that does not have it"}
+    return ordered.drop_columns(list(_NOT_RANKED)).replace_schema_metadata(about)
 
 
 _INTERVAL_NEEDS = ["dataset", "level", "validation", "label_set_list", "confusion_json_list"]
 
 
 def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    if not all(row["confusion_json_list"]):  # of a run that has no scores by this predictor
+        return None
     confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
     return score_interval(confusions, metric, same_images=row["validation"] == "official")
 
@@ -271,7 +288,14 @@ def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float]
     scores, tables = zip(*label_set_scores(row, metric).values(), strict=True)
     same_images = row["validation"] == "official"
     setting = ScoredSetting(dataset=row["dataset"], scores=scores, confusions=tables, same_images=same_images)
-    return bootstrap_interval([setting], metric)
+    found = bootstrap_interval([setting], metric)
+    return None if found is None else _within(metric, *found)
+
+
+def _within(metric: str, low: float, high: float) -> tuple[float, float]:
+    """Return an interval without what no score can be."""
+    least, most = METRICS[metric].low, METRICS[metric].high
+    return (low if least is None else max(low, least)), (high if most is None else min(high, most))
 
 
 _INTERVAL = {"images": _over_images, "label-sets": _over_label_sets}

@@ -107,13 +107,22 @@ def _meant(runs: pa.Table, name: str) -> tuple[str, str]:
     return "config_id", config_ids[0]
 
 
-def widest(num_runs: Mapping[Key, int]) -> list[Key]:
-    """Return, of rankings that differ in nothing but the label sets, those with the most runs per trial."""
+Evidence = tuple[bool, int]
+"""Foundation of a ranking's scores: whether its label sets had no part in choosing, and the runs of each trial."""
+
+
+def evidence_of(row: RankedRow) -> Evidence:
+    """Return what the scores of a row's ranking rest on; the greater is the better."""
+    return bool(row["is_confirmed"]), row["num_runs"]
+
+
+def widest(evidence: Mapping[Key, Evidence]) -> list[Key]:
+    """Return, of rankings that differ in nothing but the label sets, the confirmed, or else those with most runs."""
     position = RANKING.index("label_sets")
     best: dict[Key, Key] = {}
-    for key in num_runs:
+    for key in evidence:
         rest = (*key[:position], *key[position + 1 :])
-        if rest not in best or num_runs[key] > num_runs[best[rest]]:
+        if rest not in best or evidence[key] > evidence[best[rest]]:
             best[rest] = key
     return list(best.values())
 

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import METRICS, Origin
 
+MANY_DATASETS = 6
+"""Datasets whose spread tells enough of the whole uncertainty."""
+
 Confusion = Sequence[Sequence[float]]
 _Array = NDArray[np.float64]
 
@@ -119,7 +122,8 @@ def bootstrap_interval(
 
     * Of n, n - 1 are drawn, so that the spread is not underestimated, and the spread of the few (datasets where they
       are drawn, else label sets) is stretched as Student's t is wider than the normal.
-    * Images are drawn even where the spread over label sets holds their noise already, and independently for both
+    * Where many datasets are drawn, nothing else is: the spread over datasets holds what varies within each.
+    * Else images are drawn even where the spread over label sets holds their noise already, and independently for both
       methods of a comparison though they share them: too wide, never too narrow.
     * A single label set says nothing about others: the interval then holds it fixed.
 
@@ -145,7 +149,9 @@ def bootstrap_interval(
     point_D = np.array([np.mean([np.mean(setting.scores) for setting in group]) for group in grouped.values()])
     draw_datasets = draw_datasets and len(point_D) > 1
     widen = 1.0 if draw_datasets else _stretch(sum(len(setting.scores) - 1 for setting in settings), level)
-    noise_DN = np.array([_noise(group, metric, widen, rng, num_draws) for group in grouped.values()])
+    noise_DN = np.zeros((len(point_D), num_draws))
+    if not draw_datasets or len(point_D) < MANY_DATASETS:
+        noise_DN = np.array([_noise(group, metric, widen, rng, num_draws) for group in grouped.values()])
     noise_N = _datasets(point_D, noise_DN, rng, level) if draw_datasets else noise_DN.mean(0)
     if not noise_N.any():
         return None

@@ -1,15 +1,21 @@
 """Export of a leaderboard row to a file that trains it again."""
 
 import json
+import re
+from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
+from sparse_search.analysis.pairing import Evidence, evidence_of
 from sparse_search.analysis.statistics import summarise
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
+from sparse_search.results.object_store import is_uri
+from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
 from trainables.core.conditions import CONDITIONS
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
@@ -40,7 +46,8 @@ def export(
         ResultsError: no finished run answers the question, or the file cannot be written.
         ConfigError: an unknown metric.
     """
-    ranked = rank(query(read_store(results), dataset=dataset, shots=shots, method=method), metric).to_pylist()
+    store = read_store(results)
+    ranked = rank(query(store, dataset=dataset, shots=shots, method=method), metric).to_pylist()
     rows = [
         row
         for row in ranked
@@ -49,7 +56,7 @@ def export(
     rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
         raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
-    rows = _most_label_sets(rows)
+    rows = _best_founded(rows)
     rankings = {tuple(row[name] for name in RANKING) for row in rows}
     if config_id and len({row["config_id"] for row in rows}) > 1:
         raise ResultsError(f"'{config_id}' begins several configurations; give more of its digits")
@@ -59,20 +66,26 @@ def export(
             f"{len(rankings)} rankings fit, which differ in {', '.join(differing)} and must not be compared; "
             "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
         )
-    values = _trial(rows[0]) | {"evidence": _evidence(rows[0], metric_for(rows[0]["level"], metric))}
+    evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
+    values = _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
     if output is not None:
         write_export(values, Path(output))
     return values
 
 
-def _most_label_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return, of rankings that differ in nothing but the label sets, those with the most: what was confirmed."""
+def _origin(store: Store) -> str:
+    """Return where the results lie, to which a look at their test set belongs."""
+    return store.address if is_uri(store.address) else str(store.folder.resolve())
+
+
+def _best_founded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return, of rankings that differ in nothing but the label sets, the confirmed, or else those with the most."""
     others = [name for name in RANKING if name != "label_sets"]
-    most: dict[tuple[Any, ...], int] = {}
+    most: dict[tuple[Any, ...], Evidence] = {}
     for row in rows:
         key = tuple(row[name] for name in others)
-        most[key] = max(most.get(key, 0), row["num_runs"])
-    return [row for row in rows if row["num_runs"] == most[tuple(row[name] for name in others)]]
+        most[key] = max(most.get(key, (False, 0)), evidence_of(row))
+    return [row for row in rows if evidence_of(row) == most[tuple(row[name] for name in others)]]
 
 
 def write_export(values: dict[str, Any], path: Path) -> None:
@@ -106,7 +119,35 @@ def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     missing = _EVIDENCE - evidence.keys()
     if missing:
         raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
+    if odd := next(filter(None, (_odd(evidence, name) for name in _EVIDENCE)), ""):
+        raise ResultsError(f"{path}: its evidence has an odd '{odd}': {str(evidence[odd])[:80]}; export it again")
     return values, evidence
+
+
+def _odd(evidence: Mapping[str, Any], name: str) -> str:
+    """Return the name of a part of the evidence that is not what `export` writes, or nothing."""
+    value = evidence[name]
+    match name:
+        case "scores":
+            numbers = value.items() if isinstance(value, dict) else [(None, None)]
+            is_right = all(isinstance(key, str) and _is_number(number) for key, number in numbers)
+        case "interval_95":
+            is_right = isinstance(value, dict) and value.get("metric") in METRICS
+            is_right = is_right and all(_is_number(value.get(end)) for end in ("low", "high"))
+            is_right = is_right and isinstance(evidence["scores"], dict) and value["metric"] in evidence["scores"]
+        case "run_ids":
+            is_right = isinstance(value, list) and all(
+                isinstance(each, str) and re.fullmatch(r"\w[\w.-]*", each) for each in value
+            )
+        case "versions":
+            is_right = isinstance(value, dict) and all(isinstance(each, str) for each in (*value, *value.values()))
+        case _:
+            is_right = isinstance(value, str)
+    return "" if is_right else name
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and isfinite(value))  # type: ignore[arg-type]
 
 
 _EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"}

@@ -16,6 +16,7 @@ from sparse_search.best.export import read_export
 from sparse_search.results.files import write_atomically
 from sparse_search.results.ledger import Look, look_now, write_look
 from sparse_search.results.mirror import read_store, send
+from sparse_search.results.object_store import is_uri
 from sparse_search.results.rows import config_id
 from sparse_search.results.store import Store
 from sparse_search.versions import versions
@@ -93,7 +94,7 @@ def reproduce(
 
 def evaluate(
     exported: Path | str,
-    results: Path | str = "results",
+    results: Path | str | None = None,
     *,
     why: str,
     unlock_test: bool = False,
@@ -107,7 +108,8 @@ def evaluate(
 
     Args:
         exported: A file that `export` wrote.
-        results: The results folder whose ledger keeps the look, or its URI.
+        results: The results folder whose ledger keeps the look, or its URI; when not given, the results that the file
+            came from.
         why: The reason for looking, which the ledger keeps.
         unlock_test: Must be true: the confirmation that test labels are to be read.
         heat_maps: A folder for a picture of each test image that shows where the first run sees findings; for
@@ -121,14 +123,13 @@ def evaluate(
     """
     _check_unlocked(unlock_test, why)
     trial, evidence = _read(Path(exported))
-    root = Path(data_root) if data_root else None
+    root, results = Path(data_root) if data_root else None, results or _ledger_of(evidence)
     _prepare(trial, root, tell)
     unseen = test_set(trial.dataset, root, trial.find_method().kind)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
     store = read_store(results)  # which cannot be reached is said before the training
     trained = _train_all(trial, evidence, root, tell, unseen)
-    predictors = list(trained[0].test)
     look = look_now(
         why=why.strip(),
         dataset=evidence["dataset"],
@@ -138,7 +139,7 @@ def evaluate(
         label_sets=list(trial.label_sets),
         method=trial.method,
         config_id=config_id(trial.method, write_config(trial.config)),
-        num_images=trained[0].test[predictors[0]].num_images,
+        num_images=next(iter(trained[0].test.values())).num_images,
         test=_summaries([run.test for run in trained], trial, same_images=True),
         validated=_summaries(
             [run.validated for run in trained], trial, same_images=trial.conditions.validation == "official"
@@ -149,6 +150,21 @@ def evaluate(
     if heat_maps:
         _write_heat_maps(Path(heat_maps), unseen, trained[0], trial)
     return look
+
+
+def _ledger_of(evidence: Mapping[str, Any]) -> str:
+    """Return the results that an exported file came from, which keep the looks at their test set.
+
+    Raises:
+        ResultsError: they are not there any more.
+    """
+    origin = evidence.get("results", "results")  # files of before do not say it
+    if not isinstance(origin, str) or ("results" in evidence and not is_uri(origin) and not Path(origin).is_dir()):
+        raise ResultsError(
+            f"the results that this file came from ({origin}) are not there; name those whose ledger shall keep the "
+            "look with --results"
+        )
+    return origin
 
 
 def _check_unlocked(unlock_test: bool, why: str) -> None:

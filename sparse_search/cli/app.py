@@ -37,6 +37,7 @@ from sparse_search.cli.options import (
     SweepFile,
 )
 from sparse_search.cli.printing import console, print_answer, print_leaderboard, show_warning
+from sparse_search.results.texts import printable
 from trainables.metrics.table import DEFAULT_METRIC
 
 app = typer.Typer(
@@ -172,12 +173,14 @@ def leaderboard_command(
             print_answer(answer(results, sql), format)
         return
     from sparse_search.analysis.leaderboard import board
-    from sparse_search.results.ledger import num_looks
+    from sparse_search.results.ledger import ledger_doubts, num_looks
     from sparse_search.results.mirror import read_store
 
     store = read_store(results)
     found = board(store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci)
     print_leaderboard(found, metric, format, num_looks(store.folder))
+    for line in ledger_doubts(store.folder):
+        typer.echo(f"test ledger: {printable(line)}", err=True)
 
 
 @app.command("compare")
@@ -268,11 +271,15 @@ for _name, _command in {**BEST_COMMANDS, **CLUSTER_COMMANDS, **DOCTOR_COMMANDS}.
 @app.command("ledger")
 def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
     """List every look at test labels: who, when, why, and what was seen."""
-    from sparse_search.results.ledger import looks
+    from sparse_search.results.ledger import ledger_doubts, readable_looks
     from sparse_search.results.mirror import read_store
 
-    seen = list(looks(read_store(results).folder))
-    console().print(look_table(seen) if seen else "nobody has looked at a test set")
+    folder = read_store(results).folder
+    seen, doubtful = readable_looks(folder), ledger_doubts(folder)
+    if seen or not doubtful:
+        console().print(look_table(seen) if seen else "nobody has looked at a test set")
+    for line in doubtful:
+        typer.echo(f"doubtful: {printable(line)}")
 
 
 @app.command("transfer")
@@ -336,7 +343,7 @@ def main() -> None:
     try:
         app()
     except (UserError, OSError) as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(mistake).split()))}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -352,7 +359,7 @@ def _run(sweep: Path, results: str, data_root: Path | None, retry_failed: bool =
         return 130
     screen.print(status_table(summary.studies))
     for failure in summary.failures:
-        print(f"failed: {failure}", file=sys.stderr)
+        print(f"failed: {printable(failure)}", file=sys.stderr)
     if summary.failures:
         print("mend the cause, then try these again:  sparse-search run … --retry-failed", file=sys.stderr)
     screen.print(f"cost: {summary.cost}", highlight=False, soft_wrap=True)

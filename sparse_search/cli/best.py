@@ -111,7 +111,12 @@ def evaluate_command(
     heat_maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw where findings were seen in every test image.")
     ] = None,
-    results: Results = DEFAULT_RESULTS,
+    results: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE", help="Whose ledger keeps the look [default: the results that the file came from]."
+        ),
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Score an exported configuration on the test set: the one command that reads test labels.

@@ -42,8 +42,8 @@ def doctor_command(
 
 def finding_table(findings: "Sequence[Finding]") -> "Table":
     """Return a table with a line for each check, and for each group of nodes that differ."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     table = Table()
@@ -51,9 +51,7 @@ def finding_table(findings: "Sequence[Finding]") -> "Table":
         table.add_column(column, overflow="fold")
     for finding in findings:
         verdict = _verdict(finding)
-        table.add_row(
-            escape(finding.name), escape(finding.node), f"[{colours[verdict]}]{verdict}", escape(finding.said)
-        )
+        table.add_row(Text(finding.name), Text(finding.node), Text(verdict, style=colours[verdict]), Text(finding.said))
     return table
 
 

@@ -54,7 +54,8 @@ def look_table(looks: "Sequence[Look]") -> "Table":
     for look in looks:
         for predictor, test in look.test.items():
             main = next((name for name in mains if test.get(name) is not None), CLASSES.default)
-            ends = "-" if test["low"] is None else f"{test['low']:.2f}–{test['high']:.2f}"
+            low, high = test.get("low"), test.get("high")
+            ends = "-" if low is None or high is None else f"{low:.2f}–{high:.2f}"
             table.add_row(
                 look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,
                 look.config_id[:6], score_text(test.get(main)), ends,

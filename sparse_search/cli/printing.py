@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from search_spaces.core.errors import ConfigError
-from sparse_search.results.texts import score_text, setting_text
+from sparse_search.results.texts import printable, score_text, setting_text
 from trainables.metrics.table import METRICS, Metric, family_at, metric_for
 
 if TYPE_CHECKING:
@@ -36,11 +36,21 @@ MAX_RANKINGS = 12
 
 
 def console() -> "Console":
-    """A console as wide as the terminal, and wide enough for a leaderboard where there is none."""
-    from rich.console import Console
+    """A console as wide as the terminal, and wide enough for a leaderboard where there is none.
 
-    found = Console()
-    return found if found.is_terminal else Console(width=150)
+    It takes no text for markup, and passes on nothing that would steer the terminal: names and reasons are foreign.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        """Console that shows texts as they are."""
+
+        def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+            return super().render_str(printable(text), **options)
+
+    found = PlainConsole(markup=False, emoji=False)
+    return found if found.is_terminal else PlainConsole(width=150, markup=False, emoji=False)
 
 
 def show_warning(
@@ -53,7 +63,7 @@ def show_warning(
 ) -> None:
     """In place of `warnings.showwarning`: one line for what a user should know; others as Python shows them."""
     if category.__name__ == "SetAsideWarning":
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(f"warning: {printable(str(message))}", err=True)
     else:
         typer.echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
 
@@ -221,6 +231,7 @@ def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:
 
     last_line = (row["reason"].strip().splitlines() or [""])[-1]  # of a traceback: the error
     why = f", {shorten(last_line, 100, placeholder=' …')}" if last_line else ""
+    why = printable(why)
     return f"not ranked: {row['method']} {row['config_id'][:6]} ({row['start']}){where}: {row['status']}{why}"
 
 
@@ -229,7 +240,7 @@ def print_lines(lines: Iterable[str]) -> None:
     from textwrap import fill
 
     for line in lines:
-        typer.echo(fill(line, console().width - 2, subsequent_indent="  ", break_long_words=False))
+        typer.echo(fill(printable(line), console().width - 2, subsequent_indent="  ", break_long_words=False))
 
 
 def _print_published(row: Mapping[str, Any]) -> dict[str, str]:

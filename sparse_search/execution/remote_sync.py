@@ -201,6 +201,9 @@ class _JournalBackup:
     _sent: int = 0
     """Number of bytes that the storage has."""
 
+    _inode: int = 0
+    """Identity of the file of which it has them: a journal that was built again is another one."""
+
     def restore(self) -> str:
         """Make the file what the storage has, unless it has more of the same.
 
@@ -208,19 +211,27 @@ class _JournalBackup:
             Nothing, "more" where more of the same journal came, or "another" where another one did.
         """
         there, here = self._from(0), self._here()
+        self._inode = self.path.stat().st_ino if self.path.exists() else 0
         here = here[: here.rfind(b"\n") + 1]
         self._sent = len(there)
         if here.startswith(there):
             return ""
         if there.startswith(here):
             write_atomically(self.path, there)
+            self._inode = self.path.stat().st_ino
             return "more"
         self.path.replace(self.path.with_name(f"journal-{time.strftime('%Y%m%dT%H%M%S')}.log"))
         write_atomically(self.path, there)
+        self._inode = self.path.stat().st_ino
         return "another"
 
     def unsent(self) -> bytes:
         """Return the journal from the beginning of the last piece that was sent, if there is more now."""
+        if self.path.exists() and self.path.stat().st_ino != self._inode:
+            if self._inode:
+                self.objects.delete_folder(f"sweeps/{self.sweep}/journal")
+                self._sent = 0
+            self._inode = self.path.stat().st_ino
         if not self.path.exists() or self.path.stat().st_size <= self._sent:
             return b""
         start = self._sent // PIECE_BYTES * PIECE_BYTES

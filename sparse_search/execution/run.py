@@ -15,19 +15,21 @@ from rich.console import Console
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.analysis.leaderboard import write_leaderboards
+from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
 from sparse_search.execution.remote_sync import hold_sweep, watched_journal
 from sparse_search.execution.schedule import execute, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
+from sparse_search.results.catalog import check_names
 from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import Store
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
-from sparse_search.search.journal import StudyJournal
-from sparse_search.search.journal_file import Journal, mend_journal
+from sparse_search.search.journal import StudyJournal, cores_of
+from sparse_search.search.journal_file import Journal
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import DatasetFacts, Study, Sweep
+from sparse_search.search.sweep import DatasetFacts, Study, Sweep, study_folder
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
@@ -142,10 +144,10 @@ def status_of(
         path = watched_journal(store, sweep.name, sweep_folder(store.folder, sweep))
         if path.exists() and len(journals) < 2 * len(studies):
             storage = Journal(path)
-            begun = {known.study_name for known in storage.get_all_studies()}
+            cores = cores_of(storage)
             for study in (*studies, *(study.confirming() for study in studies)):
-                if study.name in begun:
-                    journals[study.name] = StudyJournal(study, storage, look_only=True)
+                if (begun := study.as_begun(cores)).name in cores:
+                    journals[study.name] = StudyJournal(begun, storage, look_only=True)
         searches = [
             journals[study.name].status()
             if study.name in journals
@@ -174,6 +176,7 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
             sizes = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )
+            check_names({"dataset": source.name})
             facts[dataset, shots] = DatasetFacts(source.content_hash, *sizes)
     return sweep.studies(facts)
 
@@ -196,11 +199,10 @@ class _Driver:
 
     def open_journals(self, studies: Sequence[Study]) -> tuple[list[StudyJournal], list[StudyJournal]]:
         """Open the studies' journals and those of their confirmations, with what is proposed before any search."""
-        path = self.folder / "journal.log"
-        mend_journal(path)
-        storage = Journal(path)
-        searches = [StudyJournal(study, storage) for study in studies]
-        confirmations = [StudyJournal(study.confirming(), storage) for study in studies]
+        searches, confirmations = open_journals(self.folder / "journal.log", studies, self.store, self._say)
+        tell_edits(searches, self._say)
+        for name in close_orphans((*searches, *confirmations), self._say):
+            checkpoints_at(self.store.address, f"{self._checkpoints.as_posix()}/{study_folder(name)}").remove()
         for journal in searches:
             if not journal.is_blocked:
                 self.begin(journal)
@@ -212,14 +214,18 @@ class _Driver:
         if study.plan.settings_from:
             inherited = ", ".join(f"{name} {getattr(study.plan.settings, name)}" for name in study.plan.inherited)
             self.console.print(f"{title}: from {study.plan.settings_from}: {inherited}", highlight=False)
-        if self.sweep.warm_start:
-            told = journal.tell_earlier(earlier_trials(study, self.store))
-            if told:
-                self.console.print(f"{title}: {told} trials of earlier sweeps", highlight=False)
+        earlier = earlier_trials(study, self.store) if self.sweep.warm_start else []
+        if told := journal.tell_earlier(earlier):
+            self.console.print(f"{title}: {told} trials of earlier sweeps", highlight=False)
         journal.propose_starts()
+        if earlier:
+            journal.propose_earlier(earlier)
         if self.sweep.transfer and study.plan.space and not journal.has_transferred:
             proposed = journal.propose_from_elsewhere(self._portfolio(study))
             self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False)
 
     def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:
         """Return what did well elsewhere; nothing where nothing is known."""
@@ -249,6 +255,9 @@ class _Driver:
             self._print_plan(searches, workers)
             with suppress(OutOfTimeError), Display(journals, self.console, self.clock) as display:
                 execute(self.sweep, searcher, workers, self.folder, display, self.console.print)
+        for journal in searches:
+            if journal.is_exhausted:
+                self._say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
         self.clock.note(searcher.busy_seconds, searcher.slot_seconds)
         self._remove_old_checkpoints(journals)
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.core.errors import UserError
-from sparse_search.analysis.statistics import score_interval
 from sparse_search.execution.draining import NODE_LOST, NodeLeavesError
 from sparse_search.execution.multi_node import NodeLostError
 from sparse_search.execution.stored_checkpoints import checkpoints_at
 from sparse_search.execution.worker import QUIET_SECONDS, VALUE, Job, record_id
 from sparse_search.results.store import Store
 from sparse_search.search.journal import StudyJournal
+from sparse_search.search.known_runs import KnownRuns, at_rungs
 from sparse_search.search.outcomes import Result, StudyStatus, original_number
+from sparse_search.search.restoring import result_of
 from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
 
@@ -82,6 +83,7 @@ class JournalSearcher(Searcher):
         self._checkpoints = checkpoints
         self._data_root = data_root
         self._begin = begin
+        self._known = KnownRuns(store)
         self.problem = ""
         """Reason for which the sweep has to end early; empty while all is well."""
 
@@ -216,12 +218,16 @@ class JournalSearcher(Searcher):
         live.take(result)
         status: str = result["outcome"] or ("complete" if result["final"] else "pruned")
         reason = result["reason"]
-        facts = self._facts(live) if status == "complete" else Result()
+        facts = result_of(live.journal.study, list(live.records.values())) if status == "complete" else Result()
         if status == "complete" and (reason := live.journal.beyond_limits(facts.measures)):
             status = "infeasible"
-        for record in live.records.values():
-            ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
-            self._store.write(record | ending)
+        try:
+            for record in live.records.values():
+                ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
+                self._store.write(record | ending | {"told": live.journal.told(live.trial, result[VALUE])})
+                self._known.add(record | ending)
+        except ValueError as problem:  # it would be so again
+            status, reason = "failed", str(problem)
         match status:
             case "complete" | "infeasible":
                 live.journal.complete(live.trial, result[VALUE], facts, infeasible=reason)
@@ -230,30 +236,10 @@ class JournalSearcher(Searcher):
             case "diverged" | "collapsed":
                 live.journal.reject(live.trial, status, reason)
             case _:
-                live.journal.fail(live.trial, reason, retry=result["retry"])
+                live.journal.fail(live.trial, reason, retry=result.get("retry", False))
         if status != "failed":
             checkpoints_at(live.job.results, live.job.checkpoints).remove()
         return status
-
-    def _facts(self, live: _Live) -> Result:
-        """Return the cost of a complete trial, and the interval of its value."""
-        records = list(live.records.values())
-        seconds = sum(record["curve"][-1]["seconds"] for record in records)
-        images = sum(record["curve"][-1]["images"] for record in records)
-        main = live.planned.find_method().predictors[0]
-        sweep = live.journal.study.sweep
-        return Result(
-            measures={
-                "train_seconds": seconds,
-                "seconds_per_image": seconds / images,
-                "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in records),
-            },
-            interval=score_interval(
-                [record["curve"][-1]["selected"][main]["confusion"] for record in records],
-                live.journal.study.plan.objective,
-                same_images=sweep.conditions.validation == "official",
-            ),
-        )
 
     def _watch_failures(self, status: str, live: _Live) -> None:
         """End a sweep in which nothing works any more, before it burns the whole plan."""
@@ -292,6 +278,7 @@ class JournalSearcher(Searcher):
             objective=study.plan.objective,
             rungs=study.rungs,
             known={run: record["curve"][-1]["selected"] for run, record in known.items()},
+            known_at_rungs={run: at_rungs(record, study.rungs) for run, record in known.items()},
             gpus=study.sweep.gpus_per_trial,
             nodes=study.sweep.nodes_per_trial,
             quiet_seconds=max(QUIET_SECONDS, len(self._live) / MAX_SIGNS_OF_LIFE),
@@ -305,21 +292,18 @@ class JournalSearcher(Searcher):
         return {"job": job.to_json()}
 
     def _known_records(self, journal: StudyJournal, trial: optuna.Trial, planned: Trial) -> dict[str, dict[str, Any]]:
-        """Return what the search has trained already of a confirmation, as records of the confirmation, by run."""
-        if "confirms" not in trial.user_attrs:
-            return {}
+        """Return what was trained already, by whichever study or sweep, as records of this trial, by run."""
         known = {}
-        study, number = journal.study, trial.user_attrs["confirms"]
-        search = replace(study, confirmation=False)
-        for run in runs_of_trial(search.trial(planned.config, original_number(trial))):
-            run_id = run.run_id(study.facts.content_hash)
-            record = self._store.find(_ended(record_id(run_id, search.name, number, study.sweep.name), "complete"))
-            if record:
+        study, runs = journal.study, runs_of_trial(planned)
+        for run in runs:
+            if record := self._known.find(study, run):
                 known[run.name] = record | {
-                    "record_id": record_id(run_id, study.name, trial.number, study.sweep.name),
+                    "record_id": record_id(record["run_id"], study.name, trial.number, study.sweep.name),
                     "trial_id": planned.trial_id,
-                    "num_runs": len(runs_of_trial(planned)),
+                    "num_runs": len(runs),
                     "label_sets": study.label_sets_text,
+                    "start": trial.user_attrs.get("start", ""),
+                    "sweep": study.sweep.name,
                     "study": study.name,
                     "number": trial.number,
                 }

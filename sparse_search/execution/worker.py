@@ -34,13 +34,16 @@ from sparse_search.execution.stored_checkpoints import PATIENCE_SECONDS, checkpo
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import send, store_at
 from sparse_search.results.predictions import artefact_folder, write_predictions
+from sparse_search.search.outcomes import search_value
 from sparse_search.search.sweep import Rung
 from sparse_search.versions import versions
 from trainables.core.conditions import PROTOCOL, Validation
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Task, predictor_names
 from trainables.data.tasks import few_shot_task, hidden_labels
-from trainables.metrics.table import METRICS, TIE_BREAKERS, sign_of
+from trainables.metrics.scoring import read_scores
+from trainables.metrics.selection import collapse
+from trainables.metrics.table import METRICS
 from trainables.training.prediction import DivergedError
 from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import Progress
@@ -48,10 +51,6 @@ from trainables.training.trial import Trial
 
 VALUE = "value"
 """Name of the reported objective."""
-
-TIE_BREAK = 1e-6
-"""Weight of the first tie-breaker beside the objective: few validation images leave many configurations equal, and
-less than one image in a million changes nothing else."""
 
 QUIET_SECONDS = 5.0
 """Least time between two signs of life, unless the driver has too many trials to listen to that often."""
@@ -76,6 +75,9 @@ class Job:
     rungs: Sequence[Rung]
     known: Mapping[str, Mapping[str, Any]]
     """Scores by predictor of the runs that need no training, by name."""
+
+    known_at_rungs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """The same at each of the rungs, where they were others."""
 
     gpus: float
     nodes: int = 1
@@ -162,7 +164,7 @@ class _Training:
         method = self.trial.find_method()
         self._main, self._kind = method.predictors[0], method.judged_as
         self._values = {name: self._value_of(selected[self._main].get) for name, selected in job.known.items()}
-        self._collapses = dict.fromkeys(job.known, "")
+        self._collapses = {name: self._collapse_of(selected) for name, selected in job.known.items()}
         self._at_work: _AtWork | None = None
         self._changed: dict[str, _AtWork] = {}
         self._images = dict.fromkeys(job.known, self.trial.conditions.images)
@@ -208,6 +210,9 @@ class _Training:
         for run in sorted(runs, key=lambda run: run != begun):  # first the one whose networks are in memory
             if run.name not in self.job.known:
                 yield from self._train(run, rung.images)
+            elif run.name in self.job.known_at_rungs:
+                scores = self.job.known_at_rungs[run.name][self.job.rungs.index(rung)]
+                self._values[run.name] = self._value_of(scores[self._main].get)
         self._step, self._value = rung.step, fmean(self._values[run.name] for run in runs)
 
     def _train(self, run: Run, images: int) -> Iterator[dict[str, Any]]:
@@ -262,9 +267,14 @@ class _Training:
         send(self.job.results, folder.relative_to(results).as_posix(), patience_seconds=PATIENCE_SECONDS)
 
     def _value_of(self, metric: Callable[[str], float | None]) -> float:
-        """Value that the search compares: the objective and, where it is equal, the leaderboard's first tie-breaker."""
-        objective, second = self.job.objective, TIE_BREAKERS[0]
-        return sign_of(objective) * (metric(objective) or 0.0) + TIE_BREAK * sign_of(second) * (metric(second) or 0.0)
+        """Value that the search compares."""
+        return search_value(self.job.objective, metric)
+
+    def _collapse_of(self, selected: Mapping[str, Any]) -> str:
+        """Say why the scores of a known run say nothing; else empty."""
+        scores = selected[self._main]
+        is_told = METRICS[self.job.objective].is_of_named and "confusion" in scores
+        return collapse(read_scores(scores)) if is_told else ""
 
     def _begin(self, run: Run) -> _AtWork:
         trial, root = self.trial, self.job.data_root
@@ -317,6 +327,7 @@ class _Training:
                 {
                     "epoch": point.epoch,
                     "images": point.images,
+                    "budget": point.budget_images,
                     "seconds": point.train_seconds,
                     "losses": [dict(entry) for entry in point.log],
                     "scores": {name: scores.as_dict() for name, scores in point.scores.items()},

@@ -198,6 +198,12 @@ def _order(level: str) -> tuple[bool, str]:
     return level == "generator", level
 
 
+def _founded(question: Question) -> tuple[Any, ...]:
+    """Key by which the question with the widest evidence comes first, the confirmed before all others."""
+    first = question.rows[0]
+    return *_order(question.shared["level"]), not first["is_confirmed"], -first["num_runs"]
+
+
 def _chapters(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]], test_looks: int) -> list[Chapter]:
     found: dict[tuple[str, int], list[Question]] = defaultdict(list)
     for question in questions:
@@ -205,7 +211,14 @@ def _chapters(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any
     most_rows = max(3, min(_MAX_ROWS, _MAX_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
     chapters, num_figured = [], 0
     for number, ((dataset, shots), own) in enumerate(sorted(found.items())):
-        ordered = sorted(own, key=lambda each: (*_order(each.shared["level"]), -each.rows[0]["num_runs"]))
+        ordered = sorted(
+            own,
+            key=lambda each: (
+                *_order(each.shared["level"]),
+                not each.rows[0]["is_confirmed"],
+                -each.rows[0]["num_runs"],
+            ),
+        )
         sections = []
         for position, question in enumerate(ordered):
             key, with_figures = f"part-{number}-{position}", num_figured < _MAX_FIGURED
@@ -273,6 +286,11 @@ def _honesty(question: Question, test_looks: int) -> list[str]:
     ]
     if first["num_runs"] == 1:
         facts.append("One label set: how far scores move with other labelled images is not in the intervals.")
+    elif first["is_confirmed"]:
+        facts.append(
+            f"Confirmation: the best of the search and its defaults, means over {first['num_runs']} runs on label sets "
+            "that had no part in choosing them."
+        )
     elif question.is_confirmation():
         facts.append(
             f"Confirmation: the best of the search and its defaults, means over {first['num_runs']} runs on the "

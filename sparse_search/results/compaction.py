@@ -6,15 +6,12 @@ where they were, or files that no catalog names, which the next compaction of th
 """
 
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -26,26 +23,20 @@ from sparse_search.results.catalog import (
     Catalog,
     Part,
     Partition,
-    SetAsideWarning,
     bundle_path,
     part_rows,
-    partition_of,
     parts_of,
     read_catalog,
     set_aside,
     summary,
     table_path,
+    without_keys,
     write_catalog,
 )
-from sparse_search.results.files import (
-    joined,
-    sync_folder,
-    write_atomically,
-    write_batches,
-    write_table,
-)
-from sparse_search.results.records import DamagedError, bundle, decode, lines_of
-from sparse_search.results.rows import RUN_SCHEMA, table_of
+from sparse_search.results.files import joined, write_atomically, write_batches, write_table
+from sparse_search.results.intake import Incoming, fit_for_tables, incoming_in, lines_in, read_incoming
+from sparse_search.results.records import DamagedError, bundle
+from sparse_search.results.rows import RUN_SCHEMA
 from sparse_search.results.trials import searched_settings, shown_and_order, trials_of
 
 MAX_PARTS = 8
@@ -56,15 +47,6 @@ MAX_MERGED = 100_000
 
 MAX_AT_ONCE = 20_000
 """New records that are in memory together."""
-
-
-@dataclass(frozen=True)
-class _Record:
-    """A record on its way into the tables."""
-
-    record_id: str
-    line: bytes
-    rows: Mapping[str, list[dict[str, Any]]]
 
 
 def compact(folder: Path) -> tuple[int, Catalog]:
@@ -83,25 +65,44 @@ def compact(folder: Path) -> tuple[int, Catalog]:
 
 
 def mend(folder: Path, found: BrokenError) -> None:
-    """Set a damaged file aside and build it again from the records."""
-    set_aside(folder, found.path, f"{found}; built again from the records")
-    catalog = read_catalog(folder)
-    if catalog is None:
-        return
-    if found.part is None:  # a summary
+    """Set a damaged file aside and build it again from the records, and so whatever else turns out to be damaged."""
+    broken: dict[Path, BrokenError] = {}
+    built: dict[str, Part] = {}
+    while found.path not in broken and (found.part is None or found.part not in built.values()):
+        broken[found.path] = found
+        set_aside(folder, found.path, f"{found}; built again from the records")
+        catalog = read_catalog(folder)
+        if catalog is None:
+            return
+        try:
+            _build_again(folder, catalog, broken.values(), built)
+            return
+        except BrokenError as another:
+            found = another
+    rebuild(folder)  # even what was just written is damaged
+
+
+def _build_again(folder: Path, catalog: Catalog, broken: Iterable[BrokenError], built: dict[str, Part]) -> None:
+    """Write damaged parts again, those in `built` excepted, and what is made of them.
+
+    Raises:
+        BrokenError: another file that is needed for it is damaged.
+    """
+    where = {each.part.stem: each.partition for each in broken if each.part is not None}
+    changed = {name: each.parts for name, each in catalog.partitions.items() if name in where.values()}
+    if any(each.part is None for each in broken):  # a summary: every partition is summarised anew
         catalog.summaries = {}
-        commit(folder, catalog, {name: each.parts for name, each in catalog.partitions.items()})
-    elif found.partition in catalog.partitions:
-        parts = [
-            _built_again(folder, found.partition, part) if part.stem == found.part.stem else part
-            for part in catalog.partitions[found.partition].parts
-        ]
-        commit(folder, catalog, {found.partition: [part for part in parts if part.num_records]})
+        changed = {name: each.parts for name, each in catalog.partitions.items()}
+    for name, parts in changed.items():
+        for part in parts:
+            if part.stem in where and part.stem not in built:
+                built[part.stem] = _built_again(folder, name, part)
+        changed[name] = tuple(part for each in parts if (part := built.get(each.stem, each)).num_records)
+    commit(folder, catalog, changed)
 
 
 def rebuild(folder: Path) -> None:
-    """Build every table again from the records."""
-    compact(folder)
+    """Build every table again from the records, without a look at those that there are."""
     (folder / "tables" / "catalog.json").unlink(missing_ok=True)
     compact(folder)
 
@@ -118,12 +119,12 @@ def _adopted(folder: Path) -> Catalog:
     """Make a catalog from all bundles: tables were deleted, are not to be trusted, or have other columns."""
     catalog, changed = Catalog({}, {}), {}
     for place in sorted((folder / "records").glob("*=*/*=*/*=*")):
-        records: dict[str, _Record] = {}
+        records: dict[str, Incoming] = {}
         for path in sorted(place.glob("part-*.jsonl")):
-            records |= {record.record_id: record for record in _records_in(folder, path)}
-        if records:
-            partition = place.relative_to(folder / "records").as_posix()
-            changed[partition] = [_written(folder, partition, records.values())[0]]
+            records |= {record.record_id: record for record in incoming_in(folder, path)}
+        partition = place.relative_to(folder / "records").as_posix()
+        if records and (part := _written(folder, partition, records.values())[0]).num_records:
+            changed[partition] = [part]
     if changed:
         commit(folder, catalog, changed)
     return catalog
@@ -131,19 +132,21 @@ def _adopted(folder: Path) -> Catalog:
 
 def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
     """Add records to the catalog and its files; return how many it did not hold yet."""
-    arrived: dict[str, dict[str, _Record]] = defaultdict(dict)
+    arrived: dict[str, dict[str, Incoming]] = defaultdict(dict)
     for file in files:
         try:
-            partition, record = _read(file.read_bytes(), file)
+            partition, record = read_incoming(file.read_bytes(), file)
             if record.record_id != file.stem:
                 raise DamagedError("its name is not its record_id")
         except FileNotFoundError:
             continue
+        except OSError as problem:
+            set_aside(folder, file, f"it cannot be read ({problem.strerror})")
         except DamagedError as problem:
             set_aside(folder, file, str(problem))
         else:
             arrived[partition][record.record_id] = record
-    new: dict[str, list[_Record]] = {}
+    new: dict[str, list[Incoming]] = {}
     for partition, records in arrived.items():
         known: set[str] = set()
         for part in parts_of(catalog, partition):
@@ -157,9 +160,10 @@ def _bring_in(folder: Path, catalog: Catalog, files: Iterable[Path]) -> int:
         merged = {
             partition: _merged(folder, partition, (*parts_of(catalog, partition), part))
             for partition, (part, _) in zip(new, written, strict=True)
+            if part.num_records
         }
         commit(folder, catalog, merged, {part.stem: tables["runs"] for part, tables in written if "runs" in tables})
-    return sum(map(len, new.values()))
+    return sum(part.num_records for part, _ in written)
 
 
 def commit(
@@ -219,11 +223,16 @@ def _remove_what_does_not_count(folder: Path, catalog: Catalog, changed: Iterabl
         for place in (folder / "records", *(folder / "tables" / name for name in TABLES)):
             for path in _own_files(place / partition):
                 if path.stem not in stems:
-                    path.unlink(missing_ok=True)
+                    _remove(path)
     files = {file for file, _ in catalog.summaries.values()}
     for path in (folder / "tables").glob("*part-*.arrow*"):
         if path.name not in files:
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # what counts for nothing stops nobody
+        path.unlink()
 
 
 def _own_files(place: Path) -> Iterator[Path]:
@@ -232,15 +241,14 @@ def _own_files(place: Path) -> Iterator[Path]:
         yield from place.glob(pattern)
 
 
-def _written(folder: Path, partition: str, records: Iterable[_Record]) -> tuple[Part, dict[str, pa.Table]]:
-    """Write records as a part; return the part, and its rows by table."""
-    ordered = sorted(records, key=lambda record: record.record_id)
-    part, tables = Part(_new_stem(), len(ordered), footers := {}), {}
-    for name, (schema, _) in TABLES.items():
-        if rows := [row for record in ordered for row in record.rows[name]]:
-            tables[name] = table_of(rows, schema)
-            footers[name] = write_table(table_path(folder, name, partition, part.stem), tables[name])
-    _write_bundle(folder, partition, part, [record.line for record in ordered])
+def _written(folder: Path, partition: str, records: Iterable[Incoming]) -> tuple[Part, dict[str, pa.Table]]:
+    """Write records as a part, those that no table can hold excepted; return the part, and its rows by table."""
+    ordered, tables = fit_for_tables(folder, sorted(records, key=lambda record: record.record_id))
+    part = Part(_new_stem(), len(ordered), footers := {})
+    for name, table in tables.items():
+        footers[name] = write_table(table_path(folder, name, partition, part.stem), without_keys(table))
+    if ordered:
+        write_atomically(bundle_path(folder, partition, part), bundle(record.line for record in ordered))
     return part, tables
 
 
@@ -260,47 +268,17 @@ def _merge(folder: Path, partition: str, parts: Sequence[Part]) -> Part:
     whole = Part(_new_stem(), sum(part.num_records for part in parts), footers := {})
     for name, (schema, _) in TABLES.items():
         if tables := [rows for part in parts if (rows := part_rows(folder, partition, part, name)) is not None]:
-            footers[name] = write_table(table_path(folder, name, partition, whole.stem), joined(tables, schema))
-    lines = [line for part in parts for line in lines_of(bundle_path(folder, partition, part))]
-    _write_bundle(folder, partition, whole, lines)
+            rows = without_keys(joined(tables, schema))
+            footers[name] = write_table(table_path(folder, name, partition, whole.stem), rows)
+    lines = [line for part in parts for line in lines_in(folder, bundle_path(folder, partition, part))]
+    write_atomically(bundle_path(folder, partition, whole), bundle(lines))
     return whole
 
 
 def _built_again(folder: Path, partition: str, part: Part) -> Part:
     """Write the same records in new files."""
-    records = {record.record_id: record for record in _records_in(folder, bundle_path(folder, partition, part))}
+    records = {record.record_id: record for record in incoming_in(folder, bundle_path(folder, partition, part))}
     return _written(folder, partition, records.values())[0]
-
-
-def _records_in(folder: Path, path: Path) -> Iterator[_Record]:
-    """Yield the records of a bundle; damaged lines are kept aside, each in a file of its own."""
-    try:
-        lines = lines_of(path)
-    except FileNotFoundError:
-        warnings.warn(f"{path} is gone, and with it its records", SetAsideWarning, stacklevel=2)
-        return
-    for number, line in enumerate(lines, 1):
-        try:
-            yield _read(line, path)[1]
-        except DamagedError as problem:
-            place = folder / "set_aside" / f"{path.stem}-line-{number}.json"
-            write_atomically(place, line)
-            warnings.warn(f"{path} line {number}: {problem}; set aside as {place}", SetAsideWarning, stacklevel=2)
-
-
-def _read(line: bytes, where: object) -> tuple[str, _Record]:
-    record = decode(line, where)
-    try:
-        rows = {name: list(rows_of(record)) for name, (_, rows_of) in TABLES.items()}
-        return partition_of(record), _Record(record["record_id"], line, rows)
-    except (LookupError, TypeError, ValueError, AttributeError) as problem:
-        raise DamagedError(f"it is no record ({problem!r})") from problem
-
-
-def _write_bundle(folder: Path, partition: str, part: Part, lines: Iterable[bytes]) -> None:
-    path = bundle_path(folder, partition, part)
-    write_atomically(path, bundle(lines))
-    sync_folder(path.parent)
 
 
 def _new_stem() -> str:

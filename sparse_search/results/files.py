@@ -17,8 +17,11 @@ from sparse_search.results.records import DamagedError
 
 
 def write_atomically(path: Path, content: bytes | pa.Buffer, *, on_disk: bool = True) -> None:
-    """Write a file so that readers see the old content or the new one, never a part; on disk at its end, if asked."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that readers see the old content or the new one, never a part.
+
+    At its end content and name are on disk, so that they outlive a power cut, unless that is not asked for.
+    """
+    _make_folder(path.parent, on_disk=on_disk)
     partial = _partial(path)
     try:
         with partial.open("wb") as file:
@@ -27,21 +30,28 @@ def write_atomically(path: Path, content: bytes | pa.Buffer, *, on_disk: bool = 
                 file.flush()
                 os.fsync(file.fileno())
         partial.replace(path)
+        if on_disk:
+            sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_table(path: Path, table: pa.Table) -> int:
+def write_table(path: Path, table: pa.Table, *, on_disk: bool = False) -> int:
     """Write a Parquet file atomically; return the checksum of its footer.
 
-    Pages have checksums of their own. It need not be on disk when it returns: what is lost is noticed.
+    Pages have checksums of their own. Unless that is asked for it need not be on disk when this returns: of tables that
+    are made of the records, a loss is noticed and mended.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent, on_disk=on_disk)
     partial = _partial(path)
     try:
         pq.write_table(table, partial, compression="snappy", write_page_checksum=True, write_statistics=False)
         checksum = _footer_checksum(partial)
+        if on_disk:
+            sync(partial)
         partial.replace(path)
+        if on_disk:
+            sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
     return checksum
@@ -59,18 +69,18 @@ def read_table(path: Path, checksum: int, columns: Collection[str] | None = None
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             names = file.schema_arrow.names
             return file.read([name for name in names if columns is None or name in columns], use_threads=False)
-    except (OSError, ValueError, pa.ArrowException) as problem:
+    except (OSError, ValueError, LookupError, pa.ArrowException) as problem:
         raise DamagedError((str(problem).splitlines() or ["unreadable"])[0]) from problem
 
 
 def write_batches(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> int:
-    """Write batches as an Arrow file, atomically; return its checksum."""
+    """Write batches as an Arrow file, atomically; return its checksum. It need not be on disk: a loss is mended."""
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_file(buffer, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
     content = buffer.getvalue()
-    write_atomically(path, content)
+    write_atomically(path, content, on_disk=False)
     return crc32(content)
 
 
@@ -87,17 +97,25 @@ def read_batches(path: Path, checksum: int, numbers: Iterable[int]) -> list[pa.R
             raise DamagedError("its checksum differs")
         reader = pa.ipc.open_file(content)
         return [reader.get_batch(number) for number in numbers]
-    except (OSError, ValueError, pa.ArrowException) as problem:
+    except (OSError, ValueError, LookupError, pa.ArrowException) as problem:
         raise DamagedError((str(problem).splitlines() or ["unreadable"])[0]) from problem
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_folder(folder: Path, *, on_disk: bool) -> None:
+    """Make a folder and those above it; a name that is new is on disk before anything relies on it."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in new if on_disk else ():
+        sync(each.parent)
 
 
 def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -1,23 +1,45 @@
 """Ledger of the test sets: every look at test labels leaves a line, written before the scores are shown.
 
-ledger/20260101T120000Z-1f3a….json     who, when, why, which configuration, and what was seen
+    ledger/20260101T120000Z-00007-1f3a….json     who, when, why, which configuration, and what was seen
+    ledger/witness/00007-9c0e…                   that there is a seventh, and its hash
+
+Lines are only ever added. Each has a name of its own, a hash of its content and the hash of the line before, so that
+one that was altered or removed is noticed. Damage here stops nothing else: such a line counts as a look, and is named.
 """
 
 import getpass
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
-from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ResultsError
 from sparse_search.results.files import write_atomically
 from trainables.metrics.table import METRICS
+
+PATIENCE_SECONDS = 60.0
+"""Time that another look may take to be written."""
+
+_SEAL = b',\n "sha256": "'
+_NAMED = re.compile(r"[^-]+-(\d{5,})-[0-9a-f]{12}\.json")
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("when", "who", "why", "dataset", "content_hash", "validation", "method", "config_id"), str),
+    **dict.fromkeys(("shots", "num_images"), int), "label_sets": list,
+    **dict.fromkeys(("test", "validated", "versions"), dict),
+}  # fmt: skip
+"""Types of the values of a look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +87,47 @@ def write_look(results: Path, look: Look) -> Path:
     Raises:
         ResultsError: the folder cannot be written: then nothing may be shown either.
     """
-    content = asdict(look)
+    folder = results / "ledger"
     stamp = look.when.partition("+")[0].replace("-", "").replace(":", "")
-    path = results / "ledger" / f"{stamp}Z-{short_hash(content)}.json"
     try:
-        write_atomically(path, json.dumps(content, indent=1).encode())
-    except OSError as problem:
-        raise ResultsError(f"cannot write the test ledger {path}: {problem.strerror}; nothing was shown") from problem
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=PATIENCE_SECONDS):
+            number, before = _last(folder)
+            identity = uuid4().hex
+            content = _sealed(asdict(look) | {"number": number + 1, "previous": before, "identity": identity})
+            path = folder / f"{stamp}Z-{number + 1:05d}-{identity[:12]}.json"
+            write_atomically(path, content)
+            write_atomically(folder / "witness" / f"{number + 1:05d}-{_hash(content)[:16]}", b"")
+    except (OSError, Timeout) as problem:
+        why = getattr(problem, "strerror", None) or problem
+        raise ResultsError(f"cannot write the test ledger in {folder}: {why}; nothing was shown") from problem
     return path
+
+
+def _sealed(values: Mapping[str, Any]) -> bytes:
+    """Text of a line with a hash of all that stands before it."""
+    body = json.dumps(values, indent=1).encode()[:-2]
+    return body + _SEAL + _hash(body).encode() + b'"\n}'
+
+
+def _hash(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def _last(folder: Path) -> tuple[int, str]:
+    """Return the number and the hash of the last line; those of earlier versions have no number."""
+    paths = _lines(folder)
+    return (_number(paths[-1]), _hash(paths[-1].read_bytes())) if paths else (0, "")
+
+
+def _lines(folder: Path) -> list[Path]:
+    """Return the files of all lines in the order in which they were written."""
+    return sorted(folder.glob("[!.]*.json"), key=lambda path: (_number(path), path.name))
+
+
+def _number(path: Path) -> int:
+    found = _NAMED.fullmatch(path.name)
+    return int(found[1]) if found else 0
 
 
 def looks(results: Path) -> Iterator[Look]:
@@ -81,13 +136,78 @@ def looks(results: Path) -> Iterator[Look]:
     Raises:
         ResultsError: a line of the ledger is damaged.
     """
-    names = {field.name for field in fields(Look)}
-    for path in sorted((results / "ledger").glob("[!.]*.json")):
+    for path in _lines(results / "ledger"):
         try:
-            values = json.loads(path.read_bytes())
-            yield Look(**{name: values[name] for name in names})
-        except (OSError, ValueError, LookupError, TypeError) as problem:
+            yield _read(path)
+        except _UNREADABLE as problem:
             raise ResultsError(f"{path} is no readable line of the test ledger ({problem}); mend it") from problem
+
+
+def readable_looks(results: Path) -> list[Look]:
+    """Return the looks that can be read, the first one first; `ledger_doubts` names the others."""
+    found = []
+    for path in _lines(results / "ledger"):
+        with suppress(*_UNREADABLE):
+            found.append(_read(path))
+    return found
+
+
+def ledger_doubts(results: Path) -> list[str]:
+    """Say, a sentence each, which lines of the ledger were altered, removed or cannot be read."""
+    folder = results / "ledger"
+    hashes: dict[str, str] = {}
+    said: list[str] = []
+    for path in _lines(folder):
+        try:
+            hashes[path.name] = _hash(path.read_bytes())
+            _read(path)
+        except _UNREADABLE as problem:
+            said.append(f"{path}: it cannot be read or was altered ({problem}); it counts as a look")
+    numbers: dict[int, list[str]] = defaultdict(list)  # two machines may have written lines of one number
+    for name, digest in hashes.items():
+        numbers[_number(folder / name)].append(digest)
+    witnessed = sorted(path.name.partition("-")[::2] for path in (folder / "witness").glob("[0-9]*-*"))
+    for number, digest in witnessed:
+        if number.isdigit() and int(number) not in numbers:
+            said.append(f"line {int(number)} of the test ledger {folder} was removed; it counts as a look")
+        elif number.isdigit() and not any(each.startswith(digest) for each in numbers[int(number)]):
+            told = any(f"-{number}-" in sentence for sentence in said)
+            said += [] if told else [f"line {int(number)} of the test ledger {folder} is not the one that was written"]
+    return [*said, *_broken_links(folder, set(hashes.values()))]
+
+
+def _broken_links(folder: Path, hashes: Collection[str]) -> Iterator[str]:
+    for path in _lines(folder):
+        with suppress(*_UNREADABLE):
+            previous = json.loads(path.read_bytes()).get("previous", "")
+            if previous and previous not in hashes:
+                yield f"{path}: the line before it was altered or removed"
+
+
+def _read(path: Path) -> Look:
+    """Read a line; one of `_UNREADABLE` where it is not as it was written."""
+    content = path.read_bytes()
+    values = json.loads(content)
+    if not isinstance(values, dict):
+        raise TypeError("it is no look")
+    body, mark, end = content.rpartition(_SEAL)
+    if (mark or _number(path)) and end != _hash(body).encode() + b'"\n}':
+        raise ValueError("its hash differs")
+    for name, kinds in _KINDS.items():
+        if not isinstance(values[name], kinds) or isinstance(values[name], bool):
+            raise TypeError(f"{name} is {values[name]!r}")
+    for scores in (*values["test"].values(), *values["validated"].values()):
+        _check_scores(scores)
+    if not values["test"].keys() <= values["validated"].keys():
+        raise ValueError("of some predictors it lacks the validation")
+    return Look(**{name: values[name] for name in _KINDS})
+
+
+def _check_scores(scores: Any) -> None:
+    known = {name: scores.get(name) for name in ("low", "high", *METRICS)}
+    odd = [name for name, value in known.items() if type(value) not in (int, float, type(None))]
+    if odd:
+        raise TypeError(f"{odd[0]} is {known[odd[0]]!r}")
 
 
 LEDGER_SCHEMA = pa.schema(
@@ -100,33 +220,31 @@ LEDGER_SCHEMA = pa.schema(
 
 
 def look_rows(results: Path) -> pa.Table:
-    """Return every look as a table: a row for each predictor, with its scores on test images.
-
-    Raises:
-        ResultsError: a line of the ledger is damaged.
-    """
+    """Return every look that can be read as a table: a row for each predictor, with its scores on test images."""
     rows = [
         {**asdict(look), **scores, "predictor": predictor}
-        for look in looks(results)
+        for look in readable_looks(results)
         for predictor, scores in look.test.items()
     ]
     return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
 
 
 def num_looks(results: Path) -> dict[str, int]:
-    """Count the looks at the test labels of each dataset, by content hash."""
-    seen = [look.content_hash for look in looks(results)]
+    """Count the looks at the test labels of each dataset that can be read, by content hash."""
+    seen = [look.content_hash for look in readable_looks(results)]
     return {content_hash: seen.count(content_hash) for content_hash in seen}
 
 
 def count_looks(results: Path, dataset: str | None = None) -> int:
-    """Count the looks, at one dataset if named; a line that is damaged or names none counts too."""
-    count = 0
+    """Count the looks, at one dataset if named; a line that is damaged, removed or names none counts too."""
+    count, numbers = 0, set()
     for path in (results / "ledger").glob("**/*.json"):
+        numbers.add(_number(path))
         try:
             about = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             about = {}
         own = about.get("dataset") if isinstance(about, dict) else None
-        count += dataset is None or own is None or own == dataset
-    return count
+        count += dataset is None or not isinstance(own, str) or own == dataset
+    witnessed = {path.name.partition("-")[0] for path in (results / "ledger" / "witness").glob("[0-9]*-*")}
+    return count + sum(number.isdigit() and int(number) not in numbers for number in witnessed)

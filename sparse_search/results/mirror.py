@@ -27,6 +27,7 @@ from filelock import FileLock
 from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.results.catalog import SetAsideWarning
 from sparse_search.results.files import write_atomically
+from sparse_search.results.intake import check_fit
 from sparse_search.results.object_store import Objects, at_once, endpoint, is_uri, objects_at
 from sparse_search.results.records import DamagedError, bundle, decode, encode
 from sparse_search.results.store import Store
@@ -63,9 +64,10 @@ class MirroredStore(Store):
         """
         if self.lost.is_set():
             raise LockedError("another driver has taken over this sweep, as this one was silent for too long")
-        path = self.outbox(record["sweep"]) / f"{record['record_id']}.json"
+        path, line = self.outbox(record["sweep"]) / f"{record['record_id']}.json", encode(record)
+        check_fit(line)
         try:
-            write_atomically(path, encode(record))
+            write_atomically(path, line)
         except OSError as problem:
             raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
         super().write(record)

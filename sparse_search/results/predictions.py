@@ -7,6 +7,7 @@ they are read for a few runs at a time, to judge pictures by their patches in an
 likely, or to count in an own way. Test images have no such file.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.results.catalog import KEYS, partition_of
+from sparse_search.results.catalog import KEYS, SetAsideWarning, partition_of
 from sparse_search.results.files import write_table
 from sparse_search.results.mirror import fetched
 from trainables.core.method import Labelled, PoolMeans
@@ -80,17 +81,22 @@ def write_predictions(
         ).cast(PREDICTION_SCHEMA)
         for predictor, probs_NK in predictions.items()
     ]
-    write_table(artefact_folder(results, run) / _FILE, pa.concat_tables(tables))
+    write_table(artefact_folder(results, run) / _FILE, pa.concat_tables(tables), on_disk=True)
 
 
 def all_predictions(results: Path | str) -> pa.Table:
-    """Read the predictions of every run.
+    """Read the predictions of every run; damaged ones are left out, each named in a warning.
 
     Raises:
-        ResultsError: some are damaged, or the storage does not answer.
+        ResultsError: the storage does not answer.
     """
-    paths = sorted(fetched(results, "artefacts", _FILE).glob(f"*/*/*/*/{_FILE}"))
-    return pa.concat_tables([PREDICTION_SCHEMA.empty_table(), *map(_read, paths)])
+    found = [PREDICTION_SCHEMA.empty_table()]
+    for path in sorted(fetched(results, "artefacts", _FILE).glob(f"*/*/*/*/{_FILE}")):
+        try:
+            found.append(_read(path))
+        except ResultsError as problem:
+            warnings.warn(f"{problem}; left out", SetAsideWarning, stacklevel=2)
+    return pa.concat_tables(found)
 
 
 def read_predictions(results: Path | str, runs: Iterable[Mapping[str, Any]]) -> pa.Table:

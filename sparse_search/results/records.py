@@ -40,9 +40,9 @@ def decode(line: bytes, where: object) -> dict[str, Any]:
     body, mark, end = line.rpartition(_MARK)
     intact = bool(mark) and mark + end == _end(body)
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_refused)
         version = int(record["schema_version"])
-    except (ValueError, LookupError, TypeError) as problem:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as problem:
         raise DamagedError(f"it is no record ({problem})") from problem
     if not intact and ("sha256" in record or version >= _FIRST_WITH_CHECKSUM):
         raise DamagedError("its checksum differs")
@@ -77,8 +77,10 @@ def lines_of(path: Path) -> list[bytes]:
 
 
 def find_line(path: Path, record_id: str) -> bytes | None:
-    """Find the line of a record in a bundle by bisection; FileNotFoundError without the file."""
+    """Find the line of a record in a bundle by bisection; OSError without the file."""
     wanted = f'{{"record_id":{json.dumps(record_id)},'.encode()
+    if not path.stat().st_size:
+        return None  # nothing maps an empty file
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         low, high = 0, len(content)
         while low < high:
@@ -90,6 +92,10 @@ def find_line(path: Path, record_id: str) -> bytes | None:
                 return content[start:end]
             low, high = (end + 1, high) if name < wanted else (low, start)
     return None
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _end(body: bytes) -> bytes:

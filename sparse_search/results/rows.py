@@ -4,8 +4,10 @@ A *record* is the small JSON document of one finished run (`store` writes it). R
 and nothing else, so the tables can be rebuilt at any time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from math import inf, isfinite
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -206,6 +208,8 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     }
     for predictor in record["predictors"]:
         scores = last["selected"].get(predictor) or {}
+        if scores:
+            _check_counts(scores["confusion"], record["kind"])
         yield shared | {
             **{name: scores.get(name) for name in (*METRICS, "num_images")},
             "predictor": predictor,
@@ -213,6 +217,14 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "picture_threshold": scores.get("threshold"),
             "confusion_json": canonical_json({"confusion": scores["confusion"]}) if scores else "",
         }
+
+
+def _check_counts(confusion: Sequence[Sequence[float]], kind: str) -> None:
+    """Refuse what is no table of counts, from true to named classes; ValueError. Generators name none."""
+    if (not confusion and kind != "generation") or not all(
+        len(row) == len(confusion) and all(0 <= count < inf for count in row) for row in confusion
+    ):
+        raise ValueError("its confusion is no table of counts")
 
 
 def _level(record: Mapping[str, Any], predictor: str) -> str:
@@ -249,11 +261,41 @@ def config_id(method: str, config: Mapping[str, Any]) -> str:
 
 
 def table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table: the schema's columns, then typed configuration columns; a setting of mixed types has none."""
-    extra = sorted(name for name in set().union(*rows) if name.startswith(SEARCHED))
-    kinds = ((name, _kind(rows, name)) for name in extra)
-    columns = [pa.field(name, _TYPES[kind]) for name, kind in kinds if kind in _TYPES]
-    return pa.Table.from_pylist(rows, schema=pa.schema([*schema, *columns]))
+    """Rows as a table: the schema's columns, then typed configuration columns; a setting of mixed types has none.
+
+    Raises:
+        TypeError: a value is of another type than its column.
+        ValueError: a number is not finite, or not whole.
+        OverflowError: a whole number has more than 64 bits.
+    """
+    columns = {field: _values(field, [row.get(field.name) for row in rows]) for field in schema}
+    for name in sorted(name for name in set().union(*rows) if name.startswith(SEARCHED)):
+        kind = _TYPES.get(_kind(rows, name) or NoneType)
+        with suppress(OverflowError, pa.ArrowInvalid):  # too large for a column: `config_json` has every value
+            if kind is not None:
+                columns[pa.field(name, kind)] = pa.array([row.get(name) for row in rows], kind)
+    return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(list(columns)))
+
+
+_ALLOWED: Mapping[pa.DataType, set[type]] = {
+    pa.string(): {str},
+    pa.int64(): {int, float},
+    pa.float64(): {int, float},
+    pa.bool_(): {bool},
+}
+"""Types of values by that of their column."""
+
+
+def _values(field: pa.Field, values: list[Any]) -> pa.Array:
+    kinds = set(map(type, values)) - ({NoneType} if field.nullable else set())
+    if not kinds <= _ALLOWED[field.type]:
+        odd = next(value for value in values if type(value) in kinds - _ALLOWED[field.type])
+        raise TypeError(f"{field.name} is {odd!r}, expected {field.type}")
+    if float in kinds and not all(isfinite(value) for value in values if value is not None):
+        raise ValueError(f"{field.name} is not finite")
+    if float in kinds and field.type == pa.int64() and not all(value is None or value % 1 == 0 for value in values):
+        raise ValueError(f"{field.name} is no whole number")
+    return pa.array(values, field.type)
 
 
 def _kind(rows: list[dict[str, Any]], name: str) -> type | None:

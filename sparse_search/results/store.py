@@ -43,14 +43,18 @@ from sparse_search.results.catalog import (
     summary,
 )
 from sparse_search.results.files import joined, write_atomically
-from sparse_search.results.records import DamagedError, decode, encode, find_line, lines_of
+from sparse_search.results.intake import check_fit, lines_in
+from sparse_search.results.records import DamagedError, decode, encode, find_line
 from sparse_search.results.trials import ORDER_SCHEMA, TRIAL_SCHEMA
 
 PATIENCE_SECONDS = 600.0
 """Time that the tables may be in another program's hands."""
 
-MAX_BROKEN = 1000
-"""Damaged files that one question may come across."""
+MAX_MENDED = 8
+"""Times that a question mends what it finds damaged, with whatever that leads to, before all tables are built again."""
+
+MAX_REBUILT = 3
+"""Times that all tables are built again: damaged even so, the disk does not keep what is written."""
 
 _Answer = TypeVar("_Answer")
 
@@ -105,10 +109,12 @@ class Store:
 
         Raises:
             ResultsError: the disk refuses it.
+            ValueError: no table can hold it.
         """
-        path = self.path_of(record["record_id"])
+        path, line = self.path_of(record["record_id"]), encode(record)
+        check_fit(line)
         try:
-            write_atomically(path, encode(record))
+            write_atomically(path, line)
         except OSError as problem:
             raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
@@ -129,10 +135,12 @@ class Store:
             pass
         except DamagedError as problem:
             set_aside(self.folder, path, str(problem))
+        except OSError as problem:
+            set_aside(self.folder, path, f"it cannot be read ({problem.strerror})")
 
         def look(catalog: Catalog) -> dict[str, Any] | None:
             for bundle in self._bundles(catalog):
-                with suppress(FileNotFoundError, DamagedError):
+                with suppress(OSError, DamagedError):
                     line = find_line(bundle, record_id)
                     if line is not None:
                         return decode(line, bundle)
@@ -150,7 +158,7 @@ class Store:
         def look(catalog: Catalog) -> list[dict[str, Any]]:
             found = []
             for bundle in self._bundles(catalog):
-                for line in lines_of(bundle):
+                for line in lines_in(self.folder, bundle):
                     with suppress(DamagedError):
                         found.append(decode(line, bundle))
             return found
@@ -242,13 +250,16 @@ class Store:
         Raises:
             ResultsError: written by another version, or beyond repair.
         """
-        for _ in range(MAX_BROKEN):
-            with self._lock():
+        for times in range(MAX_MENDED + MAX_REBUILT):
+            with self._lock(), suppress(BrokenError):  # damaged while it is mended
                 try:
                     return act()
                 except BrokenError as found:
-                    compaction.mend(self.folder, found)
-        raise ResultsError(f"{self.folder}: more than {MAX_BROKEN} damaged files; delete the folder 'tables'")
+                    if times < MAX_MENDED:
+                        compaction.mend(self.folder, found)
+                    else:
+                        compaction.rebuild(self.folder)
+        raise ResultsError(f"{self.folder}: tables are damaged as soon as they are written; check the disk")
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from sparse_search.results.files import first_of_each, plain_array
-from sparse_search.results.rows import RUN_SCHEMA, SEARCHED
+from sparse_search.results.rows import CONFIRMATION, RUN_SCHEMA, SEARCHED
 from trainables.core.conditions import RANKING_CONDITIONS, ROUNDING_CONDITIONS
 from trainables.metrics.table import METRICS, TIE_BREAKERS, metric_for, sign_of
 
@@ -43,12 +43,14 @@ def _schema() -> pa.Schema:
         + [pa.field(f"{name}_list", pa.list_(RUN_SCHEMA.field(name).type)) for name in _LISTS]
         + [pa.field(name, pa.float64()) for name in _MEANS]
         + [pa.field("run_id_count", pa.int64()), pa.field("num_tried", pa.int64()), pa.field("ranking", pa.string())]
+        + [pa.field("is_confirmed", pa.bool_())]
         + [nullable[name] for name in ("status", "reason", "finished_at")]
     )
 
 
 TRIAL_SCHEMA = _schema()
-"""`ranking` is a hash of the columns `RANKING`; `num_tried` counts the configurations that the search looked at."""
+"""`ranking` is a hash of the columns `RANKING`; `num_tried` counts the configurations that the search looked at;
+`is_confirmed` where its label sets had no part in choosing it."""
 
 ORDER_SCHEMA = pa.schema([TRIAL_SCHEMA.field(name) for name in ("ranking", "level", "trial_id", "predictor", *METRICS)])
 """Columns that say who ranks where."""
@@ -74,8 +76,17 @@ def trials_of(runs: pa.Table) -> pa.Table:
     unranked = pa.Table.from_pylist(_unranked_starts(runs), schema=pa.schema(_UNRANKED))
     table = pa.concat_tables([table, unranked], promote_options="default")
     table = table.append_column("ranking", _ranking_ids(table))
+    table = table.append_column("is_confirmed", pc.is_in(table["trial_id"], _confirmed(runs)))
     whole = [TRIAL_SCHEMA.empty_table(), _with_num_tried(table, runs)]
     return pa.concat_tables(whole, promote_options="permissive").select(TRIAL_SCHEMA.names).cast(TRIAL_SCHEMA)
+
+
+def _confirmed(runs: pa.Table) -> pa.Array:
+    """The trials of confirmations none of whose runs a search has looked at."""
+    is_of_confirmation = pc.ends_with(runs["study"], CONFIRMATION)
+    confirming, searching = runs.filter(is_of_confirmation), runs.filter(pc.invert(is_of_confirmation))
+    looked_at = confirming.filter(pc.is_in(confirming["run_id"], pc.unique(searching["run_id"])))["trial_id"]
+    return pc.unique(confirming.filter(pc.invert(pc.is_in(confirming["trial_id"], pc.unique(looked_at))))["trial_id"])
 
 
 def shots_text(row: Mapping[str, Any]) -> str:

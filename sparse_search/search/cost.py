@@ -2,12 +2,16 @@
 
 import json
 import time
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from search_spaces.core.errors import ResultsError
 from sparse_search.results.files import write_atomically
 from sparse_search.results.store import Store
 
@@ -51,8 +55,7 @@ class Clock:
         self._path = path
         self._max_seconds = None if max_hours is None else max_hours * 3600
         self._noted = {"seconds": 0.0, "busy_seconds": 0.0, "slot_seconds": 0.0}
-        if path.exists():
-            self._noted |= json.loads(path.read_bytes())
+        self._noted |= _read_note(path, self._noted)
         self._since = time.monotonic()
 
     @property
@@ -76,11 +79,32 @@ class Clock:
             self.note()
 
     def note(self, busy_seconds: float = 0.0, slot_seconds: float = 0.0) -> None:
-        """Keep what was spent, and of it what slots for trials there were and how long they trained."""
+        """Keep what was spent, and of it what slots for trials there were and how long they trained.
+
+        Raises:
+            ResultsError: the disk refuses it.
+        """
         self._noted["seconds"], self._since = self.seconds, time.monotonic()
         self._noted["busy_seconds"] += busy_seconds
         self._noted["slot_seconds"] += slot_seconds
-        write_atomically(self._path, json.dumps(self._noted).encode())
+        try:
+            write_atomically(self._path, json.dumps(self._noted).encode())
+        except OSError as problem:
+            raise ResultsError(
+                f"cannot write {self._path}: {problem.strerror}; mend this, and the same command goes on"
+            ) from problem
+
+
+def _read_note(path: Path, known: Mapping[str, float]) -> dict[str, float]:
+    """Return what was noted; nothing where there is no note, or none that can be read."""
+    try:
+        noted = json.loads(path.read_bytes())
+        return {name: float(noted[name]) for name in known if name in noted and isfinite(noted[name])}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        warnings.warn(f"{path} is damaged ({problem}): the clock of this sweep begins anew", stacklevel=3)
+        return {}
 
 
 def cost_of(store: Store, sweep: str, clock: Clock) -> Cost:

@@ -2,8 +2,8 @@
 
     RUNNING    being trained, or was when the driver died: adopted again at the next start
     COMPLETE   trained on every label set at full budget, perhaps beyond a limit (attribute `outcome`: `infeasible`);
-               diverged or collapsed, with the worst value, so that the sampler learns (among pruned trials it would
-               take the longest for the best); or told by an earlier sweep (`earlier`), for the sampler only
+               diverged or collapsed, with the worst value and, for samplers, a violated constraint, which they sort
+               last; or told by an earlier sweep (`earlier`), for the sampler only
     PRUNED     stopped early
     FAIL       the infrastructure failed, or a repeat of known values: never a score
     WAITING    enqueued: the default, the presets, and retries (attribute `retry_of`)
@@ -11,10 +11,12 @@
 A failed trial without a retry has been given up; `retry_given_up` tries it again.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from statistics import fmean
+from math import isfinite
 from typing import Any
 
 import optuna
@@ -22,48 +24,40 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.core.config import MethodConfig, read_config, write_config
-from search_spaces.core.ranges import conditions_of, inactive_fields
+from search_spaces.core.config import MethodConfig, write_config
+from search_spaces.core.errors import ConfigError
+from search_spaces.core.ranges import conditions_of
 from sparse_search.distributions import distribution_of, suggest, suggest_active
-from sparse_search.results.rows import config_id
 from sparse_search.search.choices import (
     SamplerChoice,
     new_pruner,
     new_sampler,
     num_objectives,
-    num_startup,
     read_sampler,
 )
+from sparse_search.search.finite import first_unknown
 from sparse_search.search.journal_file import Journal
+from sparse_search.search.judged import violations
 from sparse_search.search.outcomes import (
-    COUNTED,
     NO_RESULT,
+    WORST_SECONDS,
     Result,
-    StudyStatus,
-    best_of,
     original_number,
-    outcome_of,
-    rejected_value,
     retried_ones,
-    seconds_of,
 )
+from sparse_search.search.study_view import StudyView, changed
 from sparse_search.search.sweep import Study
-from sparse_search.search.transactions import Transactional, cached_until_write, transaction
+from sparse_search.search.transactions import transaction
 from trainables.training.trial import Trial
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Directions of the objective and, where they count, of the seconds of training."""
-
-WORST_SECONDS = 1e9
-"""Second objective of a rejected trial, where seconds count."""
 
 REPEATS_OF_MODEL = 5
 """Known values in a row after which a trial is drawn at random: a model may insist on its best guess."""
 
 MAX_REPEATS = 50
 """Known values in a row after which a space counts as exhausted."""
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -75,27 +69,35 @@ class Earlier:
     values: tuple[float, ...]
 
 
-class StudyJournal(Transactional):
+class StudyJournal(StudyView):
     """Journal of one study: its plan, its trials and their states, and the next trial."""
 
     def __init__(self, study: Study, storage: Journal, *, look_only: bool = False) -> None:
-        super().__init__(storage, look_only=look_only)
-        self.study = study
-        self.shares: dict[int, float] = {}
-        """Share of its full budget that each running trial has had, by number, as far as this driver knows."""
-
         if look_only:
-            self._optuna = optuna.load_study(study_name=study.name, storage=storage)
-            return
-        sampler = self._new_sampler(study.sweep.sampler, 0)  # a dead driver's trial may end before one is asked for
-        self._optuna = optuna.create_study(
-            study_name=study.name,
-            storage=storage,
-            sampler=sampler,
-            directions=DIRECTIONS[: num_objectives(study.sweep.sampler)],
-            pruner=new_pruner(study.sweep.pruner, num_rungs=len(study.rungs)),
-            load_if_exists=True,
-        )
+            opened = optuna.load_study(study_name=study.name, storage=storage)
+        else:
+            sampler = _new_sampler(study, study.sweep.sampler, 0)  # a dead driver's trial may end before one is asked
+            opened = optuna.create_study(
+                study_name=study.name,
+                storage=storage,
+                sampler=sampler,
+                directions=DIRECTIONS[: num_objectives(study.sweep.sampler)],
+                pruner=new_pruner(study.sweep.pruner, num_rungs=len(study.rungs)),
+                load_if_exists=True,
+            )
+        super().__init__(study, storage, opened, look_only=look_only)
+        if not look_only and "asked" not in opened.user_attrs:
+            with storage.step():
+                opened.set_user_attr("core", study.core)
+                opened.set_user_attr("asked", study.asked)
+
+    @transaction
+    def restore(self, trials: Sequence[FrozenTrial], attributes: Mapping[str, Any]) -> None:
+        """Fill an empty journal with trials that were known before, each under its old number."""
+        for name, value in attributes.items():
+            self._optuna.set_user_attr(name, value)
+        for frozen in trials:
+            self._optuna.add_trial(frozen)
 
     @transaction
     def propose_starts(self) -> None:
@@ -103,13 +105,7 @@ class StudyJournal(Transactional):
         known = {frozen.user_attrs.get("start") for frozen in self._trials()}
         for start, config in self.study.plan.starts.items():
             if start not in known:
-                self._propose(_changed(config, self._inherited), {"start": start})
-
-    @property
-    def is_blocked(self) -> bool:
-        """True while it waits for settings that it inherits from another study."""
-        is_search = self.study.plan.settings_from and not self.study.confirmation
-        return bool(is_search) and "taken" not in self._optuna.user_attrs
+                self._propose(changed(config, self._inherited), {"start": start})
 
     @transaction
     def take_settings(self, source: "StudyJournal") -> dict[str, Any]:
@@ -123,24 +119,6 @@ class StudyJournal(Transactional):
         inherited = {name: value for name, value in values.items() if name in own}
         self._optuna.set_user_attr("taken", inherited)
         return inherited
-
-    @property
-    def resolved(self) -> Study:
-        """Study with the settings that it inherited."""
-        plan, inherited = self.study.plan, self._inherited
-        if not inherited:
-            return self.study
-        return replace(self.study, plan=replace(plan, settings=_changed(plan.settings, inherited)))
-
-    @property
-    def _inherited(self) -> dict[str, Any]:
-        inherited: dict[str, Any] = self._optuna.user_attrs.get("taken", {}) if self.study.plan.settings_from else {}
-        return inherited
-
-    @property
-    def has_transferred(self) -> bool:
-        """True once configurations that did well on other data have been enqueued."""
-        return "from_elsewhere" in self._optuna.user_attrs
 
     @transaction
     def propose_from_elsewhere(self, configs: Sequence[MethodConfig]) -> int:
@@ -165,7 +143,6 @@ class StudyJournal(Transactional):
         """Add comparable trials of earlier sweeps for the sampler to learn from; return the number of new ones."""
         known = {frozen.user_attrs.get("config_id") for frozen in self._trials()}
         new = [earlier for earlier in trials if self._config_id(earlier.config) not in known]
-        limits = self.study.sweep.limits
         for earlier in new:
             params = self._params_of(earlier.config)
             self._optuna.add_trial(
@@ -173,7 +150,6 @@ class StudyJournal(Transactional):
                     values=earlier.values,
                     params=params,
                     distributions={name: distribution_of(self.study.plan.space[name]) for name in params},
-                    system_attrs={"constraints": [0.0] * len(limits)} if limits else None,
                     user_attrs={
                         "outcome": "earlier",
                         "config_id": self._config_id(earlier.config),
@@ -183,58 +159,60 @@ class StudyJournal(Transactional):
             )
         return len(new)
 
-    @cached_until_write
-    def status(self) -> StudyStatus:
-        """Count the trials by outcome, and find the best value."""
-        trials = self._trials()
-        retried = retried_ones(trials)
-        outcomes = [outcome_of(frozen, retried) for frozen in trials]
-        done = {name: outcomes.count(name) for name in COUNTED}
-        planned = self._num_planned(sum(done.values()) + outcomes.count("waiting"))
-        best = best_of([frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete"])
-        seconds = [s for frozen in trials if (s := seconds_of(frozen)) is not None]
-        return StudyStatus(
-            self.study.title,
-            planned,
-            **done,
-            objective=self.study.plan.objective,
-            best=self.study.sign * best.values[0] if best else None,
-            interval=best.user_attrs.get("interval") if best else None,
-            seconds=fmean(seconds) if seconds else None,
-        )
-
-    def _num_planned(self, known: int) -> int:
-        if self.study.confirmation:
-            return known
-        planned = self.study.plan.trials
-        return min(planned, known) if "exhausted" in self._optuna.user_attrs else planned
+    @transaction
+    def propose_earlier(self, trials: Sequence[Earlier]) -> int:
+        """Enqueue the best of earlier sweeps as far as the plan has room, once in the life of the study."""
+        if "from_earlier" in self._optuna.user_attrs:
+            return 0
+        own = [f for f in self._trials() if f.user_attrs.get("outcome") != "earlier"]
+        known = {frozen.user_attrs.get("config_id") for frozen in own}
+        known |= {self._config_id(self.config_of(frozen)) for frozen in own if "config" in frozen.user_attrs}
+        best = sorted(trials, key=lambda earlier: -earlier.values[0])
+        new = [earlier for earlier in best if self._config_id(earlier.config) not in known]
+        room = max(0, self.study.plan.trials - len(own))
+        proposed = new[: min(room, max(1, self.study.sweep.confirm))]
+        for earlier in proposed:
+            self._propose(earlier.config, {"from_sweep": earlier.sweep})
+        self._optuna.set_user_attr("from_earlier", len(proposed))
+        return len(proposed)
 
     @transaction
     def running(self) -> list[tuple[optuna.Trial, Trial]]:
         """Return the trials that a driver left behind, each with what it trains."""
-        left = [frozen._trial_id for frozen in self._trials() if frozen.state == TrialState.RUNNING]
-        trials = [optuna.Trial(self._optuna, trial_id) for trial_id in left]
-        return [(trial, planned) for trial in trials if (planned := self._admit(trial))]
+        left = [frozen for frozen in self._trials() if frozen.state == TrialState.RUNNING]
+        retried = retried_ones(self._trials())
+        trials = [optuna.Trial(self._optuna, frozen._trial_id) for frozen in left]
+        for trial in trials:
+            if trial.number in retried:  # killed before it was told as failed
+                self._optuna.tell(trial, state=TrialState.FAIL)
+        return [(each, planned) for each in trials if each.number not in retried and (planned := self._admit(each))]
 
     @transaction
     def ask(self) -> tuple[optuna.Trial, Trial] | None:
-        """Return the next trial and what it trains; None when the space has nothing new."""
+        """Return the next trial and what it trains; None when there is nothing new. A confirmation searches nothing."""
         for repeats in range(MAX_REPEATS):
+            if self.study.confirmation and not self._with_outcome("waiting"):
+                return None
             choice = self.study.sweep.sampler if repeats < REPEATS_OF_MODEL else read_sampler("random")
-            self._optuna.sampler = self._new_sampler(choice, self._num_asked())
+            self._optuna.sampler = _new_sampler(self.study, choice, self._num_asked())
             trial = self._optuna.ask()
             planned = self._admit(trial)
             if planned:
                 return trial, planned
+        return self._ask_rest()
+
+    def _ask_rest(self) -> tuple[optuna.Trial, Trial] | None:
+        """Return a trial of what is left of a finite space; None where nothing is, which the study remembers."""
+        known = {frozen.user_attrs.get("config_id") for frozen in self._trials() if frozen.state != TrialState.FAIL}
+        base, space = self.resolved.plan.settings, self.study.plan.space
+        rest = first_unknown(base, space, lambda config: self._config_id(config) in known)
+        if rest is not None:
+            self._propose(rest, {})
+            trial = self._optuna.ask()
+            if planned := self._admit(trial):
+                return trial, planned
         self._optuna.set_user_attr("exhausted", True)
         return None
-
-    @cached_until_write
-    def awaits_start(self) -> bool:
-        """Return True while all its random start-up trials are in training: another one would be as blind."""
-        searched = [frozen.state for frozen in self._trials() if "start" not in frozen.user_attrs]
-        finished = len(searched) - searched.count(TrialState.RUNNING)
-        return finished < num_startup(self.study.sweep.sampler, self.study.plan.trials) <= len(searched)
 
     def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
         """Note an intermediate value; return True to stop here. Default and presets always run to the end."""
@@ -247,6 +225,9 @@ class StudyJournal(Transactional):
     @transaction
     def complete(self, trial: optuna.Trial, value: float, result: Result = NO_RESULT, *, infeasible: str = "") -> None:
         """Close a trial at its full budget, perhaps beyond a limit: `infeasible` says which."""
+        if not isfinite(value):
+            self.reject(trial, "diverged", f"its score is {value}")
+            return
         for name, measured in result.measures.items():
             trial.set_user_attr(name, measured)
         if result.interval:
@@ -256,12 +237,6 @@ class StudyJournal(Transactional):
             trial.set_user_attr("reason", infeasible)
         self._tell_values(trial, value, result.measures.get("train_seconds", 0.0))
 
-    def beyond_limits(self, measures: Mapping[str, float]) -> str:
-        """Name the limits of the sweep that a trial exceeds, with numbers; empty when it keeps them all."""
-        limits = self.study.sweep.limits
-        beyond = [name for name, limit in limits.items() if measures.get(name, 0) > limit]
-        return "; ".join(f"{name} {measures[name]:.4g}, at most {limits[name]:.4g} allowed" for name in beyond)
-
     @transaction
     def prune(self, trial: optuna.Trial) -> None:
         """Close a trial that was stopped early."""
@@ -269,7 +244,7 @@ class StudyJournal(Transactional):
 
     @transaction
     def reject(self, trial: optuna.Trial, outcome: str, reason: str) -> None:
-        """Close a trial that diverged or collapsed: it gets the worst value, from which the sampler learns."""
+        """Close a trial that diverged or collapsed: with the worst value, which no sampler takes for a score."""
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("reason", reason)
         self._tell_values(trial, self._worst(), WORST_SECONDS)
@@ -284,61 +259,18 @@ class StudyJournal(Transactional):
         self._optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     @transaction
+    def try_left_again(self) -> None:
+        """Enqueue once more what was in training when an edit left this study, now that it is asked for again."""
+        again = {frozen.user_attrs.get("again") for frozen in self._trials()}
+        for frozen in self._with_outcome("left"):
+            if frozen.number not in again:
+                self._try_again(frozen, 0, {"again": frozen.number})
+
+    @transaction
     def retry_given_up(self) -> None:
         """Enqueue once more every trial that was given up."""
         for frozen in self._with_outcome("failed"):
             self._try_again(frozen, 0)
-
-    def failures(self) -> list[str]:
-        """Reasons for which trials were given up, a line for each different one; tracebacks are in the records."""
-        reasons: dict[str, list[int]] = {}
-        for frozen in self._with_outcome("failed"):
-            last_line = frozen.user_attrs["reason"].strip().splitlines()[-1]
-            reasons.setdefault(last_line, []).append(frozen.number)
-        return [f"{self.study.title}, trial {', '.join(map(str, numbers))}: {why}" for why, numbers in reasons.items()]
-
-    def checkpoints_in_use(self) -> set[int]:
-        """Numbers of the checkpoints that a running, waiting or given-up trial may still need."""
-        return {original_number(frozen) for frozen in self._with_outcome("running", "waiting", "failed")}
-
-    def best(self, count: int) -> list[FrozenTrial]:
-        """Return the best complete trials, and the default at whatever rank it has."""
-        ranked = sorted(self._with_outcome("complete"), key=lambda frozen: (-frozen.values[0], frozen.number))
-        return [f for rank, f in enumerate(ranked) if rank < count or f.user_attrs.get("start") == "default"]
-
-    def config_of(self, frozen: FrozenTrial) -> MethodConfig:
-        """Return the configuration of an admitted trial."""
-        base = self._base_of(frozen)
-        return base if "config" in frozen.user_attrs else _changed(base, frozen.params)
-
-    def _num_asked(self) -> int:
-        """Count the trials so far, each once however often it was tried: a retry does not change the next ask."""
-        return sum("retry_of" not in frozen.user_attrs for frozen in self._trials())
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self._optuna.get_trials(deepcopy=False)
-
-    def _with_outcome(self, *outcomes: str) -> list[FrozenTrial]:
-        trials = self._trials()
-        retried = retried_ones(trials)
-        return [frozen for frozen in trials if outcome_of(frozen, retried) in outcomes]
-
-    def _new_sampler(self, choice: SamplerChoice, num_known: int) -> BaseSampler:
-        """Make the sampler of the next trial, seeded by the trials known: a restarted driver asks the same."""
-        study = self.study
-        seed = int.from_bytes(sha256(f"{study.sweep.conditions.seed}/{study.name}".encode()).digest()[:4], "big")
-        constraints = self._violations if study.sweep.limits else None
-        planned = study.plan.trials
-        return new_sampler(choice, seed=seed, num_known=num_known, num_planned=planned, constraints=constraints)
-
-    def _violations(self, frozen: FrozenTrial) -> list[float]:
-        """Excess over each limit, as a factor less 1; a trial that ended early was not seen to exceed any."""
-        limits = self.study.sweep.limits
-        return [frozen.user_attrs.get(name, limit) / limit - 1 for name, limit in limits.items()]
-
-    def _worst(self) -> float:
-        known = [frozen.values[0] for frozen in self._with_outcome("complete")]
-        return rejected_value(self.study.plan.objective, known)
 
     def _tell_values(self, trial: optuna.Trial, value: float, seconds: float) -> None:
         values = [value, seconds][: num_objectives(self.study.sweep.sampler)]
@@ -347,46 +279,66 @@ class StudyJournal(Transactional):
     def _propose(self, config: MethodConfig, about: Mapping[str, Any]) -> None:
         self._optuna.enqueue_trial(self._params_of(config), user_attrs={**about, "config": write_config(config)})
 
-    def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
+    def _try_again(self, frozen: FrozenTrial, attempt: int, about: Mapping[str, Any] | None = None) -> None:
         names = ("start", "config", "confirms")
         kept = {name: frozen.user_attrs[name] for name in names if name in frozen.user_attrs}
         attributes = kept | {"retry_of": frozen.number, "attempt": attempt, "original": original_number(frozen)}
-        self._optuna.enqueue_trial(frozen.params, user_attrs=attributes)
+        self._optuna.enqueue_trial(frozen.params, user_attrs=attributes | dict(about or {}))
 
     def _admit(self, trial: optuna.Trial) -> Trial | None:
         """Return what the trial trains; close it and return None when another one has this configuration already."""
-        config, space = self._base_of(trial), self.study.plan.space
-        if "config" in trial.user_attrs:
-            for name in self._params_of(config):
-                suggest(trial, name, space[name])
-        else:
-            conditions = conditions_of(type(config))
-            config = _changed(config, suggest_active(trial, space, write_config(config), conditions))
-        if self._config_id(config) in self._known_beside(trial.number):
-            trial.set_user_attr("outcome", "repeat")
-            self._optuna.tell(trial, state=TrialState.FAIL)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)  # what is impossible is found here
+                config = self._suggested(trial)
+        except (ValueError, ConfigError) as problem:  # enqueued by somebody else
+            self._refuse(trial, "impossible", str(problem))
+            return None
+        if self._config_id(config) in self._known_beside(trial):
+            self._refuse(trial, "repeat", "")
             return None
         trial.set_user_attr("config_id", self._config_id(config))
         return self.study.trial(config, original_number(trial))
 
-    def _known_beside(self, number: int) -> set[str]:
-        others = (frozen for frozen in self._trials() if frozen.number != number and frozen.state != TrialState.FAIL)
-        return {frozen.user_attrs["config_id"] for frozen in others if "config_id" in frozen.user_attrs}
+    def _suggested(self, trial: optuna.Trial) -> MethodConfig:
+        config, space = self._base_of(trial), self.study.plan.space
+        if "config" not in trial.user_attrs:
+            conditions = conditions_of(type(config))
+            return changed(config, suggest_active(trial, space, write_config(config), conditions))
+        for name in self._params_of(config):
+            suggest(trial, name, space[name])
+        return config
 
-    def _config_id(self, config: MethodConfig) -> str:
-        return config_id(self.study.plan.name, write_config(config))
+    def _refuse(self, trial: optuna.Trial, outcome: str, reason: str) -> None:
+        trial.set_user_attr("outcome", outcome)
+        trial.set_user_attr("reason", reason)
+        self._optuna.tell(trial, state=TrialState.FAIL)
 
-    def _base_of(self, trial: optuna.Trial | FrozenTrial) -> MethodConfig:
-        """Return the configuration below the searched values: the proposed one, kept with the trial, or the default."""
-        settings = self.resolved.plan.settings
-        return read_config(type(settings), trial.user_attrs.get("config", write_config(settings)))
+    def _known_beside(self, trial: optuna.Trial) -> set[str]:
+        """Return the configurations that need not be trained beside a trial.
 
-    def _params_of(self, config: MethodConfig) -> dict[str, Any]:
-        """Return the searched values of a configuration; one outside its range or without effect is no parameter."""
-        space, inactive = self.study.plan.space, inactive_fields(type(config), write_config(config))
-        values = {name: getattr(config, name) for name in space if name not in inactive}
-        return {name: value for name, value in values.items() if value in space[name]}
+        What an earlier sweep told is for the sampler: it keeps nothing that is proposed out of the plan.
+        """
+        is_proposed = "config" in trial.user_attrs
+        others = (frozen for frozen in self._trials() if frozen.number != trial.number)
+        return {
+            frozen.user_attrs["config_id"]
+            for frozen in others
+            if frozen.state != TrialState.FAIL
+            and "config_id" in frozen.user_attrs
+            and not (is_proposed and frozen.user_attrs.get("outcome") == "earlier")
+        }
 
 
-def _changed(config: MethodConfig, values: Mapping[str, Any]) -> MethodConfig:
-    return read_config(type(config), write_config(config) | dict(values))
+def cores_of(storage: Journal) -> dict[str, str]:
+    """Return the hash of what each study in a journal searches, by its name; empty for one of an earlier version."""
+    return {known.study_name: str(known.user_attrs.get("core", "")) for known in storage.get_all_studies()}
+
+
+def _new_sampler(study: Study, choice: SamplerChoice, num_known: int) -> BaseSampler:
+    """Make the sampler of the next trial, seeded by the trials known: a restarted driver asks the same."""
+    seed = int.from_bytes(sha256(f"{study.sweep.conditions.seed}/{study.name}".encode()).digest()[:4], "big")
+    limits = study.sweep.limits
+    constraints = partial(violations, limits=limits) if limits else None
+    planned = study.plan.trials
+    return new_sampler(choice, seed=seed, num_known=num_known, num_planned=planned, constraints=constraints)

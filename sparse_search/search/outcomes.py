@@ -1,17 +1,25 @@
 """Outcomes of trials and the status of a study, read from the trials of the study alone."""
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from trainables.metrics.table import DEFAULT_METRIC, METRICS, sign_of
+from sparse_search.search.judged import judged_outcome
+from trainables.metrics.table import DEFAULT_METRIC, METRICS, TIE_BREAKERS, sign_of
 
 COUNTED = ("complete", "pruned", "collapsed", "diverged", "infeasible", "failed", "running")
 """Outcomes that a status counts."""
+
+WORST_SECONDS = 1e9
+"""Second objective of a rejected trial, where seconds count."""
+
+TIE_BREAK = 1e-6
+"""Weight of the first tie-breaker beside the objective: few validation images leave many configurations equal, and
+less than one image in a million changes nothing else."""
 
 FAR, MIN_GAP = -1e4, 1e-3
 """Objective of a rejected trial where no distance is known yet, and the least gap to the worst known one."""
@@ -77,9 +85,9 @@ class StudyStatus:
         return max(0, self.planned - self.finished - self.running)
 
 
-def outcome_of(frozen: FrozenTrial, retried: Container[int]) -> str:
-    """Name the outcome of a trial; `retried` for a failure that is tried again."""
-    outcome = str(frozen.user_attrs.get("outcome", ""))
+def outcome_of(frozen: FrozenTrial, retried: Container[int], limits: Mapping[str, float]) -> str:
+    """Name the outcome of a trial under the limits of today; `retried` for a failure that is tried again."""
+    outcome = judged_outcome(frozen, limits)
     if frozen.state == TrialState.FAIL and not outcome:
         return "retried" if frozen.number in retried else "failed"
     return outcome or frozen.state.name.lower()
@@ -113,6 +121,12 @@ def original_number(trial: optuna.Trial | FrozenTrial) -> int:
     """Number of the first attempt: a retry has its label sets, and goes on from its checkpoints."""
     number: int = trial.user_attrs.get("original", trial.number)
     return number
+
+
+def search_value(objective: str, metric: Callable[[str], float | None]) -> float:
+    """Return what the search compares, larger being better: the objective and, where it is equal, the tie-breaker."""
+    second = TIE_BREAKERS[0]
+    return sign_of(objective) * (metric(objective) or 0.0) + TIE_BREAK * sign_of(second) * (metric(second) or 0.0)
 
 
 def rejected_value(objective: str, known: Sequence[float]) -> float:

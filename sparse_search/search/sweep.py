@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import ActivityConditions, Space, conditions_of
@@ -37,6 +37,13 @@ SWEEP_CONDITIONS = {condition.name: condition for condition in CONDITIONS if con
 
 FRESH_BLOCK = 1000
 """Label sets that one configuration can use when each has its own."""
+
+
+MAX_EPOCHS = 100_000
+"""Epochs among which the end of a first cycle is looked for."""
+
+MAX_FOLDER = 200
+"""Most characters of the name of a study's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,15 +200,47 @@ class Study:
     confirmation: bool = False
     """True for what follows the search: its best on further label sets."""
 
+    known_as: str = ""
+    """Its name in a journal that began it with other limits, or with what only rounds otherwise."""
+
     @property
     def title(self) -> str:
         """Title for people."""
         title = f"{self.plan.name} · {self.dataset} · {self.shots} shots"
         return f"{title} · confirmation" if self.confirmation else title
 
+    def as_begun(self, cores: Mapping[str, str]) -> "Study":
+        """Return it under the name by which a journal knows it, given the cores of the studies there by their names."""
+        same = [name for name, core in cores.items() if core == self.core]
+        return self if self.name in cores or not same else replace(self, known_as=same[-1])
+
     @cached_property
     def name(self) -> str:
         """Name in the journal: what makes its trials comparable is in the hash; raising `trials` keeps the name."""
+        name = f"{self._prefix} {short_hash(self._identity)}"
+        return self.known_as or (f"{name}{CONFIRMATION}" if self.confirmation else name)
+
+    @property
+    def core(self) -> str:
+        """Hash that is equal for the same search under other limits, or with what only rounds otherwise."""
+        digits = {name: each.default for name, each in SWEEP_CONDITIONS.items() if each.changes == "digits"}
+        kept = {name: value for name, value in self._identity.items() if name not in digits}
+        source = f"from {self.plan.settings_from}" if self.plan.settings_from else ""
+        return short_hash(kept | {"limits": [], "cpus_per_trial": 1, "settings_from": source, "of": self._prefix})
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.plan.name} {self.dataset} {self.shots}-shot"
+
+    def is_of_same_setting(self, name: str) -> bool:
+        """Tell if a name is that of a search of the same method, data set and number of shots, or its confirmation."""
+        is_confirmation = name.endswith(CONFIRMATION)
+        return (
+            name.removesuffix(CONFIRMATION).rpartition(" ")[0] == self._prefix and is_confirmation == self.confirmation
+        )
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
         sweep = self.sweep
         identity = {
             "settings": write_config(self.plan.settings),
@@ -220,11 +259,19 @@ class Study:
         identity |= {name: value for name, value in sweep.conditions.identity().items() if name in SWEEP_CONDITIONS}
         if self.plan.settings_from:
             source = next(plan for plan in self.sweep.methods if plan.name == self.plan.settings_from)
-            identity["settings_from"] = replace(self, plan=source, confirmation=False).name
+            identity["settings_from"] = replace(self, plan=source, confirmation=False, known_as="").name
         if self.confirmation:
             identity["confirm_label_sets"] = sweep.confirm_label_sets
-        name = f"{self.plan.name} {self.dataset} {self.shots}-shot {short_hash(identity)}"
-        return f"{name}{CONFIRMATION}" if self.confirmation else name
+        return identity
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What makes it another search when it is changed, by the words of a sweep file."""
+        named = ("content_hash", "protocol", "label_sets", "objective", "split_policy", "confirm_label_sets")
+        words = {name: str(self._identity[name]) for name in (*named, *SWEEP_CONDITIONS) if name in self._identity}
+        words |= {"rungs": " → ".join(f"{rung.images} × {rung.num_label_sets}" for rung in self.rungs)}
+        words |= {f"settings: {name}": str(value) for name, value in write_config(self.plan.settings).items()}
+        return words | {f"search: {name}": str(range_) for name, range_ in self.plan.space.items()}
 
     @property
     def setting(self) -> tuple[str, str, int]:
@@ -244,7 +291,7 @@ class Study:
     @property
     def folder(self) -> str:
         """Its name as a folder may be called."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
+        return study_folder(self.name)
 
     @cached_property
     def rungs(self) -> tuple[Rung, ...]:
@@ -268,9 +315,9 @@ class Study:
         return tuple(Rung(step, *rung) for step, rung in zip(rung_steps(len(kept)), kept, strict=True))
 
     def label_sets(self, number: int) -> tuple[int, ...]:
-        """Return the label sets of a trial, by its number; a confirmation has those of the search first."""
+        """Return the label sets of a trial, by its number; those of a confirmation had no part in choosing it."""
         sweep = self.sweep
-        label_sets = (*sweep.label_sets, *sweep.further_label_sets) if self.confirmation else sweep.label_sets
+        label_sets = tuple(sweep.further_label_sets) if self.confirmation else sweep.label_sets
         first = 0 if sweep.split_policy == "shared" else FRESH_BLOCK * (number + 1)
         return tuple(first + label_set for label_set in label_sets)
 
@@ -299,7 +346,7 @@ class Study:
 
     def confirming(self) -> "Study":
         """Return what follows this search: its best on further label sets."""
-        return replace(self, confirmation=True)
+        return replace(self, confirmation=True, known_as="")
 
     def _activity_conditions(self) -> ActivityConditions:
         conditions = conditions_of(type(self.plan.settings))
@@ -325,13 +372,19 @@ class Study:
         method = find_method(self.plan.name)
         seen = epoch = 0
         sizes: set[int] = set()
-        while seen <= self.sweep.conditions.images:
+        while seen <= self.sweep.conditions.images and epoch < MAX_EPOCHS:
             size = method.epoch_images(config, self.facts.num_labelled, self.facts.num_unlabelled, epoch)
             sizes.add(size)
             seen, epoch = seen + size, epoch + 1
             if method.cycle_ends(config, epoch):
                 return seen
         return self.sweep.conditions.images if len(sizes) > 1 else 0
+
+
+def study_folder(name: str) -> str:
+    """Return the name of a study as a folder may be called."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    return plain if len(plain) <= MAX_FOLDER else f"{plain[:MAX_FOLDER]}_{short_hash({'name': name})}"
 
 
 def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:

@@ -4,14 +4,15 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from math import ceil, isfinite
+from math import ceil
 from pathlib import Path
 from typing import Any
 
-from search_spaces.core.config import MethodConfig, read_config, write_config
+from search_spaces.core.config import LARGEST, MethodConfig, read_config, write_config
 from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Space, narrow, space_of
 from search_spaces.core.yaml_files import read_yaml
+from sparse_search.results.catalog import check_names
 from sparse_search.search.choices import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
 from sparse_search.search.sweep import FRESH_BLOCK, SWEEP_CONDITIONS, DatasetFacts, MethodPlan, Study, Sweep
 from trainables.core.conditions import Conditions
@@ -32,10 +33,19 @@ MINIMA = {
 }  # fmt: skip
 """The least legal value of each whole number."""
 
+MAXIMA = {"confirm_label_sets": 1_000, "trials": 1_000_000, "image_size": 1_024}
+"""The greatest legal value of some whole numbers; `LARGEST` of all others."""
+
+LARGEST_NUMBER = 1e12
+"""Largest of other numbers, far beyond all gigabytes and hours."""
+
 YES_OR_NO = tuple(name for name, condition in SWEEP_CONDITIONS.items() if condition.type is bool)
 
 POSITIVE = ("memory_per_trial", "max_hours", "max_memory", "max_seconds_per_image")
 """Numbers above 0."""
+
+MAX_SHOWN = 80
+"""Most characters of an impossible value in a message."""
 
 EVALUATIONS = 27
 """Evaluations of a full run, unless the sweep says how often: one for the lowest rung."""
@@ -96,6 +106,7 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
         raise ConfigError("'methods' must be a mapping of method name to its plan")
     plans: dict[str, MethodPlan] = {}
     for name, body in values["methods"].items():
+        check_names({"method": name})
         plans[str(name)] = _Plan(str(name), image_size, body or {}, plans).read()
     _check_kind(plans)
     plain["methods"] = _with_objectives(plans.values(), plain.get("objective"))
@@ -239,8 +250,7 @@ class _Plan:
         _check_legal(settings, {**inherited, **space})
         starts = self._starts(settings, given)
         trials = self.body.get("trials", 10)
-        if type(trials) is not int or trials < 1:
-            raise ConfigError(f"trials: {trials!r} is impossible, expected a whole number from 1")
+        _check_whole("trials", trials, 1)
         return MethodPlan(
             name=self.name,
             trials=max(trials, len(starts)) if space else len(starts),
@@ -306,13 +316,14 @@ def _check_scalars(plain: Mapping[str, Any]) -> None:
         if name in plain and plain[name] not in options:
             raise ConfigError(f"{name} '{plain[name]}' is unknown{suggestion(str(plain[name]), options)}")
     for name, low in MINIMA.items():
-        if name in plain and (type(plain[name]) is not int or plain[name] < low):
-            raise ConfigError(f"{name}: {plain[name]!r} is impossible, expected a whole number from {low}")
+        if name in plain:
+            _check_whole(name, plain[name], low)
     for name in (*POSITIVE, "gpus_per_trial"):
         value = plain.get(name, 1)
-        if type(value) not in (int, float) or not isfinite(value) or value < 0 or (value == 0 and name in POSITIVE):
-            above = "above" if name in POSITIVE else "from"
-            raise ConfigError(f"{name}: {value!r} is impossible, expected a number {above} 0")
+        above = "above" if name in POSITIVE else "from"
+        if type(value) not in (int, float) or not 0 <= value <= LARGEST_NUMBER or (value == 0 and name in POSITIVE):
+            most = f" to {LARGEST_NUMBER:g}" if type(value) in (int, float) and value > LARGEST_NUMBER else ""
+            raise ConfigError(f"{name}: {_shown(value)} is impossible, expected a number {above} 0{most}")
     for name in YES_OR_NO:
         if name in plain and type(plain[name]) is not bool:
             raise ConfigError(f"{name}: {plain[name]!r} is impossible, expected true or false")
@@ -321,11 +332,26 @@ def _check_scalars(plain: Mapping[str, Any]) -> None:
         raise ConfigError(f"gpus_per_trial: {gpus} is impossible, expected a fraction up to 1 or a whole number")
 
 
+def _check_whole(name: str, value: object, low: int) -> None:
+    """Refuse what is no whole number in the range of a key."""
+    most = MAXIMA.get(name, LARGEST)
+    if type(value) is not int or value < low:
+        raise ConfigError(f"{name}: {_shown(value)} is impossible, expected a whole number from {low}")
+    if value > most:
+        raise ConfigError(f"{name}: {_shown(value)} is impossible, expected at most {most}")
+
+
+def _shown(value: object) -> str:
+    """Text of a value that was given, cut where it is long."""
+    text = f"a number of {value.bit_length()} bits" if type(value) is int and value > LARGEST**4 else repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
 def _items(name: str, given: Any, kind: type) -> tuple[Any, ...]:
     items = given if isinstance(given, list | tuple) else [given]
     if not items or not all(type(item) is kind for item in items) or len(set(items)) != len(items):
         words = {int: "whole numbers", str: "names"}[kind]
         raise ConfigError(f"{name}: expected a list of different {words}, got {given!r}")
-    if kind is int and min(items) < (1 if name == "shots" else 0):
-        raise ConfigError(f"{name}: {min(items)} is impossible")
+    for item in items if kind is int else ():
+        _check_whole(name, item, 1 if name == "shots" else 0)
     return tuple(items)

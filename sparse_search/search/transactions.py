@@ -21,6 +21,11 @@ class Transactional:
         self._counted: dict[str, tuple[int, Any]] = {}
         """Results of methods by name, each with the number of transactions after which it was found."""
 
+    @property
+    def storage(self) -> Journal:
+        """Journal that it works on."""
+        return self._storage
+
 
 def transaction(
     method: Callable[Concatenate[S, P], R],

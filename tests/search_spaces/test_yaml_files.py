@@ -23,6 +23,24 @@ def test_text_stays_text(text):
         ("a: [1", "not valid YAML"),
         ("", "got NoneType"),
         ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        *(
+            (f"a: {odd}", "not valid YAML")
+            for odd in (
+                "2026-13-45",
+                "!!int foo",
+                "!!float foo",
+                "!!bool foo",
+                "!!timestamp foo",
+                "9" * 5000,
+                "[" * 900 + "]" * 900,
+            )
+        ),
+        ("a: &a [*a]", "a value holds itself"),
+        ('a: "\\ud800"', "half a character"),
+        (
+            "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)),
+            "more than 100,000 values",
+        ),
     ],
 )
 def test_mistakes_are_one_line(text, words):

@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial, TrialState
 
+from sparse_search.search.judged import is_feasible
 from sparse_search.search.outcomes import ascending_value
 from sparse_search.search.sampler import Ask, Population, Sampler, Startup, random_startup, startup_trials
 from sparse_search.search.unit_interval import Numeric, from_unit_interval, to_unit_interval
@@ -27,10 +28,18 @@ SIGMA = 0.2
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def _merit(study: Study, known: FrozenTrial) -> tuple[bool, int, float]:
-    """Key that is larger for the better: complete trials by value, then pruned ones by last step and last value."""
+def _merit(study: Study, known: FrozenTrial) -> tuple[bool, bool, int, float]:
+    """Key that is larger for the better: complete trials by value, then pruned ones by last step and last value.
+
+    What violates a constraint comes last.
+    """
     is_complete = known.state == TrialState.COMPLETE
-    return is_complete, 0 if is_complete else known.last_step or 0, ascending_value(study, known.value)
+    return (
+        is_feasible(known),
+        is_complete,
+        0 if is_complete else known.last_step or 0,
+        ascending_value(study, known.value),
+    )
 
 
 def _numbers_of(finished: Sequence[FrozenTrial], generation: int) -> list[int]:

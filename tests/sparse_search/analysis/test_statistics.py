@@ -206,3 +206,30 @@ def test_selection_optimism_finds_the_winners_curse():
     real = np.mean([table.mean(1).max() - 0.7 for table in tables])
     estimated = np.mean([selection_optimism(table).bias for table in tables])
     assert real < estimated < 1.3 * real
+
+
+def test_r8_with_many_data_sets_a_difference_is_as_sure_as_a_t_interval_says():
+    """Two methods that are .05 apart, on eleven data sets with four label sets of forty images each."""
+    rng = np.random.default_rng(1)
+    covered, found = [], []
+    for _ in range(120):
+        cells = []
+        for dataset in range(11):
+            base, effect = rng.uniform(0.6, 0.85), 0.05 + rng.normal(0, 0.03)
+            ours, theirs = (_tables(rng, base + gain) for gain in (effect, 0.0))
+            differences = [_accuracy(a) - _accuracy(b) for a, b in zip(ours, theirs, strict=True)]
+            cells.append(ScoredSetting(dataset=str(dataset), scores=tuple(differences), confusions=ours, rivals=theirs))
+        low, high = bootstrap_interval(cells, "balanced_accuracy", draw_datasets=True, num_draws=500)
+        covered.append(low <= 0.05 <= high)
+        found.append(low > 0)
+    assert 0.88 <= np.mean(covered) <= 0.99
+    assert np.mean(found) > 0.6
+
+
+def _tables(rng, share):
+    hits = rng.binomial(20, np.clip(share + rng.normal(0, 0.02, (4, 1)), 0, 1), (4, 2)).tolist()
+    return tuple(((a, 20 - a), (20 - b, b)) for a, b in hits)
+
+
+def _accuracy(table):
+    return (table[0][0] + table[1][1]) / 40

@@ -84,6 +84,25 @@ def test_what_is_no_export_is_refused(tmp_path, evidence):
         reproduce(tmp_path / "best.yaml")
 
 
+ODD = (None, 5, "x", [1], {"a": 1}, {"a": "b"}, [], {}, True, ["../../x"], float("nan"))
+
+
+@pytest.mark.parametrize(
+    "key", ["predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"]
+)
+def test_evidence_of_wrong_types_is_named(exported, key):
+    right = {"predictor": str, "content_hash": str, "dataset": str}
+    for value in ODD:
+        if (
+            isinstance(value, right.get(key, ()))
+            or (key == "run_ids" and value == [])
+            or (key == "versions" and value in ({}, {"a": "b"}))
+        ):
+            continue
+        with pytest.raises(ResultsError, match=r"evidence has an odd '(interval_95|scores|" + key + ")'"):
+            reproduce(exported(**{key: value}))
+
+
 def test_the_test_set_is_locked(exported, tmp_path):
     with pytest.raises(ResultsError, match="--unlock-test"):
         evaluate(exported(), tmp_path / "results", why="curious")
@@ -120,3 +139,13 @@ def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "ledger" / "x.json").write_text(json.dumps({"who": "me"}))
     with pytest.raises(ResultsError, match=r"x\.json"):
         list(looks(tmp_path))
+
+
+def test_r4_a_look_goes_where_the_file_came_from(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "came from").mkdir()
+    evaluate(exported(results=str(tmp_path / "came from")), why="all is decided", unlock_test=True)
+    assert len(list(looks(tmp_path / "came from"))) == 1
+    assert not (tmp_path / "results").exists()
+    with pytest.raises(ResultsError, match=r"came from \(.*gone\) are not there; name those .* with --results"):
+        evaluate(exported(results=str(tmp_path / "gone")), why="once more", unlock_test=True)

@@ -106,17 +106,15 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
 
 
 def test_the_best_is_confirmed_on_further_label_sets(folder):
-    write_sweep(folder, label_sets=[0, 1], confirm=1, confirm_label_sets=1, images=40, evaluate_every=20,
+    write_sweep(folder, label_sets=[0, 1], confirm=1, confirm_label_sets=2, images=400, evaluate_every=200,
                 methods={"supervised": TINY["methods"]["supervised"] | {"presets": [], "trials": 4}})  # fmt: skip
     code, out, error = call(folder, "run", "sweep.yaml")
     assert code == 0, error
     assert "confirmation" in out
     rows = Store(folder / "results").runs().to_pylist()
     searched, confirmed = ({(row["config_id"], row["label_set"]): row for row in rows if row["label_sets"] == text}
-                           for text in ("0, 1", "0, 1, 2"))  # fmt: skip
-    assert {label_set for _, label_set in confirmed} == {0, 1, 2}
-    for key in confirmed.keys() & searched.keys():  # not trained again: the same time of day, to the second
-        assert all(confirmed[key][name] == searched[key][name] for name in ("run_id", "finished_at", "log_loss"))
+                           for text in ("0, 1", "2, 3"))  # fmt: skip
+    assert {label_set for _, label_set in confirmed} == {2, 3}  # s11: what chose says nothing of what was chosen
     complete = {name for (name, _), row in searched.items() if row["status"] == "complete"}
     scores = {name: sum(searched[name, s]["balanced_accuracy"] for s in (0, 1)) for name in complete}
     assert max(scores.values()) == max(scores[name] for name, _ in confirmed)
@@ -124,7 +122,7 @@ def test_the_best_is_confirmed_on_further_label_sets(folder):
     code, _, error = call(folder, "export", "--dataset", "digits", "--shots", "2", "-o", "best.yaml")
     assert code == 0, error
     exported = read_yaml(folder / "best.yaml")
-    assert exported["label_sets"] == [0, 1, 2]
+    assert exported["label_sets"] == [2, 3]
     assert exported["evidence"]["best_of"].startswith("4 configurations")
     before = num_records(folder)
     assert call(folder, "run", "sweep.yaml")[0] == 0

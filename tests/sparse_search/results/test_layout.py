@@ -1,6 +1,9 @@
 """Results that were written before: by a version whose tables had other columns, or fewer conditions."""
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from sparse_search.analysis.leaderboard import board
@@ -66,6 +69,31 @@ def test_a_record_of_before_a_condition_has_its_default(store, make_record):
     store.write(record)
     (row,) = store.runs().to_pylist()
     assert {column: row[column] for column in later} == later
+
+
+@pytest.mark.filterwarnings("default")
+def test_r6_other_readers_of_parquet_read_the_tables(filled, make_record):
+    """Pandas, and Arrow with the names of folders as columns: every row with data set, shots and method, once."""
+    for number, (dataset, shots) in enumerate([("my scans/v1", 5), ("digits", 10), ("100", 7)], 10):
+        filled.write(
+            make_record(number, dataset=dataset, shots=shots, method="constant" if number % 2 else "supervised")
+        )
+    for table, expected in (("runs", filled.runs()), ("curves", filled.curves())):
+        place = filled.folder / "tables" / table
+        frame = pd.read_parquet(place)
+        plain = ds.dataset(place, partitioning="hive").to_table()
+        keys = ["record_id", "dataset", "shots", "method"]
+        wanted = sorted(zip(*(map(str, expected[name].to_pylist()) for name in keys), strict=True))
+        assert sorted(zip(*(frame[name].astype(str) for name in keys), strict=True)) == wanted
+        assert sorted(zip(*(map(str, plain[name].to_pylist()) for name in keys), strict=True)) == wanted
+        assert len(pq.read_table(place)) == len(expected)
+        assert frame["balanced_accuracy"].notna().all()
+
+
+def test_r6_rows_that_are_read_have_all_columns_in_order(filled):
+    assert filled.runs().column_names[: len(RUN_SCHEMA)] == RUN_SCHEMA.names
+    assert filled.runs().schema.field("shots").type == pa.int64()
+    assert filled.runs(columns=["shots", "run_id"]).column_names == ["run_id", "shots"]
 
 
 def test_every_condition_is_a_column_of_its_type():

@@ -11,7 +11,8 @@ import yaml
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.sql import sql
 from sparse_search.best.picture_rules import compare_rules, with_rule
-from sparse_search.results.predictions import artefact_folder, read_predictions, write_predictions
+from sparse_search.results.catalog import SetAsideWarning
+from sparse_search.results.predictions import all_predictions, artefact_folder, read_predictions, write_predictions
 from trainables.core.grid import Grid
 from trainables.core.method import Labelled
 from trainables.metrics.classes import score_patches
@@ -86,6 +87,16 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ResultsError, match="is damaged"):
         read_predictions(tmp_path, [RUN])
+
+
+def test_a_damaged_file_is_left_out_of_all_and_named(tmp_path):
+    images, probs_NK = some_patches()
+    for name in ("abc", "def"):
+        write_predictions(tmp_path, RUN | {"run_id": name}, images, {"convnet": probs_NK})
+    (artefact_folder(tmp_path, RUN) / "predictions.parquet").write_bytes(b"")
+    with pytest.warns(SetAsideWarning, match=r"abc.*is damaged .*; left out"):
+        table = all_predictions(tmp_path)
+    assert set(table["run_id"].to_pylist()) == {"def"}
 
 
 def test_sql_counts_them(tmp_path):

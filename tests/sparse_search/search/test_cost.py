@@ -28,3 +28,14 @@ def test_a_run_that_a_confirmation_took_over_costs_once(store, make_record, tmp_
     assert (cost.num_runs, cost.images, cost.gpu_hours) == (1, 200, 2.0)
     assert cost.run_hours == pytest.approx(20 / 3600)
     assert "1 runs, 200 images" in str(cost)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"5", b'{"seconds": "x"}', b"\xff"])
+def test_a_damaged_clock_begins_anew_and_says_so(tmp_path, content):
+    path = tmp_path / "clock.json"
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"clock.json is damaged .*begins anew"):
+        clock = Clock(path)
+    assert clock.seconds < 1
+    clock.note()
+    assert Clock(path).seconds >= 0

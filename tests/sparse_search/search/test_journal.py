@@ -291,7 +291,7 @@ def test_a_confirmation_proposes_the_best_and_the_default_once(begin, tmp_path):
     best = {frozen.number: journal.config_of(frozen) for frozen in journal.best(2)}
     assert {trial.user_attrs["confirms"]: planned.config for trial, planned in asked} == best
     assert set(best) == {0, 2, 3}
-    assert all(planned.label_sets == (0, 1, 2, 3, 4) for _, planned in asked)
+    assert all(planned.label_sets == (1, 2, 3, 4) for _, planned in asked)
     confirmation.fail(asked[0][0], "worker died", retry=True)
     again, planned = confirmation.ask()
     assert (again.user_attrs["confirms"], planned) == (asked[0][0].user_attrs["confirms"], asked[0][1])
@@ -384,3 +384,30 @@ def test_where_a_study_stands_is_counted_once_between_two_steps(begin, tmp_path,
     assert (journal.status().complete, journal.status().pruned, journal.status().diverged) == (1, 1, 1)
     journal.retry_given_up()
     assert journal.status().failed == 0
+
+
+def test_a_finite_space_is_searched_to_its_last_configuration(begin):
+    search = {"beta1": [0.0, 0.5, 0.9], "weight_decay": [1e-4, 1e-3], "batch_size": list(range(8, 25))}
+    body = TINY["methods"]["supervised"] | {"trials": 200, "search": search, "presets": []}
+    journal = begin(methods={"supervised": body})
+    trained = set()
+    while asked := journal.ask():
+        config = asked[1].config
+        trained.add((config.beta1, config.weight_decay, config.batch_size))
+        journal.complete(asked[0], 0.5)
+    assert len(trained) == journal.status().planned == 3 * 2 * 17
+    assert journal.is_exhausted
+
+
+def test_a_score_that_is_not_finite_is_told_as_diverged(begin):
+    journal = begin()
+    trial, _ = journal.ask()
+    journal.complete(trial, float("nan"))
+    assert (journal.status().diverged, journal.failures()) == (1, [])
+
+
+def test_a_lowered_plan_has_what_it_has(begin):
+    finish(begin(), 5)
+    less = {"supervised": TINY["methods"]["supervised"] | {"trials": 3}}
+    status = begin(methods=less).status()
+    assert (status.finished, status.planned, status.num_open, status.is_over) == (5, 5, 0, True)

@@ -4,7 +4,7 @@ import pytest
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.ranges import Float
-from sparse_search.search.sweep_file import load_sweep, parse_sweep
+from sparse_search.search.sweep_file import MINIMA, POSITIVE, load_sweep, parse_sweep
 
 from ..conftest import TINY, studies_of
 
@@ -152,6 +152,51 @@ def test_errors_name_the_mistake(values, words):
     with pytest.raises(ConfigError, match=words) as caught:
         parse_sweep(values)
     assert "\n" not in str(caught.value)
+
+
+HUGE = 99999999999999999999999
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        *((TINY | {name: HUGE}, f"{name}: {HUGE} is impossible, expected at most") for name in MINIMA),
+        *((TINY | {name: 10**4500}, f"{name}: a number of 14949 bits is impossible") for name in ("seed", "images")),
+        *((TINY | {name: 1e300}, f"{name}: 1e[+]300 is impossible") for name in POSITIVE),
+        *((TINY | {name: 10**4500}, f"{name}: a number of 14949 bits is impossible") for name in POSITIVE),
+        (TINY | {"seed": 12345678901234567890}, "seed: 12345678901234567890 is impossible, expected at most"),
+        (TINY | {"shots": [HUGE]}, f"shots: {HUGE} is impossible"),
+        (TINY | {"label_sets": [0, HUGE]}, f"label_sets: {HUGE} is impossible"),
+        (TINY | {"confirm_label_sets": 10**6}, "confirm_label_sets: 1000000 is impossible, expected at most 1000"),
+        (TINY | {"images": "x" * 1000}, "images: 'x{79}… is impossible"),
+        (with_method({"trials": HUGE}), f"trials: {HUGE} is impossible"),
+        (with_method({"settings": {"lr": 10**400}}), "lr: a number of 1329 bits is impossible"),
+        (with_method({"settings": {"mu": HUGE}}), "mu: a number of 77 bits is impossible"),
+        (with_method({"search": {"lr": [1e-4, 10**400]}}), "lr"),
+        (with_method({"search": {"lr": {"low": 1e-4, "high": 10**400}}}), "search range of 'lr'"),
+        (with_method({"search": {"mu": [1, HUGE]}}), "mu"),
+        (with_method({"search": {"mu": {"low": 1, "high": HUGE}}}), "mu"),
+        (with_method({}, f"some.{'long' * 70}:X"), "is too long for a folder of results"),
+    ],
+)
+def test_r1_no_number_is_taken_that_no_table_can_hold(values, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse_sweep(values)
+    assert len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(20)
+def test_a_budget_beyond_all_bounds_takes_no_time_to_plan():
+    (study, *_) = studies_of(parse_sweep(TINY | {"images": 10**15, "evaluate_every": 10**13}))
+    assert study.rungs[-1].images == 10**15
+
+
+def test_r2_a_study_of_a_long_name_has_a_folder_of_its_own():
+    plain = parse_sweep(TINY)
+    names = {s.folder for n in ("a", "b") for s in studies_of(replace(plain, datasets=(f"{'x' * 400}{n}{'y' * 400}",)))}
+    assert len(names) == 2 * len(plain.methods)
+    assert max(map(len, names)) <= 220
 
 
 def test_awkward_but_legal_values(tmp_path):

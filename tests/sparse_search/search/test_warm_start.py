@@ -42,12 +42,27 @@ def test_comparable_trials_are_told_to_the_sampler_and_are_none_of_the_plan(stud
     assert earlier.config not in asked
 
 
-def test_what_is_known_from_earlier_is_not_trained_again(study, fill, store, tmp_path):
+def test_s8_the_default_the_presets_and_the_earlier_best_stay_in_the_plan(study, fill, store, tmp_path):
+    """What of them was trained already is known by its runs, which costs nothing, and is confirmed with the rest."""
     fill(0, {"lr": 1e-3})  # the default
+    fill(1, {"w_mixup": 0.0, "lr": 1e-3})  # a preset
+    fill(2, {"lr": 5e-3}, confusion=((4, 1), (1, 4)))
     journal = StudyJournal(study, Journal(tmp_path / "journal.log"))
-    journal.tell_earlier(earlier_trials(study, store))
-    journal.propose_starts()
-    assert journal.ask()[0].user_attrs["start"] == "plain"
+    earlier = earlier_trials(study, store)
+    for _ in range(2):  # again after a restart
+        journal.tell_earlier(earlier)
+        journal.propose_starts()
+        journal.propose_earlier(earlier)
+    asked = [journal.ask() for _ in range(3)]
+    assert [trial.user_attrs.get("start") for trial, _ in asked] == ["default", "plain", None]
+    assert asked[2][1].config.lr == 5e-3
+    for trial, _ in asked:
+        journal.complete(trial, 0.5)
+    assert journal.status().complete == 3
+    assert {journal.config_of(frozen).lr for frozen in journal.best(9)} == {1e-3, 5e-3}
+    searched = journal.ask()
+    assert "config" not in searched[0].user_attrs
+    assert searched[1].config not in [each.config for each in earlier]
 
 
 @pytest.mark.parametrize(
