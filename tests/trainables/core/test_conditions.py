@@ -13,7 +13,7 @@ from trainables.metrics.pictures import AGGREGATES, THRESHOLDS
 from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
 
-BEFORE = {"method": "supervised", "config": {"lr": 1e-3}, "dataset": "digits", "shots": 5, "label_sets": [0, 2]}
+BEFORE = {"method": "constant", "config": {}, "dataset": "digits", "shots": 5, "label_sets": [0, 2]}
 OTHERS = {
     "validation": "labelled-cv", "images": 540, "evaluate_every": 60, "selection": "mean3", "aggregate": "top10",
     "threshold": "f1", "seed": 7, "precision": "bf16", "device": "gpu", "threads": 3, "processes": 2, "accumulate": 4,
@@ -26,8 +26,8 @@ LATER = {"decision": "pool", "statistics": "running"}
 @pytest.mark.parametrize(
     ("values", "trial_id", "run_ids", "seed"),
     [
-        (BEFORE, "8b3cf010ff2a", ["9fad928be0b3", "630fce4986dd"], 1421166345),
-        (BEFORE | OTHERS, "8bb2b3ace946", ["95810836be4e", "3beccaf63849"], 3375889397),
+        (BEFORE, "713eff81f620", ["935dc6769085", "be408c43e348"], 1421166345),
+        (BEFORE | OTHERS, "f1b5b9b0d5e7", ["77a7b6f4ed18", "25fdd70d3054"], 3375889397),
     ],
     ids=["defaults", "others"],
 )

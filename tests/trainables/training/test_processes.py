@@ -143,7 +143,8 @@ def test_a_killed_process_is_noticed():
 
 @pytest.mark.slow
 def test_what_a_process_raises_is_raised_here():
-    run = a_run(config=SETTINGS | {"lr": 1.0, "w_mixup": 3e38})
+    wild = {"lr": 1.0, "lr_ratio_critic": 1e3, "mu": 1, "unsup_fraction": 0.05, "width": 4, "critic_width": 4}
+    run = a_run(method="sparse", images=400, config=SETTINGS | wild)
     with pytest.raises(DivergedError, match="loss"):
         list(run.train(run.task(None)))
 
