@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
-from trainables.components.augmentation import Augmentation
+from trainables.components.augmentation import ImageAugmentation
 from trainables.components.batches import epoch_steps
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
@@ -41,7 +41,7 @@ class ConvnetLearner:
         self._config, self._device = config, accelerator.device
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._labels_N = task.labelled.labels_N.to(self._device)
-        self._augmented = Augmentation(config, task)
+        self._augmented = ImageAugmentation(config, task)
         self._pace = pace_of(config)
         self._network = new_discriminator(config, task, accelerator, self._pace)
         self._order = InfiniteSampler(len(task.labelled), task.labelled.labels_N if config.class_balance else None)

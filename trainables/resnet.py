@@ -30,7 +30,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.resnet import ResnetConfig
-from trainables.components.augmentation import Augmentation
+from trainables.components.augmentation import ImageAugmentation
 from trainables.components.batches import even_batches
 from trainables.components.losses import balanced_weights, weighted_cross_entropy
 from trainables.components.meters import Means
@@ -67,7 +67,7 @@ class ResnetLearner:
             average=config.average,
         )
         self._plateau = Plateau(config.patience, config.plateau_factor)
-        self._augmented = Augmentation(config, task)
+        self._augmented = ImageAugmentation(config, task)
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         """One pass over the labelled images per step; its mean loss decides on the step size of the next."""

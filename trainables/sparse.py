@@ -40,7 +40,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.sparse import SparseConfig
-from trainables.components.augmentation import Augmentation
+from trainables.components.augmentation import ImageAugmentation
 from trainables.components.batches import even_batches, num_used
 from trainables.components.losses import (
     bce_sum,
@@ -89,7 +89,7 @@ class SparseLearner:
         self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
         self._epoch = 0
         self._had_unsupervised_phase = False
-        self._augmented, self._pace = Augmentation(config, task), pace_of(config)
+        self._augmented, self._pace = ImageAugmentation(config, task), pace_of(config)
 
         shape = {"channels": task.channels, "num_classes": task.num_classes}
         generator = AttentionUNet(**shape, width=config.width, squashed=config.generator_output == "sigmoid")

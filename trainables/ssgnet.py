@@ -66,6 +66,7 @@ class SsgnetLearner:
         self._classifier = OptimisedModel(
             _new_classifier(config, task), accelerator, lr=config.lr, beta1=0.9, weight_decay=config.weight_decay
         )
+        self._flips = config.flip and "horizontal" not in task.asymmetric
         self._plateau = Plateau(config.patience, config.plateau_factor)
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._labels_N = task.labelled.labels_N.to(self._device)
@@ -174,7 +175,7 @@ class SsgnetLearner:
         """A batch with so many synthetic images."""
         self._pace.advance(self._config.batch_size)
         images_BCHW, labels_B = self._batch(count)
-        logits_BK = self._classifier(random_flip(images_BCHW) if self._config.flip else images_BCHW)
+        logits_BK = self._classifier(random_flip(images_BCHW) if self._flips else images_BCHW)
         losses_B = F.cross_entropy(logits_BK, labels_B, reduction="none")
         synthetic_B, real_B = losses_B[:count], losses_B[count:]
         loss = (self._config.synthetic_weight * synthetic_B.sum() + real_B.sum()) / len(losses_B)

@@ -36,7 +36,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.ssl_gan import SslGanConfig, first_map
-from trainables.components.augmentation import Augmentation
+from trainables.components.augmentation import ImageAugmentation
 from trainables.components.batches import epoch_steps
 from trainables.components.gan_losses import feature_matching, generated_loss, pull_away, real_loss, realness
 from trainables.components.losses import entropy_loss
@@ -62,7 +62,7 @@ class SslGanLearner:
         self._labelled_NCHW = labelled.images_NCHW.to(self._device)
         self._unlabelled_MCHW = task.unlabelled_NCHW.to(self._device)
         self._labels_N = labelled.labels_N.to(self._device)
-        self._augmented = Augmentation(config, task)
+        self._augmented = ImageAugmentation(config, task)
         self._pace = pace_of(config)
         self._discriminator = new_discriminator(config, task, accelerator, self._pace)
         self._generator = _new_generator(config, task.channels, accelerator, self._pace)

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.supervised import SupervisedConfig
-from trainables.components.augmentation import Augmentation
+from trainables.components.augmentation import ImageAugmentation
 from trainables.components.batches import epoch_steps
 from trainables.components.losses import mixup, one_hot, soft_cross_entropy
 from trainables.components.meters import Means
@@ -41,7 +41,7 @@ class SupervisedLearner:
         self._images_NCHW = task.labelled.images_NCHW.to(self._device)
         self._labels_N = task.labelled.labels_N.to(self._device)
         self._order = InfiniteSampler(len(task.labelled))
-        self._augmented = Augmentation(config, task)
+        self._augmented = ImageAugmentation(config, task)
         self._pace = pace_of(config)
         network = build_classifier(
             config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained,

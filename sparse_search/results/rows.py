@@ -181,7 +181,7 @@ _MADE_HERE = {
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
 
-_DEFAULTS = {condition.column: condition.default for condition in CONDITIONS}
+_DEFAULTS = {condition.column: condition.default_before or condition.default for condition in CONDITIONS}
 """Conditions of records that were written before there was such a condition."""
 
 _FROM_RECORD = tuple(name for name in RUN_SCHEMA.names if name not in _MADE_HERE and name not in _DEFAULTS)

@@ -25,7 +25,7 @@ class WeakAugmentation:
         self._config = config
         mirrors = [config.flip and "horizontal" not in task.asymmetric]
         mirrors.append(config.flip_vertical and "vertical" not in task.asymmetric)
-        self._mirrors, self._turns = torch.tensor(mirrors), config.quarter_turns and not task.asymmetric
+        self._mirrors, self._turns = mirrors, config.quarter_turns and not task.asymmetric
 
     def moved(self, images_BCHW: Tensor) -> Tensor:
         """Mirror, turn, zoom and move images, or whatever lies on their pixels, each at random."""
@@ -35,10 +35,17 @@ class WeakAugmentation:
             degrees_B = degrees_B + 90.0 * torch.randint(_MAX_QUARTERS, (batch,))
         shifts_B2 = (2 * torch.rand(batch, 2) - 1) * config.shift
         zooms_B = (1 + config.zoom) ** (2 * torch.rand(batch) - 1)
-        mirrored_B2 = (torch.rand(batch, 2) < 0.5) & self._mirrors
+        mirrored_B2 = (torch.rand(batch, 2) < 0.5) & torch.tensor(self._mirrors)
         if not (config.rotation or config.shift or config.zoom or self._turns):  # then pixels stay what they are
-            return _mirrored(images_BCHW, mirrored_B2)
+            return self._mirrored(images_BCHW, mirrored_B2)
         return affine(images_BCHW, affine_maps(degrees_B, shifts_B2, mirrored_B2, zooms_B))
+
+    def _mirrored(self, images_BCHW: Tensor, mirrored_B2: Tensor) -> Tensor:
+        for axis, mirrors, mirrored_B in zip((-1, -2), self._mirrors, mirrored_B2.unbind(1), strict=True):
+            if mirrors:
+                mirrored_B111 = mirrored_B.to(images_BCHW.device, non_blocking=True)[:, None, None, None]
+                images_BCHW = torch.where(mirrored_B111, images_BCHW.flip(axis), images_BCHW)
+        return images_BCHW
 
     def relit(self, unit_BCHW: Tensor) -> Tensor:
         """Make images in [0, 1] brighter or darker, richer or poorer in contrast, each at random."""
@@ -53,7 +60,7 @@ class WeakAugmentation:
 
 
 @final
-class Augmentation(WeakAugmentation):
+class ImageAugmentation(WeakAugmentation):
     """Changes images of one task, weakly and, where it is asked for, strongly."""
 
     def __init__(self, config: AugmentedConfig, task: Task) -> None:
@@ -79,11 +86,3 @@ class Augmentation(WeakAugmentation):
                     changed_BCHW[where] = operation(unit_BCHW[where], magnitude_B[members])
             unit_BCHW = changed_BCHW
         return cut_out(unit_BCHW, self._cut_out)
-
-
-def _mirrored(images_BCHW: Tensor, mirrored_B2: Tensor) -> Tensor:
-    for axis, mirrored_B in zip((-1, -2), mirrored_B2.T, strict=True):
-        if mirrored_B.any():
-            mirrored_B111 = mirrored_B.to(images_BCHW.device, non_blocking=True)[:, None, None, None]
-            images_BCHW = torch.where(mirrored_B111, images_BCHW.flip(axis), images_BCHW)
-    return images_BCHW

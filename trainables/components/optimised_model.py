@@ -75,7 +75,7 @@ class OptimisedModel(Generic[N]):
         self._accelerator = accelerator
         self._losses_per_step = accelerator.gradient_accumulation_steps if accumulates else 1
         self._max_gradient = max_gradient
-        self._gathered = 0
+        self._gathered, self._scale = 0, 1.0
 
     def __call__(self, *inputs_B: Tensor) -> Any:
         """The network's output."""
@@ -118,9 +118,9 @@ class OptimisedModel(Generic[N]):
             loss = gathered * loss
         self._accelerator.backward(loss)
         for model in (self, *others):
-            model._gathered += 1
+            model._gathered, model._scale = model._gathered + 1, scale
             if model._gathered == model._losses_per_step:
-                model._step(scale)
+                model._step()
 
     def finish(self) -> None:
         """Take the step for the losses since the last one, where there are any."""
@@ -129,10 +129,9 @@ class OptimisedModel(Generic[N]):
             torch._foreach_div_([p.grad for p in self.module.parameters() if p.grad is not None], share)
             self._step()
 
-    def _step(self, scale: float = 1.0) -> None:
+    def _step(self) -> None:
         average_gradients(self.module.parameters(), self._accelerator)
-        if self._pace or scale != 1.0:
-            self._set_rates(scale)
+        self._set_rates(self._scale)
         if self._max_gradient is not None:
             for parameter in self.module.parameters():
                 if parameter.grad is not None:
@@ -145,13 +144,14 @@ class OptimisedModel(Generic[N]):
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, average; the tensors are the live ones, not copies."""
-        state = {"network": self.module.state_dict(), "optimiser": self._optimiser.state_dict()}
+        state = {"network": self.module.state_dict(), "optimiser": self._optimiser.state_dict(), "lr": self._lr}
         return state if self._average is None else state | {"average": self._average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.module.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._lr = state["lr"]
         if self._average is not None:
             self._average.load_state_dict(state["average"])
 

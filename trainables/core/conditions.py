@@ -61,6 +61,9 @@ class _Facts:
     column: str = ""
     """Name in records and rows, where it is not the field's."""
 
+    default_before: str = ""
+    """Value of what was trained before there was such a condition, where that is not the default."""
+
     default_here: str = ""
     """Value that the flag stands for when it is not given, where that is not the default."""
 
@@ -207,6 +210,7 @@ class Conditions:
             changes="scores",
             why="the same weights predict otherwise; running statistics lag behind weights for some hundred steps",
             words="BatchNorm statistics: {}",
+            default_before="running",
         ),
     )
     seed: int = field(

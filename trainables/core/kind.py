@@ -5,5 +5,5 @@ from typing import Literal
 Kind = Literal["classification", "segmentation"]
 """Of each image a class, or of each pixel whether it is foreground."""
 
-Axis = Literal["horizontal", "vertical"]
+MirrorAxis = Literal["horizontal", "vertical"]
 """Direction along which an image may be mirrored: left-right, or upside down."""

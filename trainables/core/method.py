@@ -18,7 +18,7 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.conditions import Validation
 from trainables.core.grid import Grid
-from trainables.core.kind import Axis, Kind
+from trainables.core.kind import Kind, MirrorAxis
 from trainables.core.scores import AnyScores
 
 Predictions = Mapping[str, NDArray[Any]]
@@ -113,7 +113,7 @@ class Task:
 
     provenance: Provenance
 
-    asymmetric: tuple[Axis, ...] = ()
+    asymmetric: tuple[MirrorAxis, ...] = ()
     """Axes along which a mirrored image shows something else."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from search_spaces.core.errors import DataError
-from trainables.core.kind import Axis, Kind
+from trainables.core.kind import Kind, MirrorAxis
 from trainables.data.checksums import MEDMNIST_MD5
 from trainables.data.names import PREPARED_SIDES, reader_function
 
@@ -60,7 +60,7 @@ class DatasetInfo:
     kind: Kind = "classification"
     """Kind of task that can be learned."""
 
-    asymmetric: tuple[Axis, ...] = ()
+    asymmetric: tuple[MirrorAxis, ...] = ()
     """Axes along which a mirrored image shows something else: training images are never mirrored along them."""
 
     @property
@@ -102,7 +102,7 @@ def _medmnist(
     *,
     licence: str = "CC BY 4.0",
     any_finding: bool = False,
-    asymmetric: tuple[Axis, ...] = (),
+    asymmetric: tuple[MirrorAxis, ...] = (),
 ) -> DatasetInfo:
     """One of the 2-D files of MedMNIST."""
     return DatasetInfo(

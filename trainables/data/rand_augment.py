@@ -43,7 +43,7 @@ def auto_contrast(images_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
 
 
 def equalise(images_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
-    """Replace each pixel by the share of its channel's pixels that are darker, of those that are not the darkest."""
+    """Replace each pixel by the share of pixels that are not brighter, of those of its channel that are not darkest."""
     levels_BCN = (images_BCHW * (NUM_LEVELS - 1)).round().long().flatten(2)
     counts_BCL = torch.zeros(*levels_BCN.shape[:2], NUM_LEVELS, device=images_BCHW.device)
     counts_BCL.scatter_add_(2, levels_BCN, torch.ones_like(levels_BCN, dtype=counts_BCL.dtype))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
-from trainables.core.kind import Axis, Kind
+from trainables.core.kind import Kind, MirrorAxis
 from trainables.data.catalog import CATALOG, DatasetInfo
 from trainables.data.names import Request, read_name, reader_function
 from trainables.data.partition import Indices, Split
@@ -63,7 +63,7 @@ class Source:
     checksum: str | None
     """MD5 of the published data; None for a user's own."""
 
-    asymmetric: tuple[Axis, ...] = ()
+    asymmetric: tuple[MirrorAxis, ...] = ()
     """Axes along which images must not be mirrored."""
 
     published_key: str = ""

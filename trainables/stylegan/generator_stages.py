@@ -24,7 +24,7 @@ from torch import Tensor
 
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
 from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
-from trainables.components import meters, modes, optimised_model, orders, parallel, weight_average
+from trainables.components import meters, modes, optimised_model, orders, pace, parallel, schedules, weight_average
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
 from trainables.data import augment
@@ -57,7 +57,8 @@ _MAX_REAL = 1000
 
 _CODE: tuple[ModuleType | Callable[..., Any], ...] = (
     adaptive_augment, alias_free, augment, equalised, features, gan_training, generator_config, generator_scores,
-    meters, modes, optimised_model, orders, parallel, seed_everything, generator, discriminator, weight_average,
+    meters, modes, optimised_model, orders, pace, parallel, schedules, seed_everything, generator, discriminator,
+    weight_average,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from trainables.data.cache import CACHE_VARIABLE
 from trainables.testing.forbidden import without_labels
 from trainables.testing.lab import Lab
 from trainables.testing.small import brief_config, lean
-from trainables.testing.subject import Subject, advance, weights
+from trainables.testing.subject import Subject, weights
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.train import Progress
 
@@ -156,7 +156,7 @@ class LearningChecks(Checks):
         """Losses are plain finite numbers, and something was learned."""
         learner = self.subject.build(self.lab.task)
         before = weights(learner)
-        losses = dict(next(advance(learner, 1)))
+        losses = dict(next(self.subject.advance(learner, 1, self.subject.config(), self.lab.task)))
         assert losses
         assert all(isinstance(value, float) and torch.tensor(value).isfinite() for value in losses.values())
         assert not torch.equal(before, weights(learner))

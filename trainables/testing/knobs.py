@@ -18,7 +18,8 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.ranges import Choice, Scalar, space_of
 from trainables.core.method import Task
 from trainables.data.cache import cache_root
-from trainables.testing.subject import Subject, advance, weights
+from trainables.testing.small import activating
+from trainables.testing.subject import Subject, weights
 
 _SEED = 1
 """Of the trainings that are compared: another one than that of other tests, whose stages would be found."""
@@ -42,7 +43,7 @@ class Trajectory:
     def __init__(self, subject: Subject, task: Task, config: MethodConfig, num_epochs: int) -> None:
         self._learner, self._images_NCHW = subject.build(task, config, _SEED), task.validation.images_NCHW
         self._predicts_from = subject.num_epochs(config, task) if subject.method.scorer else 0
-        self._epochs = advance(self._learner, self._predicts_from or num_epochs)
+        self._epochs = subject.advance(self._learner, self._predicts_from or num_epochs, config, task)
         self._marks: list[Mark] = []
         self._marks.append(self._mark())
 
@@ -77,7 +78,7 @@ def other_values(config: MethodConfig, field: str) -> list[Scalar]:
 
 @final
 class Knobs:
-    """A method's searched fields, each compared with the same baseline.
+    """A method's searched fields, each compared with a baseline in which it has an effect.
 
     Args:
         epochs: Within which a field must show, from the end of the first cycle on.
@@ -89,27 +90,36 @@ class Knobs:
         self._max_values = max_values
         before = subject.epochs_before(self._config)
         self._num_epochs = subject.num_epochs(self._config, task) if subject.method.scorer else before + epochs
-        self._baselines = [self._trajectory(self._config)]
-        # Stages that trials share are made now: while the baseline is at one, others would wait for it.
-        self._baselines[0].mark(self._num_epochs if subject.method.scorer else before + 1)
-        if any(cache_root().glob("*")):
-            self._baselines.append(self._trajectory(self._config))
+        self._first_epochs = self._num_epochs if subject.method.scorer else before + 1
+        self._baselines: dict[MethodConfig, list[Trajectory]] = {}
 
     def is_alive(self, field: str) -> bool:
         """Return True if the field changes what is learned at some end of its range."""
-        values = other_values(self._config, field)[: self._max_values]
+        config = activating(self._config, field)
+        values = other_values(config, field)[: self._max_values]
         changes: list[dict[str, Any]] = [{field: value} for value in values]
-        return any(self._differs(replace(self._config, **change)) for change in changes)
+        baselines = self._baselines_of(config)
+        return any(self._differs(replace(config, **change), baselines) for change in changes)
 
-    def _differs(self, config: MethodConfig) -> bool:
+    def _differs(self, config: MethodConfig, baselines: list[Trajectory]) -> bool:
         other = self._trajectory(config)
         try:
-            return any(self._differ(epoch, other) for epoch in range(1, self._num_epochs + 1))
+            return any(
+                all(_differ(epoch, baseline, other) for baseline in baselines)
+                for epoch in range(1, self._num_epochs + 1)
+            )
         finally:
             other.close()
 
-    def _differ(self, epoch: int, other: Trajectory) -> bool:
-        return all(_differ(epoch, baseline, other) for baseline in self._baselines)
+    def _baselines_of(self, config: MethodConfig) -> list[Trajectory]:
+        if config not in self._baselines:
+            made = [self._trajectory(config)]
+            # Stages that trials share are made now: while the baseline is at one, others would wait for it.
+            made[0].mark(self._first_epochs)
+            if any(cache_root().glob("*")):
+                made.append(self._trajectory(config))
+            self._baselines[config] = made
+        return self._baselines[config]
 
     def _trajectory(self, config: MethodConfig) -> Trajectory:
         return Trajectory(self._subject, self._task, config, self._num_epochs)

@@ -75,7 +75,7 @@ class Lab:
     @cached_property
     def _many_batches(self) -> Knobs:
         """A setting may need more images than fill a batch, or some updates, as a decay does."""
-        return Knobs(self._subject, self._subject.task(num_unlabelled=16), epochs=16, max_values=MAX_VALUES)
+        return Knobs(self._subject, self._subject.task(channels=3, num_unlabelled=16), epochs=16, max_values=MAX_VALUES)
 
 
 def _freeze() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from trainables.testing.checks import Checks
 from trainables.testing.small import lean
-from trainables.testing.subject import advance, weights
+from trainables.testing.subject import weights
 
 
 class PredictionChecks(Checks):
@@ -15,8 +15,9 @@ class PredictionChecks(Checks):
     def test_predicts_probabilities_without_changing_anything(self, channels: int, num_classes: int) -> None:
         """Predictions have the promised shape, sum to 1, and are the same again."""
         task = self.subject.task(channels=channels, num_classes=num_classes, shots=2, num_unlabelled=8)
-        learner = self.subject.build(task, self.subject.config(**lean(num_classes)))
-        next(advance(learner, 1))
+        config = self.subject.config(**lean(num_classes))
+        learner = self.subject.build(task, config)
+        next(self.subject.advance(learner, 1, config, task))
         before = weights(learner)
         first, second = (learner.predict(task.validation.images_NCHW) for _ in range(2))
         assert tuple(first) == self.subject.method.predictors
@@ -33,7 +34,7 @@ class PredictionChecks(Checks):
     def test_a_prediction_does_not_depend_on_its_company(self) -> None:
         """An image is predicted alone as it is among others."""
         learner = self.subject.build(self.lab.task)
-        next(advance(learner, 1))
+        next(self.subject.advance(learner, 1, self.subject.config(), self.lab.task))
         images_NCHW = self.lab.task.validation.images_NCHW
         alone = [learner.predict(image_CHW[None]) for image_CHW in images_NCHW]
         for predictor, probs in learner.predict(images_NCHW).items():
@@ -70,7 +71,7 @@ class GeneratorChecks(Checks):
         task = self.lab.task
         config = self.subject.config(**lean())
         learner = self.subject.build(task, config)
-        for _ in advance(learner, self.subject.num_epochs(config, task)):
+        for _ in self.subject.advance(learner, self.subject.num_epochs(config, task), config, task):
             pass
         before = weights(learner)
         first, second = (learner.predict(task.validation.images_NCHW) for _ in range(2))

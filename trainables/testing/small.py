@@ -1,17 +1,19 @@
 """The smallest configurations of a method's real code: sizes are settings, so tests need no code of their own."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
+from search_spaces.core.ranges import Choice, When, conditions_of, space_of
 from trainables.core.method import Method
 
 SMALL: Mapping[str, Any] = {
     "image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_resnet", "batch_size": 8, "mu": 1,
     "lr": 1e-3, "drop_path": 0.0, "generator_width": 8, "batch_unlabelled": 8, "steps_per_epoch": 2,
-    "tail": "conv_large", "features": 8,
+    "tail": "conv_large", "features": 8, "unsup_fraction": 1.0, "encoder": "test_resnet", "encoder_depth": 3,
+    "decoder_width": 4,
 }  # fmt: skip
 """Values of fields by their names, in whatever configuration has them."""
 
@@ -72,6 +74,25 @@ def brief_config(method: Method[Any]) -> MethodConfig:
     except ConfigError:  # some networks take none so small
         small = method.config(**values, image_size=32)
     return small
+
+
+def activating(config: MethodConfig, field: str) -> MethodConfig:
+    """Return the configuration with other fields so that the conditions of one hold."""
+    for when in conditions_of(type(config)).get(field, ()):
+        config = activating(config, when.name)
+        if not when.holds(getattr(config, when.name)):
+            config = replace(config, **{when.name: _holding(config, when)})
+    return config
+
+
+def _holding(config: MethodConfig, when: When) -> Any:
+    if when.above is None:
+        return when.equals
+    range_ = space_of(type(config)).get(when.name)
+    if range_ is None:
+        return type(getattr(config, when.name))(when.above + 1)
+    options = range_.options if isinstance(range_, Choice) else range_.ends()
+    return next(value for value in options if when.holds(value))
 
 
 def lean(num_classes: int = 2) -> dict[str, Any]:

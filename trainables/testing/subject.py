@@ -98,18 +98,21 @@ class Subject:
         epochs = range(_MAX_EPOCHS_BEFORE)
         return next((epoch for epoch in epochs if self.method.cycle_ends(config, epoch + 1)), 0)
 
+    def advance(
+        self, learner: Learner, num_epochs: int, config: MethodConfig, task: Task
+    ) -> Generator[Mapping[str, float]]:
+        """Train epoch by epoch and yield the losses; each is seeded with its number, in a budget of so many."""
+        epochs, seen = iter(learner.epochs()), 0
+        budget = sum(self._epoch_images(config, task, epoch) for epoch in range(num_epochs))
+        for epoch in range(num_epochs):
+            torch.manual_seed(epoch)
+            if isinstance(learner, FollowsBudget):
+                learner.begin_epoch(seen, budget)
+            yield next(epochs)
+            seen += self._epoch_images(config, task, epoch)
+
     def _epoch_images(self, config: MethodConfig, task: Task, epoch: int) -> int:
         return self.method.epoch_images(config, len(task.labelled), len(task.unlabelled_NCHW), epoch)
-
-
-def advance(learner: Learner, num_epochs: int) -> Generator[Mapping[str, float]]:
-    """Train epoch by epoch and yield the losses; each epoch is seeded with its number, as if of `num_epochs`."""
-    epochs = iter(learner.epochs())
-    for epoch in range(num_epochs):
-        torch.manual_seed(epoch)
-        if isinstance(learner, FollowsBudget):
-            learner.begin_epoch(epoch, num_epochs)
-        yield next(epochs)
 
 
 def weights(learner: Learner) -> Tensor:

@@ -163,19 +163,8 @@ def train(
         raise ConfigError(f"this method does {' and '.join(method.tasks)}, but {task.dataset} is {task.kind}")
     if decision == "pool" and not len(task.unlabelled_NCHW):
         raise ConfigError(f"decision pool needs unlabelled images, and {task.dataset} has none left: take argmax")
-    sizes = len(task.labelled), len(task.unlabelled_NCHW)
-    epoch_images = partial(method.epoch_images, config, *sizes)
-    evaluations = budget.evaluations(epoch_images, partial(method.cycle_ends, config))
-    plan = _Plan(
-        total_images=budget.images,
-        epoch_images=epoch_images,
-        evaluations={max(evaluations): budget.images} if method.scorer else evaluations,
-        selection=selection,
-        score=scorer_of(method, config, task.validation, picture_rule or PictureRule(), decision=decision),
-        oracle=Oracle(task, statistics),
-        needs_pool=decision == "pool",
-        watched="" if method.names_one_class or method.scorer else method.predictors[0],
-    )
+    score = scorer_of(method, config, task.validation, picture_rule or PictureRule(), decision=decision)
+    plan = _plan(method, config, task, budget, selection, score, Oracle(task, statistics), decision)
     hidden_labels_M = None if hidden_labels_M is None else hidden_labels_M.to(accelerator.device)
     seed_everything(seed, 0)
     try:
@@ -186,6 +175,31 @@ def train(
     finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
         accelerator.free_memory()  # it collects garbage before it lets go of the networks
         gc.collect()
+
+
+def _plan(
+    method: Method[Any],
+    config: MethodConfig,
+    task: Task,
+    budget: Budget,
+    selection: str,
+    score: Scorer,
+    oracle: Oracle,
+    decision: str,
+) -> "_Plan":
+    epoch_images = partial(method.epoch_images, config, len(task.labelled), len(task.unlabelled_NCHW))
+    evaluations = budget.evaluations(epoch_images, partial(method.cycle_ends, config))
+    return _Plan(
+        total_images=budget.images,
+        epoch_images=epoch_images,
+        evaluations={max(evaluations): budget.images} if method.scorer else evaluations,
+        selection=selection,
+        score=score,
+        oracle=oracle,
+        needs_pool=decision == "pool",
+        keeps_pool=method.judged_as == "classification",
+        watched="" if method.names_one_class or method.scorer else method.predictors[0],
+    )
 
 
 @dataclass(frozen=True)
@@ -199,7 +213,10 @@ class _Plan:
     score: Scorer
     oracle: Oracle
     needs_pool: bool
-    """True if every evaluation needs what the learner says of unlabelled images; else the last one, which is kept."""
+    """True if every evaluation needs what the learner says of unlabelled images."""
+
+    keeps_pool: bool
+    """True if that is kept of the last evaluation."""
     watched: str
     """The predictor that should name more than one class at the end; empty where none has to."""
 
@@ -226,7 +243,7 @@ def _train(
 ) -> Iterator[Progress]:
     history = _resume(learner, plan, checkpoints, accelerator)
     if history and history[-1].epoch == plan.last_epoch:
-        asked = plan.oracle.ask(learner, task.validation, plan.last_epoch, with_pool=True)
+        asked = plan.oracle.ask(learner, task.validation, plan.last_epoch, with_pool=plan.keeps_pool)
         history[-1] = replace(
             history[-1], predictions=asked.predictions, pool_means=asked.pool_means, artefacts=_artefacts(learner)
         )
@@ -239,7 +256,9 @@ def _train(
             yield progress
             continue
         is_last = progress.epoch == plan.last_epoch
-        asked = plan.oracle.ask(learner, task.validation, progress.epoch, with_pool=is_last or plan.needs_pool)
+        asked = plan.oracle.ask(
+            learner, task.validation, progress.epoch, with_pool=plan.keeps_pool if is_last else plan.needs_pool
+        )
         evaluation = replace(
             progress,
             scores=plan.score(asked.predictions, asked.pool_means),

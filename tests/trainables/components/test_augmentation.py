@@ -5,7 +5,7 @@ import torch
 
 from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig, MovedConfig
 from trainables.components import augmentation
-from trainables.components.augmentation import Augmentation, WeakAugmentation
+from trainables.components.augmentation import ImageAugmentation, WeakAugmentation
 from trainables.core.method import find_method, method_names
 from trainables.data.augment import affine, affine_maps
 from trainables.data.catalog import CATALOG
@@ -100,14 +100,16 @@ def test_light_is_its_definition(make_task):
 
 def test_no_change_leaves_images_as_they_are(make_task):
     config, unit = AugmentedConfig(**STILL), torch.randint(256, (5, 3, SIDE, SIDE), dtype=torch.uint8)
-    assert Augmentation(config, task(make_task))(unit).equal(unit.float() / 255)
+    assert ImageAugmentation(config, task(make_task))(unit).equal(unit.float() / 255)
 
 
 # Strong changes
 
 
 def strong(make_task, channels=3, **changes):
-    return Augmentation(AugmentedConfig(**(STILL | {"strong_ops": 2} | changes)), task(make_task, channels=channels))
+    return ImageAugmentation(
+        AugmentedConfig(**(STILL | {"strong_ops": 2} | changes)), task(make_task, channels=channels)
+    )
 
 
 def test_the_seed_decides_whatever_was_drawn_before(make_task):

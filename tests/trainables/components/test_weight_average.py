@@ -209,7 +209,7 @@ def test_the_average_goes_round_with_the_rest_and_predicts():
 
 def test_without_an_average_the_network_itself_predicts():
     one = model(average=0.0)
-    assert set(one.state_dict()) == {"network", "optimiser"}
+    assert set(one.state_dict()) == {"network", "optimiser", "lr"}
     assert one.predicting is one.module
     inputs = torch.ones(3, 2)
     assert one.predict(inputs).equal(one(inputs))

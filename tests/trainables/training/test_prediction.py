@@ -11,7 +11,7 @@ from torch import nn
 from trainables.components.prediction import predict_in_chunks
 from trainables.core.conditions import Conditions
 from trainables.core.method import PredictsByNetworks, method_names
-from trainables.testing.subject import Subject, advance
+from trainables.testing.subject import Subject
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.prediction import DivergedError, Oracle
 
@@ -228,7 +228,7 @@ def test_what_a_method_predicts_leaves_no_trace(name, average):
     subject = Subject(name)
     task, config = subject.task(), subject.config(average=average, synthetic=False)
     learner = subject.build(task, config)
-    for _ in advance(learner, 2):
+    for _ in subject.advance(learner, 2, config, task):
         pass
     before = tensors(learner.state_dict())
     networks = learner.predicting_networks()
