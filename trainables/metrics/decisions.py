@@ -19,9 +19,9 @@ def _likeliest(probs_NK: _Floats, pool_mean_K: _Floats) -> NDArray[np.int64]:
 def _above_pool(probs_NK: _Floats, pool_mean_K: _Floats) -> NDArray[np.int64]:
     """The class whose probability is largest beside its mean over the pool.
 
-    A network that leans to some classes, be it that it has barely learned or that its labels have the pool's shares, says
-    so over the pool without a label, and the lean is taken out. A network that leans to none, but sees a pool of unequal
-    classes, is pushed towards the rare ones: more of them are found, at the expense of the frequent ones.
+    A network that leans to some classes, be it that it has barely learned or that its labels have the pool's shares,
+    says so over the pool without a label, and the lean is taken out. A network that leans to none, but sees a pool of
+    unequal classes, is pushed towards the rare ones: more of them are found, at the expense of the frequent ones.
 
     Source: Saerens et al., Neural Computation 14 (2002), with the mean prediction as the prior to be divided out.
     """
