@@ -1,4 +1,7 @@
-"""A dataset and a few-shot split of it, without torch and without an image: cheap enough to check a sweep."""
+"""A dataset and a few-shot split of it, without torch: cheap enough to check a sweep.
+
+Pictures that are there more than once are drawn once: see `duplicates`, which looks at each picture a single time.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +27,7 @@ def draw_few_shot(
     fold: int = 0,
     kind: Kind = "classification",
 ) -> FewShotDraw:
-    """Open a dataset and draw from its training labels, but read no image.
+    """Open a dataset and draw from its training labels.
 
     Raises:
         ConfigError: a dataset that has not what this kind of task needs.
@@ -36,9 +39,10 @@ def draw_few_shot(
 
 
 def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int) -> FewShotSplit:
+    labels_N = source.labels("train")
     if source.shots_in_all:
         return drawn_split(
-            source.labels("train"),
+            labels_N,
             shots=shots,
             label_set=label_set,
             content_hash=source.content_hash,
@@ -46,15 +50,19 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
             val_share=source.val_share,
             fold=fold,
             class_names=source.class_names,
+            roles=source.roles(),
         )
+    with_val = validation == "official"
+    num_validation = len(source.labels("val")) if with_val else None
     return few_shot_split(
-        source.labels("train"),
+        labels_N,
         num_classes=source.num_classes,
         shots=shots,
         label_set=label_set,
         content_hash=source.content_hash,
         validation=validation,
         fold=fold,
-        num_validation=len(source.labels("val")) if validation == "official" else None,
+        num_validation=num_validation,
         class_names=source.class_names,
+        roles=source.roles(with_val=with_val),
     )

@@ -9,7 +9,7 @@ grey when all of them are grey; their own side when all are squares of one side,
 for another one. Pictures are resized bilinearly, antialiased, without keeping their aspect ratio.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
-from trainables.data.readers.picture_files import SUFFIXES, read_picture, shared_format
+from trainables.data.readers.picture_files import SUFFIXES, content_of, read_picture, shared_format
 from trainables.data.readers.reader import ImageShape, PlainReader, Reader
 from trainables.data.readers.request import ReaderRequest
 
@@ -65,6 +65,14 @@ class FolderReader(PlainReader):
         for index, place in enumerate(self.members[split]):
             images_NCHW[index] = read_picture(self.folder / place, self.channels, self.side)
         return images_NCHW
+
+    def contents(self, split: Split) -> Iterator[bytes]:
+        """Size and pixels of each picture in turn, as it lies in its file.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        return (content_of(self.folder / place, self.channels) for place in self.members[split])
 
     def digest(self) -> str:
         """MD5 over the sorted places and the bytes of all pictures."""

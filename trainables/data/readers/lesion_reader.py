@@ -6,6 +6,7 @@ drawn anew for each label set (`splits.drawn_split`). Pixels come from `resize_c
 Shapes: N pictures, C channels, S pixels of a side.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -96,6 +97,10 @@ class LesionReader(MarkedReader):
         packed = self.prepared.masks_NSb[self._part(split)][chosen]
         side = self.prepared.images_NCSS.shape[-1]
         return np.unpackbits(packed, axis=-1, count=side).view(np.bool_)
+
+    def contents(self, split: Split) -> Iterator[bytes]:
+        """Places of the pictures in turn: of equal ones only one was kept when they were prepared."""
+        return (place.encode() for place in self.prepared.places[self._part(split)])
 
     def digest(self) -> str:
         """MD5 over places and bytes of all files."""

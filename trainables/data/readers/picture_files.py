@@ -65,6 +65,17 @@ def read_picture(path: Path, channels: int, side: int) -> NDArray[np.uint8]:
         return np.asarray(pixels, dtype=np.uint8).reshape(side, side, channels).transpose(2, 0, 1)
 
 
+def content_of(path: Path, channels: int) -> bytes:
+    """Size and pixels of a picture, grey with one channel and else RGB.
+
+    Raises:
+        DataError: the file cannot be decoded, or has more than 8 bits a channel.
+    """
+    with opened(path) as picture:
+        pixels = picture.convert("L" if channels == 1 else "RGB")
+        return f"{pixels.size}".encode() + pixels.tobytes()
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """The picture in a file, its header read; a failure to decode it within the context is told as well.
