@@ -1,7 +1,7 @@
 """A folder of one's own pictures with lesion masks.
 
 Layout: `images/*`, and the masks of a picture either as `masks/<lesion>/<stem>.*`, one for each kind of lesion, or as
-`masks/<stem>.*`. A pixel is marked where a mask is not 0 (in a JPEG: above 127). A missing mask means: no such lesion.
+`masks/<stem>.*`. What is marked in them says `mask_pixels`. A missing mask means: no such lesion.
 Every class is shared out 60 % train, 20 % val, 20 % test; the test part is fixed by the content hash, the others are
 drawn anew for each label set.
 """

@@ -2,7 +2,7 @@
 
 A folder holds `images/*` and `masks/*`; a mask is named as its picture, or as its picture and `_mask` or
 `_segmentation`. Every picture has one mask of its size, which is all black where there is nothing to mark: a picture
-without a mask is a mistake here. A pixel is marked where the mask is not 0 (in a JPEG: above 127).
+without a mask is a mistake here. What is marked in it says `mask_pixels`.
 
 Pictures are resized bilinearly and antialiased, masks by the nearest pixel, without keeping the aspect ratio.
 
@@ -22,9 +22,11 @@ from PIL import Image
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
 from trainables.data.readers.files import File, digest_of, pictures_below
-from trainables.data.readers.mask_rules import Picture, read_mask, stem_of, with_masks
+from trainables.data.readers.mask_pixels import read_mask
+from trainables.data.readers.mask_rules import Picture, stem_of, with_masks
 from trainables.data.readers.picture_files import SUFFIXES, opened
 from trainables.data.readers.reader import PreparationCallback
+from trainables.data.readers.shown import shown
 
 _ENDINGS = ("mask", "segmentation", "OD")
 _ORIGIN = "https://doi.org/10.21227/H25W98"
@@ -145,10 +147,11 @@ def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskFolder
 
 
 def _read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Pixels (S, S, 3), and the width and height of the file."""
+    """Pixels (S, S, 3), and the width and height of the picture as it is shown."""
     with opened(path) as picture:
-        resized = picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-        return np.asarray(resized, dtype=np.uint8), picture.size
+        upright = shown(picture, channels=3)
+        resized = upright.resize((side, side), Image.Resampling.BILINEAR)
+        return np.asarray(resized, dtype=np.uint8), upright.size
 
 
 def _resized(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:

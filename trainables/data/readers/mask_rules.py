@@ -1,9 +1,9 @@
 """Rules for pictures with masks that all their readers share: names, files, splits.
 
-A mask belongs to the picture whose name before the dot it bears, with or without an ending. A pixel is marked where the
-mask is not 0 (in a JPEG: above 127).
+A mask belongs to the picture whose name before the dot it bears, with or without an ending. What is marked in it says
+`mask_pixels`.
 
-Shapes: N pictures, H W pixels.
+Shapes: N pictures.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
 from trainables.data.partition import Indices, Split, three_way_split
-from trainables.data.readers.picture_files import opened
 
 TEST_SHARE = 0.2
 """Share of the pictures of a folder of one's own, fixed by the content hash."""
@@ -24,7 +23,6 @@ VAL_SHARE = 0.25
 """Share of what is no test picture, drawn anew for each label set."""
 
 _SPLIT_DIGITS = 16  # hex digits of the content's MD5 that fix the test split
-_LOSSY, _HALF = "JPEG", 127
 
 
 class Picture(NamedTuple):
@@ -74,28 +72,6 @@ def with_masks(
             )
         found[name][1].append(mask)
     return tuple(Picture(place, tuple(own)) for place, own in found.values())
-
-
-def read_mask(path: Path, picture_path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Marked pixels (H, W) of a mask file.
-
-    Args:
-        path: The mask.
-        picture_path: Its picture.
-        size: Width and height of the picture, in pixels.
-
-    Raises:
-        DataError: a mask that cannot be decoded, or is of another size than its picture.
-    """
-    with opened(path) as mask:
-        if mask.size != size:
-            given, wanted = (f"{width}x{height}" for width, height in (mask.size, size))
-            raise DataError(
-                f"mask {path} is {given} pixels, but its picture {picture_path} is {wanted}: make them equal"
-            )
-        # Lossy files have traces of ink around what was marked.
-        threshold = _HALF if mask.format == _LOSSY else 0
-        return np.asarray(mask if mask.mode in ("1", "L") else mask.convert("L")) > threshold
 
 
 def train_and_test(labels_N: NDArray[np.int64], digest: str, test_share: float) -> dict[Split, Indices]:

@@ -30,11 +30,13 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from search_spaces.core.errors import DataError
 from trainables.data.cache import CacheFacts, cached_folder
 from trainables.data.readers.lesion_reader import CLASS_NAMES, LesionFolder, LesionReader, Prepared
-from trainables.data.readers.mask_rules import Picture, read_mask, train_and_test
+from trainables.data.readers.mask_pixels import read_mask
+from trainables.data.readers.mask_rules import Picture, train_and_test
 from trainables.data.readers.picture_files import channels_and_sizes, opened
 from trainables.data.readers.reader import PreparationCallback
+from trainables.data.readers.shown import shown, shown_size
 
-VERSION = 1
+VERSION = 2
 """Number of the rules by which pixels and splits are made here; another one is another cache."""
 
 _THREADS = 2
@@ -104,7 +106,7 @@ def brightened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def reduced(picture: Image.Image, form: Form) -> Image.Image:
     """The picture at the smallest size, grey or RGB; as it is where it has this size."""
-    picture = picture.convert("L" if form.channels == 1 else "RGB")
+    picture = shown(picture, form.channels)
     if picture.size == form.smallest:
         return picture
     small = picture.resize(form.smallest, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
@@ -172,7 +174,7 @@ def _prepare(listed: LesionFolder, side: int, tell: PreparationCallback | None, 
 def _read(folder: Path, form: Form, item: Picture | str) -> _Done:
     place = item if isinstance(item, str) else item.place
     with opened(folder / place) as picture:
-        size = picture.size
+        size = shown_size(picture)
         small = reduced(picture, form)
     identity = sha256(small.tobytes()).hexdigest()
     if isinstance(item, str):

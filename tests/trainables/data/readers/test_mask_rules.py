@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image
 
 from search_spaces.core.errors import DataError
 from trainables.data.partition import three_way_split
-from trainables.data.readers.mask_rules import Picture, has_masks, read_mask, train_and_test, with_masks
+from trainables.data.readers.mask_rules import Picture, has_masks, train_and_test, with_masks
 
 
 def test_layout(tmp_path):
@@ -45,26 +44,6 @@ def test_a_mask_belongs_to_the_picture_whose_name_it_bears(tmp_path, images, mas
 def test_names_that_do_not_match(tmp_path, images, masks, message):
     with pytest.raises(DataError, match=message):
         with_masks(tmp_path, images, masks, ("mask",))
-
-
-def test_what_is_marked(tmp_path):
-    mask_HW = np.zeros((6, 8), dtype=np.uint8)
-    mask_HW[1, 2], mask_HW[3, 4] = 1, 200
-    Image.fromarray(mask_HW).save(tmp_path / "a.png")
-    found = read_mask(tmp_path / "a.png", tmp_path / "picture.png", (8, 6))
-    assert (found.dtype, found.shape) == (np.bool_, (6, 8))
-    assert np.argwhere(found).tolist() == [[1, 2], [3, 4]]
-    with pytest.raises(
-        DataError, match=r"a\.png is 8x6 pixels, but its picture .*picture\.png is 6x8: make them equal"
-    ):
-        read_mask(tmp_path / "a.png", tmp_path / "picture.png", (6, 8))
-
-
-def test_traces_of_compression_are_no_marks(tmp_path):
-    mask_HW = np.full((16, 16), 100, dtype=np.uint8)
-    mask_HW[:, 8:] = 255
-    Image.fromarray(mask_HW).save(tmp_path / "a.jpg", quality=95)
-    assert read_mask(tmp_path / "a.jpg", tmp_path / "picture.png", (16, 16)).mean() == 0.5
 
 
 def test_train_and_test():

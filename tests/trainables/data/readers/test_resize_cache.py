@@ -7,7 +7,7 @@ from PIL import Image
 
 from search_spaces.core.errors import DataError
 from trainables.__main__ import main
-from trainables.data.readers import mask_rules
+from trainables.data.readers import mask_pixels
 from trainables.data.readers import resize_cache as preparation
 from trainables.data.readers.resize_cache import brightened, resized_mask
 from trainables.data.source import open_source, prepare
@@ -23,7 +23,7 @@ def decoded(monkeypatch):
         count.append(path.name)
         return opened(path)
 
-    for module in (preparation, mask_rules):
+    for module in (preparation, mask_pixels):
         monkeypatch.setattr(module, "opened", counting)
     return count
 
