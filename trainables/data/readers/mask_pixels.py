@@ -8,6 +8,7 @@ black. Values that say more than marked or not, such as a number for each of sev
 Shapes: H W pixels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ _MAX_NUMBER = 63
 """Brightest value up to which several values are taken for numbers of classes."""
 
 _NUM_TOLD = 6
+_NEARLY_ALL = 0.95
 
 
 def read_mask(path: Path, picture_path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -53,6 +55,15 @@ def read_mask(path: Path, picture_path: Path, size: tuple[int, int]) -> NDArray[
         return _drawn(values_HW, visible_HW)
     marked_HW: NDArray[np.bool_] = values_HW > (_HALF if lossy else _threshold(values_HW, path))
     return marked_HW
+
+
+def words_about_shares(shares: Sequence[float]) -> tuple[str, ...]:
+    """Words about masks that mark nearly everything, or nothing, all of them; given their marked shares."""
+    if not shares:
+        return ()
+    if min(shares) > _NEARLY_ALL:
+        return (f"all {len(shares)} masks mark nearly everything: are black and white exchanged?",)
+    return () if max(shares) else (f"none of the {len(shares)} masks marks anything",)
 
 
 def _brightness(mask: Image.Image) -> NDArray[Any]:

@@ -88,7 +88,11 @@ class PlainReader:
     shots_in_all = False
     val_share = 0.0
     has_masks = False
-    notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
 
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
         """None: nobody marked anything."""
@@ -106,8 +110,12 @@ class MarkedReader:
 
     shots_in_all = True
     has_masks = True
-    notes: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ("train", "test")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
 
     def contents(self: Reader, split: Split) -> Iterator[bytes]:
         """Pixels of each picture in turn."""

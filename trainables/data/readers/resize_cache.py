@@ -68,6 +68,9 @@ class _Done(NamedTuple):
     content: bytes = b""
     """Pixels, then packed masks; nothing for a picture that only serves to be compared."""
 
+    share: float | None = None
+    """Marked share; None of a picture without a mask."""
+
 
 def open_lesions(listed: LesionFolder, side: int, tell: PreparationCallback | None = None) -> LesionReader:
     """The reader of a folder at a side in pixels, prepared unless that was done before.
@@ -86,6 +89,7 @@ def open_lesions(listed: LesionFolder, side: int, tell: PreparationCallback | No
         num_train=facts["num_train"],
         places=tuple(facts["places"]),
         left_out=facts["left_out"],
+        shares=facts["marked"],
     )
     return LesionReader(listed, prepared)
 
@@ -168,6 +172,7 @@ def _prepare(listed: LesionFolder, side: int, tell: PreparationCallback | None, 
         "num_train": len(parts["train"]),
         "places": [read[row].place for row in rows[order]],
         "left_out": equal_to,
+        "marked": [read[row].share for row in rows[order]],
     }
 
 
@@ -184,7 +189,7 @@ def _read(folder: Path, form: Form, item: Picture | str) -> _Done:
         mask_HW |= read_mask(folder / mask, folder / place, size)
     mask_SS = resized_mask(mask_HW, form.side)
     content = squared(small, form).tobytes() + np.packbits(mask_SS, axis=-1).tobytes()
-    return _Done(place, identity, int(mask_SS.any()), content)
+    return _Done(place, identity, int(mask_SS.any()), content, float(mask_SS.mean()) if item.masks else None)
 
 
 def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

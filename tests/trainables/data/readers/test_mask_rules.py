@@ -27,6 +27,28 @@ def test_layout(tmp_path):
             ("mask", "OD"),
             [("i/a_OD.png", ("m/a_OD.png",)), ("i/a.png", ("m/a_mask.png",))],
         ),
+        *(
+            (["i/a.jpg", "i/b.jpg"], [f"m/{name}"], (), [("i/a.jpg", (f"m/{name}",)), ("i/b.jpg", ())])
+            for name in (
+                "a_Segmentation.png",
+                "a_MASK.png",
+                "a_anno.bmp",
+                "a_lesion.png",
+                "a_seg.tif",
+                "a-mask.png",
+                "A.png",
+                "a.jpg.png",
+                "a.jpg_mask.png",
+                "a_mask.jpg.png",
+                "a_mask_1.png",
+                "a_mask2.png",
+                "a_gt.png",
+                "a_label.png",
+            )
+        ),
+        (["i/Ä.png"], ["m/A\u0308_mask.png"], (), [("i/Ä.png", ("m/A\u0308_mask.png",))]),
+        (["i/a.png", "i/A.png"], ["m/A.png"], (), [("i/a.png", ()), ("i/A.png", ("m/A.png",))]),
+        (["i/a.png", "i/a_mask.png"], ["m/a_mask.png"], (), [("i/a.png", ()), ("i/a_mask.png", ("m/a_mask.png",))]),
     ],
 )
 def test_a_mask_belongs_to_the_picture_whose_name_it_bears(tmp_path, images, masks, endings, pairs):
@@ -38,7 +60,9 @@ def test_a_mask_belongs_to_the_picture_whose_name_it_bears(tmp_path, images, mas
     [
         (["i/a.png", "i/a.jpg"], [], r"i/a\.png and .*i/a\.jpg have the same name before the dot: rename one"),
         (["i/a.png"], ["m/b_mask.png"], r"mask .*m/b_mask\.png is of no picture; expected one named b: add it"),
-        (["i/a.png"], ["m/a_mask_mask.png"], r"expected one named a_mask: add it"),
+        (["i/a.png"], ["m/a_mask_mask.png"], r"expected one named a_mask(?: \(.*\))?: add it"),
+        (["i/case_01.png"], ["m/case-01_mask.png"], r"expected one named case-01 \(the nearest is case_01\): add it"),
+        (["i/a.png", "i/A.png"], ["m/a_MASK.png"], r"is of no picture; expected one named a \(the nearest is a\)"),
     ],
 )
 def test_names_that_do_not_match(tmp_path, images, masks, message):

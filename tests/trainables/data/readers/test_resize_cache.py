@@ -19,9 +19,9 @@ def decoded(monkeypatch):
     """Count the pictures and masks that are decoded."""
     count, opened = [], preparation.opened
 
-    def counting(path):
+    def counting(path, **options):
         count.append(path.name)
-        return opened(path)
+        return opened(path, **options)
 
     for module in (preparation, mask_pixels):
         monkeypatch.setattr(module, "opened", counting)
