@@ -6,7 +6,11 @@ Pictures that are there more than once are drawn once: see `duplicates`, which l
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from search_spaces.core.errors import DataError
 from trainables.core.kind import Kind
+from trainables.data.partition import Labels
 from trainables.data.source import Source, open_source
 from trainables.data.splits import FewShotSplit, check_validation, drawn_split, few_shot_split
 
@@ -53,8 +57,8 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
             roles=source.roles(),
         )
     with_val = validation == "official"
-    num_validation = len(source.labels("val")) if with_val else None
-    return few_shot_split(
+    val_labels = source.labels("val") if with_val else None
+    split = few_shot_split(
         labels_N,
         num_classes=source.num_classes,
         shots=shots,
@@ -62,7 +66,21 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
         content_hash=source.content_hash,
         validation=validation,
         fold=fold,
-        num_validation=num_validation,
+        num_validation=None if val_labels is None else len(val_labels),
         class_names=source.class_names,
         roles=source.roles(with_val=with_val),
     )
+    if val_labels is not None:
+        _check_val(source, val_labels[split.validation_indices])
+    return split
+
+
+def _check_val(source: Source, labels_V: Labels) -> None:
+    """Refuse a val split in which a class is missing: some scores have no value there, and others flatter."""
+    counts_K = np.bincount(labels_V, minlength=source.num_classes)
+    if not counts_K.all():
+        name = source.class_names[int(counts_K.argmin())]
+        raise DataError(
+            f"dataset '{source.name}': val has no image of class '{name}' to validate with; expected some of every "
+            "class: add some, or choose --validation realistic or labelled-cv"
+        )

@@ -313,10 +313,10 @@ def _own_path(name: str, root: Path) -> Path | None:
     """
     given = Path(name).expanduser()
     found = next((path for path in (given, root / given) if path.exists()), None)
-    looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix in SUFFIXES
+    looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix.lower() in SUFFIXES
     if not looks_like_path:
         return given if name and given.is_dir() else None
-    if found is None or not (found.is_dir() or found.suffix in SUFFIXES):
+    if found is None or not (found.is_dir() or found.suffix.lower() in SUFFIXES):
         raise DataError(
             f"no data at '{name}' (nor below {root}); expected an existing {' or '.join(SUFFIXES)} file "
             "or a folder of pictures"

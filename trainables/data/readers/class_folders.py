@@ -142,7 +142,10 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
     for name in classes:
         if not any(is_picture(file) for file in (folder / name).iterdir()):
-            raise DataError(f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}); expected {expected}")
+            deeper = ", and folders in it are not looked into" if _folders(folder / name) else ""
+            raise DataError(
+                f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}){deeper}; expected {expected}"
+            )
     return classes
 
 

@@ -25,6 +25,8 @@ from trainables.data.readers.request import ReaderRequest
 
 LAYOUT = "train_images, train_labels and optionally val_* and test_*"
 
+_RGBA = 4  # channels
+
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -207,6 +209,10 @@ def _pieces(stream: IO[bytes], count: int, size: int) -> Iterator[bytes]:
 def _nchw(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> ImageShape:
     if dtype != np.uint8:
         raise DataError(f"{what} are {dtype}; expected uint8 in 0..255: scale and save them as uint8")
+    if len(shape) == 5 or (len(shape) == 4 and shape[1] == shape[2] == shape[3] > _RGBA):
+        raise DataError(f"{what} have shape {shape}, as volumes have; expected pictures: save slices as (N, H, W)")
+    if len(shape) == 4 and shape[3] == _RGBA:
+        raise DataError(f"{what} have 4 channels; expected grey or RGB: put them on black and save (N, H, W, 3)")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise DataError(f"{what} have shape {shape}; expected (N, H, W) or (N, H, W, 3): move the axes")
     count, height, width = shape[:3]
