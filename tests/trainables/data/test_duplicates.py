@@ -13,7 +13,9 @@ from PIL import Image
 from search_spaces.core.errors import DataError
 from trainables.core.conditions import VALIDATION_MODES
 from trainables.data import duplicates
+from trainables.data.draw import draw_few_shot
 from trainables.data.duplicates import contents_of
+from trainables.data.readers.npz import NpzReader
 from trainables.data.source import open_source, prepare
 from trainables.data.tasks import few_shot_task
 
@@ -122,15 +124,25 @@ def test_pictures_are_compared_once(write_npz, cache, monkeypatch):
     assert contents_of(reader, "train") == found
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that cannot be written")
-def test_without_a_place_to_keep_it_pictures_are_compared_all_the_same(write_npz, cache, monkeypatch):
-    monkeypatch.setattr(duplicates, "KEPT_FROM", 0)
-    cache.chmod(0o500)
-    assert len(contents_of(open_source(str(write_npz())).reader, "train")) == 36
-    cache.chmod(0o700)
+def test_further_draws_look_at_no_picture(write_npz, monkeypatch):
+    path = str(write_npz())
+    draw_few_shot(path, 3, 0)
+    monkeypatch.setattr(NpzReader, "contents", lambda *_: pytest.fail("compared again"))
+    assert len({draw_few_shot(path, 3, label_set).split.label_set_hash for label_set in range(5)}) == 5
 
 
-def test_a_place_that_is_no_folder(write_npz, tmp_path, monkeypatch):
+def test_pictures_of_train_and_test_with_masks_are_told_apart(write_masks, caplog):
+    folder = write_masks(20)
+    before = open_source(f"{folder}@32", kind="segmentation")
+    assert before.reader.notes == ()
+    content = (folder / "images/00.png").read_bytes()
+    for path in (folder / "images").iterdir():
+        path.write_bytes(content)
+    prepare(f"{folder}@32", kind="segmentation")
+    assert "16 of train are in test too, and remain in both" in caplog.text
+
+
+def test_without_a_place_to_keep_it_pictures_are_compared_all_the_same(write_npz, tmp_path, monkeypatch):
     monkeypatch.setattr(duplicates, "KEPT_FROM", 0)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SPARSE_SEARCH_CACHE", str(tmp_path / "file"))

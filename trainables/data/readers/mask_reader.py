@@ -22,7 +22,7 @@ from trainables.data.partition import Indices, Split
 from trainables.data.readers.mask_files import MaskFolder, find_optic_discs, list_mask_folder
 from trainables.data.readers.mask_pixels import words_about_shares
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, train_and_test
-from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader
+from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader, md5_of_file
 from trainables.data.readers.request import ReaderRequest, RowRequest
 from trainables.data.readers.shapes import shapes
 
@@ -60,12 +60,18 @@ class MaskReader(MarkedReader):
     class_names: tuple[str, ...]
     """Name of what is marked."""
 
-    notes: tuple[str, ...] = ()
+    told: Callable[[], tuple[str, ...]] = tuple
+    """Words about what was passed over, or looks odd."""
 
     val_share: float = VAL_SHARE
     """Share of the train split that each label set draws to validate."""
 
     kind: Kind = "segmentation"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about what was passed over, or looks odd."""
+        return self.told()
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Zeros (N,): all pictures are of one kind."""
@@ -141,9 +147,22 @@ def _prepared(
         )
         return Pixels(images_NCSS, masks_NSS, tuple(facts["marked"]))
 
-    notes = (*parts["train"].notes, *words_about_shares(read("train").shares_N))
+    def told() -> tuple[str, ...]:
+        return (*parts["train"].notes, *words_about_shares(read("train").shares_N), *_in_both(parts))
+
+    read("train")
     sizes = {split: len(part) for split, part in parts.items()}
-    return MaskReader(sizes, 3, side, read, lambda: digest, class_names, notes)
+    return MaskReader(sizes, 3, side, read, lambda: digest, class_names, told)
+
+
+def _in_both(parts: Mapping[Split, MaskFolder]) -> tuple[str, ...]:
+    """Words about pictures that are in train and in test, by the bytes of their files: no test picture is decoded."""
+    digests = {
+        split: [md5_of_file(part.folder / picture.place) for picture in part.pictures] for split, part in parts.items()
+    }
+    tested = frozenset(digests["test"])
+    count = sum(digest in tested for digest in digests["train"])
+    return (f"{count} of train are in test too, and remain in both",) if count else ()
 
 
 def _prepare(pictures: MaskFolder, side: int, tell: PreparationCallback | None, folder: Path) -> CacheFacts:
