@@ -1,9 +1,16 @@
-"""A dataset and a few-shot split of it, without torch and without an image: cheap enough to check a sweep."""
+"""A dataset and a few-shot split of it, without torch: cheap enough to check a sweep.
+
+Pictures that are there more than once are drawn once: see `duplicates`, which looks at each picture a single time.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from search_spaces.core.errors import DataError
 from trainables.core.kind import Kind
+from trainables.data.partition import Labels
 from trainables.data.source import Source, open_source
 from trainables.data.splits import FewShotSplit, check_validation, drawn_split, few_shot_split
 
@@ -24,7 +31,7 @@ def draw_few_shot(
     fold: int = 0,
     kind: Kind = "classification",
 ) -> FewShotDraw:
-    """Open a dataset and draw from its training labels, but read no image.
+    """Open a dataset and draw from its training labels.
 
     Raises:
         ConfigError: a dataset that has not what this kind of task needs.
@@ -36,9 +43,10 @@ def draw_few_shot(
 
 
 def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int) -> FewShotSplit:
+    labels_N = source.labels("train")
     if source.shots_in_all:
         return drawn_split(
-            source.labels("train"),
+            labels_N,
             shots=shots,
             label_set=label_set,
             content_hash=source.content_hash,
@@ -46,15 +54,33 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
             val_share=source.val_share,
             fold=fold,
             class_names=source.class_names,
+            roles=source.roles(),
         )
-    return few_shot_split(
-        source.labels("train"),
+    with_val = validation == "official"
+    val_labels = source.labels("val") if with_val else None
+    split = few_shot_split(
+        labels_N,
         num_classes=source.num_classes,
         shots=shots,
         label_set=label_set,
         content_hash=source.content_hash,
         validation=validation,
         fold=fold,
-        num_validation=len(source.labels("val")) if validation == "official" else None,
+        num_validation=None if val_labels is None else len(val_labels),
         class_names=source.class_names,
+        roles=source.roles(with_val=with_val),
     )
+    if val_labels is not None:
+        _check_val(source, val_labels[split.validation_indices])
+    return split
+
+
+def _check_val(source: Source, labels_V: Labels) -> None:
+    """Refuse a val split in which a class is missing: some scores have no value there, and others flatter."""
+    counts_K = np.bincount(labels_V, minlength=source.num_classes)
+    if not counts_K.all():
+        name = source.class_names[int(counts_K.argmin())]
+        raise DataError(
+            f"dataset '{source.name}': val has no image of class '{name}' to validate with; expected some of every "
+            "class: add some, or choose --validation realistic or labelled-cv"
+        )

@@ -9,6 +9,7 @@ classes, or with masks to learn.
 Shapes: N images, C channels, H W pixels, K classes.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,12 +24,17 @@ from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind, MirrorAxis
 from trainables.data.catalog import CATALOG, DatasetInfo
+from trainables.data.duplicates import roles_of
 from trainables.data.names import Request, read_name, reader_function
 from trainables.data.partition import Indices, Split
 from trainables.data.patches import check_grid
 from trainables.data.readers.reader import PreparationCallback, Reader
 from trainables.data.readers.request import ReaderRequest, RowRequest
+from trainables.data.roles import Roles
 from trainables.data.storages import OWN_FORMS, SUFFIXES, layouts_of, storage_of
+from trainables.data.summary import left_out, line_of
+
+log = logging.getLogger(__name__)
 
 ROOT_VARIABLE = "SPARSE_SEARCH_DATA"
 _NEEDED: Mapping[Kind, str] = {"classification": "classes", "segmentation": "masks"}
@@ -170,6 +176,14 @@ class Source:
         """Marked pixels (N, H, W) of the chosen images in their order; None where nobody marked anything."""
         return self.reader.masks(split, chosen)
 
+    def roles(self, *, with_val: bool = False) -> Roles:
+        """Roles that are left to the pictures of train, and of val if it validates: equal ones play one role.
+
+        Raises:
+            DataError: a picture that cannot be read.
+        """
+        return roles_of(self.name, self.reader, with_val=with_val)
+
     def class_counts(self, split: Split) -> tuple[int, ...]:
         """Images of every class, in the order of `class_names`."""
         return tuple(np.bincount(self.labels(split), minlength=self.num_classes).tolist())
@@ -223,6 +237,8 @@ def prepare(
 ) -> None:
     """Do what takes minutes the first time a dataset is used, so that `open_source` takes seconds from then on.
 
+    One line is logged, which says what was read, and as a warning what was left out and why.
+
     Args:
         dataset: Its name.
         root: Folder of the data files.
@@ -232,7 +248,10 @@ def prepare(
     Raises:
         ConfigError, DataError: as `open_source`.
     """
-    open_source(dataset, root, tell, kind)
+    source = open_source(dataset, root, tell, kind)
+    apart = left_out(source.name, source.reader, tell)
+    line = line_of(source.name, source.reader, source.class_names, apart)
+    log.log(logging.WARNING if apart else logging.INFO, "%s", line)
 
 
 def _whole(request: Request, dataset: str, root: Path, tell: PreparationCallback | None, kind: Kind) -> Source:
@@ -294,10 +313,10 @@ def _own_path(name: str, root: Path) -> Path | None:
     """
     given = Path(name).expanduser()
     found = next((path for path in (given, root / given) if path.exists()), None)
-    looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix in SUFFIXES
+    looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix.lower() in SUFFIXES
     if not looks_like_path:
         return given if name and given.is_dir() else None
-    if found is None or not (found.is_dir() or found.suffix in SUFFIXES):
+    if found is None or not (found.is_dir() or found.suffix.lower() in SUFFIXES):
         raise DataError(
             f"no data at '{name}' (nor below {root}); expected an existing {' or '.join(SUFFIXES)} file "
             "or a folder of pictures"

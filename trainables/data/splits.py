@@ -2,7 +2,8 @@
 
 Every class has one random order of its training images, fixed by (content hash, label set). Labelled images
 come from its beginning, so 5 shots lie inside 10 and methods are paired; `realistic` validation images come
-from its end. Where labelled pictures are counted in all, `drawn_split` draws instead.
+from its end. Pictures whose `roles` forbid it are passed over in an order, which stays as it is. Where labelled
+pictures are counted in all, `drawn_split` draws instead.
 
 Shapes: N training images, K classes.
 """
@@ -18,6 +19,7 @@ import numpy as np
 from search_spaces.core.errors import DataError, suggestion
 from trainables.core.conditions import VALIDATION_MODES
 from trainables.data.partition import Indices, Labels, random_order, shuffled_class, three_way_split
+from trainables.data.roles import Roles, usable
 
 _MAX_FOLDS = 5
 _ALL_CLASSES_WITHIN = 10
@@ -54,6 +56,7 @@ def few_shot_split(
     fold: int = 0,
     num_validation: int | None = None,
     class_names: Sequence[str] | None = None,
+    roles: Roles | None = None,
 ) -> FewShotSplit:
     """Draw a few-shot problem; the same arguments always give the same one.
 
@@ -67,15 +70,19 @@ def few_shot_split(
         fold: The part of the labelled images that validates, in `labelled-cv`; 0 in the other modes.
         num_validation: Size of the val split; needed for `official` only.
         class_names: Used in messages.
+        roles: Roles that are left to the images where some are equal, of val as well in `official`; None: all.
 
     Raises:
         DataError: unknown mode, shots or fold out of range, or a class with too few images.
     """
     _check_request(shots, validation, fold, num_validation)
-    _check_counts(np.bincount(train_labels, minlength=num_classes), shots, validation, class_names)
-    orders = [shuffled_class(train_labels, label, content_hash, label_set) for label in range(num_classes)]
+    roles = roles or Roles.all(len(train_labels), num_validation or 0)
+    counts_K = np.bincount(train_labels[roles.teaching_N], minlength=num_classes)
+    _check_counts(counts_K, shots, validation, class_names)
+    shuffled = [shuffled_class(train_labels, label, content_hash, label_set) for label in range(num_classes)]
+    orders = [usable(order, roles.teaching_N) for order in shuffled]
     drawn = _sorted([order[:shots] for order in orders])
-    labelled, chosen = drawn, np.arange(num_validation or 0)
+    labelled, chosen = drawn, np.flatnonzero(roles.validating_V)
     if validation == "realistic":
         chosen = _sorted([order[-shots:] for order in orders])
     elif validation == "labelled-cv":
@@ -85,7 +92,7 @@ def few_shot_split(
     looked_at = drawn if origin == "val" else np.union1d(drawn, chosen)
     return FewShotSplit(
         labelled_indices=labelled,
-        unlabelled_indices=np.setdiff1d(np.arange(len(train_labels)), looked_at),
+        unlabelled_indices=np.setdiff1d(np.flatnonzero(roles.present_N), looked_at),
         validation_indices=chosen,
         validation_from=origin,
         label_set_hash=_hash(labelled, chosen, origin),
@@ -103,6 +110,7 @@ def drawn_split(
     val_share: float,
     fold: int = 0,
     class_names: Sequence[str],
+    roles: Roles | None = None,
 ) -> FewShotSplit:
     """Draw a problem whose labelled pictures are counted in all; the same arguments always give the same one.
 
@@ -121,6 +129,7 @@ def drawn_split(
         val_share: Share of every class that is val and not train.
         fold: The part of the labelled pictures that validates, in `labelled-cv`; 0 in the other modes.
         class_names: All K, used in messages too.
+        roles: Roles that are left to the pictures where some are equal; None: all.
 
     Raises:
         DataError: unknown mode, shots or fold out of range, or a class with too few pictures.
@@ -128,18 +137,20 @@ def drawn_split(
     _check_request(shots, validation, fold, num_validation=1)
     seed = (content_hash, label_set, "counted in all")
     parts = three_way_split(labels_N, "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
-    train, val = parts["train"], parts["val"]
+    roles = roles or Roles.all(len(labels_N))
+    train, val = (usable(parts[part], roles.teaching_N) for part in ("train", "val"))
     _check_drawn(labels_N, train, val, shots, class_names)
-    drawn = _first_with_all_classes(labels_N, train, min(shots, _ALL_CLASSES_WITHIN), seed)[:shots]
+    first = min(shots, _ALL_CLASSES_WITHIN)
+    drawn = _first_with_all_classes(labels_N, parts["train"], first, seed, roles)[:shots]
     labelled, chosen = drawn, val
     if validation == "realistic":
-        chosen = _evenly_mixed(labels_N, val, seed)[: min(shots, len(val))]
+        chosen = usable(_evenly_mixed(labels_N, parts["val"], seed), roles.teaching_N)[:shots]
     elif validation == "labelled-cv":
         chosen = _dealt_out(labels_N, drawn, fold, num_folds(shots), class_names)
         labelled = np.setdiff1d(drawn, chosen)
     return FewShotSplit(
         labelled_indices=np.sort(labelled),
-        unlabelled_indices=np.setdiff1d(train, drawn),
+        unlabelled_indices=np.setdiff1d(usable(parts["train"], roles.present_N), drawn),
         validation_indices=np.sort(chosen),
         validation_from="train",
         label_set_hash=_hash(np.sort(labelled), np.sort(chosen), "train"),
@@ -197,10 +208,13 @@ def _check_drawn(labels_N: Labels, train: Indices, val: Indices, shots: int, cla
             raise DataError(f"class '{name}' has no picture left to {where}: add pictures of it")
 
 
-def _first_with_all_classes(labels_N: Labels, train: Indices, first: int, seed: tuple[object, ...]) -> Indices:
-    """A random order of the training pictures whose first ones hold every class of all."""
+def _first_with_all_classes(
+    labels_N: Labels, train: Indices, first: int, seed: tuple[object, ...], roles: Roles
+) -> Indices:
+    """A random order of the training pictures that may be labelled, whose first ones hold every class of all."""
     num_classes = len(np.unique(labels_N))
-    orders = (train[random_order(len(train), *seed, "labelled", attempt)] for attempt in count())
+    whole = (train[random_order(len(train), *seed, "labelled", attempt)] for attempt in count())
+    orders = (usable(order, roles.teaching_N) for order in whole)
     return next(order for order in orders if len(np.unique(labels_N[order[:first]])) == num_classes)
 
 

@@ -31,7 +31,7 @@ class Storage:
 
     def takes(self, path: Path) -> bool:
         """True if the path, which exists, is stored in this form."""
-        is_such = path.is_file() and path.suffix == self.suffix if self.suffix else path.is_dir()
+        is_such = path.is_file() and path.suffix.lower() == self.suffix if self.suffix else path.is_dir()
         return is_such and (not self.recogniser or bool(reader_function(self.recogniser)(path)))
 
 
@@ -48,7 +48,7 @@ STORAGES = (
 )
 
 SUFFIXES = tuple(dict.fromkeys(storage.suffix for storage in STORAGES if storage.suffix))
-"""Endings of the files that are read, with the dot."""
+"""Endings of the files that are read, with the dot and in small letters."""
 
 OWN_FORMS = " or ".join([*(f"a {suffix} file" for suffix in SUFFIXES), "a folder"])
 """Words for what a user's own path may be."""

@@ -40,6 +40,12 @@ def arrays(num_classes=3, channels=1, side=8, columns=1, seed=0):
 
 
 @pytest.fixture
+def made():
+    """The six arrays of a miniature npz, to be changed."""
+    return arrays()
+
+
+@pytest.fixture
 def write_npz(tmp_path):
     """Write a miniature npz; named arrays replace the usual ones, None drops one."""
 

@@ -34,3 +34,20 @@ def test_what_cannot_be_drawn_is_told_before_an_image_is_read(write_npz, changes
 def test_a_wrong_mode_is_told_before_files_are_sought():
     with pytest.raises(DataError, match="validation mode"):
         draw_few_shot("nowhere/mine.npz", 3, 0, "x")
+
+
+@pytest.mark.parametrize(("labels", "name"), [([0, 1, 1] * 3, "2"), ([2, 1, 1] * 3, "0")])
+def test_a_val_split_that_lacks_a_class_is_refused(write_npz, labels, name):
+    path = str(write_npz(val_labels=np.array(labels)))
+    with pytest.raises(DataError, match=f"'mine': val has no image of class '{name}' to validate with; exp"):
+        draw_few_shot(path, 3, 0, "official")
+    assert len(draw_few_shot(path, 3, 0, "realistic").split.validation_indices) == 9
+
+
+def test_a_class_whose_val_images_are_not_judged_is_missing(write_npz, made):
+    made["val_labels"] = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
+    made["val_images"][8] = made["val_images"][7]
+    assert draw_few_shot(str(write_npz(**made)), 3, 0, "official").split.validation_indices.tolist() == list(range(8))
+    made["val_images"][[0, 7, 8]] = made["val_images"][8]
+    with pytest.raises(DataError, match="val has no image of class '2'"):
+        draw_few_shot(str(write_npz(**made)), 3, 0, "official")

@@ -160,3 +160,8 @@ def test_a_file_of_another_kind(tmp_path):
     (tmp_path / "scan.dcm").write_bytes(b"x")
     with pytest.raises(DataError, match=r"expected an existing \.npz file or a folder"):
         open_source(str(tmp_path / "scan.dcm"))
+
+
+def test_capitals_in_the_ending_of_a_file(write_npz, tmp_path):
+    path = write_npz("scans.npz").rename(tmp_path / "D.NPZ")
+    assert (open_source(str(path)).name, open_source("D.NPZ", tmp_path).num_classes) == ("D", 3)

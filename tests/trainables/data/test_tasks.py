@@ -112,14 +112,14 @@ def test_digits():
 @pytest.mark.realdata
 @pytest.mark.skipif(not REAL_DATA, reason="needs real images: set SPARSE_SEARCH_DATA to their folder")
 @pytest.mark.parametrize(
-    ("dataset", "sizes", "num_classes", "channels", "smallest"),
+    ("dataset", "sizes", "repeated", "num_classes", "channels", "smallest"),
     [
-        ("pneumoniamnist", (4708, 524, 624), 2, 1, 1214),
-        ("dermamnist", (7007, 1003, 2005), 7, 3, 80),
-        ("idrid_grading_28.npz", (372, 41, 103), 5, 3, 18),
+        ("pneumoniamnist", (4708, 524, 624), 18, 2, 1, 1214),
+        ("dermamnist", (7007, 1003, 2005), 1, 7, 3, 80),
+        ("idrid_grading_28.npz", (372, 41, 103), 5, 5, 3, 18),
     ],
 )
-def test_real_images(dataset, sizes, num_classes, channels, smallest):
+def test_real_images(dataset, sizes, repeated, num_classes, channels, smallest):
     real_data = Path(REAL_DATA)
     if not (real_data / dataset).with_suffix(".npz").is_file():
         pytest.skip(f"{dataset} is not in SPARSE_SEARCH_DATA")
@@ -129,5 +129,5 @@ def test_real_images(dataset, sizes, num_classes, channels, smallest):
     assert min(source.class_counts("train")) == smallest
     assert not source.official
     task = few_shot_task(dataset, 5, 0, root=real_data)
-    assert task.unlabelled_NCHW.shape == (sizes[0] - 10 * num_classes, channels, 28, 28)
+    assert task.unlabelled_NCHW.shape == (sizes[0] - 10 * num_classes - repeated, channels, 28, 28)
     assert len(tasks.test_set(dataset, real_data)) == sizes[2]

@@ -2,14 +2,14 @@
 
 Layouts: `train/<class>/*` with optional `val/<class>/*` and `test/<class>/*`; or `<class>/*`, which is
 shared out class by class, 70 % train, 10 % val, 20 % test, fixed by the content hash. Names that begin with a
-dot and other kinds of files are passed over.
+dot, other kinds of files, folders further below, and masks beside their pictures (`x_mask.png`) are passed over.
 
 What the training pictures look like decides colour and side, so that nothing of the test set shapes training:
 grey when all of them are grey; their own side when all are squares of one side, else 224 pixels. `@SIDE` asks
 for another one. Pictures are resized bilinearly, antialiased, without keeping their aspect ratio.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
-from trainables.data.readers.picture_files import SUFFIXES, read_picture, shared_format
+from trainables.data.readers.passed_over import masks_beside, words_about
+from trainables.data.readers.picture_files import SUFFIXES, content_of, read_picture, shared_format
 from trainables.data.readers.reader import ImageShape, PlainReader, Reader
 from trainables.data.readers.request import ReaderRequest
 
@@ -47,6 +48,11 @@ class FolderReader(PlainReader):
         """Splits that hold a picture."""
         return tuple(split for split in SPLITS if self.members[split])
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about files that were passed over."""
+        return words_about(self.folder, {file.place for file in self.files}, beside=True)
+
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): positions in the sorted class names."""
         return np.array([self.class_names.index(_class_of(place)) for place in self.members[split]], dtype=np.int64)
@@ -65,6 +71,14 @@ class FolderReader(PlainReader):
         for index, place in enumerate(self.members[split]):
             images_NCHW[index] = read_picture(self.folder / place, self.channels, self.side)
         return images_NCHW
+
+    def contents(self, split: Split) -> Iterator[bytes]:
+        """Size and pixels of each picture in turn, as it lies in its file.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        return (content_of(self.folder / place, self.channels) for place in self.members[split])
 
     def digest(self) -> str:
         """MD5 over the sorted places and the bytes of all pictures."""
@@ -86,7 +100,10 @@ def open_class_folders(request: ReaderRequest) -> Reader:
     if request.class_names not in (None, class_names):
         given, wanted = (", ".join(names) for names in (class_names, request.class_names or ()))
         raise DataError(f"{folder} holds the classes {given}; expected {wanted}, in alphabetical order: rename them")
-    return _open(folder, request.side, class_names, pictures_below(folder, "*/*/*" if has_splits else "*/*"))
+    files = pictures_below(folder, "*/*/*" if has_splits else "*/*")
+    places = [file.place for file in files]
+    masks = set(masks_beside(places, places))
+    return _open(folder, request.side, class_names, tuple(file for file in files if file.place not in masks))
 
 
 @lru_cache(maxsize=8)
@@ -125,7 +142,10 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
     for name in classes:
         if not any(is_picture(file) for file in (folder / name).iterdir()):
-            raise DataError(f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}); expected {expected}")
+            deeper = ", and folders in it are not looked into" if _folders(folder / name) else ""
+            raise DataError(
+                f"folder {folder / name} holds no picture ({', '.join(SUFFIXES)}){deeper}; expected {expected}"
+            )
     return classes
 
 

@@ -1,9 +1,9 @@
 """A folder of one's own pictures with lesion masks.
 
 Layout: `images/*`, and the masks of a picture either as `masks/<lesion>/<stem>.*`, one for each kind of lesion, or as
-`masks/<stem>.*`. A pixel is marked where a mask is not 0 (in a JPEG: above 127). A missing mask means: no such lesion.
-Every class is shared out 60 % train, 20 % val, 20 % test; the test part is fixed by the content hash, the others are
-drawn anew for each label set.
+`masks/<stem>.*`; a name may have an ending such as `_mask` (`mask_rules.Names`). What is marked in them says
+`mask_pixels`. A missing mask means: no such lesion. Every class is shared out 60 % train, 20 % val, 20 % test; the test
+part is fixed by the content hash, the others are drawn anew for each label set.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from trainables.data.names import PREPARED_SIDES
 from trainables.data.readers.files import pictures_below
 from trainables.data.readers.lesion_reader import LesionFolder
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, with_masks
+from trainables.data.readers.passed_over import refuse_unread_masks, words_about
 from trainables.data.readers.picture_files import SUFFIXES, channels_and_sizes
 from trainables.data.readers.reader import Reader
 from trainables.data.readers.request import ReaderRequest
@@ -43,7 +44,10 @@ def list_lesion_folder(folder: Path) -> LesionFolder:
     if not images:
         raise DataError(f"folder {folder / 'images'} holds no picture ({', '.join(SUFFIXES)}); add some")
     masks = [file.place for file in files if file.place.startswith("masks/")]
-    return LesionFolder(folder, with_masks(folder, images, masks), files, TEST_SHARE, VAL_SHARE)
+    pictures = with_masks(folder, images, masks)
+    refuse_unread_masks(folder, images, masks)
+    notes = words_about(folder, {file.place for file in files})
+    return LesionFolder(folder, pictures, files, TEST_SHARE, VAL_SHARE, notes=notes)
 
 
 def side_of(listed: LesionFolder, asked: int | None) -> int:

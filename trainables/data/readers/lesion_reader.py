@@ -6,6 +6,7 @@ drawn anew for each label set (`splits.drawn_split`). Pixels come from `resize_c
 Shapes: N pictures, C channels, S pixels of a side.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from trainables.core.kind import Kind
 from trainables.data.partition import Indices, Split
 from trainables.data.readers.files import File, digest_of
+from trainables.data.readers.mask_pixels import words_about_shares
 from trainables.data.readers.mask_rules import Picture
 from trainables.data.readers.reader import ImageShape, MarkedReader
 
@@ -41,6 +43,9 @@ class LesionFolder:
     others: tuple[str, ...] = ()
     """Places of pictures that are known to be neither healthy nor marked."""
 
+    notes: tuple[str, ...] = ()
+    """Words about files that were passed over."""
+
     @property
     def digest(self) -> str:
         """MD5 over places and bytes of all files, 32 hex digits."""
@@ -62,6 +67,9 @@ class Prepared:
     left_out: dict[str, str]
     """Pictures that do not count, and the one each is equal to."""
 
+    shares: Sequence[float | None] = ()
+    """Marked share of each picture; None where it has no mask."""
+
 
 @final
 @dataclass(frozen=True)
@@ -72,6 +80,14 @@ class LesionReader(MarkedReader):
     prepared: Prepared
     kind: Kind = "classification"
     class_names: tuple[str, ...] = CLASS_NAMES
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about what was passed over, or looks odd."""
+        shares = [share for share in self.prepared.shares if share is not None]
+        repeated = len(self.prepared.left_out)
+        told = (f"{repeated} pictures left out as they repeat others",) if repeated else ()
+        return (*self.listed.notes, *told, *words_about_shares(shares))
 
     @property
     def val_share(self) -> float:
@@ -96,6 +112,10 @@ class LesionReader(MarkedReader):
         packed = self.prepared.masks_NSb[self._part(split)][chosen]
         side = self.prepared.images_NCSS.shape[-1]
         return np.unpackbits(packed, axis=-1, count=side).view(np.bool_)
+
+    def contents(self, split: Split) -> Iterator[bytes]:
+        """Places of the pictures in turn: of equal ones only one was kept when they were prepared."""
+        return (place.encode() for place in self.prepared.places[self._part(split)])
 
     def digest(self) -> str:
         """MD5 over places and bytes of all files."""

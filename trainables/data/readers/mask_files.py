@@ -1,8 +1,8 @@
 """Pictures with a mask each, for segmentation: a folder of one's own, and the optic discs of IDRiD.
 
-A folder holds `images/*` and `masks/*`; a mask is named as its picture, or as its picture and `_mask` or
-`_segmentation`. Every picture has one mask of its size, which is all black where there is nothing to mark: a picture
-without a mask is a mistake here. A pixel is marked where the mask is not 0 (in a JPEG: above 127).
+A folder holds `images/*` and `masks/*`; a mask is named as its picture, or with an ending such as `_mask`
+(`mask_rules.Names`). Every picture has one mask of its size, which is all black where there is nothing to mark: a
+picture without a mask is a mistake here. What is marked in it says `mask_pixels`.
 
 Pictures are resized bilinearly and antialiased, masks by the nearest pixel, without keeping the aspect ratio.
 
@@ -11,7 +11,7 @@ Shapes: N pictures, H = W = S pixels.
 Source of the discs: Porwal et al., Medical Image Analysis 59:101561, 2020; folders as in `idrid`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, final
 
@@ -22,11 +22,14 @@ from PIL import Image
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
 from trainables.data.readers.files import File, digest_of, pictures_below
-from trainables.data.readers.mask_rules import Picture, read_mask, stem_of, with_masks
+from trainables.data.readers.mask_pixels import read_mask
+from trainables.data.readers.mask_rules import Picture, stem_of, with_masks
+from trainables.data.readers.passed_over import refuse_unread_masks, words_about
 from trainables.data.readers.picture_files import SUFFIXES, opened
 from trainables.data.readers.reader import PreparationCallback
+from trainables.data.readers.shown import shown
 
-_ENDINGS = ("mask", "segmentation", "OD")
+_ENDINGS = ("OD",)
 _ORIGIN = "https://doi.org/10.21227/H25W98"
 
 
@@ -40,6 +43,8 @@ class MaskFolder:
     """Each has one mask."""
 
     files: tuple[File, ...]
+    notes: tuple[str, ...] = ()
+    """Words about files that were passed over."""
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -82,7 +87,11 @@ def list_mask_folder(folder: Path) -> MaskFolder:
     for part in ("images", "masks"):
         if not (folder / part).is_dir():
             raise DataError(f"folder {folder} has no {part}/; expected images/NAME.png with masks/NAME.png: add it")
-    return _paired(folder, "images/*.*", "masks/*.*")
+    masks = {file.place for file in pictures_below(folder, "masks/*.*")}
+    images = {file.place for file in pictures_below(folder, "images/*.*")}
+    refuse_unread_masks(folder, images, masks, _ENDINGS)
+    found = _paired(folder, "images/*.*", "masks/*.*")
+    return replace(found, notes=words_about(folder, images | masks))
 
 
 class _Layout(NamedTuple):
@@ -145,10 +154,11 @@ def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskFolder
 
 
 def _read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Pixels (S, S, 3), and the width and height of the file."""
+    """Pixels (S, S, 3), and the width and height of the picture as it is shown."""
     with opened(path) as picture:
-        resized = picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-        return np.asarray(resized, dtype=np.uint8), picture.size
+        upright = shown(picture, channels=3)
+        resized = upright.resize((side, side), Image.Resampling.BILINEAR)
+        return np.asarray(resized, dtype=np.uint8), upright.size
 
 
 def _resized(mask_HW: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ Pictures are counted in all; a test part is fixed, and what is left is drawn ane
 Shapes: N pictures, C channels, S pixels of a side.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import md5
@@ -20,8 +20,9 @@ from trainables.core.kind import Kind
 from trainables.data.cache import CacheFacts, cached_folder
 from trainables.data.partition import Indices, Split
 from trainables.data.readers.mask_files import MaskFolder, find_optic_discs, list_mask_folder
+from trainables.data.readers.mask_pixels import words_about_shares
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, train_and_test
-from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader
+from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader, md5_of_file
 from trainables.data.readers.request import ReaderRequest, RowRequest
 from trainables.data.readers.shapes import shapes
 
@@ -31,7 +32,7 @@ SHAPES_SIZES: Mapping[Split, int] = {"train": 240, "test": 100}
 DEFAULT_SIDE = 256
 """Side in pixels of pictures that come in any size. Source: SSGNet, arXiv:2510.06123."""
 
-VERSION = 1
+VERSION = 2
 """Number of the rules by which pixels and splits are made here; another one is another cache."""
 
 
@@ -40,6 +41,8 @@ class Pixels(NamedTuple):
 
     images_NCSS: NDArray[np.uint8]
     masks_NSS: NDArray[np.bool_]
+    shares_N: Sequence[float] = ()
+    """Marked shares of the pictures."""
 
 
 @final
@@ -57,10 +60,18 @@ class MaskReader(MarkedReader):
     class_names: tuple[str, ...]
     """Name of what is marked."""
 
+    told: Callable[[], tuple[str, ...]] = tuple
+    """Words about what was passed over, or looks odd."""
+
     val_share: float = VAL_SHARE
     """Share of the train split that each label set draws to validate."""
 
     kind: Kind = "segmentation"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about what was passed over, or looks odd."""
+        return self.told()
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Zeros (N,): all pictures are of one kind."""
@@ -130,22 +141,35 @@ def _prepared(
 
     def read(split: Split) -> Pixels:
         key = f"masks-{digest}-{side}-{split}-v{VERSION}"
-        folder, _ = cached_folder(key, partial(_prepare, parts[split], side, tell))
+        folder, facts = cached_folder(key, partial(_prepare, parts[split], side, tell))
         images_NCSS, masks_NSS = (
             np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("images.npy", "masks.npy")
         )
-        return Pixels(images_NCSS, masks_NSS)
+        return Pixels(images_NCSS, masks_NSS, tuple(facts["marked"]))
+
+    def told() -> tuple[str, ...]:
+        return (*parts["train"].notes, *words_about_shares(read("train").shares_N), *_in_both(parts))
 
     read("train")
     sizes = {split: len(part) for split, part in parts.items()}
-    return MaskReader(sizes, 3, side, read, lambda: digest, class_names)
+    return MaskReader(sizes, 3, side, read, lambda: digest, class_names, told)
+
+
+def _in_both(parts: Mapping[Split, MaskFolder]) -> tuple[str, ...]:
+    """Words about pictures that are in train and in test, by the bytes of their files: no test picture is decoded."""
+    digests = {
+        split: [md5_of_file(part.folder / picture.place) for picture in part.pictures] for split, part in parts.items()
+    }
+    tested = frozenset(digests["test"])
+    count = sum(digest in tested for digest in digests["train"])
+    return (f"{count} of train are in test too, and remain in both",) if count else ()
 
 
 def _prepare(pictures: MaskFolder, side: int, tell: PreparationCallback | None, folder: Path) -> CacheFacts:
     images_NSS3, masks_NSS = pictures.read(side, tell)
     np.save(folder / "images.npy", np.ascontiguousarray(images_NSS3.transpose(0, 3, 1, 2)))
     np.save(folder / "masks.npy", masks_NSS.astype(np.bool_))
-    return {}
+    return {"marked": masks_NSS.mean((1, 2)).tolist()}
 
 
 @lru_cache(maxsize=4)
@@ -158,5 +182,6 @@ def _shapes(side: int, split: Split) -> Pixels:
 
 def _digest_of_shapes(side: int) -> str:
     """MD5 of the train split: the test part follows from the same few lines."""
-    content = b"".join(array.tobytes() for array in _shapes(side, "train"))
+    images_NCSS, masks_NSS, _ = _shapes(side, "train")
+    content = images_NCSS.tobytes() + masks_NSS.tobytes()
     return md5(content, usedforsecurity=False).hexdigest()

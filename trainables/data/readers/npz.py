@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -23,6 +24,8 @@ from trainables.data.readers.reader import ImageShape, PlainReader, Reader, md5_
 from trainables.data.readers.request import ReaderRequest
 
 LAYOUT = "train_images, train_labels and optionally val_* and test_*"
+
+_RGBA = 4  # channels
 
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -104,6 +107,20 @@ class NpzReader(PlainReader):
         images_NHWC = raw.reshape(count, height, width, channels)
         return np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2))
 
+    def contents(self, split: Split) -> Iterator[bytes]:
+        """Pixels of each picture in turn, as they come from the archive.
+
+        Raises:
+            DataError: damaged file, or images of another type or shape.
+        """
+        count, *form = self.image_shape(split)
+        with self._member(f"{split}_images") as stream:
+            _, is_fortran, _ = _whole_header(stream)
+            if not is_fortran:
+                yield from _pieces(stream, count, prod(form))
+                return
+        yield from super().contents(split)
+
     def digest(self) -> str:
         """MD5 of the file."""
         with _damage_told(self.path, "the file"):
@@ -164,15 +181,38 @@ def _damage_told(path: Path, what: str) -> Iterator[None]:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    shape, _, dtype = _whole_header(stream)
+    return shape, dtype
+
+
+def _whole_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, True if the array lies in Fortran's order, and type."""
     version = npy.read_magic(stream)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype
+    return read(stream)
+
+
+def _pieces(stream: IO[bytes], count: int, size: int) -> Iterator[bytes]:
+    """The next pieces of one size in bytes.
+
+    Raises:
+        EOFError: there are not as many.
+    """
+    for _ in range(count):
+        piece = stream.read(size)
+        if len(piece) < size:
+            raise EOFError("it ends within an image")
+        yield piece
+    stream.read(1)  # only at a member's end does zipfile compare its checksum
 
 
 def _nchw(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> ImageShape:
     if dtype != np.uint8:
         raise DataError(f"{what} are {dtype}; expected uint8 in 0..255: scale and save them as uint8")
+    if len(shape) == 5 or (len(shape) == 4 and shape[1] == shape[2] == shape[3] > _RGBA):
+        raise DataError(f"{what} have shape {shape}, as volumes have; expected pictures: save slices as (N, H, W)")
+    if len(shape) == 4 and shape[3] == _RGBA:
+        raise DataError(f"{what} have 4 channels; expected grey or RGB: put them on black and save (N, H, W, 3)")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise DataError(f"{what} have shape {shape}; expected (N, H, W) or (N, H, W, 3): move the axes")
     count, height, width = shape[:3]

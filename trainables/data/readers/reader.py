@@ -6,7 +6,7 @@ of it. Readers know no patches: their images are whole pictures, brought to one 
 Shapes: N images, C channels, H W pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import file_digest, md5
 from pathlib import Path
@@ -55,6 +55,10 @@ class Reader(Protocol):
         """True if something is marked pixel by pixel."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about what was passed over, or looks odd, each for one line at the start of a run."""
+
+    @property
     def splits(self) -> tuple[Split, ...]:
         """Splits with images, in the order train, val, test."""
 
@@ -70,6 +74,9 @@ class Reader(Protocol):
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
         """Marked pixels (N, H, W) of the chosen images, in their order; None where nobody marked anything."""
 
+    def contents(self, split: Split) -> Iterator[bytes]:
+        """Bytes of each picture in turn, one in memory at a time: equal of equal pictures."""
+
     def digest(self) -> str:
         """MD5 of the whole content, 32 hex digits."""
 
@@ -82,8 +89,17 @@ class PlainReader:
     val_share = 0.0
     has_masks = False
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
         """None: nobody marked anything."""
+
+    def contents(self: Reader, split: Split) -> Iterator[bytes]:
+        """Pixels of each picture in turn."""
+        return _rows(self, split)
 
 
 class MarkedReader:
@@ -95,6 +111,19 @@ class MarkedReader:
     shots_in_all = True
     has_masks = True
     splits: tuple[Split, ...] = ("train", "test")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def contents(self: Reader, split: Split) -> Iterator[bytes]:
+        """Pixels of each picture in turn."""
+        return _rows(self, split)
+
+
+def _rows(reader: Reader, split: Split) -> Iterator[bytes]:
+    return (image_CHW.tobytes() for image_CHW in reader.images(split))
 
 
 def md5_of_file(path: Path) -> str:

@@ -30,11 +30,13 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from search_spaces.core.errors import DataError
 from trainables.data.cache import CacheFacts, cached_folder
 from trainables.data.readers.lesion_reader import CLASS_NAMES, LesionFolder, LesionReader, Prepared
-from trainables.data.readers.mask_rules import Picture, read_mask, train_and_test
+from trainables.data.readers.mask_pixels import read_mask
+from trainables.data.readers.mask_rules import Picture, train_and_test
 from trainables.data.readers.picture_files import channels_and_sizes, opened
 from trainables.data.readers.reader import PreparationCallback
+from trainables.data.readers.shown import shown, shown_size
 
-VERSION = 1
+VERSION = 2
 """Number of the rules by which pixels and splits are made here; another one is another cache."""
 
 _THREADS = 2
@@ -66,6 +68,9 @@ class _Done(NamedTuple):
     content: bytes = b""
     """Pixels, then packed masks; nothing for a picture that only serves to be compared."""
 
+    share: float | None = None
+    """Marked share; None of a picture without a mask."""
+
 
 def open_lesions(listed: LesionFolder, side: int, tell: PreparationCallback | None = None) -> LesionReader:
     """The reader of a folder at a side in pixels, prepared unless that was done before.
@@ -84,6 +89,7 @@ def open_lesions(listed: LesionFolder, side: int, tell: PreparationCallback | No
         num_train=facts["num_train"],
         places=tuple(facts["places"]),
         left_out=facts["left_out"],
+        shares=facts["marked"],
     )
     return LesionReader(listed, prepared)
 
@@ -104,7 +110,7 @@ def brightened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def reduced(picture: Image.Image, form: Form) -> Image.Image:
     """The picture at the smallest size, grey or RGB; as it is where it has this size."""
-    picture = picture.convert("L" if form.channels == 1 else "RGB")
+    picture = shown(picture, form.channels)
     if picture.size == form.smallest:
         return picture
     small = picture.resize(form.smallest, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
@@ -166,13 +172,14 @@ def _prepare(listed: LesionFolder, side: int, tell: PreparationCallback | None, 
         "num_train": len(parts["train"]),
         "places": [read[row].place for row in rows[order]],
         "left_out": equal_to,
+        "marked": [read[row].share for row in rows[order]],
     }
 
 
 def _read(folder: Path, form: Form, item: Picture | str) -> _Done:
     place = item if isinstance(item, str) else item.place
     with opened(folder / place) as picture:
-        size = picture.size
+        size = shown_size(picture)
         small = reduced(picture, form)
     identity = sha256(small.tobytes()).hexdigest()
     if isinstance(item, str):
@@ -182,7 +189,7 @@ def _read(folder: Path, form: Form, item: Picture | str) -> _Done:
         mask_HW |= read_mask(folder / mask, folder / place, size)
     mask_SS = resized_mask(mask_HW, form.side)
     content = squared(small, form).tobytes() + np.packbits(mask_SS, axis=-1).tobytes()
-    return _Done(place, identity, int(mask_SS.any()), content)
+    return _Done(place, identity, int(mask_SS.any()), content, float(mask_SS.mean()) if item.masks else None)
 
 
 def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -177,3 +177,20 @@ def test_a_row_of_the_catalogue_names_the_folders(write_pictures, tmp_path, monk
     assert open_source("moles", tmp_path).side == 6
     with pytest.raises(DataError, match=r"nowhere/moles does not exist; put the data there, or name the folder above"):
         open_source("moles", tmp_path / "nowhere")
+
+
+def test_folders_of_patients_are_named(write_pictures):
+    folder = write_pictures({"a/patient 1": 2, "a/patient 2": 2, "b": 3})
+    with pytest.raises(DataError, match=r"scans/a holds no picture \(.*\), and folders in it are not looked"):
+        open_source(str(folder))
+
+
+def test_photographs_that_lie_on_their_side_have_the_side_that_is_shown(write_pictures):
+    folder = write_pictures({"train/a": 2, "train/b": 2}, mode="RGB", size=(10, 10))
+    path = folder / "train/a/000.png"
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(path, exif=exif)
+    assert np.array_equal(open_source(str(folder)).images("train")[0], pixels.transpose(2, 0, 1))

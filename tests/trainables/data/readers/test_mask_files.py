@@ -162,7 +162,7 @@ def sixteen_bits(path):
         ("images/01.png", cut_short, "images/01.png cannot be read as a picture; expected PNG, JPEG, BMP or TIFF"),
         ("masks/01.png", cut_short, "masks/01.png cannot be read as a picture"),
         ("masks/01.png", other_size, "masks/01.png is 20x30 pixels, but its picture .*images/01.png is 40x40"),
-        ("masks/01.png", sixteen_bits, "masks/01.png has mode I;16; expected 8 bits a channel"),
+        ("images/01.png", sixteen_bits, "images/01.png has mode I;16; expected 8 bits a channel"),
     ],
 )
 def test_what_cannot_be_read(write_shapes, place, harm, message):

@@ -58,6 +58,12 @@ def ones(*shape, dtype=np.uint8):
             "are float32; expected uint8 in 0..255: scale and save them as uint8",
         ),
         (ones(36, 64), "have shape (36, 64); expected (N, H, W) or (N, H, W, 3): move the axes"),
+        (ones(36, 8, 8, 8), "have shape (36, 8, 8, 8), as volumes have; expected pictures: save slices as (N, H, W)"),
+        (
+            ones(36, 8, 8, 8, 1),
+            "have shape (36, 8, 8, 8, 1), as volumes have; expected pictures: save slices as (N, H, W)",
+        ),
+        (ones(36, 8, 8, 4), "have 4 channels; expected grey or RGB: put them on black and save (N, H, W, 3)"),
         (ones(36, 3, 8, 8), "have shape (36, 3, 8, 8); expected (N, H, W) or (N, H, W, 3): move the axes"),
         (ones(36, 8, 9), "are 8x9 pixels; expected squares: crop or resize them"),
         (ones(0, 8, 8), "have shape (0, 8, 8); expected at least one image: add some or drop the array"),

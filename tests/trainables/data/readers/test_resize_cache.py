@@ -7,7 +7,7 @@ from PIL import Image
 
 from search_spaces.core.errors import DataError
 from trainables.__main__ import main
-from trainables.data.readers import mask_rules
+from trainables.data.readers import mask_pixels
 from trainables.data.readers import resize_cache as preparation
 from trainables.data.readers.resize_cache import brightened, resized_mask
 from trainables.data.source import open_source, prepare
@@ -19,11 +19,11 @@ def decoded(monkeypatch):
     """Count the pictures and masks that are decoded."""
     count, opened = [], preparation.opened
 
-    def counting(path):
+    def counting(path, **options):
         count.append(path.name)
-        return opened(path)
+        return opened(path, **options)
 
-    for module in (preparation, mask_rules):
+    for module in (preparation, mask_pixels):
         monkeypatch.setattr(module, "opened", counting)
     return count
 

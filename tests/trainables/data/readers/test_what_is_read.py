@@ -133,7 +133,7 @@ PINNED = {
         "0a5b2f8d0907",
         "c138456c0b7c",
         "c138456c0b7c",
-        "pictures-211e68ecd14742c7575b5f78c2adc3c4-40-v1",
+        "pictures-211e68ecd14742c7575b5f78c2adc3c4-40-v2",
     ),
     "idrid-disc": (
         "idrid-disc@40",
@@ -143,8 +143,8 @@ PINNED = {
         "61ce146fe9df",
         "75b2e82e2713",
         "75b2e82e2713",
-        "masks-d373981124b38c11a84250e707dbf578-40-test-v1",
-        "masks-d373981124b38c11a84250e707dbf578-40-train-v1",
+        "masks-d373981124b38c11a84250e707dbf578-40-test-v2",
+        "masks-d373981124b38c11a84250e707dbf578-40-train-v2",
     ),
     "lesions": (
         "own@40",
@@ -154,7 +154,7 @@ PINNED = {
         "9a85d4347367",
         "337a72bdfb17",
         "337a72bdfb17",
-        "pictures-cf35990984842f9754672683c211f0e1-40-v1",
+        "pictures-cf35990984842f9754672683c211f0e1-40-v2",
     ),
     "masks": (
         "own@40",
@@ -164,8 +164,8 @@ PINNED = {
         "f05a3400dbb3",
         "490aa727aa01",
         "490aa727aa01",
-        "masks-2bba6032cbe0553b501bf16b0614e055-40-test-v1",
-        "masks-2bba6032cbe0553b501bf16b0614e055-40-train-v1",
+        "masks-2bba6032cbe0553b501bf16b0614e055-40-test-v2",
+        "masks-2bba6032cbe0553b501bf16b0614e055-40-train-v2",
     ),
     "npz": ("own", ("0", "1", "2"), (24, 6, 6), "60e22cec5073de1a", "e293e91f3453", "32fb750cbe3a", "052bed8acd65"),
     "shapes": (
