@@ -35,6 +35,7 @@ def test_progress_names_images_and_scores(capsys):
 
 def test_tells_a_collapse_and_how_scores_were_selected(capsys):
     slow = ["--set", "lr=1e-8", "--set", "steps_per_epoch=1", "--set", "batch_size=10", "--statistics", "running"]
+    slow += ["--set", "head_init=network"]  # large first logits, of one class
     arguments = ["supervised", "--shots", "2", *SMALL, *slow, "--images", "60", "--evaluate-every", "20"]
     assert main([*arguments, "--selection", "mean3", "--accumulate", "2"]) == 0
     out = capsys.readouterr().out

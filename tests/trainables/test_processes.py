@@ -11,12 +11,14 @@ from .some_processes import CASES, GAN_CASES, MASK_CASES, result
 @pytest.mark.parametrize("case", [*CASES, *GAN_CASES, *MASK_CASES])
 def test_processes_end_where_one_process_ends(case, of_pair):
     alone = result(case)
+    # BatchNorm takes statistics of two numbers there: its gradient is rounding, of which Adam makes a share of a step
+    nearly = 1e-4 if case.startswith("one kept image") else 1e-6
     for one in of_pair(case):
         assert one.keys() == alone.keys()
         for name, tensor in alone.items():
             if "num_batches" not in name:
                 why = f"{case}, {name}"
-                torch.testing.assert_close(one[name], tensor, rtol=1e-5, atol=1e-6, msg=lambda m, w=why: f"{w}: {m}")
+                torch.testing.assert_close(one[name], tensor, rtol=1e-5, atol=nearly, msg=lambda m, w=why: f"{w}: {m}")
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from trainables.training.run import runs_of_trial
 from trainables.training.train import DivergedError
 from trainables.training.trial import Trial
 
-SETTINGS = {"classifier": "test_resnet", "image_size": 16, "drop_path": 0.0, "dropout": 0.0, "lr": 1e-3}
+NETWORK = {"classifier": "test_resnet", "image_size": 16, "drop_path": 0.0, "dropout": 0.0}
+SETTINGS = {**NETWORK, "lr": 1e-3, "batch_size": 8, "steps_per_epoch": 5}
 
 
 def a_run(processes=2, **changes):
@@ -144,7 +145,7 @@ def test_a_killed_process_is_noticed():
 @pytest.mark.slow
 def test_what_a_process_raises_is_raised_here():
     wild = {"lr": 1.0, "lr_ratio_critic": 1e3, "mu": 1, "unsup_fraction": 0.05, "width": 4, "critic_width": 4}
-    run = a_run(method="sparse", images=400, config=SETTINGS | wild)
+    run = a_run(method="sparse", images=400, config=NETWORK | wild)
     with pytest.raises(DivergedError, match="loss"):
         list(run.train(run.task(None)))
 
