@@ -161,7 +161,8 @@ def test_the_tables_are_printed(monkeypatch, capsys):
 
 def test_a_configuration_is_recorded_once(monkeypatch, tmp_path):
     threads = torch.get_num_threads()
-    cell = replace(recorder.CELLS[0], num_configs=1)
+    # An epoch must end before the first budget of 50 images.
+    cell = replace(recorder.CELLS[0], num_configs=1, base={**recorder.CELLS[0].base, "steps_per_epoch": 1})
     monkeypatch.setattr(recorder, "CELLS", (cell,))
     monkeypatch.setattr(recorder, "MIN_LABEL_SETS", 1)
     monkeypatch.setattr(recorder, "IMAGES", 1350)

@@ -55,10 +55,12 @@ def build_classifier(
 
 def _with_head(network: nn.Module, head_init: str, *, pretrained: bool) -> nn.Module:
     """The network with the last layer's start as asked for; one that came with its weights stays."""
+    if head_init == "network" or not hasattr(network, "get_classifier"):  # a user's own need not have it
+        return network
     head: Any = network.get_classifier()  # type: ignore[operator]
-    trained_on: Any = network.pretrained_cfg
+    trained_on: Any = network.pretrained_cfg if pretrained else {}
     came_with_weights = pretrained and trained_on.get("num_classes") == getattr(head, "out_features", None)
-    if head_init == "linear" and isinstance(head, nn.Linear) and not came_with_weights:
+    if isinstance(head, nn.Linear) and not came_with_weights:
         head.reset_parameters()
     return network
 

@@ -55,10 +55,11 @@ def copy(swept, tmp_path):
     [
         ({"confirm_label_sets": 2}, 1),
         ({"name": "again"}, 0),
-        ({"selection": "mean3"}, 0),
         ({"objective": "accuracy"}, 0),
-        ({"max_memory": 50.0}, 0),
-        ({"cpus_per_trial": 2}, 0),
+        *(
+            pytest.param(edit, 0, marks=pytest.mark.long)
+            for edit in ({"selection": "mean3"}, {"max_memory": 50.0}, {"cpus_per_trial": 2})
+        ),
     ],
     ids=str,
 )

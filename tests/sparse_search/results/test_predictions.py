@@ -92,7 +92,7 @@ def test_missing_and_damaged_files_are_named(tmp_path):
 def test_a_damaged_file_is_left_out_of_all_and_named(tmp_path):
     images, probs_NK = some_patches()
     for name in ("abc", "def"):
-        write_predictions(tmp_path, RUN | {"run_id": name}, images, {"convnet": probs_NK})
+        write_predictions(tmp_path, RUN | {"run_id": name}, images, {"convnet": probs_NK}, {})
     (artefact_folder(tmp_path, RUN) / "predictions.parquet").write_bytes(b"")
     with pytest.warns(SetAsideWarning, match=r"abc.*is damaged .*; left out"):
         table = all_predictions(tmp_path)
