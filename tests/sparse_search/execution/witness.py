@@ -9,9 +9,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
 
 from search_spaces.supervised import SupervisedConfig
 from trainables import supervised
+from trainables.core.method import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +24,16 @@ class WitnessConfig(SupervisedConfig):
 
 
 class Witness(supervised.SupervisedLearner):  # type: ignore[misc]
+    """An epoch is one step on all labelled images."""
+
+    def __init__(self, config: WitnessConfig, task: Task, accelerator: Accelerator) -> None:
+        super().__init__(replace(config, batch_size=len(task.labelled), steps_per_epoch=1), task, accelerator)
+        self._epoch = 0
+
     def epochs(self) -> Iterator[Mapping[str, float]]:
         names = (os.environ.get("RANK", "0"), os.getpid(), os.getppid(), os.environ["RAY_RAYLET_PID"])
         for losses in super().epochs():
+            self._epoch += 1
             log_path = Path(os.environ["WITNESS_LOG"])
             if not log_path.with_name(f"{log_path.name}.hurry").exists():
                 time.sleep(float(os.environ.get("WITNESS_SECONDS", "0")))
@@ -30,5 +41,16 @@ class Witness(supervised.SupervisedLearner):  # type: ignore[misc]
                 log.write(" ".join(map(str, (*names, self._epoch))) + "\n")
             yield losses
 
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"epoch": self._epoch}
 
-METHOD = replace(supervised.METHOD, config=WitnessConfig, build=Witness)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._epoch = state["epoch"]
+
+
+def _epoch_images(config: WitnessConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
+    return num_labelled
+
+
+METHOD = replace(supervised.METHOD, config=WitnessConfig, build=Witness, epoch_images=_epoch_images)
