@@ -145,7 +145,8 @@ def test_drawn_at_random_by_one_worker_a_sweep_is_the_same_to_the_last_digit(fol
 @pytest.mark.long
 def test_every_kind_of_failure_has_its_outcome(folder, monkeypatch):
     shutil.copy(Path(__file__).with_name("flaky.py"), folder)  # a user's own method and data, beside the sweep
-    np.savez(folder / "my scans.npz", train_images=np.zeros((40, 8, 8), np.uint8), train_labels=np.arange(40) % 2)
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(folder / "my scans.npz", train_images=images, train_labels=np.arange(40) % 2)
     flaky = {"flaky:METHOD": {"trials": 6, "search": ["behaviour"]}}
     write_sweep(
         folder, methods=flaky, datasets=["./my scans.npz"], retries=1, pruner="none", images=16, evaluate_every=8
