@@ -104,17 +104,22 @@ class SparseLearner:
         )
         lr, decay, decay_classifier = config.lr, config.weight_decay, config.weight_decay_classifier
         ratio_discriminator, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
-        prepare = partial(
-            OptimisedModel, accelerator=accelerator, beta1=config.beta1, pace=self._pace, average=config.average
-        )
+        prepare = partial(OptimisedModel, accelerator=accelerator, beta1=config.beta1, pace=self._pace)
         self._generator = prepare(generator, lr=lr, weight_decay=decay)
         on_gpu = self._device.type == "cuda"  # on a CPU the penalty takes half as long again with channels last
         self._discriminator = prepare(
-            discriminator, lr=lr * ratio_discriminator, weight_decay=decay, channels_last=on_gpu, compiled=False
+            discriminator,
+            average=config.average,
+            lr=lr * ratio_discriminator,
+            weight_decay=decay,
+            channels_last=on_gpu,
+            compiled=False,
         )
         # The plain discriminator, without autocast: a slope needs float32.
         self._slopes = partial(data_parallel, partial(slope_norms, discriminator.patches), accelerator=accelerator)
-        self._classifier = prepare(classifier, lr=lr * ratio_classifier, weight_decay=decay_classifier)
+        self._classifier = prepare(
+            classifier, average=config.average, lr=lr * ratio_classifier, weight_decay=decay_classifier
+        )
         memory = TemporalEnsemble(len(self._unlabelled_MCHW), task.num_classes, config.ema_momentum)
         self._memory = memory.to(self._device)
         self._pseudo_labels_M = torch.full((len(self._unlabelled_MCHW),), _NO_LABEL, device=self._device)

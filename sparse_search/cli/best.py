@@ -11,6 +11,8 @@ from sparse_search.cli.options import DEFAULT_RESULTS, ByMetric, DataRoot, Expor
 from sparse_search.cli.printing import console, training_bar
 from trainables.metrics.table import DEFAULT_METRIC
 
+WithUse = Annotated[Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")]
+
 
 def export_command(
     dataset: Annotated[str, typer.Option(help="The data set.")],
@@ -44,9 +46,7 @@ def aggregate_command(
     use: Annotated[
         str | None, typer.Option(help="Write the file with this rule, as AGGREGATE or AGGREGATE,THRESHOLD.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")
-    ] = None,
+    output: WithUse = None,
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -69,9 +69,7 @@ def aggregate_command(
 def decide_command(
     exported: Exported,
     use: Annotated[str | None, typer.Option(help="Write the file with this rule: argmax or pool.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")
-    ] = None,
+    output: WithUse = None,
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
