@@ -29,30 +29,6 @@ def to_signed(unit_BCHW: Tensor) -> Tensor:
     return unit_BCHW * 2 - 1
 
 
-def random_shift(images_BCHW: Tensor, pixels: int) -> Tensor:
-    """The images, each moved by up to so many pixels along each side, mirrored where nothing is left to show.
-
-    Draws from torch's global CPU generator; the host does not wait. `pixels` is less than the side.
-    """
-    batch, channels, *sides = images_BCHW.shape
-    offsets_2B = torch.randint(-pixels, pixels + 1, (2, batch)).to(images_BCHW.device, non_blocking=True)
-    rows_BH, columns_BW = (
-        _mirrored(torch.arange(side, device=images_BCHW.device) + offset_B[:, None], side)
-        for side, offset_B in zip(sides, offsets_2B, strict=True)
-    )
-    batch_B = torch.arange(batch, device=images_BCHW.device)
-    channel_C = torch.arange(channels, device=images_BCHW.device)
-    return images_BCHW[
-        batch_B[:, None, None, None], channel_C[:, None, None], rows_BH[:, None, :, None], columns_BW[:, None, None, :]
-    ]
-
-
-def _mirrored(positions: Tensor, side: int) -> Tensor:
-    """Positions before and behind a side as those that they mirror, the edge itself not repeated."""
-    last = side - 1
-    return last - (last - positions.abs()).abs()
-
-
 def random_flip(images_BCHW: Tensor, axis: int = -1) -> Tensor:
     """The images, each mirrored along an axis with probability one half; left to right where none is given.
 
@@ -61,28 +37,6 @@ def random_flip(images_BCHW: Tensor, axis: int = -1) -> Tensor:
     coins_B = torch.rand(len(images_BCHW)) < 0.5
     mirrored_B111 = coins_B.to(images_BCHW.device, non_blocking=True)[:, None, None, None]
     return torch.where(mirrored_B111, images_BCHW.flip(axis), images_BCHW)
-
-
-def random_affine(
-    images_BCHW: Tensor, *, degrees: float, shift: float, flip: bool = False, flip_vertical: bool = False
-) -> Tensor:
-    """The images, each mirrored with probability one half, turned about its centre and moved at random.
-
-    Draws from torch's global CPU generator as `random_flip` does, the same numbers whatever is asked for; the host does
-    not wait.
-
-    Args:
-        images_BCHW: floating point, square.
-        degrees: by which an image turns at most, to either side.
-        shift: share of the side by which it moves at most, along the columns and along the rows.
-        flip: whether half of them are mirrored left to right.
-        flip_vertical: whether half of them are mirrored upside down.
-    """
-    batch = len(images_BCHW)
-    degrees_B = (2 * torch.rand(batch) - 1) * degrees
-    shifts_B2 = (2 * torch.rand(batch, 2) - 1) * shift
-    mirrored_B2 = (torch.rand(batch, 2) < 0.5) & torch.tensor([flip, flip_vertical])
-    return affine(images_BCHW, affine_maps(degrees_B, shifts_B2, mirrored_B2))
 
 
 def affine_maps(degrees_B: Tensor, shifts_B2: Tensor, mirrored_B2: Tensor, zooms_B: Tensor | None = None) -> Tensor:
