@@ -410,7 +410,8 @@ def test_traced_networks_are_the_same_learner(monkeypatch):
     found = []
     for compiled in (False, True):
         torch._dynamo.reset()
-        learner = build(dropout=0.0, lr=2e-4, compiled=compiled)
+        # Half of the images are kept: of very few, BatchNorm makes 1e-5 of a change of 1e-14.
+        learner = build(dropout=0.0, lr=2e-4, percentile=0.5, compiled=compiled)
         for network in networks(learner):
             network.double()
         learner._memory.double()
@@ -419,4 +420,4 @@ def test_traced_networks_are_the_same_learner(monkeypatch):
             train(learner, 0, 2)
         found.append(weights(learner))
     for name, tensor in found[0].items():
-        torch.testing.assert_close(tensor, found[1][name], rtol=1e-5, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-6, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
