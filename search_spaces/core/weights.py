@@ -5,11 +5,15 @@ A configuration names weights by a text: a name from `PACKAGED`, a tag of timm's
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from search_spaces.core.errors import ConfigError
 
 EXTRA = "sparse-search[weights]"
 """What to install for all of `PACKAGED`."""
+
+PIXELS = "pixels"
+"""Name of the block of features that is the image itself."""
 
 _IMAGENET = "ImageNet-1k"
 
@@ -83,3 +87,31 @@ def pretraining_of(pretrained: str) -> str:
         return pretrained
     tag = pretrained.rpartition("_")[0] if pretrained.rpartition("_")[2].isdigit() else pretrained
     return next((data for end, data in _DATA_OF_TAGS if tag.endswith(end)), pretrained)
+
+
+def backbone_names(backbones: str) -> list[str]:
+    """Return the names of blocks of features that are joined by `+`."""
+    return backbones.split("+")
+
+
+def backbone_weights(name: str) -> tuple[str, str]:
+    """Return timm's model and `pretrained` of a block that is not `PIXELS`: `lite0`, `MODEL:WEIGHTS` or `MODEL`."""
+    if name in PACKAGED:
+        return PACKAGED[name].model, name
+    model, _, pretrained = name.partition(":")
+    return model, pretrained
+
+
+def networks_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return timm's model and `pretrained` of each network with weights from before, by a configuration's values."""
+    if isinstance(config.get("backbones"), str):
+        found = [backbone_weights(name) for name in backbone_names(config["backbones"]) if name != PIXELS]
+        return [(model, pretrained) for model, pretrained in found if pretrained]
+    pretrained = config.get("pretrained")
+    model = config.get("classifier", config.get("encoder", ""))
+    return [(model, pretrained)] if isinstance(pretrained, str) and pretrained else []
+
+
+def pretraining(config: Mapping[str, Any]) -> str:
+    """Return the data behind all weights of a configuration, by its values; empty where all weights are random."""
+    return " + ".join(sorted({pretraining_of(pretrained) for _, pretrained in networks_of(config)}))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.core.errors import ConfigError
-from search_spaces.core.weights import EXTRA, PACKAGED, pretraining_of
+from search_spaces.core.weights import EXTRA, PACKAGED, networks_of, pretraining_of
 
 _ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -72,6 +72,15 @@ def described(model: str, pretrained: str) -> str:
     return ", ".join(facts)
 
 
+def weight_versions(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is known of the weights that a configuration begins with, by `weights NAME`.
+
+    Raises:
+        ConfigError: packaged weights are not installed.
+    """
+    return {f"weights {pretrained}": described(model, pretrained) for model, pretrained in networks_of(config)}
+
+
 def _file_of(model: str, pretrained: str) -> Path | None:
     if pretrained in PACKAGED:
         return packaged_file(pretrained)
@@ -83,7 +92,7 @@ def _of_hub(model: str, tag: str) -> Path | None:
     """Return the file of a tag that was downloaded before, if it was."""
     from huggingface_hub import try_to_load_from_cache
 
-    place = getattr(timm.get_pretrained_cfg(f"{model}.{tag}", allow_unregistered=True), "hf_hub_id", None)
+    place = getattr(_facts(model, tag), "hf_hub_id", None)
     found = try_to_load_from_cache(place, "model.safetensors") if place else None
     return Path(found) if isinstance(found, str) else None
 
@@ -91,8 +100,16 @@ def _of_hub(model: str, tag: str) -> Path | None:
 def _licence(model: str, pretrained: str) -> str:
     if pretrained in PACKAGED:
         return PACKAGED[pretrained].licence
-    known: Any = None if Path(pretrained).is_file() else timm.get_pretrained_cfg(f"{model}.{pretrained}")
+    known = None if Path(pretrained).is_file() else _facts(model, pretrained)
     return getattr(known, "license", None) or "unknown licence"
+
+
+def _facts(model: str, tag: str) -> Any | None:
+    """Return timm's facts on the weights of a tag, if it knows them."""
+    try:
+        return timm.get_pretrained_cfg(f"{model}.{tag}")
+    except RuntimeError:
+        return None
 
 
 @cache
