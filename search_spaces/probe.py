@@ -6,9 +6,11 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from search_spaces.core.config import MethodConfig, require
-from search_spaces.core.errors import ConfigError
+from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Choice, Float, Int
 from search_spaces.core.weights import PIXELS, backbone_names
+
+HEAD_NAMES = ("logistic", "prototype", "knn", "label_propagation", "transductive", "discriminant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class ProbeConfig(MethodConfig):
 
     # Features
     backbones: Annotated[str, Choice("pixels+lite0", PIXELS, "lite0")] = "pixels+lite0"
-    """Blocks of features side by side, joined by `+`: `pixels`, `lite0` to `lite2` of the extra `[weights]`, or a timm
+    """Blocks of features, joined by `+`: `pixels`, `lite0` to `lite2` of the extra `[weights]`, or a timm
     network as `MODEL:WEIGHTS`, a tag or the path of a file; `MODEL` alone has random weights, always the same."""
 
     pixels_side: int = 28
@@ -34,23 +36,29 @@ class ProbeConfig(MethodConfig):
     scale_each: Annotated[bool, Choice(False, True)] = False
     """True divides each feature by its own spread; else a block by that of all its features."""
 
+    joined: Annotated[bool, Choice(False, True)] = False
+    """True fits each head once, to all blocks side by side; else to each block, and takes the mean of these."""
+
     mirrored: Annotated[bool, Choice(False, True)] = False
     """True predicts the mean over an image and its mirror image, where the data set allows mirrors."""
 
     # Heads
+    mean_of: Annotated[str, Choice("logistic+label_propagation", "all")] = "logistic+label_propagation"
+    """Heads whose mean is what a search optimises, joined by `+`, or `all`."""
+
     logistic_c: Annotated[float, Float(1e-4, 1e2, log=True)] = 0.01
     """Inverse of the strength of the L2 penalty; classes weigh the same."""
 
     prototype_temperature: Annotated[float, Float(0.01, 10.0, log=True)] = 0.1
     """Of the softmax over cosines to class means."""
 
-    knn_k: Annotated[int, Int(1, 11)] = 5
+    knn_k: Annotated[int, Int(1, 11)] = 11
     """Labelled images that vote."""
 
     knn_temperature: Annotated[float, Float(0.01, 10.0, log=True)] = 0.1
     """Of their weights: the softmax over cosines."""
 
-    propagation_k: Annotated[int, Int(5, 50)] = 15
+    propagation_k: Annotated[int, Int(5, 50)] = 10
     """Neighbours of an image in the graph."""
 
     propagation_alpha: Annotated[float, Float(0.8, 0.99)] = 0.9
@@ -62,10 +70,10 @@ class ProbeConfig(MethodConfig):
     propagation_local: Annotated[bool, Choice(True, False)] = True
     """Weights of edges: Gaussian with a width for each image, else powers of the cosine."""
 
-    transductive_temperature: Annotated[float, Float(0.01, 1.0, log=True)] = 0.1
+    transductive_temperature: Annotated[float, Float(0.01, 1.0, log=True)] = 0.3
     """Of the softmax over cosines to prototypes."""
 
-    transductive_share: Annotated[float, Float(0.0, 1.0)] = 0.5
+    transductive_share: Annotated[float, Float(0.0, 1.0)] = 0.2
     """Share of the unlabelled images in a prototype."""
 
     discriminant_shrinkage: Annotated[float, Float(0.01, 1.0, log=True)] = 0.9
@@ -74,11 +82,18 @@ class ProbeConfig(MethodConfig):
     discriminant_pooled: Annotated[bool, Choice(False, True)] = False
     """Covariance of the unlabelled images, rather than of the labelled ones about their class means."""
 
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Names of the heads whose mean is searched for."""
+        return HEAD_NAMES if self.mean_of == "all" else tuple(self.mean_of.split("+"))
+
     def __post_init__(self) -> None:
         super().__post_init__()
         parts = backbone_names(self.backbones)
         if not all(parts) or len(set(parts)) != len(parts):
             raise ConfigError(f"ProbeConfig.backbones: expected different names joined by '+', got {self.backbones!r}")
+        if odd := sorted({*self.averaged} - {*HEAD_NAMES}):
+            raise ConfigError(f"ProbeConfig.mean_of: no head '{odd[0]}'{suggestion(odd[0], (*HEAD_NAMES, 'all'))}")
         require(self, "pixels_side", 1, 1024)
         require(self, "components", 0, 4096)
         for name in ("logistic_c", "prototype_temperature", "knn_temperature", "transductive_temperature"):

@@ -1,9 +1,10 @@
 """Probe: frozen features of all images, and heads on them that are fitted in milliseconds.
 
-    f(x) ← blocks side by side: pixels, pooled outputs of pretrained networks          (one pass, kept for all trials)
+    f(x) ← blocks of features: pixels, pooled outputs of pretrained networks           (one pass, kept for all trials)
     each block ← centred, its principal components, divided by their spread: all of the unlabelled images, no label
-    for each head h: fitted to the labelled images and, where it uses them, the unlabelled ones
-    mean(x) ← the mean of all heads' probabilities, which is what a search optimises
+    for each block, or for all side by side, and each head: fitted to the labelled images and, where it uses them, the
+    unlabelled ones; a head's probabilities are their mean over blocks
+    mean(x) ← the mean of some heads' probabilities, which is what a search optimises
 
 Heads, in `trainables.heads`: logistic regression, class means, nearest labelled images, label propagation, prototypes
 with a balanced assignment of the unlabelled images, a shrunken linear discriminant. There is one epoch: the pass, whose
@@ -64,7 +65,11 @@ class ProbeLearner:
             _block(name, config, task.channels, accelerator.device) for name in backbone_names(config.backbones)
         ]
         self._standards: list[Standard] = []
-        self._heads: dict[str, Head] = {}
+        every = list(range(len(self._blocks)))
+        self._groups = [every] if config.joined else [[number] for number in every]
+        """Blocks that lie side by side for a head."""
+        self._heads: list[dict[str, Head]] = []
+        """By name, for each group; none as long as nothing is fitted."""
         self._loss = 0.0
         """Of the labelled images; 0 as long as nothing is fitted."""
 
@@ -76,7 +81,7 @@ class ProbeLearner:
             yield {"cross_entropy": self._loss}
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """Probabilities (B, K) of the heads' mean, and of each; all alike before they are fitted."""
+        """Probabilities (B, K) of the mean of heads, and of each; all alike before they are fitted."""
         probs = self._probabilities(images_BCHW)
         if self._mirrors:
             mirrored = self._probabilities(images_BCHW.flip(-1))
@@ -85,13 +90,13 @@ class ProbeLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """Standards, heads and loss; not features, which the cache has."""
-        heads = {name: dict(head.weights) for name, head in self._heads.items()}
+        heads = [{name: dict(head.weights) for name, head in group.items()} for group in self._heads]
         return {"standards": [each.state() for each in self._standards], "heads": heads, "loss": self._loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self._standards = [Standard.of(each) for each in state["standards"]]
-        self._heads = {name: HEADS[name].of(each) for name, each in state["heads"].items()}
+        self._heads = [{name: HEADS[name].of(each) for name, each in group.items()} for group in state["heads"]]
         self._loss = state["loss"]
 
     def _fit(self) -> None:
@@ -103,24 +108,32 @@ class ProbeLearner:
             standardise(own_ND, pool_UD, components=components, each=self._config.scale_each)
             for own_ND, pool_UD in blocks
         ]
-        labelled_ND, pool_UD = (self._joined([block[role] for block in blocks]) for role in (0, 1))
-        features = Features(labelled_ND, labelled.labels_N, pool_UD, self._task.num_classes)
-        self._heads = {name: HEADS[name].fit(features, **_settings(name, self._config)) for name in HEADS}
-        probs_NK = mean_of(head.probabilities(labelled_ND) for head in self._heads.values())
-        self._loss = float(F.nll_loss(probs_NK.clamp_min(torch.finfo(torch.float64).tiny).log(), labelled.labels_N))
+        own, pool = (self._grouped([block[role] for block in blocks]) for role in (0, 1))
+        self._heads = [self._fit_heads(*features) for features in zip(own, pool, strict=True)]
+        log_NK = self._heard(own)[_MEAN].clamp_min(torch.finfo(torch.float64).tiny).log()
+        self._loss = float(F.nll_loss(log_NK, labelled.labels_N))
 
-    def _joined(self, blocks: list[Tensor]) -> Tensor:
-        """Features (B, D) of all blocks by their standards."""
-        return torch.cat([standard.apply(block) for standard, block in zip(self._standards, blocks, strict=True)], 1)
+    def _fit_heads(self, labelled_ND: Tensor, pool_UD: Tensor) -> dict[str, Head]:
+        features = Features(labelled_ND, self._task.labelled.labels_N, pool_UD, self._task.num_classes)
+        return {name: HEADS[name].fit(features, **_settings(name, self._config)) for name in HEADS}
+
+    def _grouped(self, blocks: list[Tensor]) -> list[Tensor]:
+        """Features (B, D) of each group, by the standards of its blocks."""
+        standard = [each.apply(block) for each, block in zip(self._standards, blocks, strict=True)]
+        return [torch.cat([standard[number] for number in group], 1) for group in self._groups]
+
+    def _heard(self, features: list[Tensor]) -> dict[str, Tensor]:
+        """Probabilities (B, K) by predictor, of the features of each group."""
+        pairs = list(zip(self._heads, features, strict=True))
+        probs = {name: mean_of(heads[name].probabilities(each_BD) for heads, each_BD in pairs) for name in HEADS}
+        return {_MEAN: mean_of(probs[name] for name in self._config.averaged), **probs}
 
     def _probabilities(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         if not self._heads:
             size, num_classes = len(images_BCHW), self._task.num_classes
             flat_BK = torch.full((size, num_classes), 1 / num_classes, dtype=torch.float64)
             return dict.fromkeys((_MEAN, *HEADS), flat_BK)
-        features_BD = self._joined([block(images_BCHW.cpu()) for block in self._blocks])
-        probs = {name: head.probabilities(features_BD) for name, head in self._heads.items()}
-        return {_MEAN: mean_of(probs.values()), **probs}
+        return self._heard(self._grouped([block(images_BCHW.cpu()) for block in self._blocks]))
 
 
 @final

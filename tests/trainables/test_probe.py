@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 import trainables.probe
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.weights import networks_of, pretraining
-from search_spaces.probe import ProbeConfig
+from search_spaces.probe import HEAD_NAMES, ProbeConfig
 from trainables.heads import HEADS
 from trainables.probe import METHOD
 from trainables.testing.tasks import make_task
@@ -57,16 +57,36 @@ def test_the_logistic_head_is_scikit_learn_s_on_features_that_the_pool_has_stand
     found = learner.predict(task.validation.images_NCHW)
     expected_BK = model.predict_proba(standard(task.validation.images_NCHW))
     np.testing.assert_allclose(found["logistic"].numpy(), expected_BK, atol=1e-3)  # its solver stops there
-    each = [found[name].numpy() for name in HEADS]
-    np.testing.assert_allclose(found["mean"].numpy(), np.mean(each, 0), atol=1e-12)
     assert tuple(found) == METHOD.predictors
+
+
+def test_the_mean_is_that_of_the_heads_that_are_asked_for_each_that_of_its_blocks():
+    task = make_task(num_unlabelled=12)
+    images = task.validation.images_NCHW
+    both = fitted(task, backbones="pixels+test_resnet", mean_of="knn+prototype").predict(images)
+    torch.testing.assert_close(both["mean"], (both["knn"] + both["prototype"]) / 2)
+    blocks = [fitted(task, backbones=name).predict(images) for name in ("pixels", "test_resnet")]
+    for name in HEADS:
+        torch.testing.assert_close(both[name], (blocks[0][name] + blocks[1][name]) / 2)
+    joined = fitted(task, backbones="pixels+test_resnet", mean_of="all", joined=True).predict(images)
+    torch.testing.assert_close(joined["mean"], torch.stack([joined[name] for name in HEADS]).mean(0))
+    assert not torch.allclose(joined["prototype"], both["prototype"], atol=1e-3)
+
+
+def test_defaults_and_names_are_those_of_the_heads():
+    assert tuple(HEADS) == HEAD_NAMES
+    config = ProbeConfig()
+    for name, kind in HEADS.items():
+        own = trainables.probe._settings(name, config)
+        assert own == {setting: kind.defaults[setting] for setting in own}
+        assert set(kind.settings) - set(own) <= {"rounds"}
 
 
 def test_blocks_lie_side_by_side_each_with_a_spread_of_one():
     task = make_task(num_unlabelled=30)
-    learner = fitted(task, backbones="pixels+test_resnet", pixels_side=8, components=0)
+    learner = fitted(task, backbones="pixels+test_resnet", pixels_side=8, components=0, joined=True)
     blocks = [block(task.unlabelled_NCHW) for block in learner._blocks]
-    joined_UD = learner._joined(blocks)
+    (joined_UD,) = learner._grouped(blocks)
     assert [block.shape[1] for block in blocks] == [64, 96]
     for own_UD in joined_UD.split([64, 96], dim=1):
         torch.testing.assert_close(own_UD.square().mean(), torch.tensor(1.0, dtype=torch.float64))
@@ -111,7 +131,7 @@ def test_the_images_of_the_pass_are_counted_for_each_network(backbones, images):
 
 
 def test_a_run_is_one_pass_whatever_the_budget():
-    config = ProbeConfig(backbones="pixels", pixels_side=8)
+    config = ProbeConfig(backbones="pixels", pixels_side=8, mean_of="logistic")
     accelerator = new_accelerator(precision="no", cpu=True)
     for budget in (10, 10_000_000):
         (end,) = train(METHOD, config, make_task(), Budget(budget, budget), seed=0, accelerator=accelerator)
@@ -122,7 +142,7 @@ def test_a_run_is_one_pass_whatever_the_budget():
 @pytest.mark.parametrize(
     "wrong",
     [{"backbones": "pixels+pixels"}, {"backbones": "lite0+"}, {"backbones": ""}, {"propagation_alpha": 1.0},
-     {"discriminant_shrinkage": 0.0}, {"knn_k": 0}, {"pixels_side": 0}],
+     {"discriminant_shrinkage": 0.0}, {"knn_k": 0}, {"mean_of": "knn+all"}, {"pixels_side": 0}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -10,7 +10,7 @@ from typing import Protocol, Self, final
 import torch
 from torch import Tensor
 
-MAX_POOL = 4_000
+MAX_POOL = 3_000
 """Images of the pool that a head looks at: more of them cost seconds and change little."""
 
 

@@ -37,7 +37,7 @@ class NeighbourHead(Tensors):
         return (votes_BJ[:, :, None] * self.members_NK[nearest_BJ]).sum(1)
 
 
-def fit(features: Features, *, k: int = 5, temperature: float = 0.1) -> NeighbourHead:
+def fit(features: Features, *, k: int = 11, temperature: float = 0.1) -> NeighbourHead:
     """The head; `k` of at least 1, all labelled images where there are fewer, and `temperature` above 0."""
     num_nearest = torch.tensor(min(k, len(features.labels_N)))
     scale = torch.tensor(temperature, dtype=torch.float64)

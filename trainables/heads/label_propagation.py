@@ -62,12 +62,12 @@ class GraphHead(Tensors):
         return _weights(cosines_BJ, scales_B, scales_BJ, float(self.gamma), local=bool(self.local))
 
 
-def fit(features: Features, *, k: int = 15, alpha: float = 0.9, gamma: float = 1.0, local: bool = True) -> GraphHead:
+def fit(features: Features, *, k: int = 10, alpha: float = 0.9, gamma: float = 1.0, local: bool = True) -> GraphHead:
     """The head; `k` of at least 1, `alpha` in 0..1 without its ends, `gamma` above 0, `local` Gaussian weights."""
-    rows_MD = torch.cat([features.labelled_ND.double(), features.some_of_pool()])
-    directions_MD = normalize(rows_MD, dim=1).float()
+    rows = features.labelled_ND.double(), features.some_of_pool()
+    directions_MD = torch.cat([normalize(each, dim=1).float() for each in rows])
     graph_MM, scales_M = _graph(directions_MD, k, gamma, local=local)
-    seeds_MK = np.zeros((len(rows_MD), features.num_classes))
+    seeds_MK = np.zeros((len(directions_MD), features.num_classes))
     seeds_MK[: len(features.labels_N)] = features.members_NK().numpy()
     known_K = features.known_K().double()
     fallback_K = known_K / known_K.sum()
