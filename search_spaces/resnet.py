@@ -41,7 +41,7 @@ class ResnetConfig(ScheduledConfig, AugmentedConfig):
     """timm model name. Source: paper."""
 
     pretrained: str = ""
-    """Empty: random weights. Otherwise a timm tag (`a1_in1k`) or the path of a weights file."""
+    """Empty: random weights. Otherwise a timm tag (`a1_in1k`), the path of a file, or `lite0` … `lite2`."""
 
     # Optimisation
     batch_size: Annotated[int, Choice(8, 16, 32, 64)] = 32

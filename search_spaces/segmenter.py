@@ -44,7 +44,8 @@ class SegmenterConfig(ScheduledConfig, MovedConfig):
     """timm name of the encoder of a U-Net or of TransUNet. Source: ours; TransUNet vit_base_r50_s16_224."""
 
     pretrained: str = ""
-    """Weights of the encoder. Empty: random ones. Otherwise a timm tag (`a1_in1k`) or the path of a weights file."""
+    """Weights of the encoder. Empty: random ones. Otherwise a timm tag (`a1_in1k`), the path of a file, or `lite0` …
+    `lite2`."""
 
     encoder_depth: Annotated[int, Choice(3, 4, 5), When("network", equals="unet")] = 4
     """Halvings of the side by a U-Net's encoder. Ours."""

@@ -51,7 +51,7 @@ class SparseConfig(ScheduledConfig, AugmentedConfig):
     """timm model name. Source: ours; paper efficientnet_b3."""
 
     pretrained: str = ""
-    """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
+    """Empty: random weights. Otherwise a timm tag (`ra2_in1k`), the path of a file, or `lite0` … `lite2`."""
 
     dropout: Annotated[float, Float(0.0, 0.5)] = 0.0
     """Dropout before the classifier's last layer. Source: ours; code 0.3."""

@@ -49,7 +49,7 @@ class SsgnetConfig(SsgnetGeneratorsConfig):
     """timm model name. Source: paper, resnet50."""
 
     pretrained: str = ""
-    """Empty: random weights. Otherwise a timm tag (`a1_in1k`) or the path of a weights file."""
+    """Empty: random weights. Otherwise a timm tag (`a1_in1k`), the path of a file, or `lite0` … `lite2`."""
 
     freeze: Literal["none", "backbone"] = "none"
     """Layers that keep their weights: none, or all but the last. Source: code, all but its head."""

@@ -18,7 +18,7 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
     """timm model name. Source: ours; the SPARSE paper's classifier is efficientnet_b3."""
 
     pretrained: str = ""
-    """Empty: random weights. Otherwise a timm tag (`ra2_in1k`) or the path of a weights file."""
+    """Empty: random weights. Otherwise a timm tag (`ra2_in1k`), the path of a file, or `lite0` … `lite2`."""
 
     head_init: Literal["linear", "network"] = "linear"
     """Start of the classifier's last layer: torch's for a linear layer, as in SPARSE's code, or timm's for this model,

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "sparse_search")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
-CONTRACT = {"build", "main"}
-"""Names that stand in many modules: of a method's maker, of what a module runs."""
+CONTRACT = {"build", "fit", "main"}
+"""Names that stand in many modules: of a method's or a head's maker, of what a module runs."""
 
 ODD_BEGINNINGS = ("What", "Of", "Whether", "Where", "How")
 """First words of a docstring that names neither what is returned nor what is done."""

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ def leaderboard(
     metric: str = DEFAULT_METRIC,
     every: bool = False,
     covers: str = "images",
+    pretrained: bool | None = None,
 ) -> "pd.DataFrame":
     """Return the ranking of configurations by validation scores, best first, with intervals.
 
@@ -80,13 +81,17 @@ def leaderboard(
         metric: The score to rank by.
         every: Every configuration, rather than the best of each predictor beside its default and presets.
         covers: The source of doubt that the intervals cover: `images`, or `label-sets` and images.
+        pretrained: Only rankings with weights from before, or only those without; both when left out.
 
     Raises:
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric, or unknown `covers`.
     """
     store = read_store(results)
-    found = board(store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=covers)
+    found = board(
+        store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=covers,
+        pretrained=pretrained,
+    )  # fmt: skip
     frame: pd.DataFrame = found.ranked.to_pandas()
     return frame
 
@@ -100,6 +105,7 @@ def board(
     metric: str = DEFAULT_METRIC,
     every: bool = False,
     covers: str = "images",
+    pretrained: bool | None = None,
 ) -> Board:
     """A leaderboard: the shortlist with the ranks that its rows have among all, or every row.
 
@@ -107,6 +113,7 @@ def board(
 
     Args:
         covers: what the intervals cover, one of `INTERVALS`.
+        pretrained: only rankings with, or without, weights from before.
 
     Raises:
         ResultsError: no finished run answers the question.
@@ -127,7 +134,18 @@ def board(
         counted = pc.equal(found.shown["status"], "complete")
         places = found.places[counted.to_numpy(zero_copy_only=False)]
         ranked = shortlist(_described(found.shown.filter(counted), metric, ranks[places], covers))
-    return Board(ranked, found.searched, unranked_starts(found.shown), INTERVALS[covers])
+    whole = Board(ranked, found.searched, unranked_starts(found.shown), INTERVALS[covers])
+    return whole if pretrained is None else _only(whole, pretrained)
+
+
+def _only(found: Board, pretrained: bool) -> Board:
+    """The rankings with, or without, weights from before; these are told apart anyway, so no rank changes."""
+    is_pretrained = pc.not_equal(found.ranked["pretrained"], "")
+    ranked = found.ranked.filter(is_pretrained if pretrained else pc.invert(is_pretrained))
+    if not len(ranked):
+        raise ResultsError(f"no complete trial {'has' if pretrained else 'is without'} pretrained weights here")
+    unranked = [row for row in found.unranked if bool(row["pretrained"]) == pretrained]
+    return replace(found, ranked=ranked, unranked=unranked)
 
 
 def query(store: Store, *, dataset: str | None, shots: int | None, method: str | None) -> pa.Table:

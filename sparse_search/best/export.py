@@ -30,6 +30,7 @@ def export(
     config_id: str | None = None,
     metric: str = DEFAULT_METRIC,
     output: Path | str | None = None,
+    pretrained: bool | None = None,
 ) -> dict[str, Any]:
     """Return the best configuration with everything needed to train it again, and the evidence for it.
 
@@ -41,6 +42,7 @@ def export(
         config_id: The first digits of a configuration's name, to be exported instead of the best.
         metric: The score that says what is best.
         output: A YAML file to write it to: `python -m trainables --config FILE`, `reproduce` and `evaluate` read it.
+        pretrained: Only with weights from before, or only without; the rankings are two.
 
     Raises:
         ResultsError: no finished run answers the question, or the file cannot be written.
@@ -51,7 +53,9 @@ def export(
     rows = [
         row
         for row in ranked
-        if row["level"] != "patch" and (config_id is None or row["config_id"].startswith(config_id))
+        if row["level"] != "patch"
+        and (config_id is None or row["config_id"].startswith(config_id))
+        and pretrained in (None, bool(row["pretrained"]))
     ]
     rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
@@ -64,7 +68,9 @@ def export(
         differing = [name for position, name in enumerate(RANKING) if len({key[position] for key in rankings}) > 1]
         raise ResultsError(
             f"{len(rankings)} rankings fit, which differ in {', '.join(differing)} and must not be compared; "
-            "name a configuration of the leaderboard with --config-id, or keep the sweeps in different --results"
+            "name a configuration of the leaderboard with --config-id, "
+            f"{'say --pretrained or --no-pretrained, ' * ('pretrained' in differing)}"
+            "or keep the sweeps in different --results"
         )
     evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
     values = _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}

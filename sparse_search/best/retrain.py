@@ -27,6 +27,7 @@ from trainables.data.tasks import test_set
 from trainables.metrics.classes import ClassScores
 from trainables.metrics.scoring import scorer_of
 from trainables.metrics.table import CLASSES, METRICS
+from trainables.nets.weights import weight_versions
 from trainables.training.prediction import DivergedError, Oracle
 from trainables.training.run import Run, runs_of_trial
 from trainables.training.trial import Trial
@@ -80,7 +81,7 @@ def reproduce(
     trained = _train_all(trial, evidence, root, tell)
     predictor, metric = evidence["predictor"], evidence["interval_95"]["metric"]
     found = _means([run.validated[predictor] for run in trained])[metric]
-    now, then = versions(), evidence["versions"]
+    now, then = versions() | weight_versions(write_config(trial.config)), evidence["versions"]
     return Reproduction(
         predictor=predictor,
         metric=metric,
@@ -144,7 +145,7 @@ def evaluate(
         validated=_summaries(
             [run.validated for run in trained], trial, same_images=trial.conditions.validation == "official"
         ),
-        versions=versions(),
+        versions=versions() | weight_versions(write_config(trial.config)),
     )
     _note(look, store, results)
     if heat_maps:

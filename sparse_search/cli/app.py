@@ -32,6 +32,7 @@ from sparse_search.cli.options import (
     DataRoot,
     OnlyDataset,
     OnlyMethod,
+    OnlyPretrained,
     OnlyShots,
     Results,
     SweepFile,
@@ -148,6 +149,7 @@ def leaderboard_command(
     every: Annotated[
         bool, typer.Option("--all", help="Every configuration, not only the best and the presets.")
     ] = False,
+    pretrained: OnlyPretrained = None,
     ci: Annotated[Covers, typer.Option("--ci", help="What the intervals cover.")] = Covers.images,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
     sql: Annotated[
@@ -177,7 +179,10 @@ def leaderboard_command(
     from sparse_search.results.mirror import read_store
 
     store = read_store(results)
-    found = board(store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci)
+    found = board(
+        store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci,
+        pretrained=pretrained,
+    )  # fmt: skip
     print_leaderboard(found, metric, format, num_looks(store.folder))
     for line in ledger_doubts(store.folder):
         typer.echo(f"test ledger: {printable(line)}", err=True)

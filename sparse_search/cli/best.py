@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from sparse_search.cli.findings import look_table, print_reproduction, print_rules
-from sparse_search.cli.options import DEFAULT_RESULTS, ByMetric, DataRoot, Exported, OnlyMethod, Results
+from sparse_search.cli.options import (
+    DEFAULT_RESULTS,
+    ByMetric,
+    DataRoot,
+    Exported,
+    OnlyMethod,
+    OnlyPretrained,
+    Results,
+)
 from sparse_search.cli.printing import console, training_bar
 from trainables.metrics.table import DEFAULT_METRIC
 
@@ -23,6 +31,7 @@ def export_command(
         str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")
     ] = None,
     metric: ByMetric = DEFAULT_METRIC,
+    pretrained: OnlyPretrained = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Write the best configuration to a file.
@@ -33,7 +42,9 @@ def export_command(
     from sparse_search.best.export import export, write_export
     from sparse_search.results.texts import score_text
 
-    values = export(results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric)
+    values = export(
+        results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric, pretrained=pretrained
+    )
     write_export(values, output)
     evidence = values["evidence"]
     metric = evidence["interval_95"]["metric"]  # its own, where the one that was asked for is of another kind

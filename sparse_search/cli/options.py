@@ -22,6 +22,10 @@ OnlyShots = Annotated[
     int | None, typer.Option("--shots", help="Only this many labelled images, counted as in the sweep.")
 ]
 OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
+OnlyPretrained = Annotated[
+    bool | None,
+    typer.Option("--pretrained/--no-pretrained", help="Only with, or without, pretrained weights."),
+]
 ByMetric = Annotated[str, typer.Option(help="What is best: a score on validation images.")]
 Exported = Annotated[Path, typer.Argument(metavar="BEST.yaml", help="A file that `export` wrote.")]
 DEFAULT_RESULTS = "results"

@@ -44,6 +44,7 @@ from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.metrics.scoring import read_scores
 from trainables.metrics.selection import collapse
 from trainables.metrics.table import METRICS
+from trainables.nets.weights import weight_versions
 from trainables.training.prediction import DivergedError
 from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import Progress
@@ -310,7 +311,7 @@ class _Training:
                 "protocol": PROTOCOL,
                 "device": _device(trial.conditions.device),
                 "host": platform.node(),
-                "versions": versions(),
+                "versions": versions() | weight_versions(write_config(trial.config)),
             }
         )
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.config import canonical_json, short_hash
+from search_spaces.core.weights import pretraining
 from trainables.core.conditions import CONDITIONS
 from trainables.metrics.table import CLASSES, FAMILIES, METRICS, family_at, metric_for
 
@@ -90,7 +91,8 @@ class RunRow(_Scored):
 
     image_size: int
     pretrained: str
-    """Whose weights are there from the start; of generators, those of the network in whose features they are scored."""
+    """Data that weights were trained on before, or, unknown, the name of such weights; empty where all are random. Of
+    generators, the network in whose features they are scored."""
 
     status: str
     """`complete`, `pruned`, `infeasible`, `collapsed`, `diverged` or `failed`; only complete ones are ranked."""
@@ -200,7 +202,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "config_id": config_id(record["method"], config),
         "config_json": canonical_json(config),
         "image_size": config["image_size"],
-        "pretrained": config.get("feature_network" if record["kind"] == "generation" else "pretrained", ""),
+        "pretrained": config.get("feature_network", "") if record["kind"] == "generation" else pretraining(config),
         "images_done": last["images"],
         "epochs_done": last["epoch"],
         "train_seconds": last["seconds"],

@@ -11,6 +11,8 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from search_spaces.core.errors import ConfigError
+from search_spaces.core.weights import PACKAGED, check_model
+from trainables.nets.weights import in_timm_names, packaged_file
 
 
 def build_classifier(
@@ -29,7 +31,8 @@ def build_classifier(
         name: timm model name without a tag, `efficientnet_b3`.
         channels: of the images; the first convolution of pretrained weights is converted to them.
         num_classes: K; the last layer is always new unless the weights have as many classes.
-        pretrained: empty for random weights, the path of a weights file, or a timm tag such as `ra2_in1k`.
+        pretrained: empty for random weights, the path of a weights file, a timm tag such as `ra2_in1k`, or a name from
+            `PACKAGED`, such as `lite0`.
         dropout: before the last layer.
         drop_path: rate of stochastic depth; not every timm model has it.
         head_init: start of a new last layer: `network`, timm's for this model, or `linear`, torch's. Of two classes
@@ -105,7 +108,8 @@ _WEIGHT_PROBLEMS: tuple[type[Exception], ...] = (
 
 
 def _create_pretrained(name: str, pretrained: str, options: dict[str, Any]) -> nn.Module:
-    path = Path(pretrained)
+    check_model(pretrained, name)
+    path = packaged_file(pretrained) if pretrained in PACKAGED else Path(pretrained)
     if path.is_file():
         return _create_from_file(name, path, options)
     if len(path.parts) > 1 or path.suffix:
@@ -121,12 +125,14 @@ def _create_pretrained(name: str, pretrained: str, options: dict[str, Any]) -> n
 
 def _create_from_file(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
     held = load_state_dict(str(path), weights_only=True)  # safely, before timm reads it in its own way
-    overlay = {"file": str(path)}
+    named = in_timm_names(held, name)
+    overlay = {"file": str(path)} if named.keys() == held.keys() else {"state_dict": named}
     model = _create(name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay})
     # timm is silent about tensors that it does not find when the number of classes differs.
     config: Any = model.pretrained_cfg
+    config.pop("state_dict", None)  # 20 MB that nobody reads again
     body = [key for key, _ in model.named_parameters() if not key.startswith(config.get("classifier") or ())]
-    found = sum(key in held for key in body)
+    found = sum(key in named for key in body)
     if found < len(body):
         raise ValueError(f"it holds {found} of the model's {len(body)} tensors, by timm's names")
     return model

@@ -13,7 +13,7 @@ SMALL: Mapping[str, Any] = {
     "image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_resnet", "batch_size": 8, "mu": 1,
     "lr": 1e-3, "drop_path": 0.0, "generator_width": 8, "batch_unlabelled": 8, "steps_per_epoch": 2,
     "tail": "conv_large", "features": 8, "unsup_fraction": 1.0, "encoder": "test_resnet", "encoder_depth": 3,
-    "decoder_width": 4,
+    "decoder_width": 4, "backbones": "pixels+test_resnet",
 }  # fmt: skip
 """Values of fields by their names, in whatever configuration has them."""
 
@@ -34,6 +34,7 @@ SMALL_ROUNDS: Mapping[str, Any] = {
 
 TELLING: Mapping[str, Any] = {
     "batch_size": 4, "lr": 3e-3, "dropout": 0.5, "percentile": 0.5, "ens_blend": 0.3, "patience": 1,
+    "discriminant_pooled": True,
     "pretrain_images": 6 * 4,
 }  # fmt: skip
 """Further values that let settings show early: batches of which there are several, votes that change and weigh in later

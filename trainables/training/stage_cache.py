@@ -3,6 +3,7 @@
     stages/KIND-KEY/about.json         what determines it, to be read by people
     stages/KIND-KEY/begun/epoch-….pt   as long as it is being made: where whoever was at it left it
     stages/KIND-KEY/made-SHA256.pt     from then on: what was made
+    stages/KIND-KEY/part-SHA256.pt     instead, of what grows: one part of it
     stages/KIND-KEY.lock               held by whoever is at it; the system lets go of it when that process ends
 
 They lie below the cache's folder (see `trainables.data.cache`): processes and machines that see the same one share
@@ -11,7 +12,7 @@ which is checked whenever it is read.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,26 @@ class StageEntry:
         with writing("a stage", self.folder):
             save_hashed(self.folder, "made", value, _digest)
 
+    def parts(self, known: Collection[str]) -> Iterator[tuple[str, Any]]:
+        """Yield name and content of each part but those known, on the CPU; one that is damaged is set aside."""
+        for path in sorted(self.folder.glob("part-*.pt")):
+            if path.name not in known and (value := load_hashed(path, _digest)) is not None:
+                yield path.name, value
+
+    def add_part(self, value: Any) -> str:
+        """Keep one more part, which `torch.load(weights_only=True)` must be able to read; return its name.
+
+        Raises:
+            DataError: it cannot be written: no permission, a full disk.
+        """
+        with writing("a stage", self.folder):
+            return save_hashed(self.folder, "part", value, _digest).name
+
     def take(self, seconds: float) -> bool:
         """Become the one that makes it, waiting so long for another one to end; return False if it did not.
+
+        Args:
+            seconds: -1 for as long as it takes.
 
         Raises:
             DataError: nothing can be written there.

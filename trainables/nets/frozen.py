@@ -1,0 +1,65 @@
+"""Frozen networks that turn images into features, by name, with the normalisation that their weights were trained with.
+
+Shapes: B batch, C channels, H W pixels, D features.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha256
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.core.weights import backbone_weights
+from trainables.nets.backbone import build_classifier
+
+_SEED = 0
+_DEFAULT = (0.5, 0.5, 0.5)
+
+
+@final
+class FrozenNetwork(nn.Module):
+    """A network from images (B, C, H, W) in [0, 1] to its pooled output (B, D), with weights that never change.
+
+    Args:
+        name: see `backbone_weights`. Random weights are the same every time.
+        channels: C; of grey images the mean of the normalisation of colours is taken.
+
+    Raises:
+        ConfigError: an unknown model, or weights that cannot be had.
+    """
+
+    def __init__(self, name: str, channels: int) -> None:
+        super().__init__()
+        model, weights = backbone_weights(name)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(_SEED)
+            self.network = build_classifier(model, channels=channels, num_classes=0, pretrained=weights)
+        trained_with: Any = self.network.pretrained_cfg if weights else {}
+        self.mean_C11 = _per_channel(trained_with.get("mean") or _DEFAULT, channels)
+        self.spread_C11 = _per_channel(trained_with.get("std") or _DEFAULT, channels)
+        self.requires_grad_(False).eval()
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, unit_BCHW: Tensor) -> Tensor:
+        """Return features (B, D)."""
+        normal_BCHW = (unit_BCHW - self.mean_C11.to(unit_BCHW)) / self.spread_C11.to(unit_BCHW)
+        features_BD: Tensor = self.network(normal_BCHW.contiguous(memory_format=torch.channels_last))
+        return features_BD
+
+
+@cache
+def frozen_hash(name: str, channels: int) -> str:
+    """SHA-256 of a frozen network: its numbers, their names, and its normalisation."""
+    network = FrozenNetwork(name, channels)
+    total = sha256()
+    for key, tensor in (*network.state_dict().items(), ("mean", network.mean_C11), ("spread", network.spread_C11)):
+        total.update(f"{key} {tuple(tensor.shape)}".encode())
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _per_channel(values: Sequence[float], channels: int) -> Tensor:
+    values_C = torch.tensor(values)
+    return (values_C if len(values_C) == channels else values_C.mean().repeat(channels))[:, None, None]
