@@ -6,12 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig
 from search_spaces.core.config import require
+from search_spaces.core.fine_tuning import FineTunedConfig
 from search_spaces.core.ranges import Choice, Float
 from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedConfig(ScheduledConfig, AugmentedConfig):
+class SupervisedConfig(ScheduledConfig, AugmentedConfig, FineTunedConfig):
     """Defaults are ours, and those of `sparse`, so that the two differ only in what SPARSE adds."""
 
     classifier: str = "resnet18"
@@ -46,11 +47,23 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
     """Both parameters of mixup's Beta distribution: it learns from mixed images and labels; 0: from the plain ones.
     Source: ours; SPARSE paper 0.2, beside a plain loss."""
 
+    label_smoothing: Annotated[float, Float(0.0, 0.3)] = 0.0
+    """Share of each label that is given to all classes alike. Source: Szegedy et al., arXiv:1512.00567, 0.1."""
+
     steps_per_epoch: int = 10
     """Steps between two moments at which a budget can be evaluated; nothing else depends on it. Ours."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "plain": {"flip": True, "mixup_alpha": 0.0, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
+        "lp_ft": {
+            "classifier": "tf_efficientnet_lite0",
+            "pretrained": "lite0",
+            "image_size": 128,
+            "head_start": "probe",
+            "lr_ratio_body": 0.1,
+            "layer_decay": 0.8,
+            "frozen_statistics": True,
+        },
     }
 
     def __post_init__(self) -> None:
@@ -63,3 +76,4 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig):
         require(self, "dropout", 0.0, 0.95)
         require(self, "drop_path", 0.0, 0.95)
         require(self, "mixup_alpha", 0.0, 10.0)
+        require(self, "label_smoothing", 0.0, 0.999)

@@ -4,6 +4,10 @@
         x, y ← mixtures of two images each, and of their labels
         C: cross-entropy(C(x), y)
 
+The network may go on from given weights (`pretrained`). With `head_start: probe` its last layer begins as the logistic
+regression on its features that `probe` would fit, and all layers then learn slowly (LP-FT, Kumar et al.,
+arXiv:2202.10054); `trained_layers` says which of them learn at all.
+
 Classifier, augmentation, mixup, schedule and AdamW are those that SPARSE has, so that the two differ in what SPARSE
 adds. Prediction uses the moving average of C's weights.
 Departures: none; there is no source. The SPARSE paper has no such row; its classifier alone, trained with μ =
@@ -28,8 +32,10 @@ from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
 from trainables.components.pace import pace_of
 from trainables.components.prediction import predict_by_classifier
+from trainables.components.probed_start import start_as_probe
 from trainables.core.method import Learner, Method, Task
-from trainables.nets.backbone import build_classifier
+from trainables.nets.backbone import build_classifier, normalisation
+from trainables.nets.fine_tuned import FineTunedNetwork, rates
 
 
 @final
@@ -43,13 +49,11 @@ class SupervisedLearner:
         self._order = InfiniteSampler(len(task.labelled))
         self._augmented = ImageAugmentation(config, task)
         self._pace = pace_of(config)
-        network = build_classifier(
-            config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained,
-            dropout=config.dropout, drop_path=config.drop_path, head_init=config.head_init,
-        )  # fmt: skip
+        network = _new_network(config, task, accelerator)
         self._classifier = OptimisedModel(
             network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=config.weight_decay,
             pace=self._pace, average=config.average,
+            rates=rates(network, config) if isinstance(network, FineTunedNetwork) else None,
         )  # fmt: skip
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -70,8 +74,8 @@ class SupervisedLearner:
         return predict_by_classifier(self._classifier, images_BCHW, name="supervised", side=self._config.image_size)
 
     def predicting_networks(self) -> Sequence[nn.Module]:
-        """The classifier, or its average."""
-        return (self._classifier.predicting,)
+        """The classifier, or its average; none where its statistics are not to change."""
+        return () if self._config.frozen_statistics else (self._classifier.predicting,)
 
     def state_dict(self) -> dict[str, Any]:
         """Classifier, optimiser, average, pass; the tensors are the live ones, not copies."""
@@ -90,9 +94,26 @@ class SupervisedLearner:
         targets_BK = one_hot(labels_B, self._num_classes)
         if config.mixup_alpha:
             images_BCHW, targets_BK = mixup(images_BCHW, labels_B, self._num_classes, config.mixup_alpha)
+        if config.label_smoothing:
+            targets_BK = (1 - config.label_smoothing) * targets_BK + config.label_smoothing / self._num_classes
         loss = soft_cross_entropy(self._classifier(images_BCHW), targets_BK)
         self._classifier.backward_and_step(loss)
         means.add(len(index_B), loss=loss)
+
+
+def _new_network(config: SupervisedConfig, task: Task, accelerator: Accelerator) -> nn.Module:
+    """Build the classifier; its last layer is fitted to the labelled images where that is asked for."""
+    network = build_classifier(
+        config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained,
+        dropout=config.dropout, drop_path=config.drop_path, head_init=config.head_init,
+    )  # fmt: skip
+    if not config.is_fine_tuned:
+        return network
+    tuned = FineTunedNetwork(network, config, *normalisation(network, config.pretrained, task.channels))
+    tuned = tuned.to(accelerator.device)
+    if config.head_start == "probe":
+        start_as_probe(tuned, task, side=config.image_size, c=config.head_c)
+    return tuned
 
 
 def _epoch_images(config: SupervisedConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

@@ -1,6 +1,6 @@
 """A network, its optimiser and its average, as Accelerate runs them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -38,6 +38,7 @@ class OptimisedModel(Generic[N]):
         average: float = 0.0,
         momentum: float | None = None,
         undecayed: Collection[str] = (),
+        rates: Mapping[str, float] | None = None,
         max_gradient: float | None = None,
         accumulates: bool = True,
     ) -> None:
@@ -52,6 +53,7 @@ class OptimisedModel(Generic[N]):
                 `pace`; 0 for no average.
             momentum: of SGD; None for AdamW.
             undecayed: names of parameters without weight decay.
+            rates: step sizes relative to `lr` by the names of all parameters; None for `lr` throughout.
             max_gradient: of a weight: an infinite one becomes this, one that is not a number 0. None to leave them.
             accumulates: whether a step is for as many losses as the accelerator gathers gradients of; else for each.
         """
@@ -61,7 +63,7 @@ class OptimisedModel(Generic[N]):
         # Before Accelerate puts its precision on `forward`, which a copy would share with the original.
         self._average = WeightAverage(self.module, average) if average else None
         self._pace, self._lr = pace, lr
-        groups = list(_groups(network, weight_decay, undecayed))
+        groups = list(_groups(network, weight_decay, undecayed, rates or {}))
         fused = accelerator.device.type in ("cpu", "cuda")  # on one CPU core a sixth of the plain loop's time
         optimiser: Optimizer = (
             AdamW(groups, lr=lr, betas=(beta1, beta2), fused=fused)
@@ -102,7 +104,7 @@ class OptimisedModel(Generic[N]):
     def _set_rates(self, scale: float = 1.0) -> None:
         rate = self._lr * scale * (self._pace.scale if self._pace else 1.0)
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
 
     def backward_and_step(self, loss: Tensor, *others: "OptimisedModel[Any]", scale: float = 1.0) -> None:
         """One step of this network, and of others that share the loss, down its gradient.
@@ -156,9 +158,14 @@ class OptimisedModel(Generic[N]):
             self._average.load_state_dict(state["average"])
 
 
-def _groups(network: nn.Module, weight_decay: float, undecayed: Collection[str]) -> Iterator[dict[str, Any]]:
-    """The parameters with weight decay, then those without, if there are any."""
+def _groups(
+    network: nn.Module, weight_decay: float, undecayed: Collection[str], rates: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """Yield parameters of one relative step size and weight decay each; of one size first those with weight decay."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    names = sorted(undecayed)
     named = dict(network.named_parameters())
-    yield {"params": [each for name, each in named.items() if name not in undecayed], "weight_decay": weight_decay}
-    if undecayed:
-        yield {"params": [named[name] for name in sorted(undecayed)], "weight_decay": 0.0}
+    for name in [*(each for each in named if each not in undecayed), *names]:
+        groups.setdefault((rates.get(name, 1.0), name in undecayed), []).append(named[name])
+    for (rate, is_undecayed), members in groups.items():
+        yield {"params": members, "weight_decay": 0.0 if is_undecayed else weight_decay, "rate": rate}

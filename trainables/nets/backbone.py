@@ -1,11 +1,13 @@
 """Classifiers from timm, built from a configuration's words."""
 
 import pickle
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.weights import PACKAGED, check_model
 from trainables.nets.weights import in_timm_names, packaged_file
+
+_HALVES = (0.5, 0.5, 0.5)
 
 
 def build_classifier(
@@ -66,6 +70,21 @@ def _with_head(network: nn.Module, head_init: str, *, pretrained: bool) -> nn.Mo
     if isinstance(head, nn.Linear) and not came_with_weights:
         head.reset_parameters()
     return network
+
+
+def normalisation(network: nn.Module, pretrained: str, channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and spread (C, 1, 1) of the images that a network's weights were trained with; ½ and ½ of random weights.
+
+    Of grey images the means of those of colours.
+    """
+    trained_with: Any = network.pretrained_cfg if pretrained else {}
+    mean_C11, spread_C11 = (_per_channel(trained_with.get(name) or _HALVES, channels) for name in ("mean", "std"))
+    return mean_C11, spread_C11
+
+
+def _per_channel(values: Sequence[float], channels: int) -> Tensor:
+    values_C = torch.tensor(values)
+    return (values_C if len(values_C) == channels else values_C.mean().repeat(channels))[:, None, None]
 
 
 class LastLayerOnly(nn.Module):

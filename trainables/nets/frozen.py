@@ -3,19 +3,17 @@
 Shapes: B batch, C channels, H W pixels, D features.
 """
 
-from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from search_spaces.core.weights import backbone_weights
-from trainables.nets.backbone import build_classifier
+from trainables.nets.backbone import build_classifier, normalisation
 
 _SEED = 0
-_DEFAULT = (0.5, 0.5, 0.5)
 
 
 @final
@@ -36,9 +34,7 @@ class FrozenNetwork(nn.Module):
         with torch.random.fork_rng([]):
             torch.manual_seed(_SEED)
             self.network = build_classifier(model, channels=channels, num_classes=0, pretrained=weights)
-        trained_with: Any = self.network.pretrained_cfg if weights else {}
-        self.mean_C11 = _per_channel(trained_with.get("mean") or _DEFAULT, channels)
-        self.spread_C11 = _per_channel(trained_with.get("std") or _DEFAULT, channels)
+        self.mean_C11, self.spread_C11 = normalisation(self.network, weights, channels)
         self.requires_grad_(False).eval()
         self.to(memory_format=torch.channels_last)
 
@@ -58,8 +54,3 @@ def frozen_hash(name: str, channels: int) -> str:
         total.update(f"{key} {tuple(tensor.shape)}".encode())
         total.update(tensor.contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-def _per_channel(values: Sequence[float], channels: int) -> Tensor:
-    values_C = torch.tensor(values)
-    return (values_C if len(values_C) == channels else values_C.mean().repeat(channels))[:, None, None]
