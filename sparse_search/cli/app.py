@@ -127,12 +127,12 @@ def status_command(
 ) -> None:
     """Show where a sweep stands, also while it runs.
 
-    Looks only: from another shell, or from any machine that sees the results folder.
+    Looks only: from another shell, or from any machine that sees the results folder. The data are not needed.
     """
-    from sparse_search.execution.progress import status_table, watch_status
-    from sparse_search.execution.run import status_of
+    from sparse_search.execution.status import status_of
+    from sparse_search.execution.status_table import status_table, watch_status
 
-    look = status_of(sweep, results, data_root=data_root)
+    look = status_of(sweep, results)
     if watch:
         watch_status(look, console())
     else:
@@ -348,8 +348,8 @@ def main() -> None:
 
 
 def _run(sweep: Path, results: str, data_root: Path | None, retry_failed: bool = False) -> int:
-    from sparse_search.execution.progress import status_table
     from sparse_search.execution.run import run
+    from sparse_search.execution.status_table import status_table
 
     screen = console()
     try:

@@ -5,7 +5,8 @@ import signal
 import pytest
 from rich.console import Console
 
-from sparse_search.execution.progress import Display, preparation, status_table, watch_status
+from sparse_search.execution.progress import Display, preparation
+from sparse_search.execution.status_table import status_table, watch_status
 from sparse_search.search.cost import Clock, OutOfTimeError
 from sparse_search.search.outcomes import StudyStatus
 
