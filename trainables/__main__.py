@@ -137,7 +137,7 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
         name, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {change}: expected FIELD=VALUE")
-        values |= parse_yaml(f"{name}: {value}", f"--set {change}")
+        values |= parse_yaml(f"{name}: {value}", f"--set {change}") if value.strip() else {name: ""}
     return replace(trial, config=read_config(config_type, values))
 
 
