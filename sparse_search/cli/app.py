@@ -7,6 +7,7 @@ import sys
 import warnings
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -111,7 +112,7 @@ def run_command(
     file and only the difference is run. From another shell, `status --watch` shows the same table.
 
     Exit code 0: the plan is complete, or `max_hours` ended it;
-    1: some trials failed for good; 2: something to mend first; 130: stopped.
+    1: some trials failed for good; 2: something to mend first; 130: stopped, by Ctrl-C or SIGTERM.
     """
     raise typer.Exit(_run(sweep, results, data_root, retry_failed))
 
@@ -340,6 +341,9 @@ def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2, never a traceback."""
     sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
     warnings.showwarning = show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know no `…`
     try:
         app()
     except (UserError, OSError) as mistake:

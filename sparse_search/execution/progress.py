@@ -57,19 +57,20 @@ class Display(tune.Callback):
         self._started = self._printed = time.monotonic()
         self._first = self._finished()
         self._interrupted = False
-        self._handler: Any = None
+        self._handlers: dict[signal.Signals, Any] = {}
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):  # Ray's own answer to SIGTERM is a dump
+                self._handlers[number] = signal.signal(number, self._interrupt)
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if self._console.is_terminal:
             self._live.stop()
 

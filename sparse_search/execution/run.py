@@ -18,7 +18,7 @@ from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
 from sparse_search.execution.remote_sync import hold_sweep
-from sparse_search.execution.schedule import execute, num_workers, ray_session
+from sparse_search.execution.schedule import execute, is_machine_shared, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
 from sparse_search.execution.status import fingerprint, note_plans
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
@@ -191,8 +191,10 @@ class _Driver:
         self._remove_old_checkpoints(journals)
         if self.clock.is_over or not _has_work(searches, confirmations):
             return
+        if is_machine_shared():
+            self._say("Ray runs on this machine already: both take all CPUs and GPUs; set `workers` in each sweep file")
         self.console.print("starting Ray …", highlight=False)
-        with ray_session():
+        with ray_session() as may_come:
             searcher = JournalSearcher(
                 searches,
                 confirmations,
@@ -204,7 +206,7 @@ class _Driver:
             workers = num_workers(self.sweep)
             self._print_plan(searches, workers)
             with suppress(OutOfTimeError), Display(journals, self.console, self.clock) as display:
-                execute(self.sweep, searcher, workers, self.folder, display, self.console.print)
+                execute(self.sweep, searcher, workers, self.folder, display, self.console.print, may_come=may_come)
         for journal in searches:
             if journal.is_exhausted:
                 self._say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
