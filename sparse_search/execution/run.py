@@ -25,7 +25,7 @@ from sparse_search.execution.stored_checkpoints import checkpoint_folders, check
 from sparse_search.results.catalog import check_names
 from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import is_uri
-from sparse_search.results.store import Store
+from sparse_search.results.store import NO_LOCKS, Store, no_locks
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import StudyStatus
@@ -259,3 +259,7 @@ def _lock(folder: Path) -> Iterator[None]:
     except Timeout as problem:
         who = holder.read_text() if holder.exists() else "another process"
         raise LockedError(f"this sweep is being run by {who}; wait for it, or stop it first") from problem
+    except OSError as problem:
+        if problem.errno in NO_LOCKS:
+            raise ResultsError(no_locks(folder)) from problem
+        raise

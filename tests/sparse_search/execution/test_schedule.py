@@ -1,12 +1,15 @@
 """What the driver does when Tune breaks down, without a cluster."""
 
+import errno
 from types import SimpleNamespace
 
 import pytest
 import ray
+from filelock import FileLock
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.execution import schedule
+from sparse_search.execution.run import _lock
 from sparse_search.execution.schedule import (
     LOOK_SECONDS,
     LOST_SECONDS,
@@ -249,3 +252,12 @@ def test_slots_of_trials_over_two_nodes(slots):
         "more nodes: 2 trials at a time from now on",
         "there are not enough nodes for a trial (1 CPU and 2.0 GB on each of 2 nodes); waiting for more",
     ]
+
+
+def test_a_sweep_in_a_folder_without_locks_has_a_remedy(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(ResultsError, match=r"sweep knows no locks.*--results"), _lock(tmp_path / "sweep"):
+        pass
