@@ -35,7 +35,7 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.disturbances import DISTURBANCES, METHOD, PLAN, PLAN_WITH_NAN, CannotError, Epoch, Scene, nothing
-from sparse_search.execution.run import status
+from sparse_search.execution.status import status
 from sparse_search.results.store import Store
 from sparse_search.search.journal_file import Journal
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sparse_search.analysis.leaderboard import leaderboard
     from sparse_search.best.export import export
     from sparse_search.best.retrain import evaluate, reproduce
-    from sparse_search.execution.run import run, status
+    from sparse_search.execution.run import run
+    from sparse_search.execution.status import status
     from sparse_search.pages.page import report
     from sparse_search.results.mirror import read_store
     from sparse_search.search.sweep import Sweep
@@ -51,7 +52,7 @@ _HOMES = {
     "report": "pages.page",
     "reproduce": "best.retrain",
     "run": "execution.run",
-    "status": "execution.run",
+    "status": "execution.status",
 }
 """The module of each public name, below this package."""
 

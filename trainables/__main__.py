@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ QUIET_SECONDS = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when trained, 1 when training diverged, 2 for a user's mistake."""
     options = _parser().parse_args(arguments)
+    from trainables.training.processes import forget_launcher  # it loads torch
+
+    forget_launcher(unless_launched=True)
     with nullcontext() if _is_main_process() else redirect_stdout(StringIO()), _stages_told():
         try:
             return _train(options)
@@ -137,7 +140,7 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
         name, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {change}: expected FIELD=VALUE")
-        values |= parse_yaml(f"{name}: {value}", f"--set {change}")
+        values |= parse_yaml(f"{name}: {value}", f"--set {change}") if value.strip() else {name: ""}
     return replace(trial, config=read_config(config_type, values))
 
 
@@ -238,4 +241,7 @@ def _print_summary(results: list[dict[str, Any]], num_averaged: int) -> None:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know no `…`
     sys.exit(main())

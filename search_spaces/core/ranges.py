@@ -194,13 +194,24 @@ def _override(name: str, own: Range, given: Any) -> Range:
         if isinstance(given, list):
             return Choice(*given)
         if isinstance(given, Mapping) and not isinstance(own, Choice):
+            _check_keys(given)
             values = {"low": own.low, "high": own.high, "log": own.log} | dict(given)
             return type(own)(**values)
-    except (TypeError, OverflowError, ConfigError) as problem:
+    except OverflowError as problem:
+        raise ConfigError(
+            f"search range of '{name}': its ends are beyond all numbers that a range can hold"
+        ) from problem
+    except ConfigError as problem:
         raise ConfigError(f"search range of '{name}': {problem}") from problem
     raise ConfigError(
         f"search range of '{name}': expected {{low: …, high: …, log: true|false}} or a list of options, got {given!r}"
     )
+
+
+def _check_keys(given: Mapping[Any, Any]) -> None:
+    for key in given:
+        if key not in ("low", "high", "log"):
+            raise ConfigError(f"a range has no '{key}'{suggestion(str(key), ('low', 'high', 'log'))}")
 
 
 def _is_number(value: object) -> bool:

@@ -29,6 +29,7 @@ from trainables.metrics.scoring import scorer_of
 from trainables.metrics.table import CLASSES, METRICS
 from trainables.nets.weights import weight_versions
 from trainables.training.prediction import DivergedError, Oracle
+from trainables.training.processes import forget_launcher
 from trainables.training.run import Run, runs_of_trial
 from trainables.training.trial import Trial
 
@@ -229,6 +230,7 @@ def _train_all(
     tell: ShareCallback | None,
     unseen: Labelled | None = None,
 ) -> list[_Trained]:
+    forget_launcher(unless_launched=True)
     runs, trained = runs_of_trial(trial), list[_Trained]()
     for place, run in enumerate(runs):
 

@@ -7,6 +7,7 @@ import sys
 import warnings
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -112,7 +113,7 @@ def run_command(
     file and only the difference is run. From another shell, `status --watch` shows the same table.
 
     Exit code 0: the plan is complete, or `max_hours` ended it;
-    1: some trials failed for good; 2: something to mend first; 130: stopped.
+    1: some trials failed for good; 2: something to mend first; 130: stopped, by Ctrl-C or SIGTERM.
     """
     raise typer.Exit(_run(sweep, results, data_root, retry_failed))
 
@@ -128,12 +129,12 @@ def status_command(
 ) -> None:
     """Show where a sweep stands, also while it runs.
 
-    Looks only: from another shell, or from any machine that sees the results folder.
+    Looks only: from another shell, or from any machine that sees the results folder. The data are not needed.
     """
-    from sparse_search.execution.progress import status_table, watch_status
-    from sparse_search.execution.run import status_of
+    from sparse_search.execution.status import status_of
+    from sparse_search.execution.status_table import status_table, watch_status
 
-    look = status_of(sweep, results, data_root=data_root)
+    look = status_of(sweep, results)
     if watch:
         watch_status(look, console())
     else:
@@ -345,6 +346,9 @@ def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2, never a traceback."""
     sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
     warnings.showwarning = show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know no `…`
     try:
         app()
     except (UserError, OSError) as mistake:
@@ -353,8 +357,8 @@ def main() -> None:
 
 
 def _run(sweep: Path, results: str, data_root: Path | None, retry_failed: bool = False) -> int:
-    from sparse_search.execution.progress import status_table
     from sparse_search.execution.run import run
+    from sparse_search.execution.status_table import status_table
 
     screen = console()
     try:

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sparse_search.execution.status_table import status_table
 from sparse_search.results.texts import score_text
 from sparse_search.search.cost import Clock, OutOfTimeError
 from sparse_search.search.journal import StudyJournal
@@ -21,50 +22,6 @@ from trainables.metrics.table import sign_of
 
 LINE_SECONDS = 15.0
 """Least time between two plain lines without news."""
-
-
-def status_table(statuses: Sequence[StudyStatus], caption: str = "") -> Table:
-    """Return a table of studies; a count that is zero in all of them has no column."""
-    names = ("pruned", "infeasible", "collapsed", "diverged", "failed", "running")
-    counts = {name: [getattr(status, name) for status in statuses] for name in names}
-    shown = {name: numbers for name, numbers in counts.items() if any(numbers)}
-    objectives = [status.objective for status in statuses]
-    if len(set(objectives)) > 1:
-        shown["objective"] = objectives
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("study")
-    for name in ("done", *shown, "best", "95 %", "s / trial"):
-        table.add_column(name, justify="right")
-    for position, status in enumerate(statuses):
-        best = "" if status.best is None else score_text(status.best, 4)
-        interval = "" if status.interval is None else "–".join(f"{end:.2f}" for end in status.interval)
-        seconds = "" if status.seconds is None else f"{status.seconds:.1f}"
-        numbers = (str(column[position] or "") for column in shown.values())
-        table.add_row(status.title, f"{status.finished}/{status.planned}", *numbers, best, interval, seconds)
-    return table
-
-
-def watch_status(look: Callable[[], Sequence[StudyStatus]], console: Console, seconds: float = 2.0) -> None:
-    """Show a sweep again and again until nothing of it is open; Ctrl-C leaves.
-
-    Elsewhere than on a terminal it prints a table whenever something has changed.
-    """
-    shown: Sequence[StudyStatus] = ()
-    with (
-        suppress(KeyboardInterrupt),
-        Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live,
-    ):
-        while True:
-            statuses = look()
-            table = status_table(statuses, "Ctrl-C leaves; the sweep goes on")
-            if live:
-                live.update(table, refresh=True)
-            elif statuses != shown:
-                console.print(table)
-            if all(status.is_over for status in statuses):
-                return
-            shown = statuses
-            time.sleep(seconds)
 
 
 @contextmanager
@@ -100,19 +57,20 @@ class Display(tune.Callback):
         self._started = self._printed = time.monotonic()
         self._first = self._finished()
         self._interrupted = False
-        self._handler: Any = None
+        self._handlers: dict[signal.Signals, Any] = {}
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):  # Ray's own answer to SIGTERM is a dump
+                self._handlers[number] = signal.signal(number, self._interrupt)
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if self._console.is_terminal:
             self._live.stop()
 

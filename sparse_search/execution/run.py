@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +17,17 @@ from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
-from sparse_search.execution.remote_sync import hold_sweep, watched_journal
-from sparse_search.execution.schedule import execute, num_workers, ray_session
+from sparse_search.execution.remote_sync import hold_sweep
+from sparse_search.execution.schedule import execute, is_machine_shared, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
+from sparse_search.execution.status import fingerprint, note_plans
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
 from sparse_search.results.catalog import check_names
 from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import is_uri
-from sparse_search.results.store import Store
+from sparse_search.results.store import NO_LOCKS, Store, no_locks
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
-from sparse_search.search.journal import StudyJournal, cores_of
-from sparse_search.search.journal_file import Journal
+from sparse_search.search.journal import StudyJournal
 from sparse_search.search.outcomes import StudyStatus
 from sparse_search.search.sweep import DatasetFacts, Study, Sweep, study_folder
 from sparse_search.search.sweep_file import read_sweep
@@ -81,7 +81,7 @@ def run(
     Raises:
         UserError: sweep, data or results folder cannot be used, or another driver holds the sweep.
     """
-    sweep = read_sweep(sweep)
+    sweep, of = read_sweep(sweep), fingerprint(sweep)
     root = resolve_root(Path(data_root) if data_root else None).resolve()
     store = store_at(results if is_uri(results) else Path(results).resolve())
     screen = console or Console(quiet=True)
@@ -95,6 +95,7 @@ def run(
         clock = Clock(folder / "clock.json", sweep.max_hours)
         driver = _Driver(sweep, store, root, folder, clock, screen)
         searches, confirmations = driver.open_journals(studies)
+        note_plans(list(zip(searches, confirmations, strict=True)), of)
         if retry_failed:
             for journal in (*searches, *confirmations):
                 journal.retry_given_up()
@@ -107,57 +108,6 @@ def run(
             cost=cost_of(store, sweep.name, clock),
             out_of_time=clock.is_over,
         )
-
-
-def status(
-    sweep: Sweep | Mapping[str, Any] | Path | str,
-    results: Path | str = RESULTS,
-    *,
-    data_root: Path | str | None = None,
-) -> list[StudyStatus]:
-    """Return the state of every study of a sweep, also while a driver works on it; changes nothing.
-
-    Args:
-        sweep: As `run` takes it.
-        results: As `run` takes it.
-        data_root: As `run` takes it.
-
-    Raises:
-        UserError: sweep or data cannot be used.
-    """
-    return status_of(sweep, results, data_root=data_root)()
-
-
-def status_of(
-    sweep: Sweep | Mapping[str, Any] | Path | str,
-    results: Path | str = RESULTS,
-    *,
-    data_root: Path | str | None = None,
-) -> Callable[[], list[StudyStatus]]:
-    """Return a function that does what `status` does, to be called again and again: sweep and data are read once."""
-    sweep = read_sweep(sweep)
-    studies = plan_studies(sweep, Path(data_root) if data_root else None)
-    store = store_at(results)
-    journals: dict[str, StudyJournal] = {}
-
-    def look() -> list[StudyStatus]:
-        path = watched_journal(store, sweep.name, sweep_folder(store.folder, sweep))
-        if path.exists() and len(journals) < 2 * len(studies):
-            storage = Journal(path)
-            cores = cores_of(storage)
-            for study in (*studies, *(study.confirming() for study in studies)):
-                if (begun := study.as_begun(cores)).name in cores:
-                    journals[study.name] = StudyJournal(begun, storage, look_only=True)
-        searches = [
-            journals[study.name].status()
-            if study.name in journals
-            else StudyStatus(study.title, study.plan.trials, objective=study.plan.objective)
-            for study in studies
-        ]
-        confirming = (journals[name].status() for s in studies if (name := s.confirming().name) in journals)
-        return [*searches, *(each for each in confirming if each.planned)]
-
-    return look
 
 
 def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
@@ -241,8 +191,10 @@ class _Driver:
         self._remove_old_checkpoints(journals)
         if self.clock.is_over or not _has_work(searches, confirmations):
             return
+        if is_machine_shared():
+            self._say("Ray runs on this machine already: both take all CPUs and GPUs; set `workers` in each sweep file")
         self.console.print("starting Ray …", highlight=False)
-        with ray_session():
+        with ray_session() as may_come:
             searcher = JournalSearcher(
                 searches,
                 confirmations,
@@ -254,7 +206,7 @@ class _Driver:
             workers = num_workers(self.sweep)
             self._print_plan(searches, workers)
             with suppress(OutOfTimeError), Display(journals, self.console, self.clock) as display:
-                execute(self.sweep, searcher, workers, self.folder, display, self.console.print)
+                execute(self.sweep, searcher, workers, self.folder, display, self.console.print, may_come=may_come)
         for journal in searches:
             if journal.is_exhausted:
                 self._say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
@@ -307,3 +259,7 @@ def _lock(folder: Path) -> Iterator[None]:
     except Timeout as problem:
         who = holder.read_text() if holder.exists() else "another process"
         raise LockedError(f"this sweep is being run by {who}; wait for it, or stop it first") from problem
+    except OSError as problem:
+        if problem.errno in NO_LOCKS:
+            raise ResultsError(no_locks(folder)) from problem
+        raise

@@ -10,8 +10,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from uuid import uuid4
 
+import psutil
 import ray
 from ray import tune
 from ray.exceptions import OutOfMemoryError
@@ -33,6 +35,9 @@ LOOK_SECONDS = 2.0
 WAITING_SECONDS = 60.0
 """Time between two words on a cluster without a node."""
 
+LOST_SECONDS = 20.0
+"""Time without a node after which Ray, where it was started for one sweep on one machine, is taken for dead."""
+
 MAX_STARTING = 32
 """Trials that may wait for their worker to start."""
 
@@ -50,9 +55,19 @@ _QUIET = {
 }
 
 
+class LostRayError(KeyboardInterrupt):
+    """Ray of this machine is gone. Like Ctrl-C it passes through Tune, which catches every plain exception."""
+
+
 @contextmanager
-def ray_session() -> Iterator[None]:
-    """Join the cluster that RAY_ADDRESS names, or start Ray on this machine, for the time of a sweep."""
+def ray_session() -> Iterator[bool]:
+    """Join the cluster that RAY_ADDRESS names, or start Ray on this machine, for the time of a sweep.
+
+    The context is False where Ray is of this sweep alone: no other node will ever join.
+
+    Raises:
+        ConfigError: the folder for Ray's sockets has too long a name.
+    """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is told by us, without a traceback
@@ -60,6 +75,16 @@ def ray_session() -> Iterator[None]:
     if started and os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
     elif started:
+        _start_ray()
+    try:
+        yield not started or bool(os.environ.get("RAY_ADDRESS"))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _start_ray() -> None:
+    try:
         ray.init(
             address="local",  # else Ray joins what was started on this machine, or says that it is gone
             include_dashboard=False,
@@ -67,11 +92,20 @@ def ray_session() -> Iterator[None]:
             logging_level="ERROR",
             object_store_memory=_OBJECT_STORE_BYTES,
         )
-    try:
-        yield
-    finally:
-        if started:
-            ray.shutdown()
+    except (OSError, ValueError) as problem:
+        if "AF_UNIX" not in str(problem):
+            raise
+        raise ConfigError(
+            f"the temporary folder {gettempdir()} has too long a name for sockets of Ray; set RAY_TMPDIR to a short "
+            "one, such as RAY_TMPDIR=/tmp"
+        ) from problem
+
+
+def is_machine_shared() -> bool:
+    """Return True if Ray is about to be started for a sweep on a machine where another one runs already."""
+    if ray.is_initialized() or os.environ.get("RAY_ADDRESS"):
+        return False
+    return any(process.info["name"] == "raylet" for process in psutil.process_iter(["name"]))
 
 
 def num_workers(sweep: Sweep) -> int:
@@ -102,10 +136,15 @@ def _there(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) ->
 
 
 class Slots:
-    """Number of trials that can be trained at the same time, as nodes come and go; tells when it changes."""
+    """Number of trials that can be trained at the same time, as nodes come and go; tells when it changes.
 
-    def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None]) -> None:
-        self._sweep, self._say = sweep, say
+    Raises:
+        LostRayError: when asked, where no node has been alive for a while and none `may_come`.
+    """
+
+    def __init__(self, sweep: Sweep, workers: int, say: Callable[[str], None], *, may_come: bool = True) -> None:
+        self._sweep, self._say, self._may_come = sweep, say, may_come
+        self._last_node = time.monotonic()
         self._now, self._most = workers, sys.maxsize
         self._last_look = self._said = -math.inf
 
@@ -113,7 +152,9 @@ class Slots:
         """Return the number, at least 1: without a node Tune waits with a trial at hand, for an autoscaler to see."""
         if time.monotonic() - self._last_look > LOOK_SECONDS:
             self._last_look = time.monotonic()
-            self._note(min(num_trials_of(self._sweep, _nodes()), self._limit))
+            nodes = _nodes()
+            self._watch(nodes)
+            self._note(min(num_trials_of(self._sweep, nodes), self._limit))
         return max(1, self._now)
 
     def lower(self) -> int:
@@ -121,6 +162,12 @@ class Slots:
         self._most = max(1, self() - 1)
         self._now = min(self._now, self._most)
         return self()
+
+    def _watch(self, nodes: Sequence[Mapping[str, float]]) -> None:
+        now = time.monotonic()
+        self._last_node = now if nodes else self._last_node
+        if not self._may_come and now - self._last_node > LOST_SECONDS:
+            raise LostRayError("Ray on this machine has ended, perhaps for want of memory")
 
     @property
     def _limit(self) -> int:
@@ -145,22 +192,27 @@ def execute(
     folder: Path,
     callback: tune.Callback,
     say: Callable[[str], None] = print,
+    *,
+    may_come: bool = True,
 ) -> None:
     """Run until the searcher is finished. `folder` is Tune's scratch space: made here, removed at the end.
 
     When Tune itself gives up, as it does when Ray kills a worker for want of memory, the trials that were in training
-    are tried again under a new Tuner, fewer at a time.
+    are tried again under a new Tuner, fewer at a time. Without a node it waits for one if one `may_come`.
 
     Raises:
         ResultsError: the sweep had to end early; the same command goes on.
     """
     for left in folder.glob("tune-*"):
         shutil.rmtree(left, ignore_errors=True)
-    searcher.slots = slots = Slots(sweep, workers, say)
+    searcher.slots = slots = Slots(sweep, workers, say, may_come=may_come)
     broken = 0
     while True:
         before = searcher.num_ended
-        problem = _fit(sweep, searcher, folder, callback)
+        try:
+            problem = _fit(sweep, searcher, folder, callback)
+        except LostRayError as lost:
+            raise ResultsError(f"{lost}; nothing is lost: the same command starts it anew and goes on") from lost
         if searcher.problem:
             raise ResultsError(f"{searcher.problem}; mend this, and the same command goes on")
         if not problem:

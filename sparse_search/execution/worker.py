@@ -46,6 +46,7 @@ from trainables.metrics.selection import collapse
 from trainables.metrics.table import METRICS
 from trainables.nets.weights import weight_versions
 from trainables.training.prediction import DivergedError
+from trainables.training.processes import forget_launcher
 from trainables.training.run import Run, runs_of_trial
 from trainables.training.train import Progress
 from trainables.training.trial import Trial
@@ -111,6 +112,7 @@ def run_trial(config: dict[str, str]) -> None:
     trained: _Training | None = None
     outcome: dict[str, Any] = {}
     _freeze_imports()
+    forget_launcher()  # whoever started Ray may be one of several, its workers are none
     try:
         job = Job.from_json(config["job"])
         confine(job.gpus)

@@ -12,6 +12,7 @@ The records are the truth. File count, not row count, makes queries slow, so a q
 it costs does not depend on how much is compacted already. One program at a time reads or compacts the tables.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -52,6 +53,9 @@ PATIENCE_SECONDS = 600.0
 
 MAX_MENDED = 8
 """Times that a question mends what it finds damaged, with whatever that leads to, before all tables are built again."""
+
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of a file system that knows no locks."""
 
 MAX_REBUILT = 3
 """Times that all tables are built again: damaged even so, the disk does not keep what is written."""
@@ -271,12 +275,21 @@ class Store:
                 f"another program has held {self.folder} for {PATIENCE_SECONDS:.0f} s; end it, or try again later"
             ) from problem
         except OSError as problem:
-            raise ResultsError(f"cannot read or compact {self.folder}: {problem}") from problem
+            why = f"cannot read or compact {self.folder}: {problem}"
+            raise ResultsError(no_locks(self.folder) if problem.errno in NO_LOCKS else why) from problem
 
     def _bundles(self, catalog: Catalog) -> Iterator[Path]:
         for name, each in catalog.partitions.items():
             for part in each.parts:
                 yield bundle_path(self.folder, name, part)
+
+
+def no_locks(folder: Path) -> str:
+    """Say of a folder that nothing there can be locked, and what to do."""
+    return (
+        f"the file system of {folder} knows no locks, which keep two programs apart; keep results on another disk with "
+        "--results, or mount this one with locks"
+    )
 
 
 def _matching(catalog: Catalog, filters: Mapping[str, Any]) -> dict[str, Partition]:

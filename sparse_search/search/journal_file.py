@@ -23,6 +23,9 @@ from sparse_search.search.judged import Judge
 
 _MARK = b',"crc32":"'
 
+_PARAMETER = b'{"op_code":5,'
+"""Beginning of the lines that set the value of a parameter."""
+
 _OF_OPTUNA = {
     "op_code", "worker_id", "study_id", "study_name", "directions", "trial_id", "datetime_start", "datetime_complete",
     "param_name", "param_value_internal", "distribution", "state", "value", "values", "step", "intermediate_value",
@@ -120,19 +123,55 @@ class _OneWriterFile(JournalFileBackend):
                     os.fsync(file.fileno())
 
 
+class _LookedAtFile(_OneWriterFile):
+    """Journal file of which nobody wants the values of parameters, which are nearly all of it: checked, not read."""
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Yield the entries behind those that were read before.
+
+        Raises:
+            DamagedJournalError: naming the line.
+        """
+        number, offset = self._read
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    entry = None if _is_parameter(line) else decode_entry(line)
+                except (ValueError, RecursionError) as problem:
+                    raise DamagedJournalError(self._path, number + 1, str(problem)) from problem
+                number, offset = number + 1, offset + len(line)
+                self._read = number, offset
+                if entry:
+                    yield entry
+
+
+def _is_parameter(line: bytes) -> bool:
+    """Return True for a whole line that sets the value of a parameter."""
+    body, mark, end = line.rstrip(b"\r\n").rpartition(_MARK)
+    return line.startswith(_PARAMETER) and mark + end == _end(body)
+
+
 class Journal(JournalStorage):
     """Journal of all studies of a sweep.
+
+    Args:
+        path: The file; made if it is not there.
+        look_only: Leave out the values of parameters, and write nothing: three times as fast.
 
     Raises:
         DamagedJournalError: a line is not as it was written, or says what cannot be.
         ResultsError: the file cannot be read or made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, look_only: bool = False) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = _OneWriterFile(path)
+            if not look_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _LookedAtFile(path) if look_only else _OneWriterFile(path)
             self._judges: dict[int, Judge] = {}
             super().__init__(self._file)
         except OSError as problem:

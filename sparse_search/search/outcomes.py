@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import optuna
 from optuna.study import StudyDirection
@@ -83,6 +84,40 @@ class StudyStatus:
     def num_open(self) -> int:
         """Number of trials still to be asked for."""
         return max(0, self.planned - self.finished - self.running)
+
+
+@dataclass(frozen=True)
+class CountedPlan:
+    """What of a study's plan its status is counted by."""
+
+    title: str
+    trials: int
+    """Those planned; of a confirmation it is told by its journal."""
+
+    objective: str
+    limits: Mapping[str, float]
+    confirmation: bool = False
+
+
+def count_status(plan: CountedPlan, trials: Sequence[FrozenTrial], *, is_exhausted: bool) -> StudyStatus:
+    """Count the trials of a study by outcome, and find the best value."""
+    retried = retried_ones(trials)
+    outcomes = [outcome_of(frozen, retried, plan.limits) for frozen in trials]
+    done = {name: outcomes.count(name) for name in COUNTED}
+    begun = sum(done.values())
+    known = begun + outcomes.count("waiting")
+    planned = known if plan.confirmation else min(plan.trials, known) if is_exhausted else plan.trials
+    best = best_of([frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete"])
+    seconds = [each for frozen in trials if (each := seconds_of(frozen)) is not None]
+    return StudyStatus(
+        plan.title,
+        max(begun, planned),
+        **done,
+        objective=plan.objective,
+        best=sign_of(plan.objective) * best.values[0] if best else None,
+        interval=best.user_attrs.get("interval") if best else None,
+        seconds=fmean(seconds) if seconds else None,
+    )
 
 
 def outcome_of(frozen: FrozenTrial, retried: Container[int], limits: Mapping[str, float]) -> str:

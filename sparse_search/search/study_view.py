@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from statistics import fmean
 from typing import Any
 
 import optuna
@@ -15,14 +14,13 @@ from sparse_search.search.choices import num_startup
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.judged import Judge, beyond
 from sparse_search.search.outcomes import (
-    COUNTED,
+    CountedPlan,
     StudyStatus,
-    best_of,
+    count_status,
     original_number,
     outcome_of,
     rejected_value,
     retried_ones,
-    seconds_of,
 )
 from sparse_search.search.sweep import Study
 from sparse_search.search.transactions import Transactional, cached_until_write
@@ -74,28 +72,7 @@ class StudyView(Transactional):
     @cached_until_write
     def status(self) -> StudyStatus:
         """Count the trials by outcome, and find the best value."""
-        trials = self._trials()
-        retried = retried_ones(trials)
-        outcomes = [outcome_of(frozen, retried, self.study.sweep.limits) for frozen in trials]
-        done = {name: outcomes.count(name) for name in COUNTED}
-        planned = max(sum(done.values()), self._num_planned(sum(done.values()) + outcomes.count("waiting")))
-        best = best_of([frozen for frozen, outcome in zip(trials, outcomes, strict=True) if outcome == "complete"])
-        seconds = [s for frozen in trials if (s := seconds_of(frozen)) is not None]
-        return StudyStatus(
-            self.study.title,
-            planned,
-            **done,
-            objective=self.study.plan.objective,
-            best=self.study.sign * best.values[0] if best else None,
-            interval=best.user_attrs.get("interval") if best else None,
-            seconds=fmean(seconds) if seconds else None,
-        )
-
-    def _num_planned(self, known: int) -> int:
-        if self.study.confirmation:
-            return known
-        planned = self.study.plan.trials
-        return min(planned, known) if self.is_exhausted else planned
+        return count_status(counted_plan(self.study), self._trials(), is_exhausted=self.is_exhausted)
 
     @cached_until_write
     def awaits_start(self) -> bool:
@@ -168,6 +145,11 @@ class StudyView(Transactional):
     def _worst(self) -> float:
         known = [frozen.values[0] for frozen in self._with_outcome("complete")]
         return rejected_value(self.study.plan.objective, known)
+
+
+def counted_plan(study: Study) -> CountedPlan:
+    """Return what of a study's plan its status is counted by."""
+    return CountedPlan(study.title, study.plan.trials, study.plan.objective, study.sweep.limits, study.confirmation)
 
 
 def changed(config: MethodConfig, values: Mapping[str, Any]) -> MethodConfig:

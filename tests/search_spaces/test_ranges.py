@@ -73,7 +73,9 @@ def test_narrow_to_other_ranges():
     [
         (["l"], "did you mean 'lr'"),
         ({"lr": 0.1}, "expected {low"),
-        ({"lr": {"lowest": 0.1}}, "lowest"),
+        ({"lr": {"step": 0.1}}, "a range has no 'step'.* Known: high, log, low"),
+        ({"lr": {1: 2}}, "a range has no '1'"),
+        ({"lr": {"high": 10**400}}, "beyond all numbers"),
         ({"lr": {"low": 1.0}}, "low < high"),
         ({"act": {"low": 1}}, "list of options"),
         ("lr", "list of names"),

@@ -82,10 +82,28 @@ def test_masks_are_told_in_both_conventions(capsys, tmp_path):
 @pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
 def test_one_of_many_processes_speaks(rank, speaks, capsys, monkeypatch):
     monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("trainables.training.processes.is_launched", lambda: True)
     assert main(["constant", "--images", "50"]) == 0
     assert ("balanced_accuracy" in capsys.readouterr().out) == speaks
     assert main(["constnat"]) == 2
     assert "did you mean 'constant'" in capsys.readouterr().err
+
+
+FOREIGN = {
+    "PMI_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_SIZE": "4", "WORLD_SIZE": "4", "LOCAL_RANK": "0",
+    "RANK": "1", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "fp8", "SLURM_NTASKS": "4",
+}  # fmt: skip
+
+
+def test_what_a_foreign_launcher_left_changes_nothing(capsys, monkeypatch):
+    arguments = ["supervised", "--dataset", "digits", "--shots", "2", *SMALL]
+    outputs = []
+    for variables in ({}, FOREIGN):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert main(arguments) == 0
+        outputs.append(capsys.readouterr().out.partition("validation scores")[2])
+    assert outputs[0] == outputs[1] != ""
 
 
 def test_goes_on_from_checkpoints(capsys, tmp_path):

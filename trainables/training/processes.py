@@ -24,6 +24,9 @@ from trainables.training.train import Progress
 
 _GO_ON, _STOP = "go on", "stop"
 _PATIENCE_SECONDS = 30.0
+_PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+_OF_LAUNCHERS = (*_PLACE, "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "MPI_LOCALNRANKS", "MPI_LOCALRANKID")
+_PREFIXES_OF_LAUNCHERS = ("ACCELERATE_", "FSDP_", "MV2_", "OMPI_", "PMI_", "TORCHELASTIC_")
 
 
 class LostProcessError(RuntimeError):
@@ -68,6 +71,23 @@ class RemoteProcesses(Protocol):
 def is_member() -> bool:
     """Return True if this process is one of several that share batches, by whomever they were started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_launched() -> bool:
+    """Return True if `torchrun`, or `accelerate launch` of several processes, has started this one."""
+    return all(name in os.environ for name in (*_PLACE, "MASTER_ADDR", "MASTER_PORT"))
+
+
+def forget_launcher(*, unless_launched: bool = False) -> None:
+    """Forget what a launcher has left in the environment of a process that it did not start to share batches.
+
+    `srun`, `mpirun`, a shell or a notebook leave it to whatever is started there, and Accelerate would wait for
+    processes that never come, or divide batches among them.
+    """
+    if unless_launched and is_launched():
+        return
+    for name in [name for name in os.environ if name in _OF_LAUNCHERS or name.startswith(_PREFIXES_OF_LAUNCHERS)]:
+        del os.environ[name]
 
 
 def train_together(
@@ -226,6 +246,7 @@ def _is_of_connection(problem: Exception) -> bool:
 
 def _train(place: Mapping[str, str], watcher: Connection | None, run: Trainable, options: dict[str, Any]) -> None:
     """Train as one of the processes."""
+    forget_launcher()
     os.environ.update(place)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     progress = run.train(**options)

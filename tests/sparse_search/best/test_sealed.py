@@ -11,7 +11,8 @@ from sparse_search.analysis.importance import importance
 from sparse_search.analysis.leaderboard import leaderboard
 from sparse_search.best.export import export, write_export
 from sparse_search.best.retrain import evaluate, reproduce
-from sparse_search.execution.run import run, status
+from sparse_search.execution.run import run
+from sparse_search.execution.status import status
 from sparse_search.pages.page import report
 from sparse_search.search.sweep_file import parse_sweep
 from trainables.data.readers.shapes import shapes

@@ -17,8 +17,9 @@ from sparse_search.best.export import export, write_export
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.cli.app import app
 from sparse_search.cli.findings import look_table
-from sparse_search.execution.run import run, status
+from sparse_search.execution.run import run
 from sparse_search.execution.searcher import JournalSearcher
+from sparse_search.execution.status import status
 from sparse_search.pages.page import report
 from sparse_search.results.ledger import looks
 from sparse_search.results.mirror import read_store

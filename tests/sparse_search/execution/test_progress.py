@@ -5,7 +5,8 @@ import signal
 import pytest
 from rich.console import Console
 
-from sparse_search.execution.progress import Display, preparation, status_table, watch_status
+from sparse_search.execution.progress import Display, preparation
+from sparse_search.execution.status_table import status_table, watch_status
 from sparse_search.search.cost import Clock, OutOfTimeError
 from sparse_search.search.outcomes import StudyStatus
 
@@ -97,3 +98,11 @@ def test_nothing_is_told_when_nothing_is_prepared(console):
     with preparation(console, "digits"):
         pass
     assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_both_signals_stop_a_sweep_once_and_leave_the_handlers_as_they_were(number, console, tmp_path):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), Display([], console, Clock(tmp_path / "clock.json")):
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before

@@ -1,13 +1,26 @@
 """What the driver does when Tune breaks down, without a cluster."""
 
+import errno
 from types import SimpleNamespace
 
 import pytest
 import ray
+from filelock import FileLock
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.execution import schedule
-from sparse_search.execution.schedule import LOOK_SECONDS, MAX_BREAKDOWNS, WAITING_SECONDS, Slots, execute, num_workers
+from sparse_search.execution.run import _lock
+from sparse_search.execution.schedule import (
+    LOOK_SECONDS,
+    LOST_SECONDS,
+    MAX_BREAKDOWNS,
+    WAITING_SECONDS,
+    LostRayError,
+    Slots,
+    execute,
+    num_workers,
+    ray_session,
+)
 
 OUT_OF_MEMORY = "RuntimeError: Caught unexpected exception: Task was killed due to the node running low on memory."
 
@@ -151,10 +164,12 @@ def test_a_cluster_with_too_few_nodes_of_the_kind_is_waited_for(tiny, monkeypatc
 def slots(tiny, monkeypatch):
     """A maker of looks at a cluster: the nodes of each, and the slots and what was said."""
 
-    def make(*looks, workers=2, most=None, **changes):
+    def make(*looks, workers=2, most=None, may_come=True, **changes):
         clock, said, counts = [0.0], [], []
         monkeypatch.setattr(schedule.time, "monotonic", lambda: clock[0])
-        counting = Slots(tiny(**changes, **({"workers": most} if most else {})), workers, said.append)
+        counting = Slots(
+            tiny(**changes, **({"workers": most} if most else {})), workers, said.append, may_come=may_come
+        )
         for nodes in looks:
             monkeypatch.setattr(ray, "nodes", lambda there=nodes: [node(CPU=n, memory=64e9) for n in there])
             clock[0] += LOOK_SECONDS + 0.1
@@ -171,6 +186,52 @@ def test_slots_follow_the_nodes_and_changes_are_told(slots):
         "more nodes: 6 trials at a time", "fewer nodes: 4 trials at a time", "more nodes: 8 trials at a time",
     ]  # fmt: skip
     assert slots((2.0,), (2.0, 4.0), workers=1, most=1)[0] == [1, 1]
+
+
+def test_where_no_node_can_come_ray_is_lost_after_a_while(slots):
+    looks = int(LOST_SECONDS / (LOOK_SECONDS + 0.1))
+    assert slots((2.0,), *[()] * looks, (2.0,), *[()] * looks, may_come=False)[0][-1] == 1
+    with pytest.raises(LostRayError, match="has ended"):
+        slots((2.0,), *[()] * (looks + 1), may_come=False)
+    assert slots((2.0,), *[()] * (looks + 1))[0][-1] == 1
+
+
+def test_a_lost_ray_ends_the_sweep_with_what_to_do(tmp_path, tiny, monkeypatch):
+    def fit(*_):
+        raise LostRayError("Ray on this machine has ended")
+
+    monkeypatch.setattr(schedule, "_fit", fit)
+    searcher = SimpleNamespace(num_ended=0, problem="")
+    with pytest.raises(ResultsError, match="has ended; nothing is lost: the same command starts it anew"):
+        execute(tiny(), searcher, 3, tmp_path, None, print, may_come=False)
+
+
+def test_a_long_temporary_folder_has_a_remedy(monkeypatch):
+    def init(**_):
+        raise OSError("AF_UNIX path length cannot exceed 107 bytes: /very/long")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a short one"), ray_session():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("names", "address", "initialized", "shared"),
+    [
+        (["bash", "raylet"], "", False, True),
+        (["bash", "gcs"], "", False, False),
+        (["raylet"], "10.0.0.1:6379", False, False),
+        (["raylet"], "", True, False),
+    ],
+)
+def test_another_ray_on_this_machine_is_seen(names, address, initialized, shared, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: initialized)
+    there = [SimpleNamespace(info={"name": name}) for name in names]
+    monkeypatch.setattr(schedule.psutil, "process_iter", lambda wanted: there)
+    assert schedule.is_machine_shared() == shared
 
 
 def test_without_a_node_one_trial_waits_and_it_is_told_now_and_then(slots):
@@ -191,3 +252,12 @@ def test_slots_of_trials_over_two_nodes(slots):
         "more nodes: 2 trials at a time from now on",
         "there are not enough nodes for a trial (1 CPU and 2.0 GB on each of 2 nodes); waiting for more",
     ]
+
+
+def test_a_sweep_in_a_folder_without_locks_has_a_remedy(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(ResultsError, match=r"sweep knows no locks.*--results"), _lock(tmp_path / "sweep"):
+        pass

@@ -1,3 +1,4 @@
+import errno
 import json
 import random
 import shutil
@@ -6,6 +7,7 @@ import warnings
 
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.leaderboard import board
@@ -369,3 +371,12 @@ def test_page_checksums_are_written(store, make_record):
     store.write(make_record(0))
     store.compact()
     assert pq.ParquetFile(parts(store)[0], page_checksum_verification=True).read().num_rows
+
+
+def test_a_file_system_without_locks_has_a_remedy(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(ResultsError, match=r"knows no locks.*keep results on another disk with --results"):
+        Store(tmp_path).compact()
