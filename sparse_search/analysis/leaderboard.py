@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
-from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, score_interval
+from sparse_search.analysis.image_intervals import has_image_interval, score_interval
+from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval
 from sparse_search.results.files import plain_array, write_table
 from sparse_search.results.mirror import read_store
 from sparse_search.results.store import Store
@@ -281,7 +282,7 @@ def _described(trials: pa.Table, metric: str, ranks: NDArray[np.int64], covers: 
     interval = _INTERVAL[covers]
     ends = [  # patches of one image are alike
         (interval(row, metric_for(row["level"], metric)) if row["level"] != "patch" else None) or (np.nan, np.nan)
-        for row in trials.select(_INTERVAL_NEEDS).to_pylist()
+        for row in trials.select([*_INTERVAL_NEEDS, *METRICS]).to_pylist()
     ]
     low_high = np.array(ends, np.float64).reshape(-1, 2)
     trials = trials.append_column("low", nullable(low_high[:, 0])).append_column("high", nullable(low_high[:, 1]))
@@ -294,10 +295,10 @@ _INTERVAL_NEEDS = ["dataset", "level", "validation", "label_set_list", "confusio
 
 
 def _over_images(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
-    if not all(row["confusion_json_list"]):  # of a run that has no scores by this predictor
+    if not has_image_interval(metric) or not all(row["confusion_json_list"]):  # of a run without scores by it
         return None
     confusions = [json.loads(text)["confusion"] for text in row["confusion_json_list"]]
-    return score_interval(confusions, metric, same_images=row["validation"] == "official")
+    return score_interval(confusions, metric, score=row[metric], same_images=row["validation"] == "official")
 
 
 def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
@@ -306,14 +307,7 @@ def _over_label_sets(row: Mapping[str, Any], metric: str) -> tuple[float, float]
     scores, tables = zip(*label_set_scores(row, metric).values(), strict=True)
     same_images = row["validation"] == "official"
     setting = ScoredSetting(dataset=row["dataset"], scores=scores, confusions=tables, same_images=same_images)
-    found = bootstrap_interval([setting], metric)
-    return None if found is None else _within(metric, *found)
-
-
-def _within(metric: str, low: float, high: float) -> tuple[float, float]:
-    """Return an interval without what no score can be."""
-    least, most = METRICS[metric].low, METRICS[metric].high
-    return (low if least is None else max(low, least)), (high if most is None else min(high, most))
+    return bootstrap_interval([setting], metric)
 
 
 _INTERVAL = {"images": _over_images, "label-sets": _over_label_sets}

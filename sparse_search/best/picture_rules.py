@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.analysis.statistics import score_interval
+from sparse_search.analysis.image_intervals import score_interval
 from sparse_search.best.export import read_export
 from sparse_search.results.predictions import read_predictions
 from trainables.core.grid import Grid

@@ -11,7 +11,7 @@ from typing import Any
 
 from search_spaces.core.config import write_config
 from search_spaces.core.errors import ResultsError
-from sparse_search.analysis.statistics import score_interval
+from sparse_search.analysis.image_intervals import score_interval
 from sparse_search.best.export import read_export
 from sparse_search.results.files import write_atomically
 from sparse_search.results.ledger import Look, look_now, write_look

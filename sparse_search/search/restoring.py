@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.core.config import MethodConfig, read_config, write_config
 from search_spaces.core.errors import ConfigError
-from sparse_search.analysis.statistics import score_interval
+from sparse_search.analysis.image_intervals import score_interval
 from sparse_search.distributions import distribution_of
 from sparse_search.results.rows import config_id
 from sparse_search.search.choices import num_objectives
@@ -40,7 +40,9 @@ def result_of(study: Study, records: Records) -> Result:
     """Return the cost of a complete trial, and the interval of its value, from the records of its runs."""
     seconds = sum(record["curve"][-1]["seconds"] for record in records)
     images = sum(record["curve"][-1]["images"] for record in records)
-    main = find_method(study.plan.name).predictors[0]
+    main, objective = find_method(study.plan.name).predictors[0], study.plan.objective
+    selected = [record["curve"][-1]["selected"][main] for record in records]
+    values = [scores.get(objective) for scores in selected]
     return Result(
         measures={
             "train_seconds": seconds,
@@ -48,8 +50,9 @@ def result_of(study: Study, records: Records) -> Result:
             "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in records),
         },
         interval=score_interval(
-            [record["curve"][-1]["selected"][main]["confusion"] for record in records],
-            study.plan.objective,
+            [scores["confusion"] for scores in selected],
+            objective,
+            score=None if None in values else fmean(values),
             same_images=study.sweep.conditions.validation == "official",
         ),
     )
