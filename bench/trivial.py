@@ -1,7 +1,8 @@
 """A method that learns nothing and takes as long as it is told to: what remains of a trial is overhead.
 
 For `overhead.py`, as a user's own method `bench.trivial:METHOD`. Its objective is made up from the configuration; to
-score it as any other, the learner looks at the validation labels and names as many of them as the objective says.
+score it as any other, the learner draws the task again, as the one it gets has no validation labels, and names as many
+of these as the objective says.
 
 Shapes: B images, K classes.
 """
@@ -10,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 import torch
@@ -18,7 +20,9 @@ from torch import Tensor
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.ranges import Choice, Float, Int
+from trainables.core.conditions import Validation
 from trainables.core.method import Method, Task
+from trainables.data.tasks import few_shot_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +51,20 @@ def objective(values: Mapping[str, Any]) -> float:
     return math.exp(-sum(miss**2 for miss in misses))
 
 
+def _labels_of(task: Task) -> Tensor:
+    about = task.provenance
+    return _drawn(task.dataset, about.shots, about.label_set, about.validation, about.fold)
+
+
+@lru_cache(maxsize=8)
+def _drawn(dataset: str, shots: int, label_set: int, validation: Validation, fold: int) -> Tensor:
+    return few_shot_task(dataset, shots, label_set, validation, fold=fold).validation.labels_N
+
+
 class Trivial:
     def __init__(self, config: TrivialConfig, task: Task, accelerator: Accelerator) -> None:
         self._config = config
-        labels_B = task.validation.labels_N
+        labels_B = _labels_of(task)
         right_B = torch.arange(len(labels_B)) < objective(vars(config)) * len(labels_B)
         named_B = torch.where(right_B, labels_B, (labels_B + 1) % task.num_classes)
         self._probs_BK = torch.nn.functional.one_hot(named_B, task.num_classes).float()

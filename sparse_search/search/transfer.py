@@ -59,7 +59,7 @@ class LeftOut:
 
     title: str
     portfolio: float
-    """Rank of its best member, as the forest of the setting says."""
+    """Rank of its best member, measured or as the forest of the setting says."""
 
     default: float | None
     """Rank of the default, where it was trained."""
@@ -192,15 +192,21 @@ def _searched(config: MethodConfig) -> str:
 
 
 def _ranks_in(setting: Setting, configs: Sequence[MethodConfig]) -> NDArray[np.float64]:
-    """Return ranks of configurations in a setting: measured where they were trained there, else by its forest."""
+    """Return ranks of configurations in a setting: measured where they were trained there, else by its forest.
+
+    A forest shrinks what it predicts towards the middle. So a prediction is not taken for a rank: its place among the
+    forest's predictions of what was trained there, each by trees that did not see it, is.
+    """
     from sklearn.ensemble import RandomForestRegressor
 
     space = space_of(type(setting.configs[0]))
-    forest = RandomForestRegressor(n_estimators=100, random_state=0, n_jobs=1)
+    forest = RandomForestRegressor(n_estimators=100, oob_score=True, random_state=0, n_jobs=1)
     forest.fit([_features(config, space) for config in setting.configs], setting.ranks_N)
-    predicted: NDArray[np.float64] = forest.predict([_features(config, space) for config in configs])
+    predicted_C = forest.predict([_features(config, space) for config in configs])
+    differences_CN = predicted_C[:, None] - np.asarray(forest.oob_prediction_, np.float64)
+    places_C = (np.sign(differences_CN).mean(1) + 1) / 2
     known = {_searched(config): rank for config, rank in zip(setting.configs, setting.ranks_N, strict=True)}
-    return np.array([known.get(_searched(c), p) for c, p in zip(configs, predicted, strict=True)])
+    return np.array([known.get(_searched(c), place) for c, place in zip(configs, places_C, strict=True)])
 
 
 def _features(config: MethodConfig, space: Space) -> list[float]:

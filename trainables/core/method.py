@@ -4,10 +4,11 @@ Shapes: B batch, N images, M unlabelled images, I pictures of P patches, C chann
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, final, runtime_checkable
 
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Labelled:
             raise ValueError(f"{len(self.labels_N)} patches are no whole pictures of {self.grid.num_patches}")
 
     def __len__(self) -> int:
-        return len(self.labels_N)
+        return len(self.images_NCHW)
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,39 @@ class Task:
     """uint8; may be empty. Its labels and masks were dropped before the task was made."""
 
     validation: Labelled
-    """For scoring only: a learner never sees it."""
+    """For scoring only: of this a learner sees the pixels alone (`as_seen`)."""
 
     provenance: Provenance
 
     asymmetric: tuple[MirrorAxis, ...] = ()
     """Axes along which a mirrored image shows something else."""
+
+
+@final
+class Withheld:
+    """Stands where labels or masks are that a learner must not see; to touch it is an error."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by those who copy
+            raise AttributeError(name)
+        self._refuse()
+
+    def __len__(self) -> int:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ConfigError("a method read labels of validation images: only their scores may depend on these")
+
+
+def as_seen(task: Task) -> Task:
+    """Return a task as its learner gets it: validation images have no labels and no masks.
+
+    Their number and their pixels stay. It guards against mistakes, not against code that draws the task again.
+    """
+    images = copy(task.validation)
+    for name in ("labels_N", "masks_IHW"):
+        object.__setattr__(images, name, Withheld())
+    return replace(task, validation=images)
 
 
 class Learner(Protocol):

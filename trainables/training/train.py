@@ -31,6 +31,7 @@ from trainables.core.method import (
     ReportsPseudoLabels,
     Scorer,
     Task,
+    as_seen,
 )
 from trainables.core.scores import AnyScores
 from trainables.metrics.pictures import PictureRule
@@ -170,7 +171,13 @@ def train(
     try:
         with checkpoints or nullcontext():
             yield from _train(
-                method.build(config, task, accelerator), task, plan, seed, accelerator, checkpoints, hidden_labels_M
+                method.build(config, as_seen(task), accelerator),
+                task,
+                plan,
+                seed,
+                accelerator,
+                checkpoints,
+                hidden_labels_M,
             )
     finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
         accelerator.free_memory()  # it collects garbage before it lets go of the networks

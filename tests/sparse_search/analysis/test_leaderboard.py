@@ -1,6 +1,7 @@
 import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.analysis.image_intervals import score_interval
 from sparse_search.analysis.leaderboard import (
     board,
     leaderboard,
@@ -47,6 +48,15 @@ def test_label_sets_are_averaged(fill):
     assert row["balanced_accuracy"] == 0.75
     assert sorted(row["label_set_list"]) == [0, 1]
     assert row["low"] < 0.75 < row["high"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "auroc"])
+def test_a_metric_that_is_asked_for_has_its_own_interval(fill, metric):
+    (row,) = rank(fill({"confusion": FAIR}).runs(), metric).to_pylist()
+    assert 0 <= row["low"] < row[metric] < row["high"] <= 1
+    assert (row["low"], row["high"]) == pytest.approx(
+        score_interval([FAIR], metric, score=row["auroc"] if metric == "auroc" else None)
+    )
 
 
 def test_only_complete_trials_rank_but_all_tried_ones_count(fill):

@@ -188,7 +188,7 @@ def test_looks_at_the_test_set_are_counted(page, store, make_record):
     assert "The test set was looked at 3 times." in words_of(page(store, dataset="digits"))
 
 
-@pytest.mark.parametrize("metric", ["auroc", "log_loss"])
+@pytest.mark.parametrize("metric", ["calibration_error", "log_loss"])
 def test_metrics_without_an_interval(page, fill, metric):
     words = words_of(page(fill(5), metric=metric))
     assert "95 % interval" not in words

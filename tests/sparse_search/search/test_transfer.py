@@ -1,7 +1,10 @@
 """What did well elsewhere is tried first."""
 
+import numpy as np
 import pytest
+from scipy.stats import rankdata
 
+import sparse_search.search.transfer as transfer_module
 from search_spaces.core.config import write_config
 from search_spaces.core.errors import ResultsError
 from search_spaces.supervised import SupervisedConfig
@@ -67,6 +70,33 @@ def test_what_it_is_worth_is_told_by_leaving_each_place_out(fill):
     two = {place.title: place for place in transfer(fill("c", HIGH), "supervised", size=2).left_out}
     facts = [max(a, b) / 5 for a in range(6) for b in range(6)]
     assert two["c, 5 shots"].random == pytest.approx(sum(facts) / len(facts))
+
+
+def test_r7_what_a_portfolio_is_worth_is_told_as_it_is(store, monkeypatch):
+    """Ranks of configurations that were not trained there, by the formula behind the noisy ones that were."""
+    rng, told, true = np.random.default_rng(0), [], []
+    for _ in range(3):
+        places = [place(rng) for _ in range(2)]
+        monkeypatch.setattr(transfer_module, "settings_of", lambda *_, found=places: found)
+        found = transfer(store.folder, "supervised", size=3).left_out
+        for here, elsewhere, result in zip(places, places[::-1], found, strict=True):
+            best = max(map(quality, transfer_module._greedy([elsewhere], 3)))
+            true.append(np.mean([quality(config) < best for config in here.configs]))
+            told.append(result.portfolio)
+    assert np.mean(told) == pytest.approx(np.mean(true), abs=0.1)
+
+
+def place(rng, count=24):
+    draws = zip(10 ** rng.uniform(-4.5, -1.8, count), *rng.uniform(0, 0.5, (2, count)), strict=True)
+    configs = tuple(
+        SupervisedConfig(lr=float(lr), dropout=float(d), mixup_alpha=float(m), image_size=32) for lr, d, m in draws
+    )
+    scores = np.array([quality(config) for config in configs]) + rng.normal(0, 0.1, count)
+    return transfer_module.Setting("a", "a", 5, configs, (rankdata(scores) - 1) / (count - 1), None)
+
+
+def quality(config):
+    return -((np.log10(config.lr) + 3) ** 2) - 4 * (config.dropout - 0.2) ** 2
 
 
 def test_budgets_are_not_mixed(fill):

@@ -389,3 +389,17 @@ def test_a_finished_run_says_again_what_it_says_of_unlabelled_images(start, tmp_
     assert again.replayed
     assert again.pool_means["toy"].tolist() == first.pool_means["toy"].tolist()
     assert again.predictions["toy"].tolist() == first.predictions["toy"].tolist()
+
+
+def test_r10_a_learner_gets_a_task_without_the_labels_of_its_validation_images(start, make_task):
+    seen = []
+    method = replace(TOY, build=lambda c, t, a: seen.append(t) or ToyLearner(c, t))
+    run = start(method=method)
+    next(run)
+    run.close()
+    (task,) = seen
+    assert len(task.validation) == len(task.validation.images_NCHW) == len(make_task().validation)
+    for secret in (task.validation.labels_N, task.validation.masks_IHW):
+        for look in (lambda held: held.clone(), len):
+            with pytest.raises(ConfigError, match="read labels of validation images"):
+                look(secret)
