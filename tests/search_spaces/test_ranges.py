@@ -89,10 +89,11 @@ def test_narrow_names_the_mistake(overrides, words):
 def test_space_follows_the_fields():
     space = space_of(SupervisedConfig)
     shared = [
+        "head_c", "lr_ratio_body", "layer_decay",
         "flip", "rotation", "shift", "zoom", "brightness", "contrast", "strong_ops", "strong_pool", "cut_out",
         "schedule", "decay_start", "warm_up", "average",
     ]  # fmt: skip
-    own = ["batch_size", "lr", "beta1", "weight_decay", "dropout", "mixup_alpha"]
+    own = ["batch_size", "lr", "beta1", "weight_decay", "dropout", "mixup_alpha", "label_smoothing"]
     assert list(space) == [*shared, *own]
     assert "classifier" not in space
 
@@ -186,5 +187,8 @@ def test_parents_come_first_and_the_rest_stays(names, ordered):
 def test_what_the_presets_leave_without_effect(config, inactive):
     without_strong_changes = [] if config.strong_ops else ["strong_pool", "cut_out"]
     without_a_start = [] if config.schedule == "linear" else ["decay_start"]
-    expected = [*without_strong_changes, *without_a_start, *inactive]
+    without_a_fitted_head = (
+        ["head_c", "lr_ratio_body", "layer_decay"] if getattr(config, "head_start", "") == "random" else []
+    )
+    expected = [*without_strong_changes, *without_a_start, *without_a_fitted_head, *inactive]
     assert sorted(inactive_fields(type(config), write_config(config))) == sorted(expected)
