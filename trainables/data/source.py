@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind, MirrorAxis
+from trainables.core.withheld import refuse_to_learners
 from trainables.data.catalog import CATALOG, DatasetInfo
 from trainables.data.duplicates import roles_of
 from trainables.data.names import Request, read_name, reader_function
@@ -149,8 +150,10 @@ class Source:
         """Labels (N,) in 0..K-1; reads no image.
 
         Raises:
+            ConfigError: a learner asks for those of the test split.
             DataError: no such split, a damaged file, labels outside 0..K-1, or not one per image.
         """
+        _guard(split)
         num_images = self.check_images(split)
         labels_N = self.reader.labels(split).astype(np.int64)
         if len(labels_N) != num_images:
@@ -167,13 +170,20 @@ class Source:
         """Pixels (N, C, H, W), C-contiguous.
 
         Raises:
+            ConfigError: a learner asks for those of the test split.
             DataError: no such split, a damaged file, or images of another form.
         """
+        _guard(split)
         self.check_images(split)
         return self.reader.images(split)
 
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
-        """Marked pixels (N, H, W) of the chosen images in their order; None where nobody marked anything."""
+        """Marked pixels (N, H, W) of the chosen images in their order; None where nobody marked anything.
+
+        Raises:
+            ConfigError: a learner asks for those of the test split.
+        """
+        _guard(split)
         return self.reader.masks(split, chosen)
 
     def roles(self, *, with_val: bool = False) -> Roles:
@@ -252,6 +262,12 @@ def prepare(
     apart = left_out(source.name, source.reader, tell)
     line = line_of(source.name, source.reader, source.class_names, apart)
     log.log(logging.WARNING if apart else logging.INFO, "%s", line)
+
+
+def _guard(split: Split) -> None:
+    """Refuse the test split to a learner."""
+    if split == "test":
+        refuse_to_learners("the test set", "only `evaluate` may, once its networks are trained")
 
 
 def _whole(request: Request, dataset: str, root: Path, tell: PreparationCallback | None, kind: Kind) -> Source:

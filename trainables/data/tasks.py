@@ -21,6 +21,7 @@ from torch import Tensor
 from trainables.core.conditions import Validation
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task
+from trainables.core.withheld import refuse_to_learners
 from trainables.data.draw import FewShotDraw, draw_few_shot
 from trainables.data.partition import Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches
@@ -88,8 +89,10 @@ def hidden_labels(
     from them.
 
     Raises:
+        ConfigError: a learner asks.
         DataError: a dataset that cannot be used as asked.
     """
+    refuse_to_learners("labels of unlabelled images", "they are for diagnosis only")
     if kind == "segmentation":
         return None
     source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold)
@@ -101,6 +104,7 @@ def test_set(dataset: str, root: Path | None = None, kind: Kind = "classificatio
     """The whole test split, in the order of the file.
 
     Raises:
+        ConfigError: a learner asks.
         DataError: a dataset that cannot be read, or one without a test split.
     """
     source = open_source(dataset, root, kind=kind)

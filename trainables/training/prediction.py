@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.components.modes import gathering_statistics
 from trainables.core.method import Labelled, Learner, PoolMeans, Predictions, PredictsByNetworks, Task
+from trainables.core.withheld import learner_at_work
 
 _STATISTICS_IMAGES, _POOL_IMAGES = 256, 1024
 """Most training images that statistics, and means of predictions, are taken from; evenly spaced in their order."""
@@ -55,6 +56,7 @@ class Oracle:
     statistics: str = "running"
     """Training images that BatchNorm's statistics come from: `labelled`, `unlabelled` or `both`, or `running` ones."""
 
+    @learner_at_work()
     def ask(self, learner: Learner, images: Labelled, epoch: int, *, with_pool: bool) -> Predicted:
         """Return what the learner says of images; it is as before afterwards.
 

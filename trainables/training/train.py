@@ -34,6 +34,7 @@ from trainables.core.method import (
     as_seen,
 )
 from trainables.core.scores import AnyScores
+from trainables.core.withheld import learner_at_work
 from trainables.metrics.pictures import PictureRule
 from trainables.metrics.scoring import read_scores, scorer_of
 from trainables.metrics.selection import collapse, select
@@ -170,8 +171,10 @@ def train(
     seed_everything(seed, 0)
     try:
         with checkpoints or nullcontext():
+            with learner_at_work():
+                learner = method.build(config, as_seen(task), accelerator)
             yield from _train(
-                method.build(config, as_seen(task), accelerator),
+                learner,
                 task,
                 plan,
                 seed,
@@ -293,13 +296,16 @@ def _train_epochs(
     Raises:
         DivergedError: a loss is not finite.
     """
-    images, seconds, epochs = done.images, done.train_seconds, iter(learner.epochs())
+    images, seconds = done.images, done.train_seconds
+    with learner_at_work():
+        epochs = iter(learner.epochs())
     for epoch in range(done.epoch + 1, plan.last_epoch + 1):
         seed_everything(seed, epoch)
         started = time.perf_counter()
-        if isinstance(learner, FollowsBudget):
-            learner.begin_epoch(images, plan.total_images)
-        losses = {name: float(value) for name, value in next(epochs).items()}
+        with learner_at_work():
+            if isinstance(learner, FollowsBudget):
+                learner.begin_epoch(images, plan.total_images)
+            losses = {name: float(value) for name, value in next(epochs).items()}
         seconds += time.perf_counter() - started
         images += plan.epoch_images(epoch - 1)
         _check_finite(losses, epoch)
@@ -325,6 +331,7 @@ def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, acce
     return history
 
 
+@learner_at_work()
 def _artefacts(learner: Learner) -> Mapping[str, bytes]:
     return learner.artefacts() if isinstance(learner, HasArtefacts) else {}
 
