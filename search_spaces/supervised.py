@@ -60,9 +60,11 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig, FineTunedConfig):
             "pretrained": "lite0",
             "image_size": 128,
             "head_start": "probe",
+            "lr": 1e-4,
             "lr_ratio_body": 0.1,
             "layer_decay": 0.8,
             "frozen_statistics": True,
+            **NO_MOTION,
         },
     }
 
