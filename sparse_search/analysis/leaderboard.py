@@ -20,6 +20,7 @@ from sparse_search.results.files import plain_array, write_table
 from sparse_search.results.mirror import read_store
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING, nullable, ranks_of, trials_of
+from trainables.core.shots import shots_word
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
@@ -228,7 +229,7 @@ def write_leaderboards(store: Store) -> list[Path]:
     cells = store.summary().shown.group_by(["dataset", "shots"]).aggregate([]).to_pylist()
     names = _file_names({cell["dataset"] for cell in cells})
     for cell in sorted(cells, key=lambda cell: (cell["dataset"], cell["shots"])):
-        path = store.folder / "leaderboards" / f"{names[cell['dataset']]}-{cell['shots']}shot.parquet"
+        path = store.folder / "leaderboards" / f"{names[cell['dataset']]}-{shots_word(cell['shots'])}shot.parquet"
         ranked = rank(store.runs(**cell))
         if len(ranked):
             write_table(path, ranked)

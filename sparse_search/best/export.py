@@ -18,6 +18,7 @@ from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
 from trainables.core.conditions import CONDITIONS
+from trainables.core.shots import WORD, shots_title, shots_word
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
 
@@ -55,7 +56,8 @@ def export(
     ]
     rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
-        raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
+        asked = f"{config_id or ''} on {dataset} with {shots_title(shots)}"
+        raise ResultsError(f"no complete trial of configuration {asked}")
     rows = _best_founded(rows)
     rankings = {tuple(row[name] for name in RANKING) for row in rows}
     if config_id and len({row["config_id"] for row in rows}) > 1:
@@ -96,7 +98,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
     """
     header = (
         f"# {values['method']} for {values['dataset']}, {values['shots']} labelled images"
-        f"{'' if values['evidence'].get('shots_in_all') else ' per class'}.\n"
+        f"{'' if values['evidence'].get('shots_in_all') or values['shots'] == WORD else ' per class'}.\n"
         f"# Train it again:  python -m trainables --config {path.name}\n"
     )
     try:
@@ -159,7 +161,7 @@ def _trial(row: dict[str, Any]) -> dict[str, Any]:
         "method": row["method"],
         "config": json.loads(row["config_json"]),
         "dataset": row["source"],
-        "shots": row["shots"],
+        "shots": shots_word(row["shots"]),
         "label_sets": sorted(set(row["label_set_list"])),
     } | {condition.name: row[condition.column] for condition in CONDITIONS}
 

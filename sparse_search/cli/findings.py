@@ -7,6 +7,7 @@ import typer
 
 from sparse_search.cli.printing import console, print_lines
 from sparse_search.results.texts import score_text, setting_text
+from trainables.core.shots import shots_title, shots_word
 from trainables.metrics.table import CLASSES, FAMILIES, METRICS, Origin
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def look_table(looks: "Sequence[Look]") -> "Table":
             low, high = test.get("low"), test.get("high")
             ends = "-" if low is None or high is None else f"{low:.2f}–{high:.2f}"
             table.add_row(
-                look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,
-                look.config_id[:6], score_text(test.get(main)), ends,
+                look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(shots_word(look.shots)),
+                predictor, look.config_id[:6], score_text(test.get(main)), ends,
                 score_text(test.get("accuracy")), score_text(look.validated[predictor].get(main)),
             )  # fmt: skip
     return table
@@ -133,7 +134,8 @@ def print_comparison(found: "Comparison") -> None:
         table.add_column(name, justify="right")
     for cell in found.cells:
         table.add_row(
-            cell.ranking["dataset"], str(cell.ranking["shots"]), score_text(cell.a.score), score_text(cell.b.score),
+            cell.ranking["dataset"], str(shots_word(cell.ranking["shots"])),
+            score_text(cell.a.score), score_text(cell.b.score),
             f"{round(cell.difference, 3) + 0.0:+.3f}", _signed(cell.interval), str(cell.num_label_sets),
         )  # fmt: skip
     console().print(table)
@@ -183,7 +185,8 @@ def print_importance(found: "Sequence[Importance]") -> None:
     if not found:
         typer.echo("nothing to tell: no searched configuration was trained to its end yet, only defaults and presets")
     for each in found:
-        where = f"{each.shared['dataset']}, {each.shared['shots']} shots" if each.shared else "all studies pooled"
+        shared = each.shared
+        where = f"{shared['dataset']}, {shots_title(shared['shots'])}" if shared else "all studies pooled"
         counted = f"{each.num_trials} trials in {each.num_studies} {'studies' if each.num_studies > 1 else 'study'}"
         typer.echo(f"{each.method}, {where} ({counted})")
         width = max((len(setting.name) for setting in each.settings), default=0)
