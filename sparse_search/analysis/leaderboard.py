@@ -139,7 +139,7 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
     """
     runs = store.runs(dataset=dataset, shots=shots, method=method)
     if not len(runs):
-        asked = {"dataset": dataset, "shots": shots, "method": method}
+        asked = {"dataset": dataset, "shots": None if shots is None else shots_word(shots), "method": method}
         words = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
         raise ResultsError(
             f"no finished run{' with ' + words if words else ''} in {store.address}; "

@@ -18,8 +18,9 @@ from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
 from trainables.core.conditions import CONDITIONS
-from trainables.core.shots import WORD, shots_title, shots_word
+from trainables.core.shots import ALL_SHOTS, shots_title, shots_word
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
+from trainables.training.trial import with_shots
 
 
 def export(
@@ -97,24 +98,24 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         ResultsError: the file cannot be written.
     """
     header = (
-        f"# {values['method']} for {values['dataset']}, {values['shots']} labelled images"
-        f"{'' if values['evidence'].get('shots_in_all') or values['shots'] == WORD else ' per class'}.\n"
+        f"# {values['method']} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
+        f"{'' if values['evidence'].get('shots_in_all') or values['shots'] == ALL_SHOTS else ' per class'}.\n"
         f"# Train it again:  python -m trainables --config {path.name}\n"
     )
     try:
-        write_atomically(path, (header + dump_yaml(values)).encode())
+        write_atomically(path, (header + dump_yaml(values | {"shots": shots_word(values["shots"])})).encode())
     except OSError as problem:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
 def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the trial and the evidence in an exported file, as plain values.
+    """Read the trial and the evidence in an exported file, as plain values, `shots` as a number.
 
     Raises:
         ConfigError: no such file, or no YAML.
         ResultsError: it is no export.
     """
-    values = read_yaml(path)
+    values = dict(with_shots(read_yaml(path)))
     evidence = values.pop("evidence", None)
     if not isinstance(evidence, dict):
         raise ResultsError(f"{path} holds no evidence: expected a file that `sparse-search export` wrote")
@@ -161,7 +162,7 @@ def _trial(row: dict[str, Any]) -> dict[str, Any]:
         "method": row["method"],
         "config": json.loads(row["config_json"]),
         "dataset": row["source"],
-        "shots": shots_word(row["shots"]),
+        "shots": row["shots"],
         "label_sets": sorted(set(row["label_set_list"])),
     } | {condition.name: row[condition.column] for condition in CONDITIONS}
 

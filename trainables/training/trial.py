@@ -107,7 +107,7 @@ def with_shots(values: Mapping[str, Any]) -> Mapping[str, Any]:
     shots = values.get("shots")
     if isinstance(shots, bool) or shots not in (ALL_SHOTS, WORD):
         return values
-    return {"validation": "labelled-cv", **values, "shots": ALL_SHOTS}
+    return {**values, "shots": ALL_SHOTS, "validation": values.get("validation", "labelled-cv")}
 
 
 def _check_types(values: Mapping[str, Any]) -> None:
