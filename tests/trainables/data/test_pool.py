@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from search_spaces.core.errors import DataError
@@ -16,6 +17,7 @@ from trainables.data.splits import few_shot_split, num_folds
 from trainables.data.summary import left_out, line_of
 from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.training.run import runs_of_trial
+from trainables.training.train import _pseudo_accuracy
 from trainables.training.trial import Trial
 
 FEW = {"benign": 7, "malignant": 4, "unlabelled": 9}
@@ -224,3 +226,9 @@ def test_the_order_in_which_files_are_written_changes_no_number(folder, tmp_path
 def test_label_sets_of_all_shots_are_other_folds(folder):
     hashes = [draw_few_shot(str(folder), ALL_SHOTS, n, "labelled-cv").split.label_set_hash for n in range(3)]
     assert all(one != two for one, two in pairwise(hashes))
+
+
+def test_pseudo_labels_of_the_pool_are_neither_right_nor_wrong():
+    given_M, hidden_M = torch.tensor([0, 1, 1, -1]), torch.tensor([0, -1, 0, 1])
+    assert _pseudo_accuracy(given_M, hidden_M) == {"pseudo_accuracy": 0.5}
+    assert _pseudo_accuracy(given_M, torch.full((4,), -1)) == {}
