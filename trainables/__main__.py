@@ -16,6 +16,7 @@ from typing import Any
 from search_spaces.core.errors import ConfigError, UserError
 from search_spaces.core.yaml_files import parse_yaml, read_yaml
 from trainables.core.conditions import CONDITIONS, SELECTIONS
+from trainables.core.shots import read_shots, shots_title, told_at_start
 from trainables.metrics.table import METRICS
 
 TRIAL_FLAGS = ("dataset", "shots", *(condition.name for condition in CONDITIONS))
@@ -92,7 +93,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     root = "where data files lie ($SPARSE_SEARCH_DATA, else ~/.medmnist)"
     add("--data-root", type=Path, metavar="DIR", help=root)
-    add("--shots", type=int, help="labelled images per class, or in all where pictures have masks (default: 5)")
+    shots = "labelled images per class, or in all where pictures have masks; or `all` there are (default: 5)"
+    add("--shots", type=read_shots, metavar="N|all", help=shots)
     draw = "which few-shot draw; repeatable"
     add("--label-set", type=int, action="append", dest="label_sets", metavar="N", help=draw)
     add("--preset", help="named settings of the method, e.g. paper or reference for sparse")
@@ -152,7 +154,10 @@ def _train(options: argparse.Namespace) -> int:
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
     under = trial.conditions
-    print(f"{trial.method} on {trial.dataset}, {trial.shots} shots, {under.images:,} images, {under.threads} threads")
+    problem = f"{trial.method} on {trial.dataset}, {shots_title(trial.shots)}"
+    print(f"{problem}, {under.images:,} images, {under.threads} threads")
+    if words := told_at_start([trial.shots], under.validation):
+        print(words)
     prepare(trial.dataset, options.data_root, _preparation(trial.dataset), trial.find_method().kind)
     results = []
     for run in runs_of_trial(trial):

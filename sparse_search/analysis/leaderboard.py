@@ -21,6 +21,7 @@ from sparse_search.results.files import plain_array, write_table
 from sparse_search.results.mirror import read_store
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING, nullable, ranks_of, trials_of
+from trainables.core.shots import shots_word
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
@@ -157,7 +158,7 @@ def query(store: Store, *, dataset: str | None, shots: int | None, method: str |
     """
     runs = store.runs(dataset=dataset, shots=shots, method=method)
     if not len(runs):
-        asked = {"dataset": dataset, "shots": shots, "method": method}
+        asked = {"dataset": dataset, "shots": None if shots is None else shots_word(shots), "method": method}
         words = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
         raise ResultsError(
             f"no finished run{' with ' + words if words else ''} in {store.address}; "
@@ -247,7 +248,7 @@ def write_leaderboards(store: Store) -> list[Path]:
     cells = store.summary().shown.group_by(["dataset", "shots"]).aggregate([]).to_pylist()
     names = _file_names({cell["dataset"] for cell in cells})
     for cell in sorted(cells, key=lambda cell: (cell["dataset"], cell["shots"])):
-        path = store.folder / "leaderboards" / f"{names[cell['dataset']]}-{cell['shots']}shot.parquet"
+        path = store.folder / "leaderboards" / f"{names[cell['dataset']]}-{shots_word(cell['shots'])}shot.parquet"
         ranked = rank(store.runs(**cell))
         if len(ranked):
             write_table(path, ranked)

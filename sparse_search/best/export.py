@@ -18,7 +18,9 @@ from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
 from trainables.core.conditions import CONDITIONS
+from trainables.core.shots import ALL_SHOTS, shots_title, shots_word
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
+from trainables.training.trial import with_shots
 
 
 def export(
@@ -59,7 +61,8 @@ def export(
     ]
     rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
-        raise ResultsError(f"no complete trial of configuration {config_id or ''} on {dataset} with {shots} shots")
+        asked = f"{config_id or ''} on {dataset} with {shots_title(shots)}"
+        raise ResultsError(f"no complete trial of configuration {asked}")
     rows = _best_founded(rows)
     rankings = {tuple(row[name] for name in RANKING) for row in rows}
     if config_id and len({row["config_id"] for row in rows}) > 1:
@@ -101,24 +104,24 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         ResultsError: the file cannot be written.
     """
     header = (
-        f"# {values['method']} for {values['dataset']}, {values['shots']} labelled images"
-        f"{'' if values['evidence'].get('shots_in_all') else ' per class'}.\n"
+        f"# {values['method']} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
+        f"{'' if values['evidence'].get('shots_in_all') or values['shots'] == ALL_SHOTS else ' per class'}.\n"
         f"# Train it again:  python -m trainables --config {path.name}\n"
     )
     try:
-        write_atomically(path, (header + dump_yaml(values)).encode())
+        write_atomically(path, (header + dump_yaml(values | {"shots": shots_word(values["shots"])})).encode())
     except OSError as problem:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
 def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the trial and the evidence in an exported file, as plain values.
+    """Read the trial and the evidence in an exported file, as plain values, `shots` as a number.
 
     Raises:
         ConfigError: no such file, or no YAML.
         ResultsError: it is no export.
     """
-    values = read_yaml(path)
+    values = dict(with_shots(read_yaml(path)))
     evidence = values.pop("evidence", None)
     if not isinstance(evidence, dict):
         raise ResultsError(f"{path} holds no evidence: expected a file that `sparse-search export` wrote")

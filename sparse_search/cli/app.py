@@ -21,6 +21,7 @@ from sparse_search.cli.findings import (
     look_table,
     print_comparison,
     print_datasets,
+    print_description,
     print_importance,
     print_methods,
     print_overall,
@@ -317,9 +318,19 @@ def methods_command(
 
 
 @app.command("datasets")
-def datasets_command(data_root: DataRoot = None) -> None:
-    """List the data sets, and which are on this machine."""
-    print_datasets(data_root)
+def datasets_command(
+    dataset: Annotated[str | None, typer.Argument(metavar="[PATH]", help="Images of yours, or a data set.")] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """List the data sets, and which are on this machine; or say what is in one, or at a path.
+
+    That is: its classes and splits, how many images are labelled, what was passed over, and which pictures are there
+    more than once.
+    """
+    if dataset is None:
+        print_datasets(data_root)
+    else:
+        print_description(dataset, data_root)
 
 
 @app.command("demo")

@@ -17,6 +17,7 @@ from sparse_search.cli.options import (
     Results,
 )
 from sparse_search.cli.printing import console, training_bar
+from trainables.core.shots import read_shots
 from trainables.metrics.table import DEFAULT_METRIC
 
 WithUse = Annotated[Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")]
@@ -24,7 +25,14 @@ WithUse = Annotated[Path | None, typer.Option("-o", "--output", help="File to wr
 
 def export_command(
     dataset: Annotated[str, typer.Option(help="The data set.")],
-    shots: Annotated[int, typer.Option(help="Labelled images per class, or in all where the data set counts them so.")],
+    shots: Annotated[
+        int,
+        typer.Option(
+            parser=read_shots,
+            metavar="N|all",
+            help="Labelled images per class, or in all where the data set counts them so; or all there are.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
     method: OnlyMethod = None,
     config_id: Annotated[

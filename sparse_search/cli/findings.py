@@ -1,12 +1,13 @@
 """Output of commands that set things side by side: methods, settings, looks at the test set, what there is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
 from sparse_search.cli.printing import console, print_lines
 from sparse_search.results.texts import score_text, setting_text
+from trainables.core.shots import shots_title, shots_word
 from trainables.metrics.table import CLASSES, FAMILIES, METRICS, Origin
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sparse_search.best.retrain import Reproduction
     from sparse_search.results.ledger import Look
     from sparse_search.search.transfer import Portfolio
+    from trainables.data.partition import Split
 
 
 def print_reproduction(found: "Reproduction") -> None:
@@ -57,8 +59,8 @@ def look_table(looks: "Sequence[Look]") -> "Table":
             low, high = test.get("low"), test.get("high")
             ends = "-" if low is None or high is None else f"{low:.2f}–{high:.2f}"
             table.add_row(
-                look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(look.shots), predictor,
-                look.config_id[:6], score_text(test.get(main)), ends,
+                look.when.replace("+00:00", "Z"), look.who, look.why, look.dataset, str(shots_word(look.shots)),
+                predictor, look.config_id[:6], score_text(test.get(main)), ends,
                 score_text(test.get("accuracy")), score_text(look.validated[predictor].get(main)),
             )  # fmt: skip
     return table
@@ -133,7 +135,8 @@ def print_comparison(found: "Comparison") -> None:
         table.add_column(name, justify="right")
     for cell in found.cells:
         table.add_row(
-            cell.ranking["dataset"], str(cell.ranking["shots"]), score_text(cell.a.score), score_text(cell.b.score),
+            cell.ranking["dataset"], str(shots_word(cell.ranking["shots"])),
+            score_text(cell.a.score), score_text(cell.b.score),
             f"{round(cell.difference, 3) + 0.0:+.3f}", _signed(cell.interval), str(cell.num_label_sets),
         )  # fmt: skip
     console().print(table)
@@ -183,7 +186,8 @@ def print_importance(found: "Sequence[Importance]") -> None:
     if not found:
         typer.echo("nothing to tell: no searched configuration was trained to its end yet, only defaults and presets")
     for each in found:
-        where = f"{each.shared['dataset']}, {each.shared['shots']} shots" if each.shared else "all studies pooled"
+        shared = each.shared
+        where = f"{shared['dataset']}, {shots_title(shared['shots'])}" if shared else "all studies pooled"
         counted = f"{each.num_trials} trials in {each.num_studies} {'studies' if each.num_studies > 1 else 'study'}"
         typer.echo(f"{each.method}, {where} ({counted})")
         width = max((len(setting.name) for setting in each.settings), default=0)
@@ -261,6 +265,34 @@ def print_datasets(root: "Path | None") -> None:
             here += ", or any from {} to {}".format(*info.side_range)
         table.add_row(name, info.kind, str(info.num_classes), str(info.channels), sizes, info.licence, here)
     console().print(table)
+
+
+def print_description(dataset: str, root: "Path | None") -> None:
+    """Print what is in a data set, or at a path."""
+    from rich.table import Table
+
+    from trainables.data.description import describe
+
+    found = describe(dataset, root)
+    table = Table(title=f"{found.name}, {found.channels} × {found.side} × {found.side}, data {found.content_hash[:8]}")
+    for column in ("", *found.class_names, "in all"):
+        table.add_column(column, justify="right" if column else "left")
+    for split, size in found.sizes.items():
+        counts = found.class_counts.get(split, ("",) * len(found.class_names))
+        table.add_row(split, *map(str, counts), f"{size:,}")
+    if found.kind == "classification":
+        table.add_row("unlabelled", *("",) * len(found.class_names), f"{found.num_unlabelled:,}")
+    console().print(table)
+    print_lines([*_absent(found.sizes), *found.notes])
+
+
+def _absent(sizes: "Mapping[Split, int]") -> list[str]:
+    """Return what follows from splits that are not there."""
+    told = {
+        "val": "no val images: validate by realistic or labelled-cv, with shots: all by labelled-cv",
+        "test": "no test images: nothing can be evaluated on it",
+    }
+    return [words for split, words in told.items() if split not in sizes]
 
 
 def _signed(interval: tuple[float, float] | None) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from trainables.core.shots import read_shots
+
 Results = Annotated[
     str,
     typer.Option(
@@ -19,7 +21,10 @@ DataRoot = Annotated[
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file; see examples/sweeps.")]
 OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
 OnlyShots = Annotated[
-    int | None, typer.Option("--shots", help="Only this many labelled images, counted as in the sweep.")
+    int | None,
+    typer.Option(
+        "--shots", parser=read_shots, metavar="N|all", help="Only this many labelled images, counted as in the sweep."
+    ),
 ]
 OnlyMethod = Annotated[str | None, typer.Option("--method", help="Only this method.")]
 OnlyPretrained = Annotated[

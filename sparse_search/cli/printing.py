@@ -11,6 +11,7 @@ import typer
 
 from search_spaces.core.errors import ConfigError
 from sparse_search.results.texts import printable, score_text, setting_text
+from trainables.core.shots import shots_title, shots_word
 from trainables.metrics.table import METRICS, Metric, family_at, metric_for
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
             typer.echo(_unranked_line(row))
         unranked = [row for row in unranked if row not in lacking]
     for row in unranked:
-        typer.echo(_unranked_line(row, f" on {row['dataset']}, {row['shots']} shots"))
+        typer.echo(_unranked_line(row, f" on {row['dataset']}, {shots_title(row['shots'])}"))
     print_lines(f"about the {paper} paper: {note}" for paper, note in papers.items())
 
 
@@ -158,7 +159,8 @@ def _overview_table(ranked: "pa.Table", metric: str) -> "Table":
         table.add_column(name, justify="left" if name in ("method", "configuration") else "right")
     for (shared, (best, *_)), words in zip(firsts, apart, strict=True):
         interval = "" if best["low"] is None else f"{best['low']:.2f}–{best['high']:.2f}"
-        place = tuple(str(shared[name]) for name in _COLUMNED) + (", ".join(words),) * any(apart)
+        shown = {**shared, "shots": shots_word(shared["shots"])}
+        place = tuple(str(shown[name]) for name in _COLUMNED) + (", ".join(words),) * any(apart)
         score = score_text(best[metric_for(shared["level"], metric)])
         found = (best["predictor"], best["config_id"][:6], score, interval, str(best["num_tried"]))
         table.add_row(*place, *found)

@@ -33,6 +33,7 @@ from sparse_search.search.sweep import DatasetFacts, Study, Sweep, study_folder
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
+from trainables.core.shots import told_at_start
 from trainables.data.draw import draw_few_shot
 from trainables.data.source import data_root as resolve_root
 from trainables.data.source import prepare
@@ -88,6 +89,8 @@ def run(
     for dataset in sweep.datasets:
         with preparation(screen, dataset) as tell:
             prepare(dataset, root, tell, sweep.kind)
+    if words := told_at_start(sweep.shots, sweep.conditions.validation):
+        screen.print(words, highlight=False)
     studies = plan_studies(sweep, root)
     store.prepare()
     folder = sweep_folder(store.folder, sweep)

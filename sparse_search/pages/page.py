@@ -41,6 +41,7 @@ from sparse_search.results.rows import metric_of
 from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, searched_settings, trials_of
+from trainables.core.shots import ALL_SHOTS, shots_title, shots_word
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, TIE_BREAKERS, family_at, metric_for
 
 _MAX_ROWS, _MAX_ROWS_TOGETHER = 100, 800
@@ -97,6 +98,17 @@ class Chapter:
     key: str
     sections: Sequence[Section]
 
+    @property
+    def labelled(self) -> str:
+        """Words for its labelled images, in a heading."""
+        apart = "" if self.in_all or self.shots == ALL_SHOTS else " per class"
+        return f"{shots_word(self.shots)} labelled images{apart}"
+
+    @property
+    def labels(self) -> str:
+        """Words for its labelled images, in a list."""
+        return f"{self.shots} labelled" if self.in_all else shots_title(self.shots)
+
 
 def report(
     results: Path | str = "results",
@@ -123,7 +135,11 @@ def report(
     store = read_store(results)
     runs = query(store, dataset=dataset, shots=shots, method=None).combine_chunks()
     curves = store.curves(dataset=dataset, shots=shots).combine_chunks()
-    asked = {"dataset": dataset, "shots": shots, "metric": METRICS[metric].title}
+    asked = {
+        "dataset": dataset,
+        "shots": None if shots is None else shots_title(shots),
+        "metric": METRICS[metric].title,
+    }
     differences = _differences(store, metric, dataset, shots)
     page = _page(store.address, runs, curves, metric, asked, count_looks(store.folder, dataset), differences)
     try:

@@ -21,6 +21,7 @@ from sparse_search.search.pruner import rung_steps
 from trainables.core.conditions import CONDITIONS, PROTOCOL, Conditions
 from trainables.core.kind import Kind
 from trainables.core.method import find_method
+from trainables.core.shots import shots_title, shots_word
 from trainables.metrics.table import sign_of
 from trainables.training.trial import Trial
 
@@ -206,7 +207,7 @@ class Study:
     @property
     def title(self) -> str:
         """Title for people."""
-        title = f"{self.plan.name} · {self.dataset} · {self.shots} shots"
+        title = f"{self.plan.name} · {self.dataset} · {shots_title(self.shots)}"
         return f"{title} · confirmation" if self.confirmation else title
 
     def as_begun(self, cores: Mapping[str, str]) -> "Study":
@@ -230,7 +231,7 @@ class Study:
 
     @property
     def _prefix(self) -> str:
-        return f"{self.plan.name} {self.dataset} {self.shots}-shot"
+        return f"{self.plan.name} {self.dataset} {shots_word(self.shots)}-shot"
 
     def is_of_same_setting(self, name: str) -> bool:
         """Tell if a name is that of a search of the same method, data set and number of shots, or its confirmation."""

@@ -18,6 +18,8 @@ from sparse_search.search.sweep import FRESH_BLOCK, SWEEP_CONDITIONS, DatasetFac
 from trainables.core.conditions import Conditions
 from trainables.core.kind import Kind
 from trainables.core.method import find_method
+from trainables.core.shots import ALL_SHOTS
+from trainables.core.shots import WORD as ALL_WORD
 from trainables.metrics.table import OBJECTIVES
 
 SPLIT_POLICIES = ("shared", "fresh")
@@ -93,7 +95,7 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
             raise ConfigError(f"a sweep needs '{name}'")
     plain = dict(values) | {"name": str(values["name"])}
     plain["datasets"] = _items("datasets", values["datasets"], str)
-    plain["shots"] = _items("shots", values["shots"], int)
+    plain["shots"] = _shots(values["shots"])
     plain["label_sets"] = _items("label_sets", values.get("label_sets", Sweep.label_sets), int)
     plain["warm_start"] = _items("warm_start", values["warm_start"], str) if values.get("warm_start") else ()
     plain["sampler"] = read_sampler(values["sampler"]) if "sampler" in values else Sweep.sampler
@@ -111,10 +113,12 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     _check_kind(plans)
     plain["methods"] = _with_objectives(plans.values(), plain.get("objective"))
     plain.setdefault("objective", plain["methods"][-1].objective)
+    if ALL_SHOTS in plain["shots"]:
+        plain.setdefault("validation", "labelled-cv")
     plain["conditions"] = Conditions(**{name: plain.pop(name) for name in SWEEP_CONDITIONS if name in plain})
     sweep = Sweep(**plain)
     for plan in sweep.methods:  # a trial knows its own legal values: label sets, precision, budget
-        Study(sweep=sweep, plan=plan, dataset="", shots=max(sweep.shots), facts=DatasetFacts("", 1, 0)).trial(
+        Study(sweep=sweep, plan=plan, dataset="", shots=min(sweep.shots), facts=DatasetFacts("", 1, 0)).trial(
             plan.settings, 0
         )
         _check_length(plan, sweep.conditions.images)
@@ -345,6 +349,16 @@ def _shown(value: object) -> str:
     """Text of a value that was given, cut where it is long."""
     text = f"a number of {value.bit_length()} bits" if type(value) is int and value > LARGEST**4 else repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def _shots(given: Any) -> tuple[int, ...]:
+    """Return numbers of labelled images, and `ALL_SHOTS` for `all`."""
+    items = list(given) if isinstance(given, list | tuple) else [given]
+    numbers = [item for item in items if item != ALL_WORD]
+    _items("shots", numbers or [1], int)
+    if len(items) - len(numbers) > 1:
+        raise ConfigError(f"shots: expected a list of different numbers, got {given!r}")
+    return tuple(ALL_SHOTS if item == ALL_WORD else item for item in items)
 
 
 def _items(name: str, given: Any, kind: type) -> tuple[Any, ...]:

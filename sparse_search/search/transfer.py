@@ -29,6 +29,7 @@ from sparse_search.results.trials import RANKING
 from sparse_search.search.sweep import Study
 from trainables.core.conditions import PROTOCOL
 from trainables.core.method import find_method
+from trainables.core.shots import shots_title
 from trainables.metrics.table import DEFAULT_METRIC, sign_of
 
 MIN_TRIALS = 5
@@ -144,7 +145,7 @@ def settings_of(store: Store, method: str, metric: str) -> Iterator[Setting]:
             scores = [sign * row[metric] for row in own]
             configs = tuple(read_config(config_type, json.loads(row["config_json"])) for row in own)
             apart = words_apart(own[0], everything, said=("label_sets",))
-            title = ", ".join([f"{own[0]['dataset']}, {own[0]['shots']} shots", *apart])
+            title = ", ".join([f"{own[0]['dataset']}, {shots_title(own[0]['shots'])}", *apart])
             ranks = _ranks(scores)
             default = next((float(r) for row, r in zip(own, ranks, strict=True) if row["start"] == "default"), None)
             yield Setting(title, own[0]["content_hash"], own[0]["shots"], configs, ranks, default)

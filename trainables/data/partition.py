@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+UNLABELLED = -1
+"""Label of an image that nobody has labelled."""
+
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
 

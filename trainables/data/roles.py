@@ -2,7 +2,8 @@
 
 Of pictures that are equal and of one label the first may be labelled or validate, and the others play no role. Where
 equal pictures bear different labels nobody knows which is right: the first stays unlabelled at most. With `official`
-validation the pictures of val come first, so that one of train that is also in val plays no role.
+validation the pictures of val come first, so that one of train that is also in val plays no role. A picture of
+the pool, which nobody has labelled, comes after its equals that have a label and contradicts none of them.
 
 Shapes: N pictures of train, V of val.
 """
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.partition import Indices
+from trainables.data.partition import UNLABELLED, Indices
 
 
 class Roles(NamedTuple):
@@ -50,12 +51,15 @@ def left_to(train: Pictures, val: Pictures | None = None) -> Roles:
     num_val = len(val.contents) if val else 0
     present, teaching = (np.ones(num_val + len(train.contents), dtype=np.bool_) for _ in range(2))
     labels = [*(val.labels if val else ()), *train.labels]
+    teaching[[label == UNLABELLED for label in labels]] = False
     num_conflicting = 0
     for members in equal_among((*(val.contents if val else ()), *train.contents)):
-        present[members[1:]] = teaching[members[1:]] = False
-        if len({labels[member] for member in members}) > 1:
-            teaching[members[0]] = False
-            num_conflicting += len(members)
+        known = [member for member in members if labels[member] != UNLABELLED]
+        first, *others = (*known, *(member for member in members if labels[member] == UNLABELLED))
+        present[others] = teaching[others] = False
+        if len({labels[member] for member in known}) > 1:
+            teaching[first] = False
+            num_conflicting += len(known)
     return Roles(present[num_val:], teaching[num_val:], teaching[:num_val], num_conflicting)
 
 

@@ -27,7 +27,7 @@ from trainables.core.withheld import refuse_to_learners
 from trainables.data.catalog import CATALOG, DatasetInfo
 from trainables.data.duplicates import roles_of
 from trainables.data.names import Request, read_name, reader_function
-from trainables.data.partition import Indices, Split
+from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.patches import check_grid
 from trainables.data.readers.reader import PreparationCallback, Reader
 from trainables.data.readers.request import ReaderRequest, RowRequest
@@ -147,7 +147,7 @@ class Source:
         return count
 
     def labels(self, split: Split) -> NDArray[np.int64]:
-        """Labels (N,) in 0..K-1; reads no image.
+        """Labels (N,) in 0..K-1, and -1 of images of the pool, which only train has; reads no image.
 
         Raises:
             ConfigError: a learner asks for those of the test split.
@@ -159,7 +159,7 @@ class Source:
         if len(labels_N) != num_images:
             raise DataError(f"dataset '{self.name}': {split} has {len(labels_N)} labels but {num_images} images: save")
         low, high = labels_N.min(), labels_N.max()
-        if low < 0 or high >= self.num_classes:
+        if low < (UNLABELLED if split == "train" else 0) or high >= self.num_classes:
             raise DataError(
                 f"dataset '{self.name}': labels of {split} run from {low} to {high}; "
                 f"expected 0..{self.num_classes - 1}: renumber them"
@@ -195,8 +195,9 @@ class Source:
         return roles_of(self.name, self.reader, with_val=with_val)
 
     def class_counts(self, split: Split) -> tuple[int, ...]:
-        """Images of every class, in the order of `class_names`."""
-        return tuple(np.bincount(self.labels(split), minlength=self.num_classes).tolist())
+        """Labelled images of every class, in the order of `class_names`."""
+        labels_N = self.labels(split)
+        return tuple(np.bincount(labels_N[labels_N != UNLABELLED], minlength=self.num_classes).tolist())
 
     def _require(self, split: Split) -> None:
         if split not in self.splits:

@@ -2,7 +2,8 @@
 
 Every class has one random order of its training images, fixed by (content hash, label set). Labelled images
 come from its beginning, so 5 shots lie inside 10 and methods are paired; `realistic` validation images come
-from its end. Pictures whose `roles` forbid it are passed over in an order, which stays as it is. Where labelled
+from its end. With all shots, every labelled image is one of them. Images that nobody has labelled (-1) stay unlabelled
+in every draw. Pictures whose `roles` forbid it are passed over in an order, which stays as it is. Where labelled
 pictures are counted in all, `drawn_split` draws instead.
 
 Shapes: N training images, K classes.
@@ -18,7 +19,8 @@ import numpy as np
 
 from search_spaces.core.errors import DataError, suggestion
 from trainables.core.conditions import VALIDATION_MODES
-from trainables.data.partition import Indices, Labels, random_order, shuffled_class, three_way_split
+from trainables.core.shots import ALL_SHOTS
+from trainables.data.partition import UNLABELLED, Indices, Labels, random_order, shuffled_class, three_way_split
 from trainables.data.roles import Roles, usable
 
 _MAX_FOLDS = 5
@@ -42,7 +44,7 @@ class FewShotSplit:
 
 def num_folds(shots: int) -> int:
     """Folds of `labelled-cv`: five, or one per shot when there are fewer."""
-    return min(_MAX_FOLDS, shots)
+    return _MAX_FOLDS if shots == ALL_SHOTS else min(_MAX_FOLDS, shots)
 
 
 def few_shot_split(
@@ -61,9 +63,9 @@ def few_shot_split(
     """Draw a few-shot problem; the same arguments always give the same one.
 
     Args:
-        train_labels: (N,), in 0..K-1.
+        train_labels: (N,), in 0..K-1, or -1 where nobody has labelled an image.
         num_classes: K.
-        shots: Labelled images per class.
+        shots: Labelled images per class; `ALL_SHOTS`: all there are, and only the pool is unlabelled.
         label_set: Number of the draw.
         content_hash: Hash of the data, so that two datasets of one size are not drawn alike.
         validation: One of `VALIDATION_MODES`.
@@ -77,16 +79,17 @@ def few_shot_split(
     """
     _check_request(shots, validation, fold, num_validation)
     roles = roles or Roles.all(len(train_labels), num_validation or 0)
-    counts_K = np.bincount(train_labels[roles.teaching_N], minlength=num_classes)
+    counts_K = np.bincount(train_labels[roles.teaching_N & (train_labels != UNLABELLED)], minlength=num_classes)
     _check_counts(counts_K, shots, validation, class_names)
     shuffled = [shuffled_class(train_labels, label, content_hash, label_set) for label in range(num_classes)]
     orders = [usable(order, roles.teaching_N) for order in shuffled]
-    drawn = _sorted([order[:shots] for order in orders])
+    taken = [order if shots == ALL_SHOTS else order[:shots] for order in orders]
+    drawn = _sorted(taken)
     labelled, chosen = drawn, np.flatnonzero(roles.validating_V)
     if validation == "realistic":
         chosen = _sorted([order[-shots:] for order in orders])
     elif validation == "labelled-cv":
-        chosen = _sorted([order[:shots][fold :: num_folds(shots)] for order in orders])
+        chosen = _sorted([_held_out(order, fold) for order in taken])
         labelled = np.setdiff1d(drawn, chosen)
     origin: Literal["train", "val"] = "val" if validation == "official" else "train"
     looked_at = drawn if origin == "val" else np.union1d(drawn, chosen)
@@ -135,6 +138,8 @@ def drawn_split(
         DataError: unknown mode, shots or fold out of range, or a class with too few pictures.
     """
     _check_request(shots, validation, fold, num_validation=1)
+    if shots == ALL_SHOTS:
+        raise DataError("shots: all is for images with a class each; expected a number of pictures: give one")
     seed = (content_hash, label_set, "counted in all")
     parts = three_way_split(labels_N, "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
     roles = roles or Roles.all(len(labels_N))
@@ -158,6 +163,12 @@ def drawn_split(
     )
 
 
+def _held_out(order: Indices, fold: int) -> Indices:
+    """The images of a class that validate in a fold; those of a class with fewer than folds take turns."""
+    turns = min(_MAX_FOLDS, len(order))
+    return order[fold % turns :: turns]
+
+
 def check_validation(validation: str) -> None:
     """Refuse an unknown validation mode.
 
@@ -171,9 +182,11 @@ def check_validation(validation: str) -> None:
 def _check_request(shots: int, validation: str, fold: int, num_validation: int | None) -> None:
     check_validation(validation)
     folds = num_folds(shots) if validation == "labelled-cv" else 1
-    if shots < 1:
+    if shots == ALL_SHOTS and validation == "realistic":
+        raise DataError("realistic validation needs labelled images beside all: choose labelled-cv or official")
+    if shots < ALL_SHOTS:
         raise DataError(f"shots is {shots}; expected at least 1 labelled image per class: raise --shots")
-    if validation == "labelled-cv" and shots < 2:
+    if validation == "labelled-cv" and shots == 1:
         raise DataError("shots is 1, but labelled-cv holds labelled images out: raise --shots to 2 or use realistic")
     if not 0 <= fold < folds:
         raise DataError(f"fold is {fold}; expected 0..{folds - 1} with {shots} shots and {validation} validation")
@@ -185,13 +198,28 @@ def _check_counts(counts_K: Indices, shots: int, validation: str, class_names: S
     realistic = validation == "realistic"
     smallest = int(counts_K.argmin())
     count, needed = int(counts_K[smallest]), 2 * shots if realistic else shots
-    if count >= needed:
-        return
     name = f" ('{class_names[smallest]}')" if class_names else ""
+    if shots == ALL_SHOTS:
+        _check_all(count, f"class {smallest}{name}", validation)
+    elif count < needed:
+        _refuse_count(count, f"class {smallest}{name}", shots, validation)
+
+
+def _check_all(count: int, name: str, validation: str) -> None:
+    least = 2 if validation == "labelled-cv" else 1
+    if count < least:
+        raise DataError(
+            f"{name} has {count} labelled training images; expected at least {least} with {validation} validation: "
+            "label one more, merge classes, or leave the class out"
+        )
+
+
+def _refuse_count(count: int, name: str, shots: int, validation: str) -> None:
+    realistic = validation == "realistic"
     wanted = f"{shots} labelled + {shots} validation images" if realistic else f"{shots} labelled images"
     most, least = (count // 2 if realistic else count), (2 if validation == "labelled-cv" else 1)
     remedy = f"lower --shots to at most {most}" if most >= least else "add images of this class or leave it out"
-    raise DataError(f"class {smallest}{name} has {count} training images, but {wanted} are asked for: {remedy}")
+    raise DataError(f"{name} has {count} training images, but {wanted} are asked for: {remedy}")
 
 
 def _check_drawn(labels_N: Labels, train: Indices, val: Indices, shots: int, class_names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from search_spaces.core.errors import DataError
 from trainables.data.duplicates import contents_of, roles_of
-from trainables.data.partition import Split
+from trainables.data.partition import UNLABELLED, Split
 from trainables.data.readers.reader import PreparationCallback, Reader
 
 
@@ -19,7 +19,9 @@ def line_of(name: str, reader: Reader, class_names: Sequence[str], apart: Sequen
         class_names: Names of its classes; of a segmentation, of what is marked.
         apart: What `left_out` says.
     """
-    counts = ", ".join(f"{_count_of(reader, split)} {split}" for split in reader.splits)
+    pool = _pool_of(reader)
+    counts = ", ".join(f"{_count_of(reader, split, pool)} {split}" for split in reader.splits)
+    counts += f" and {pool:,} unlabelled" if pool else ""
     _, channels, height, width = reader.image_shape("train")
     what = f"{len(class_names)} classes" if reader.kind == "classification" else f"masks of {', '.join(class_names)}"
     read = f"dataset '{name}': {counts} pictures read ({what}, {channels}x{height}x{width})"
@@ -43,10 +45,15 @@ def left_out(name: str, reader: Reader, tell: PreparationCallback | None = None)
     return tuple(told)
 
 
-def _count_of(reader: Reader, split: Split) -> str:
-    """Number of pictures; nothing but train needs to be readable yet."""
+def _pool_of(reader: Reader) -> int:
+    """Number of pictures that nobody has labelled."""
+    return 0 if reader.kind == "segmentation" else int((reader.labels("train") == UNLABELLED).sum())
+
+
+def _count_of(reader: Reader, split: Split, pool: int) -> str:
+    """Number of labelled pictures; nothing but train needs to be readable yet."""
     try:
-        return str(reader.image_shape(split)[0])
+        return str(reader.image_shape(split)[0] - (pool if split == "train" else 0))
     except DataError:
         return "unreadable"
 

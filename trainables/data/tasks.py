@@ -83,7 +83,7 @@ def hidden_labels(
 ) -> Tensor | None:
     """The labels (M,), int64, of the unlabelled images of the task with the same arguments, in its order.
 
-    None in a segmentation, of which no such diagnosis is made.
+    -1 where nobody has labelled an image. None in a segmentation, of which no such diagnosis is made.
 
     For diagnosis only, as of how many pseudo-labels are right: a task does not hold them, so no method can learn
     from them.

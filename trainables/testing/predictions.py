@@ -1,8 +1,11 @@
 """Demands on a method's predictions, and on how it takes tasks of awkward sizes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from trainables.core.method import Labelled, Task
 from trainables.testing.checks import Checks
 from trainables.testing.small import lean
 from trainables.testing.subject import weights
@@ -51,9 +54,21 @@ class PredictionChecks(Checks):
         ("shots", "num_unlabelled"), [(1, 0), (1, 1), (1, 2), (3, 5), (9, 17)], ids=lambda value: str(value)
     )
     def test_awkward_sizes(self, shots: int, num_unlabelled: int) -> None:
-        """Labelled sets below a batch, none or hardly any unlabelled images, batches that do not divide them."""
-        task = self.subject.task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2)
+        """Labelled sets below a batch, none or hardly any unlabelled images, batches that do not divide them.
+
+        Where there are most of one class, there are two of the other.
+        """
+        task = _skewed(self.subject.task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2), 2)
         assert list(self.subject.start(task, self.subject.config(**lean())))[-1].scores
+
+
+def _skewed(task: Task, most: int) -> Task:
+    """Return a task with at most so many labelled images of class 1; one of masks as it is."""
+    few, kept = task.labelled, task.labelled.labels_N != 1
+    if few.masks_IHW is not None:
+        return task
+    kept[(few.labels_N == 1).nonzero()[:most, 0]] = True
+    return replace(task, labelled=Labelled(few.images_NCHW[kept], few.labels_N[kept]))
 
 
 class GeneratorChecks(Checks):

@@ -377,10 +377,11 @@ def _read(values: dict[str, Any]) -> Progress:
 
 
 def _pseudo_accuracy(labels_M: Tensor | None, hidden_labels_M: Tensor) -> dict[str, float]:
-    """The share of given labels that are right, by name; nothing where none was given (-1)."""
+    """The share of given labels that are right, by name; nothing where none was given (-1) of which that is known."""
     if labels_M is None:
         return {}
-    counts = torch.stack([(labels_M == hidden_labels_M).sum(), (labels_M >= 0).sum()])
+    known_M = (labels_M >= 0) & (hidden_labels_M >= 0)
+    counts = torch.stack([((labels_M == hidden_labels_M) & known_M).sum(), known_M.sum()])
     right, given = counts.tolist()  # the only wait for the device
     return {"pseudo_accuracy": right / given} if given else {}
 

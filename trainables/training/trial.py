@@ -13,6 +13,7 @@ from search_spaces.core.config import MethodConfig, read_config, short_hash, wri
 from search_spaces.core.errors import ConfigError, suggestion
 from trainables.core.conditions import CONDITIONS, PROTOCOL, Conditions
 from trainables.core.method import Method, find_method
+from trainables.core.shots import ALL_SHOTS, WORD
 from trainables.metrics.pictures import PictureRule
 
 _TYPES: Mapping[str, type] = {
@@ -34,14 +35,16 @@ class Trial:
     config: MethodConfig
     dataset: str
     shots: int
-    """Labelled images per class, or in all where the dataset counts them so."""
+    """Labelled images per class, or in all where the dataset counts them so; `ALL_SHOTS`: every one."""
 
     label_sets: tuple[int, ...] = (0,)
     conditions: Conditions = field(default_factory=Conditions)
 
     def __post_init__(self) -> None:
-        if self.shots < 1:
-            raise ConfigError(f"shots: {self.shots} is impossible, expected at least 1")
+        if self.shots < ALL_SHOTS:
+            raise ConfigError(f"shots: {self.shots} is impossible, expected at least 1, or all")
+        if self.shots == ALL_SHOTS and self.conditions.validation == "realistic":
+            raise ConfigError("shots: all leaves no labelled image for realistic validation: labelled-cv or official")
         if not self.label_sets or len(set(self.label_sets)) != len(self.label_sets) or min(self.label_sets) < 0:
             raise ConfigError(f"label_sets: expected different numbers from 0, got {list(self.label_sets)}")
 
@@ -80,9 +83,12 @@ class Trial:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read a trial from plain values; conditions that are not there have their defaults.
 
+        With `shots: all` that of the validation is `labelled-cv`.
+
         Raises:
             ConfigError: a key is missing or unknown, or a value has the wrong type or is impossible.
         """
+        values = with_shots(values)
         _check_types(values)
         config = read_config(find_method(values["method"]).config, values.get("config", {}))
         conditions = {each.name: values[each.name] for each in CONDITIONS if each.name in values}
@@ -94,6 +100,14 @@ class Trial:
             label_sets=tuple(values.get("label_sets", cls.label_sets)),
             conditions=Conditions(**conditions),
         )
+
+
+def with_shots(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return plain values of a trial with `shots` as a number, and what to validate by where all are in use."""
+    shots = values.get("shots")
+    if isinstance(shots, bool) or shots not in (ALL_SHOTS, WORD):
+        return values
+    return {**values, "shots": ALL_SHOTS, "validation": values.get("validation", "labelled-cv")}
 
 
 def _check_types(values: Mapping[str, Any]) -> None:

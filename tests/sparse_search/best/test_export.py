@@ -3,7 +3,8 @@ import pytest
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import read_yaml
 from search_spaces.supervised import SupervisedConfig
-from sparse_search.best.export import export, write_export
+from sparse_search.best.export import export, read_export, write_export
+from trainables.core.shots import ALL_SHOTS
 from trainables.training.trial import Trial
 
 GOOD = ((5, 0), (0, 5))
@@ -86,3 +87,15 @@ def test_an_unwritable_file(filled, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot write"):
         write_export(export(filled.folder, dataset="digits", shots=5), tmp_path / "file" / "best.yaml")
+
+
+def test_all_labels_are_written_as_a_word_and_read_as_a_number(store, make_record, tmp_path):
+    store.write(make_record(0, shots=ALL_SHOTS, validation="labelled-cv"))
+    path = tmp_path / "best.yaml"
+    write_export(export(store.folder, dataset="digits", shots=ALL_SHOTS), path)
+    assert path.read_text().startswith("# supervised for digits, all labelled images.\n")
+    assert read_yaml(path)["shots"] == "all"
+    values, _ = read_export(path)
+    assert values["shots"] == ALL_SHOTS
+    write_export(export(store.folder, dataset="digits", shots=ALL_SHOTS) | values, path)
+    assert read_yaml(path)["shots"] == "all"

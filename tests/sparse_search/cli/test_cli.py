@@ -237,6 +237,26 @@ def test_data_sets_are_listed(tmp_path):
     assert "28 px" in line
 
 
+def test_a_data_set_is_described(tmp_path):
+    made = np.random.default_rng(0).integers(0, 256, (7, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", train_images=made, train_labels=[0, 0, 0, 1, 1, -1, -1])
+    done = call("datasets", "mine.npz", cwd=tmp_path)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
+    assert rows == [["train", "3", "2", "5"], ["unlabelled", "", "", "2"]]
+    assert "no test images: nothing can be evaluated on it" in done.stdout
+    refused = call("datasets", "none.npz", cwd=tmp_path)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [("all", "no finished run with shots all in"), ("0", "expected one from 1, or all")]
+)
+def test_all_labels_are_asked_for_by_their_word(tmp_path, given, words):
+    done = call("leaderboard", "--shots", given, "--results", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_status_before_anything_ran(tmp_path):
     done = call("status", write_sweep(tmp_path), "--results", tmp_path / "results", cwd=tmp_path)
     assert "0/5" in done.stdout

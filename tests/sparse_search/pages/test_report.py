@@ -12,6 +12,7 @@ import pytest
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.pages.page import report
+from trainables.core.shots import ALL_SHOTS
 
 EVIL = "<script>alert('x')</script>"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -337,3 +338,11 @@ def test_it_prints(page, tmp_path):
     subprocess.run(command, capture_output=True, timeout=120, check=True)
     num_pages = len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
     assert 2 <= num_pages <= 8
+
+
+def test_all_labels_are_named_so(store, make_record, tmp_path):
+    store.write(make_record(0, shots=ALL_SHOTS))
+    page = report(store.folder, tmp_path / "all.html", shots=ALL_SHOTS).read_text()
+    assert "digits, all labelled images</h2>" in page
+    assert "; all labels. Records" in page
+    assert "0 shots" not in page

@@ -27,6 +27,15 @@ def test_a_file_gives_its_name(tmp_path):
     assert (sweep.name, sweep.shots, sweep.methods[0].trials) == ("my-sweep", (5,), 1)
 
 
+def test_all_labels_beside_numbers_are_validated_among_themselves(tiny):
+    sweep = tiny(shots=[5, "all"])
+    assert (sweep.shots, sweep.conditions.validation) == ((5, 0), "labelled-cv")
+    study = studies_of(sweep)[-1]
+    assert study.title.endswith("· all labels")
+    assert " all-shot " in study.name
+    assert tiny(shots="all").shots == (0,)
+
+
 def test_search_and_settings():
     body = {
         "settings": {"width": 8, "lr": 1e-3},
@@ -88,6 +97,10 @@ def test_other_data_is_another_study_but_more_trials_are_the_same(tiny):
         (TINY | {"datasets": []}, "needs 'datasets'"),
         (TINY | {"shots": [0]}, "shots: 0 is impossible"),
         (TINY | {"shots": [5, 5]}, "different whole numbers"),
+        (TINY | {"shots": ["all", "all"]}, "shots: expected a list of different numbers"),
+        (TINY | {"shots": [5, "every"]}, "different whole numbers"),
+        (TINY | {"shots": ["all"], "validation": "realistic"}, "leaves no labelled image for realistic"),
+        (TINY | {"shots": [5, "all"], "validation": "realistic"}, "leaves no labelled image for realistic"),
         (TINY | {"images": 0}, "images: 0 is impossible"),
         (TINY | {"images": "ten"}, "images: 'ten' is impossible"),
         (TINY | {"epochs": 5}, "a sweep has no 'epochs'"),

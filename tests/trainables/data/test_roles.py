@@ -26,6 +26,10 @@ def truth(values):
         (pictures("abc"), pictures("cd"), "110", "110", "11", 0),
         (pictures("abc"), pictures("cd", [1, 0]), "110", "110", "01", 2),
         (pictures("ab"), pictures("cc"), "11", "11", "10", 0),
+        (pictures("aab", [-1, 1, -1]), None, "011", "010", "", 0),
+        (pictures("aaa", [-1, 1, 0]), None, "010", "000", "", 2),
+        (pictures("aab", [-1, -1, 0]), None, "101", "001", "", 0),
+        (pictures("ab", [-1, 0]), pictures("a", [1]), "01", "01", "1", 0),
     ],
 )
 def test_what_is_left(train, val, present, teaching, validating, conflicting):

@@ -123,7 +123,7 @@ def test_the_whole_of_the_smallest_class_may_be_used():
             "class 3 has 0 training images, but 5 labelled + 5 validation images are asked for: "
             "add images of this class or leave it out",
         ),
-        ({"shots": 0}, "shots is 0; expected at least 1 labelled image per class: raise --shots"),
+        ({"shots": -1}, "shots is -1; expected at least 1 labelled image per class: raise --shots"),
         (
             {"shots": 1, "validation": "labelled-cv"},
             "shots is 1, but labelled-cv holds labelled images out: raise --shots to 2 or use realistic",

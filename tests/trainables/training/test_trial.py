@@ -16,6 +16,16 @@ def under(**changes):
     return replace(TRIAL, conditions=replace(TRIAL.conditions, **changes))
 
 
+def test_all_shots_are_written_as_a_word_and_validated_among_themselves():
+    values = {"method": "pixels", "dataset": "digits", "shots": "all"}
+    trial = Trial.from_dict(values)
+    assert (trial.shots, trial.conditions.validation) == (0, "labelled-cv")
+    assert Trial.from_dict(trial.as_dict()) == trial
+    assert Trial.from_dict(values | {"validation": "official"}).conditions.validation == "official"
+    with pytest.raises(ConfigError, match="leaves no labelled image for realistic validation"):
+        Trial.from_dict(values | {"validation": "realistic"})
+
+
 def test_round_trip():
     other = under(selection="mean3", accumulate=4, compile=True)
     for trial in (TRIAL, other):
@@ -55,7 +65,8 @@ def test_runs_of_two_configurations_are_paired_by_seed_and_named_apart():
     [
         ({"shot": 5}, "no 'shot'; did you mean 'shots'"),
         ({"shots": "5"}, "shots: expected int, got '5'"),
-        ({"shots": 0}, "shots: 0 is impossible"),
+        ({"shots": -1}, "shots: -1 is impossible"),
+        ({"shots": False}, "shots: expected int, got False"),
         ({"method": "spars"}, "did you mean 'sparse'"),
         ({"method": "no_such_package:METHOD"}, "no module 'no_such_package'"),
         ({"method": "trainables.sparse:SparseLearner"}, "is no trainables.core.method.Method"),

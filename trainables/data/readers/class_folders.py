@@ -4,6 +4,9 @@ Layouts: `train/<class>/*` with optional `val/<class>/*` and `test/<class>/*`; o
 shared out class by class, 70 % train, 10 % val, 20 % test, fixed by the content hash. Names that begin with a
 dot, other kinds of files, folders further below, and masks beside their pictures (`x_mask.png`) are passed over.
 
+A folder `unlabelled/` (or `unlabeled/`) beside the classes, or beside `train/`, is the pool: pictures of train without
+a label, never a class. Who has a pool has few labels: `<class>/*` beside it is not shared out, but all of train.
+
 What the training pictures look like decides colour and side, so that nothing of the test set shapes training:
 grey when all of them are grey; their own side when all are squares of one side, else 224 pixels. `@SIDE` asks
 for another one. Pictures are resized bilinearly, antialiased, without keeping their aspect ratio.
@@ -19,15 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
-from trainables.data.partition import SPLITS, Split, three_way_split
+from trainables.data.partition import SPLITS, UNLABELLED, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.passed_over import masks_beside, words_about
 from trainables.data.readers.picture_files import SUFFIXES, content_of, read_picture, shared_format
-from trainables.data.readers.reader import ImageShape, PlainReader, Reader
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader, with_pool
 from trainables.data.readers.request import ReaderRequest
 
 _VAL_SHARE = 0.1
 _TEST_SHARE = 0.2
+_POOLS = ("unlabelled", "unlabeled")
 
 
 @final
@@ -54,8 +58,8 @@ class FolderReader(PlainReader):
         return words_about(self.folder, {file.place for file in self.files}, beside=True)
 
     def labels(self, split: Split) -> NDArray[np.integer]:
-        """Labels (N,): positions in the sorted class names."""
-        return np.array([self.class_names.index(_class_of(place)) for place in self.members[split]], dtype=np.int64)
+        """Labels (N,): positions in the sorted class names; -1 in the pool."""
+        return np.array([_label_of(place, self.class_names) for place in self.members[split]], dtype=np.int64)
 
     def image_shape(self, split: Split) -> ImageShape:
         """Sizes N, C, side, side."""
@@ -81,8 +85,9 @@ class FolderReader(PlainReader):
         return (content_of(self.folder / place, self.channels) for place in self.members[split])
 
     def digest(self) -> str:
-        """MD5 over the sorted places and the bytes of all pictures."""
-        return digest_of(self.folder, self.files)
+        """MD5 over the sorted places and the bytes of all pictures, and another where some are of the pool."""
+        digest = digest_of(self.folder, self.files)
+        return with_pool(digest) if any(_is_of_pool(file.place) for file in self.files) else digest
 
 
 def open_class_folders(request: ReaderRequest) -> Reader:
@@ -100,7 +105,8 @@ def open_class_folders(request: ReaderRequest) -> Reader:
     if request.class_names not in (None, class_names):
         given, wanted = (", ".join(names) for names in (class_names, request.class_names or ()))
         raise DataError(f"{folder} holds the classes {given}; expected {wanted}, in alphabetical order: rename them")
-    files = pictures_below(folder, "*/*/*" if has_splits else "*/*")
+    found = pictures_below(folder, *("*/*/*", *(f"{pool}/*" for pool in _POOLS)) if has_splits else ("*/*",))
+    files = tuple(file for file in found if not has_splits or _is_in_splits(file.place))
     places = [file.place for file in files]
     masks = set(masks_beside(places, places))
     return _open(folder, request.side, class_names, tuple(file for file in files if file.place not in masks))
@@ -115,14 +121,15 @@ def _open(folder: Path, side: int | None, class_names: tuple[str, ...], files: t
 
 def _members(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
     places = [file.place for file in files]
-    has_splits = places[0].count("/") == 2
-    if not has_splits:
-        return _shared_out(folder, class_names, files)
+    pool = tuple(place for place in places if _is_of_pool(place))
+    if not any(place.startswith("train/") for place in places):
+        return {"train": tuple(places), "val": (), "test": ()} if pool else _shared_out(folder, class_names, files)
     for place in places:
-        if _class_of(place) not in class_names:
+        if _class_of(place) not in class_names and place not in pool:
             known = ", ".join(class_names)
             raise DataError(f"{folder / place} is of no class in train/ ({known}); rename or remove its folder")
-    return {split: tuple(place for place in places if place.startswith(f"{split}/")) for split in SPLITS}
+    parts = {split: tuple(place for place in places if place.startswith(f"{split}/")) for split in SPLITS}
+    return parts | {"train": tuple(place for place in places if place in {*parts["train"], *pool})}
 
 
 def _shared_out(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
@@ -135,8 +142,22 @@ def _class_of(place: str) -> str:
     return place.split("/")[-2]
 
 
+def _is_of_pool(place: str) -> bool:
+    """True for a picture of a pool beside classes or beside train; those of val and test need a class."""
+    return _class_of(place) in _POOLS and not place.startswith(("val/", "test/"))
+
+
+def _is_in_splits(place: str) -> bool:
+    """True for a picture of a class in a split, or of a pool, and not for one further below a pool."""
+    return place.startswith(tuple(f"{split}/" for split in SPLITS)) or place.count("/") == 1
+
+
+def _label_of(place: str, class_names: tuple[str, ...]) -> int:
+    return UNLABELLED if _is_of_pool(place) else class_names.index(_class_of(place))
+
+
 def _class_names(folder: Path) -> tuple[str, ...]:
-    classes = _folders(folder)
+    classes = tuple(name for name in _folders(folder) if name not in _POOLS)
     expected = "one folder of pictures per class, at least two"
     if len(classes) < 2:
         raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
@@ -151,7 +172,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 def _check_split_names(folder: Path) -> None:
     for name in _folders(folder):
-        if name not in SPLITS:
+        if name not in (*SPLITS, *_POOLS):
             raise DataError(f"folder {folder / name} stands beside train/; expected val or test: rename or remove it")
 
 

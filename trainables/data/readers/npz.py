@@ -3,6 +3,9 @@
 Layout: `train_images`, `train_labels` and optionally the same of `val` and `test`; images (N, H, W) or
 (N, H, W, 3) of uint8, labels (N,) or (N, 1) of whole numbers. Members are read from the zip archive as plain
 arrays: pickled objects are refused.
+
+Images of train without a label are the pool: they have the label -1, or lie in an array of their own,
+`unlabelled_images` or `train_unlabelled`, and then come after the others.
 """
 
 import zipfile
@@ -19,12 +22,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
-from trainables.data.partition import SPLITS, Split
-from trainables.data.readers.reader import ImageShape, PlainReader, Reader, md5_of_file
+from trainables.data.partition import SPLITS, UNLABELLED, Split
+from trainables.data.readers.reader import ImageShape, PlainReader, Reader, md5_of_file, with_pool
 from trainables.data.readers.request import ReaderRequest
 
 LAYOUT = "train_images, train_labels and optionally val_* and test_*"
 
+_POOLS = ("unlabelled_images", "train_unlabelled")
 _RGBA = 4  # channels
 
 _DAMAGE = (
@@ -52,6 +56,9 @@ class NpzReader(PlainReader):
     any_finding: bool
     """Labels are columns of findings: 1 when any is set."""
 
+    pools: tuple[str, ...] = ()
+    """Arrays of images without a label, which join train."""
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Numbers of the classes; reads the labels of the train split.
@@ -59,8 +66,9 @@ class NpzReader(PlainReader):
         Raises:
             DataError: damaged file, or train labels that are not all of 0..K-1.
         """
-        num_images = self.image_shape("train")[0]
-        num_classes = int(self.labels("train").astype(np.int64).max(initial=-1)) + 1
+        labels_N = self.labels("train").astype(np.int64)
+        num_images = int((labels_N != UNLABELLED).sum())
+        num_classes = int(labels_N.max(initial=UNLABELLED)) + 1
         if not 2 <= num_classes <= num_images:
             raise DataError(
                 f"train_labels of {self.path} go up to {num_classes - 1} in {num_images} images; "
@@ -69,7 +77,7 @@ class NpzReader(PlainReader):
         return tuple(str(label) for label in range(num_classes))
 
     def labels(self, split: Split) -> NDArray[np.integer]:
-        """Labels (N,); reads only this array.
+        """Labels (N,); reads only this array. Those of the pool are -1.
 
         Raises:
             DataError: damaged file, or labels of another type or shape.
@@ -84,26 +92,36 @@ class NpzReader(PlainReader):
             labels = labels[:, 0]
         if labels.ndim != 1:
             raise DataError(f"{key} of {self.path} have shape {labels.shape}; expected (N,) or (N, 1): one per image")
-        return labels
+        if split != "train" or not self.pools:
+            return labels
+        num_pool = sum(self._shape_of(pool)[0] for pool in self.pools)
+        return np.concatenate([labels.astype(np.int64), np.full(num_pool, UNLABELLED)])
 
     def image_shape(self, split: Split) -> ImageShape:
-        """Sizes N, C, H, W from the array's header.
+        """Sizes N, C, H, W from the headers of the arrays.
 
         Raises:
-            DataError: damaged file, or images of another type or shape.
+            DataError: damaged file, or images of another type or shape, or a pool of another form than train.
         """
-        with self._member(f"{split}_images") as stream:
-            shape, dtype = _header(stream)
-        return _nchw(shape, dtype, f"{split}_images of {self.path}")
+        first, *pools = self._arrays(split)
+        count, *form = self._shape_of(first)
+        for pool in pools:
+            more, *other = self._shape_of(pool)
+            if other != form:
+                given, wanted = ("x".join(map(str, sizes)) for sizes in (other, form))
+                raise DataError(f"{pool} of {self.path} are {given}; expected {wanted} as {first}: resize them")
+            count += more
+        return count, form[0], form[1], form[2]
 
     def images(self, split: Split) -> NDArray[np.uint8]:
-        """Pixels (N, C, H, W); reads only this array.
+        """Pixels (N, C, H, W); reads only the arrays of this split.
 
         Raises:
             DataError: damaged file, or images of another type or shape.
         """
         count, channels, height, width = self.image_shape(split)
-        raw = self._array(f"{split}_images")
+        arrays = [self._array(key) for key in self._arrays(split)]
+        raw = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
         images_NHWC = raw.reshape(count, height, width, channels)
         return np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2))
 
@@ -113,18 +131,32 @@ class NpzReader(PlainReader):
         Raises:
             DataError: damaged file, or images of another type or shape.
         """
-        count, *form = self.image_shape(split)
-        with self._member(f"{split}_images") as stream:
+        for key in self._arrays(split):
+            yield from self._contents_of(key)
+
+    def _contents_of(self, key: str) -> Iterator[bytes]:
+        count, *form = self._shape_of(key)
+        with self._member(key) as stream:
             _, is_fortran, _ = _whole_header(stream)
             if not is_fortran:
                 yield from _pieces(stream, count, prod(form))
                 return
-        yield from super().contents(split)
+        images_NHWC = self._array(key).reshape(count, *form[1:], form[0])
+        yield from (image_HWC.transpose(2, 0, 1).tobytes() for image_HWC in images_NHWC)
 
     def digest(self) -> str:
         """MD5 of the file."""
         with _damage_told(self.path, "the file"):
-            return md5_of_file(self.path)
+            digest = md5_of_file(self.path)
+        return with_pool(digest) if self.pools else digest
+
+    def _arrays(self, split: Split) -> tuple[str, ...]:
+        return f"{split}_images", *(self.pools if split == "train" else ())
+
+    def _shape_of(self, key: str) -> ImageShape:
+        with self._member(key) as stream:
+            shape, dtype = _header(stream)
+        return _nchw(shape, dtype, f"{key} of {self.path}")
 
     def _array(self, key: str) -> NDArray[Any]:
         with self._member(key) as stream:
@@ -166,7 +198,8 @@ def open_npz(path: Path, *, any_finding: bool = False) -> NpzReader:
         if not pair <= members and (split == "train" or pair & members):
             missing = min(pair - members)
             raise DataError(f"{path} has no array '{missing}'; expected MedMNIST's layout, that is {LAYOUT}: add it")
-    return NpzReader(path, tuple(split for split in SPLITS if f"{split}_images" in members), any_finding)
+    splits = tuple(split for split in SPLITS if f"{split}_images" in members)
+    return NpzReader(path, splits, any_finding, tuple(pool for pool in _POOLS if pool in members))
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Reader(Protocol):
         """Splits with images, in the order train, val, test."""
 
     def labels(self, split: Split) -> NDArray[np.integer]:
-        """Class labels (N,)."""
+        """Class labels (N,); in train -1 where nobody has labelled an image."""
 
     def image_shape(self, split: Split) -> ImageShape:
         """Shape of `images(split)`, without decoding a pixel."""
@@ -124,6 +124,11 @@ class MarkedReader:
 
 def _rows(reader: Reader, split: Split) -> Iterator[bytes]:
     return (image_CHW.tobytes() for image_CHW in reader.images(split))
+
+
+def with_pool(digest: str) -> str:
+    """MD5 of content of which some is a pool, apart from that of the same bytes as they were read before pools."""
+    return md5(f"{digest}/pool".encode(), usedforsecurity=False).hexdigest()
 
 
 def md5_of_file(path: Path) -> str:

@@ -1,0 +1,75 @@
+"""Description of a dataset before anything is learned from it: classes, labels, splits, and what plays no role.
+
+Shapes: K classes, S splits.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.core.kind import Kind
+from trainables.data.catalog import CATALOG
+from trainables.data.names import read_name
+from trainables.data.partition import UNLABELLED, Split
+from trainables.data.source import Source, open_source
+from trainables.data.summary import left_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """Facts about a dataset that was read."""
+
+    name: str
+    kind: Kind
+    channels: int
+    side: int
+    """Side of the images, in pixels."""
+
+    content_hash: str
+    class_names: tuple[str, ...]
+    """K; of a segmentation, what is marked."""
+
+    sizes: dict[Split, int]
+    """Labelled images of each split; of a segmentation, pictures with masks."""
+
+    class_counts: dict[Split, tuple[int, ...]]
+    """Labelled images (K,) of each split; empty in a segmentation."""
+
+    num_unlabelled: int
+    """Images that nobody has labelled."""
+
+    notes: tuple[str, ...]
+    """Words about what was passed over, is there twice, or has two labels."""
+
+
+def describe(dataset: str, root: Path | None = None) -> Description:
+    """Read a dataset and compare all of its pictures.
+
+    Args:
+        dataset: Its name, or a path.
+        root: Folder of the data files; default $SPARSE_SEARCH_DATA, else ~/.medmnist.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    row = CATALOG.get(read_name(dataset).name)
+    source = open_source(dataset, root, kind=row.kind if row else "classification")
+    of_classes = source.kind == "classification"
+    class_counts = {split: source.class_counts(split) for split in source.splits} if of_classes else {}
+    return Description(
+        name=source.name,
+        kind=source.kind,
+        channels=source.channels,
+        side=source.side,
+        content_hash=source.content_hash,
+        class_names=source.class_names,
+        sizes={
+            split: sum(class_counts[split]) if of_classes else source.check_images(split) for split in source.splits
+        },
+        class_counts=class_counts,
+        num_unlabelled=_num_unlabelled(source) if of_classes else 0,
+        notes=left_out(source.name, source.reader),
+    )
+
+
+def _num_unlabelled(source: Source) -> int:
+    return int((source.labels("train") == UNLABELLED).sum())
