@@ -14,8 +14,8 @@ DEEPER = 100_000
 
 TEXTS = (
     "", " ", "x", "-1", "0", "nan", "1e400", "true", "null", "../../etc", "/", ".", "a/b", "a\\b", "\x00", "\x1b[31m",
-    "\n", "\u202e", "é" * 300, "x" * 5000, "%s%n", "{}", "=", "@", ":", "digits@0", "digits:0x0", "trainables.pixels:METHOD",
-    "9" * 5000, "²", "٣",
+    "\n", "\u202e", "é" * 300, "x" * 5000, "%s%n", "{}", "=", "@", ":", "digits@0", "digits:0x0",
+    "trainables.pixels:METHOD", "9" * 5000, "²", "٣",
 )  # fmt: skip
 
 NUMBERS = (
@@ -36,7 +36,9 @@ def odd_value(rng: Random) -> Any:
     """Value of any type, seldom one that is expected."""
     others: Sequence[Callable[[], Any]] = (
         lambda: None, lambda: True, lambda: False, list, dict, lambda: [[]], lambda: {"": None},
-        lambda: [None, "x", 1.5], lambda: [0] * 5000, lambda: nested(5), lambda: nested(DEEP), lambda: {str(n): n for n in range(1000)},
+        lambda: [None, "x", 1.5],
+        lambda: [0] * 5000, lambda: nested(5), lambda: nested(DEEP),
+        lambda: {str(n): n for n in range(1000)},
     )  # fmt: skip
     return rng.choice((lambda: rng.choice(TEXTS), lambda: rng.choice(NUMBERS), rng.choice(others)))()
 
