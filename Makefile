@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint check docs format bench bench-sparse bench-ssgnet bench-search clean
+.PHONY: demo test test-long lint check docs format bench bench-sparse bench-ssgnet bench-search bench-fuzz clean
 
 demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuration (a few minutes)
 	@echo "== demo: searching SPARSE and supervised on digits, 5 labelled images per class"
@@ -58,6 +58,9 @@ bench-search: $(STAMP)  ## what a search finds for what it trains, replayed; its
 	$(BIN)/python bench/search_quality.py
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/chaos.py
+
+bench-fuzz: $(STAMP)  ## 20,000 odd and damaged inputs of every kind that is read: none may break anything (ten minutes)
+	$(BIN)/python bench/fuzz.py
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf $(VENV) build/docs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

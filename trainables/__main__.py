@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _train(options)
         except (UserError, OSError) as mistake:
-            print(f"error: {mistake}", file=sys.stderr)
+            text = " ".join(str(mistake).split())
+            print("error: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("\nstopped" + (", the same command goes on from the last checkpoint" if options.checkpoints else ""))

@@ -313,7 +313,8 @@ def _own_method(name: str) -> Method[Any]:
     try:
         module = import_module(module_name)
     except (ModuleNotFoundError, ValueError, TypeError) as problem:
-        if getattr(problem, "name", module_name) not in (module_name, module_name.split(".")[0]):
+        missing = getattr(problem, "name", module_name)
+        if not f"{module_name}.".startswith(f"{missing}."):  # what it imports is missing, not itself
             raise
         raise ConfigError(f"method '{name}': no module '{module_name}' can be imported from here") from problem
     method = vars(module).get(attribute)

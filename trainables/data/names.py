@@ -41,7 +41,7 @@ def read_name(dataset: str) -> Request:
     """
     name, grid = _without_grid(dataset)
     stem, at, side = name.rpartition("@")
-    if not at or not side.isdecimal() or int(side) == 0 or Path(name).exists():
+    if not at or not side.isdecimal() or int(side) == 0 or _exists(name):
         return Request(name, None, grid)
     return Request(stem, int(side), grid)
 
@@ -54,7 +54,7 @@ def reader_function(name: str) -> Callable[..., Any]:
 
 def _without_grid(dataset: str) -> tuple[str, Grid | None]:
     name, colon, text = dataset.rpartition(":")
-    if not colon or not _GRID_LIKE.fullmatch(text) or Path(dataset).exists():
+    if not colon or not _GRID_LIKE.fullmatch(text) or _exists(dataset):
         return dataset, None
     found = _GRID.fullmatch(text)
     if not found:
@@ -64,3 +64,10 @@ def _without_grid(dataset: str) -> tuple[str, Grid | None]:
         )
     rows, columns, overlap = (int(number or 0) for number in found.groups())
     return name, Grid(rows, columns, overlap)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name that is too long
+        return False

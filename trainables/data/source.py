@@ -328,7 +328,12 @@ def _own_path(name: str, root: Path) -> Path | None:
     Raises:
         DataError: a path at which nothing lies.
     """
-    given = Path(name).expanduser()
+    try:
+        given = Path(name).expanduser()
+        given.exists()
+    except (OSError, RuntimeError) as problem:  # a name that is too long, `~nobody`
+        why = getattr(problem, "strerror", None) or problem
+        raise DataError(f"no data at '{name}': {why}; name a file or a folder that exists") from problem
     found = next((path for path in (given, root / given) if path.exists()), None)
     looks_like_path = any(separator in name for separator in ("/", os.sep)) or given.suffix.lower() in SUFFIXES
     if not looks_like_path:

@@ -80,7 +80,7 @@ class Checkpoints:
         self.wait()
         for path in self._files():
             saved = load_hashed(path, _digest)
-            if saved is not None:
+            if saved is not None and _is_checkpoint(path, saved):
                 return saved["epoch"], saved["state"]
         return None
 
@@ -135,10 +135,22 @@ def load_hashed(path: Path, digest: Callable[[Path], str]) -> Any | None:
             raise ValueError("its bytes do not match its name")
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, EOFError, BadZipFile, pickle.UnpicklingError) as why:
-        log.warning("set aside damaged checkpoint %s: %s", path, why)
-        with suppress(FileNotFoundError):  # another process of a killed sweep may just have removed it
-            path.replace(path.with_suffix(".damaged"))
+        _set_aside(path, why)
     return None
+
+
+def _is_checkpoint(path: Path, saved: Any) -> bool:
+    """Return True for an epoch with its state; whole files with anything else are set aside and logged."""
+    if isinstance(saved, dict) and type(saved.get("epoch")) is int and isinstance(saved.get("state"), dict):
+        return True
+    _set_aside(path, "it holds no epoch with its state")
+    return False
+
+
+def _set_aside(path: Path, why: object) -> None:
+    log.warning("set aside damaged checkpoint %s: %s", path, why)
+    with suppress(FileNotFoundError):  # another process of a killed sweep may just have removed it
+        path.replace(path.with_suffix(".damaged"))
 
 
 def _snapshot(value: Any) -> Any:

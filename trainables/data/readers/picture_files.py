@@ -22,7 +22,7 @@ _FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
 _GREY = ("1", "L", "LA")
 _COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV")
 _DEEP = ("I;16", "I;16L", "I;16B", "I", "F")
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, MemoryError)
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, MemoryError)
 
 
 def shared_format(paths: Sequence[Path]) -> tuple[int, int]:
