@@ -8,6 +8,7 @@ Each is refused with an error of the product's own, set aside by name, or accept
 """
 
 import argparse
+import logging
 import os
 import resource
 import signal
@@ -160,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     kinds = [kind for kind in KINDS if asked.kind in (None, kind.name)]
     seeds = range(-(-asked.inputs // len(kinds))) if asked.seed is None else [asked.seed]
+    logging.getLogger("trainables").setLevel(logging.CRITICAL)  # what is set aside is told, thousands of times here
     tallies = run(kinds, seeds)
     print("\n".join(table(tallies)))
     finds = [find for each in tallies.values() for find in each.finds]

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -41,8 +40,6 @@ from trainables.training.checkpoint import _digest as checkpoint_digest
 from trainables.training.stage_cache import StageEntry
 from trainables.training.stage_cache import _digest as stage_digest
 from trainables.training.trial import Trial
-
-logging.getLogger("trainables").setLevel(logging.CRITICAL)  # what is set aside is logged, thousands of times here
 
 
 @dataclass(frozen=True)
@@ -245,7 +242,6 @@ def journal() -> list[dict[str, Any]]:
     """Entries of a study with a few trials."""
     path = Path(mkdtemp()) / "journal.log"
     storage = journal_file.Journal(path)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(storage=storage, study_name="one", sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(3):
         trial = study.ask({"lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)})

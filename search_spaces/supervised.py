@@ -55,17 +55,6 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig, FineTunedConfig):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "plain": {"flip": True, "mixup_alpha": 0.0, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
-        "lp_ft": {
-            "classifier": "tf_efficientnet_lite0",
-            "pretrained": "lite0",
-            "image_size": 128,
-            "head_start": "probe",
-            "lr": 1e-4,
-            "lr_ratio_body": 0.1,
-            "layer_decay": 0.8,
-            "frozen_statistics": True,
-            **NO_MOTION,
-        },
     }
 
     def __post_init__(self) -> None:

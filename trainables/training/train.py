@@ -171,16 +171,8 @@ def train(
     seed_everything(seed, 0)
     try:
         with checkpoints or nullcontext():
-            with learner_at_work():
-                learner = method.build(config, as_seen(task), accelerator)
             yield from _train(
-                learner,
-                task,
-                plan,
-                seed,
-                accelerator,
-                checkpoints,
-                hidden_labels_M,
+                _built(method, config, task, accelerator), task, plan, seed, accelerator, checkpoints, hidden_labels_M
             )
     finally:  # one process serves many runs: Accelerate holds networks and optimisers, and learners hold themselves
         accelerator.free_memory()  # it collects garbage before it lets go of the networks
@@ -329,6 +321,12 @@ def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, acce
     for values in saved[1]["history"]:
         history.append(plan.judge(history, _read(values)))
     return history
+
+
+@learner_at_work()
+def _built(method: Method[Any], config: MethodConfig, task: Task, accelerator: Accelerator) -> Learner:
+    """Build a learner, of which the caller keeps nothing that would outlive its training."""
+    return method.build(config, as_seen(task), accelerator)
 
 
 @learner_at_work()

@@ -30,8 +30,8 @@ def simulated(journal, trials):
     for _ in range(trials):
         trial, planned = journal.ask()
         config = planned.config
-        score = 0.9 - 0.3 * abs(config.dropout - 0.3) - 0.2 * abs(config.mixup_alpha - 0.5)
-        score -= 0.05 * abs(log10(config.lr) + 2.2)
+        score = 0.9 - 0.3 * abs(config.dropout - 0.05) - 0.2 * abs(config.mixup_alpha - 0.5)
+        score -= 0.05 * abs(log10(config.lr) + 2.9)
         if config.lr > 10**-1.8:
             num_diverged += 1
             journal.reject(trial, "diverged", "loss became nan")

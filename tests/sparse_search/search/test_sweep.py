@@ -96,13 +96,13 @@ def test_over_how_many_nodes_a_trial_is_trained_makes_it_no_other(tiny):
 @pytest.mark.parametrize(
     ("changes", "names", "trial_id"),
     [
-        ({}, ["supervised digits 2-shot e145e55610e0", "constant digits 2-shot 7ca50effa6df",
-              "supervised digits 2-shot f72d71cc6988 confirmation"], "f75b5082f5c8"),
+        ({}, ["supervised digits 2-shot f66e53c087cc", "constant digits 2-shot 7ca50effa6df",
+              "supervised digits 2-shot 532d77e0baaf confirmation"], "269a5d4b5c02"),
         ({"images": 540, "evaluate_every": 60, "selection": "mean3", "aggregate": "top10", "threshold": "f1", "seed": 7,
           "precision": "bf16", "processes": 2, "cpus_per_trial": 4, "accumulate": 4, "compile": True,
           "validation": "labelled-cv", "split_policy": "fresh", "confirm": 2, "label_sets": [0, 1]},
-         ["supervised digits 2-shot b94b66c0ff0e", "constant digits 2-shot a35ad745ec92",
-          "supervised digits 2-shot 8c85c3f13945 confirmation"], "fb8b0a973fac"),
+         ["supervised digits 2-shot 07e2b7418dc3", "constant digits 2-shot a35ad745ec92",
+          "supervised digits 2-shot f3b260023516 confirmation"], "aa559d387afc"),
     ],
     ids=["defaults", "others"],
 )  # fmt: skip
