@@ -19,16 +19,8 @@ NOTICE = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "4",
-    "RAY_grpc_client_keepalive_time_ms": "2000",
-    "RAY_grpc_client_keepalive_timeout_ms": "2000",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-    "RAY_worker_niceness": "0",
 }
-"""Variables of a head that notices a dead node after 2 s and a cut link after 10; by Ray's defaults, 15 and 65.
-
-A node that a link no longer joins to its head gives up by itself; by Ray's defaults after three and a half minutes. And
-workers do not wait for whatever else this machine computes, as they do by default.
-"""
+"""Variables of a head that notices a dead node after 2 s and a cut link after 10; by Ray's defaults, 15 and 65."""
 
 
 @contextmanager

@@ -167,5 +167,6 @@ def test_a_cut_link_ends_in_resumed_trials(folder, monkeypatch):
             scene.end()
     check_complete(scene)
     moved = [e for e in scene.epochs() if e.run in before and e.process != before[e.run].process]
-    assert len({epoch.run for epoch in moved}) == 1  # beyond the cut, its old process may have gone on for a while
-    assert moved[0].number >= before[moved[0].run].number - 2 * INTERVAL
+    # Beyond the cut its old process may have gone on for a while, on the shared disk even to its end.
+    assert len({epoch.run for epoch in moved}) <= 1
+    assert all(epoch.number >= before[epoch.run].number - 2 * INTERVAL for epoch in moved)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
@@ -38,6 +39,15 @@ SWEEP = TINY | {
 EPOCHS, INTERVAL, BATCH = 40, 4, 20
 LONG = {"images": EPOCHS * BATCH, "evaluate_every": INTERVAL * BATCH}
 """40 epochs, with a checkpoint after every fourth."""
+
+GIVE_UP = {
+    "RAY_grpc_client_keepalive_time_ms": "2000",
+    "RAY_grpc_client_keepalive_timeout_ms": "2000",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+    "RAY_worker_niceness": "0",
+}
+"""Variables with which a node that a link no longer joins to its head gives up in seconds; by Ray's defaults it takes
+three and a half minutes. And workers do not wait for whatever else this machine computes."""
 
 SOME = 3 * INTERVAL
 """Epochs after which something happens."""
@@ -135,7 +145,9 @@ def check_equal_to_rounding(together, alone):
             assert losses[0] == pytest.approx(losses[1], rel=1e-4)
         ours, theirs = (each["scores"]["supervised"] for each in (ours, theirs))
         assert ours["log_loss"] == pytest.approx(theirs["log_loss"], rel=1e-4)
-        assert ours["confusion"] == theirs["confusion"]
+        # Two classes of an image may be equally likely to rounding, and either be named.
+        moved = np.abs(np.subtract(ours["confusion"], theirs["confusion"])).sum()
+        assert moved <= 2
 
 
 def test_a_trial_whose_second_node_is_killed_goes_on_elsewhere(scene, folder):
@@ -193,6 +205,8 @@ def test_a_trial_whose_second_node_is_recalled_leaves_at_a_checkpoint(scene, fol
 
 def test_machines_that_only_a_link_joins_train_together_and_a_cut_ends_it(folder, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for name, value in GIVE_UP.items():
+        monkeypatch.setenv(name, value)
     write(folder, **LONG)
     with two_machines() as machines:
         scene = Scene(machines, folder, machines.inside)
