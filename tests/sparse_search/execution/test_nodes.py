@@ -142,9 +142,9 @@ def check_equal_to_rounding(together, alone):
     for ours, theirs in zip(two["curve"], one["curve"], strict=True):
         assert ours["images"] == theirs["images"]
         for losses in zip(ours["losses"], theirs["losses"], strict=True):
-            assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+            assert losses[0] == pytest.approx(losses[1], rel=1e-3)
         ours, theirs = (each["scores"]["supervised"] for each in (ours, theirs))
-        assert ours["log_loss"] == pytest.approx(theirs["log_loss"], rel=1e-4)
+        assert ours["log_loss"] == pytest.approx(theirs["log_loss"], rel=1e-3)
         # Two classes of an image may be equally likely to rounding, and either be named.
         moved = np.abs(np.subtract(ours["confusion"], theirs["confusion"])).sum()
         assert moved <= 2
