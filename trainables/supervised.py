@@ -53,7 +53,7 @@ class SupervisedLearner:
         self._classifier = OptimisedModel(
             network, accelerator, lr=config.lr, beta1=config.beta1, weight_decay=config.weight_decay,
             pace=self._pace, average=config.average,
-            rates=rates(network, config) if isinstance(network, FineTunedNetwork) else None,
+            rates=_rates(network, config),
         )  # fmt: skip
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
@@ -114,6 +114,11 @@ def _new_network(config: SupervisedConfig, task: Task, accelerator: Accelerator)
     if config.head_start == "probe":
         start_as_probe(tuned, task, side=config.image_size, c=config.head_c)
     return tuned
+
+
+def _rates(network: nn.Module, config: SupervisedConfig) -> dict[str, float] | None:
+    """Return relative step sizes, which only a head that was fitted first asks for."""
+    return rates(network, config) if isinstance(network, FineTunedNetwork) and config.head_start == "probe" else None
 
 
 def _epoch_images(config: SupervisedConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

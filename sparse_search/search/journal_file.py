@@ -91,20 +91,26 @@ class _OneWriterFile(JournalFileBackend):
         Raises:
             DamagedJournalError: naming the line.
         """
-        number, offset = self._read if self._read[0] == log_number_from else (0, 0)
+        start = self._read if self._read[0] == log_number_from else (0, 0)
+        return (entry for number, entry in self._entries(*start) if entry and number > log_number_from)
+
+    def _entries(self, number: int, offset: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Yield whole lines behind the first `number`, which end at `offset`: their numbers, and what they say."""
         with self._path.open("rb") as file:
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    entry = decode_entry(line)
+                    entry = self._decoded(line)
                 except (ValueError, RecursionError) as problem:
                     raise DamagedJournalError(self._path, number + 1, str(problem)) from problem
                 number, offset = number + 1, offset + len(line)
                 self._read = number, offset
-                if number > log_number_from:
-                    yield entry
+                yield number, entry
+
+    def _decoded(self, line: bytes) -> dict[str, Any] | None:
+        return decode_entry(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append a line for each entry."""
@@ -132,20 +138,10 @@ class _LookedAtFile(_OneWriterFile):
         Raises:
             DamagedJournalError: naming the line.
         """
-        number, offset = self._read
-        with self._path.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    entry = None if _is_parameter(line) else decode_entry(line)
-                except (ValueError, RecursionError) as problem:
-                    raise DamagedJournalError(self._path, number + 1, str(problem)) from problem
-                number, offset = number + 1, offset + len(line)
-                self._read = number, offset
-                if entry:
-                    yield entry
+        return (entry for _, entry in self._entries(*self._read) if entry)
+
+    def _decoded(self, line: bytes) -> dict[str, Any] | None:
+        return None if _is_parameter(line) else decode_entry(line)
 
 
 def _is_parameter(line: bytes) -> bool:

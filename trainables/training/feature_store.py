@@ -48,8 +48,6 @@ class FeatureStore:
         self._entry = StageEntry("features", determined_by)
         self._seen: set[str] = set()
         self._rows: dict[bytes, Tensor] = {}
-        self.computed = 0
-        """Images that were not found."""
 
     def of(self, images_NCHW: Tensor) -> Tensor:
         """Return features (N, D), float32, on the CPU; what is missing is computed and kept.
@@ -98,7 +96,6 @@ class FeatureStore:
             if time.monotonic() - said > _SAY_SECONDS:
                 said = time.monotonic()
                 log.info("features %s: %d of %d images", self._name, min(part.stop, len(numbers)), len(numbers))
-        self.computed += len(numbers)
         log.info("features %s: %d images in %.1f s", self._name, len(numbers), time.monotonic() - started)
 
 
