@@ -34,7 +34,8 @@ def start_as_probe(network: FineTunedNetwork, task: Task, *, side: int, c: float
     if not isinstance(last, nn.Linear) or last.bias is None:
         raise ConfigError("head_start: probe needs a classifier that ends in a linear layer; set it to random")
     labelled_ND = _features(network, task.labelled.images_NCHW, side)
-    pool_RD = _features(network, evenly(task.unlabelled_NCHW, _POOL_IMAGES), side)
+    pool_NCHW = evenly(task.unlabelled_NCHW, _POOL_IMAGES)
+    pool_RD = _features(network, pool_NCHW, side) if len(pool_NCHW) else labelled_ND[:0]
     standard = standardise(labelled_ND, pool_RD, each=True)
     head = logistic.fit(Features(standard.apply(labelled_ND), task.labelled.labels_N, pool_RD, task.num_classes), c=c)
     weights_DK = head.weights_DK / standard.spreads_E[:, None]
@@ -45,7 +46,7 @@ def start_as_probe(network: FineTunedNetwork, task: Task, *, side: int, c: float
 
 def _features(network: FineTunedNetwork, images_NCHW: Tensor, side: int) -> Tensor:
     """Features (N, D) in float64 on the CPU."""
-    device, features_D = next(network.parameters()).device, int(network.network.num_features)  # type: ignore[arg-type]
+    device = next(network.parameters()).device
     with evaluated(network):
         parts = [network.features(to_unit(part.to(device), side)) for part in torch.split(images_NCHW, _BATCH)]
-    return torch.cat(parts).double().cpu() if parts else torch.zeros(0, features_D)
+    return torch.cat(parts).double().cpu()

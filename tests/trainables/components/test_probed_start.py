@@ -38,6 +38,17 @@ def test_it_predicts_what_logistic_regression_does(classes):
     assert np.allclose(probs_BK, expected_BK, atol=1e-4)
 
 
+def test_without_a_pool_it_goes_by_the_labelled_images():
+    task = make_task(num_classes=3, num_unlabelled=0)
+    network = build_classifier("test_resnet", channels=task.channels, num_classes=3)
+    tuned = FineTunedNetwork(network, SupervisedConfig(), *normalisation(network, "", task.channels))
+    start_as_probe(tuned, task, side=16, c=10.0)
+    tuned.eval()
+    with torch.no_grad():
+        named_N = tuned(to_unit(task.labelled.images_NCHW, 16)).argmax(1)
+    assert named_N.equal(task.labelled.labels_N)
+
+
 def test_it_needs_a_linear_last_layer():
     task = make_task(num_classes=3)
     network = build_classifier("test_resnet", channels=task.channels, num_classes=3)
