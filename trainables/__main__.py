@@ -150,7 +150,7 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 def _train(options: argparse.Namespace) -> int:
     from trainables.data.source import prepare
     from trainables.training.prediction import DivergedError
-    from trainables.training.run import runs_of_trial
+    from trainables.training.run import runs_of_trial, with_folds
     from trainables.training.trial import Trial
 
     trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
@@ -161,7 +161,7 @@ def _train(options: argparse.Namespace) -> int:
         print(words)
     prepare(trial.dataset, options.data_root, _preparation(trial.dataset), trial.find_method().kind)
     results = []
-    for run in runs_of_trial(trial):
+    for run in runs_of_trial(with_folds(trial, options.data_root)):
         try:
             results.append(_train_run(run, options))
         except DivergedError as why:

@@ -28,12 +28,13 @@ from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import NO_LOCKS, Store, no_locks
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.search.journal import StudyJournal
+from sparse_search.search.naming import study_folder
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import DatasetFacts, Study, Sweep, study_folder
+from sparse_search.search.sweep import DatasetFacts, Study, Sweep
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
-from trainables.core.shots import told_at_start
+from trainables.core.shots import ALL_SHOTS, told_at_start
 from trainables.data.draw import draw_few_shot
 from trainables.data.source import data_root as resolve_root
 from trainables.data.source import prepare
@@ -119,18 +120,19 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     Raises:
         DataError: naming file, class or count.
     """
-    facts = {}
+    facts, under = {}, sweep.conditions
     for dataset in sweep.datasets:
         for shots in sweep.shots:
             for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
                 source, split = draw_few_shot(
-                    dataset, shots, label_set, sweep.conditions.validation, data_root, kind=sweep.kind
+                    dataset, shots, label_set, under.validation, data_root, kind=sweep.kind, folds=under.folds
                 )
-            sizes = (
+            num_labelled, num_unlabelled = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )
             check_names({"dataset": source.name})
-            facts[dataset, shots] = DatasetFacts(source.content_hash, *sizes)
+            folds = split.num_folds if shots == ALL_SHOTS and under.validation == "labelled-cv" else under.folds
+            facts[dataset, shots] = DatasetFacts(source.content_hash, num_labelled, num_unlabelled, folds)
     return sweep.studies(facts)
 
 

@@ -6,8 +6,11 @@ Shapes: K classes, S splits.
 from dataclasses import dataclass
 from pathlib import Path
 
+from search_spaces.core.errors import DataError
 from trainables.core.kind import Kind
+from trainables.core.shots import ALL_SHOTS
 from trainables.data.catalog import CATALOG
+from trainables.data.draw import draw_few_shot
 from trainables.data.names import read_name
 from trainables.data.partition import UNLABELLED, Split
 from trainables.data.source import Source, open_source
@@ -37,6 +40,12 @@ class Description:
     num_unlabelled: int
     """Images that nobody has labelled."""
 
+    group_counts: dict[Split, int]
+    """Groups with labelled images in each split; empty where none are known."""
+
+    num_folds: int | None
+    """Parts in which all labelled images validate in turn by `labelled-cv`; None where they cannot."""
+
     notes: tuple[str, ...]
     """Words about what was passed over, is there twice, or has two labels."""
 
@@ -55,6 +64,7 @@ def describe(dataset: str, root: Path | None = None) -> Description:
     source = open_source(dataset, root, kind=row.kind if row else "classification")
     of_classes = source.kind == "classification"
     class_counts = {split: source.class_counts(split) for split in source.splits} if of_classes else {}
+    num_folds, problem = _folds(dataset, root, source)
     return Description(
         name=source.name,
         kind=source.kind,
@@ -67,9 +77,26 @@ def describe(dataset: str, root: Path | None = None) -> Description:
         },
         class_counts=class_counts,
         num_unlabelled=_num_unlabelled(source) if of_classes else 0,
-        notes=left_out(source.name, source.reader),
+        group_counts={split: len(groups) for split in source.splits if (groups := _labelled_groups(source, split))},
+        num_folds=num_folds,
+        notes=(*left_out(source.name, source.reader), *problem),
     )
 
 
 def _num_unlabelled(source: Source) -> int:
     return int((source.labels("train") == UNLABELLED).sum())
+
+
+def _labelled_groups(source: Source, split: Split) -> set[int]:
+    groups_N = source.groups(split)
+    return set() if groups_N is None else set(groups_N[source.labels(split) != UNLABELLED].tolist())
+
+
+def _folds(dataset: str, root: Path | None, source: Source) -> tuple[int | None, tuple[str, ...]]:
+    """Number of folds with all labels in use; None, and words, where these are too few."""
+    if source.shots_in_all:
+        return None, ()
+    try:
+        return draw_few_shot(dataset, ALL_SHOTS, 0, "labelled-cv", root).split.num_folds, ()
+    except DataError as problem:
+        return None, (f"all labels cannot be used with labelled-cv: {problem}",)

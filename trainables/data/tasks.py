@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.core.conditions import Validation
+from trainables.core.conditions import Conditions, Validation
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.core.withheld import refuse_to_learners
@@ -36,6 +36,7 @@ def few_shot_task(
     root: Path | None = None,
     fold: int = 0,
     kind: Kind = "classification",
+    folds: int = Conditions.folds,
 ) -> Task:
     """Draw a task; the same arguments always give the same one.
 
@@ -47,12 +48,13 @@ def few_shot_task(
         root: Folder of the data files; default $SPARSE_SEARCH_DATA, else ~/.medmnist.
         fold: The part of the labelled images that validates, in `labelled-cv`; 0 in the other modes.
         kind: Kind of task to be learned.
+        folds: Most parts of the labelled images, in `labelled-cv`.
 
     Raises:
         ConfigError: a dataset that has not what this kind of task needs.
         DataError: a dataset that cannot be used as asked.
     """
-    source, split = draw = draw_few_shot(dataset, shots, label_set, validation, root, fold, kind)
+    source, split = draw = draw_few_shot(dataset, shots, label_set, validation, root, fold, kind, folds)
     images_NCHW = source.images("train")
     few = _labelled(source, "train", split.labelled_indices, images_NCHW, with_masks=kind == "segmentation")
     unlabelled_NCHW = _images(source, images_NCHW, split.unlabelled_indices)
@@ -80,6 +82,7 @@ def hidden_labels(
     root: Path | None = None,
     fold: int = 0,
     kind: Kind = "classification",
+    folds: int = Conditions.folds,
 ) -> Tensor | None:
     """The labels (M,), int64, of the unlabelled images of the task with the same arguments, in its order.
 
@@ -95,7 +98,7 @@ def hidden_labels(
     refuse_to_learners("labels of unlabelled images", "they are for diagnosis only")
     if kind == "segmentation":
         return None
-    source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold)
+    source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold, folds=folds)
     masks_IHW = source.masks("train", split.unlabelled_indices) if source.grid else None
     return torch.from_numpy(_labels(source, "train", split.unlabelled_indices, masks_IHW))
 
