@@ -165,7 +165,7 @@ def _read(path: Path, *, header_only: bool) -> Iterator["Dataset"]:
     """
     try:
         from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
+        from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError:
         raise DataError(f"{path} is a DICOM file; to read it: pip install '{EXTRA}'") from None
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs its warnings besides
@@ -175,7 +175,7 @@ def _read(path: Path, *, header_only: bool) -> Iterator["Dataset"]:
             dataset = dcmread(path, stop_before_pixels=header_only, specific_tags=list(_ELEMENTS))
             _check(path, dataset, header_only=header_only)
             yield dataset
-    except (*_DAMAGE, InvalidDicomError):
+    except (*_DAMAGE, BytesLengthException, InvalidDicomError):
         raise DataError(f"{path} cannot be read as a DICOM picture: repair or remove it") from None
 
 
@@ -204,5 +204,5 @@ def _check_decoder(path: Path, dataset: "Dataset") -> None:
     if not is_available:
         raise DataError(
             f"{path} is compressed as {syntax.name}, which no installed library reads: decompress it, "
-            f"or pip install '{EXTRA}'"
+            f"or pip install '{EXTRA}' pylibjpeg-libjpeg"
         )
