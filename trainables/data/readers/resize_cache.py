@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -32,7 +33,7 @@ from trainables.data.cache import CacheFacts, cached_folder
 from trainables.data.readers.lesion_reader import CLASS_NAMES, LesionFolder, LesionReader, Prepared
 from trainables.data.readers.mask_pixels import read_mask
 from trainables.data.readers.mask_rules import Picture, train_and_test
-from trainables.data.readers.picture_files import channels_and_sizes, opened
+from trainables.data.readers.picture_files import channels_and_sizes, header_of, opened
 from trainables.data.readers.reader import PreparationCallback
 from trainables.data.readers.shown import shown, shown_size
 
@@ -139,12 +140,7 @@ def _form(paths: Sequence[Path], side: int) -> Form:
 
 def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
     """The options for Pillow of the picture with the fewest pixels; None where it is no JPEG."""
-
-    def num_pixels(path: Path) -> int:
-        with opened(path) as picture:
-            return picture.width * picture.height
-
-    with opened(min(paths, key=num_pixels)) as picture:
+    with opened(min(paths, key=lambda path: prod(header_of(path).size))) as picture:
         if not isinstance(picture, JpegImageFile):
             return None
         return {"qtables": picture.quantization, "subsampling": get_sampling(picture)}
