@@ -10,7 +10,7 @@ Shapes: N training images, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import count
 from typing import Literal
@@ -160,6 +160,31 @@ def drawn_split(
         validation_from="train",
         label_set_hash=_hash(np.sort(labelled), np.sort(chosen), "train"),
         label_budget=len(np.union1d(drawn, chosen)),
+    )
+
+
+def without_fold(split: FewShotSplit) -> FewShotSplit:
+    """Return a split of `labelled-cv` without a fold: all that is labelled teaches, and validates too."""
+    everything = np.union1d(split.labelled_indices, split.validation_indices)
+    return replace(
+        split,
+        labelled_indices=everything,
+        validation_indices=everything,
+        label_set_hash=_hash(everything, everything, split.validation_from),
+    )
+
+
+def whole_split(train_labels: Labels, roles: Roles) -> FewShotSplit:
+    """Return the split in which every labelled image of train teaches, and validates too."""
+    known_N = roles.teaching_N & (train_labels != UNLABELLED)
+    labelled = np.flatnonzero(known_N)
+    return FewShotSplit(
+        labelled_indices=labelled,
+        unlabelled_indices=np.flatnonzero(roles.present_N & ~known_N),
+        validation_indices=labelled,
+        validation_from="train",
+        label_set_hash=_hash(labelled, labelled, "train"),
+        label_budget=len(labelled),
     )
 
 

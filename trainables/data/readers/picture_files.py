@@ -61,10 +61,15 @@ def read_picture(path: Path, channels: int, side: int) -> NDArray[np.uint8]:
         DataError: the file cannot be decoded, or has more than 8 bits a channel.
     """
     with opened(path) as picture:
-        pixels = shown(picture, channels)
-        if pixels.size != (side, side):
-            pixels = pixels.resize((side, side), Image.Resampling.BILINEAR)
-        return np.asarray(pixels, dtype=np.uint8).reshape(side, side, channels).transpose(2, 0, 1)
+        return resized_picture(picture, channels, side)
+
+
+def resized_picture(picture: Image.Image, channels: int, side: int) -> NDArray[np.uint8]:
+    """Pixels (channels, side, side) of a picture as it is shown, resized as `read_picture` does."""
+    pixels = shown(picture, channels)
+    if pixels.size != (side, side):
+        pixels = pixels.resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(pixels, dtype=np.uint8).reshape(side, side, channels).transpose(2, 0, 1)
 
 
 def content_of(path: Path, channels: int) -> bytes:
