@@ -20,7 +20,7 @@ from hashlib import sha256
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
@@ -58,6 +58,19 @@ class Form:
     side: int
     compression: Mapping[str, Any] | None = None
     """Options with which Pillow saves a JPEG like the smallest picture; None where that is no JPEG."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return sizes and compression as plain values, without channels and side."""
+        options = self.compression
+        tables = None if options is None else [list(table) for table in options["qtables"].values()]
+        compression = None if options is None else {"qtables": tables, "subsampling": options["subsampling"]}
+        return {"smallest": list(self.smallest), "compression": compression}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], channels: int, side: int) -> Self:
+        """Read what `as_dict` gave."""
+        width, height = values["smallest"]
+        return cls(channels, (width, height), side, values["compression"])
 
 
 class _Done(NamedTuple):
@@ -132,7 +145,9 @@ def _compressed(picture: Image.Image, compression: Mapping[str, Any] | None) -> 
     return Image.open(stream, formats=["JPEG"]).convert(picture.mode)
 
 
-def _form(paths: Sequence[Path], side: int) -> Form:
+def form_of(listed: LesionFolder, side: int) -> Form:
+    """Return the form of a folder's pictures, from their headers."""
+    paths = [listed.folder / picture.place for picture in listed.pictures]
     channels, sizes = channels_and_sizes(paths)
     smallest = min(width for width, _ in sizes), min(height for _, height in sizes)
     return Form(channels, smallest, side, _compression(paths) if len(sizes) > 1 else None)
@@ -147,7 +162,7 @@ def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
 
 
 def _prepare(listed: LesionFolder, side: int, tell: PreparationCallback | None, folder: Path) -> CacheFacts:
-    form = _form([listed.folder / picture.place for picture in listed.pictures], side)
+    form = form_of(listed, side)
     items = [*listed.pictures, *listed.others]
     read: list[_Done] = []
     with (folder / "all").open("wb") as stream:
