@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
+from sparse_search.analysis.pairing import RankedRow
 from sparse_search.analysis.weighted_scores import SharedPredictions
 from sparse_search.results.predictions import read_predictions
 from trainables.metrics.decisions import named
-
-RankedRow = Mapping[str, Any]
 
 _READERS = 4
 """Files that are read at a time."""

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
+from sparse_search.analysis.expectation import Expectation, expectation_of, expectation_values
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.analysis.pairing import Evidence, evidence_of
 from sparse_search.analysis.statistics import summarise
@@ -76,10 +77,18 @@ def export(
             "or keep the sweeps in different --results"
         )
     evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
+    if not config_id:
+        evidence["expected"] = expectation_values(_expected(store, rows, metric))
     values = _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
     if output is not None:
         write_export(values, Path(output))
     return values
+
+
+def _expected(store: Store, rows: Sequence[Mapping[str, Any]], metric: str) -> Expectation | str:
+    """Return what to expect of the first of rows, among those of its ranking."""
+    own = [row for row in rows if all(row[name] == rows[0][name] for name in RANKING)]
+    return expectation_of(store.address, own, metric_for(rows[0]["level"], metric))
 
 
 def _origin(store: Store) -> str:

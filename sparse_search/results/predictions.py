@@ -10,7 +10,7 @@ likely, or to count in an own way. Test images have no such file.
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,9 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.results.catalog import KEYS, SetAsideWarning, partition_of
 from sparse_search.results.files import write_table
 from sparse_search.results.mirror import fetched
-from trainables.core.method import Labelled, PoolMeans
+
+if TYPE_CHECKING:  # a leaderboard reads predictions, and shall not wait for torch
+    from trainables.core.method import Labelled, PoolMeans
 
 _FILE = "predictions.parquet"
 
@@ -58,9 +60,9 @@ def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") ->
 def write_predictions(
     results: Path,
     run: Mapping[str, Any],
-    images: Labelled,
+    images: "Labelled",
     predictions: Mapping[str, NDArray[np.float64]],
-    pool_means: PoolMeans,
+    pool_means: "PoolMeans",
 ) -> None:
     """Write predictions (N, K) by predictor of the images or patches of a run, and what it says of unlabelled images in
     the mean (K,); OSError if that fails."""
@@ -132,7 +134,7 @@ def _of_today(table: pa.Table) -> pa.Table:
     return table.select(PREDICTION_SCHEMA.names)
 
 
-def _source_indices(images: Labelled, image_N: NDArray[np.int64]) -> pa.Array:
+def _source_indices(images: "Labelled", image_N: NDArray[np.int64]) -> pa.Array:
     """Indices of images in their split; null where images are of no data set."""
     if images.indices_I is None:
         return pa.nulls(len(image_N), pa.int64())
