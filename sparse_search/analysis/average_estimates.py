@@ -98,10 +98,12 @@ def _named(candidates: Candidates, weights_BM: _Array, probs_BNK: _Array) -> NDA
 def _tables(candidates: Candidates, named_BN: NDArray[np.int64], left_BN: _Bools) -> _Array:
     """Return confusion tables (B, S, K, K) of the images left out."""
     num_draws, num_sets, num_classes = len(named_BN), int(candidates.set_N.max()) + 1, candidates.num_classes
+    shape = (num_draws, num_sets, num_classes, num_classes)
     rows_N = (candidates.set_N * num_classes + candidates.labels_N) * num_classes
     cells_BN = np.arange(num_draws)[:, None] * num_sets * num_classes**2 + rows_N + named_BN
-    counts = np.bincount(cells_BN[left_BN], minlength=num_draws * num_sets * num_classes**2)
-    return np.asarray(counts.reshape(num_draws, num_sets, num_classes, num_classes), np.float64)
+    counts = np.bincount(cells_BN[left_BN], minlength=int(np.prod(shape)))
+    tables_BSKK: _Array = counts.reshape(shape).astype(np.float64)
+    return tables_BSKK
 
 
 def _predicted(candidates: Candidates, probs_BNK: _Array, left_BN: _Bools, metric: str) -> _Array:

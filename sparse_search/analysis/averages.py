@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ConfigError, suggestion
-from trainables.metrics.averaging import weighted_mean
 
 _Array = NDArray[np.float64]
 _Labels = NDArray[np.int64]
@@ -214,10 +213,6 @@ class Weighted:
     """Places of those with a weight among the candidates, the heaviest first."""
 
     weights: tuple[float, ...]
-
-    def of(self, each_MX: _Array) -> _Array:
-        """Return the mean of what members say, the first axis being the candidates."""
-        return weighted_mean((each_MX[member] for member in self.members), self.weights)
 
 
 def weighted(candidates: Candidates, rule: str, there_M: NDArray[np.bool_] | None = None) -> Weighted:

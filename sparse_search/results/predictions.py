@@ -10,7 +10,7 @@ likely, or to count in an own way. Test images have no such file.
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,10 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.results.catalog import KEYS, SetAsideWarning, partition_of
 from sparse_search.results.files import write_table
 from sparse_search.results.mirror import fetched
-from trainables.core.method import Labelled, PoolMeans
+from sparse_search.results.object_store import is_uri
+
+if TYPE_CHECKING:  # a leaderboard reads predictions, and shall not wait for torch
+    from trainables.core.method import Labelled, PoolMeans
 
 _FILE = "predictions.parquet"
 
@@ -54,12 +57,27 @@ def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") ->
     return fetched(results, artefact_folder(Path(), run).as_posix(), file)
 
 
+def has_predictions(results: Path | str) -> bool:
+    """Return False where there are surely none, as nothing but records was ever kept."""
+    return is_uri(results) or (Path(results) / "artefacts").is_dir()
+
+
+def fetch_predictions(results: Path | str, dataset: str, shots: int) -> Path:
+    """Fetch the predictions on a data set at a number of shots to this machine; return its results folder.
+
+    Raises:
+        ResultsError: the storage does not answer, or refuses.
+    """
+    cell = partition_of({"dataset": dataset, "shots": shots, "method": ""}).rpartition("/")[0]
+    return fetched(results, f"artefacts/{cell}", _FILE).parents[len(f"artefacts/{cell}".split("/")) - 1]
+
+
 def write_predictions(
     results: Path,
     run: Mapping[str, Any],
-    images: Labelled,
+    images: "Labelled",
     predictions: Mapping[str, NDArray[np.float64]],
-    pool_means: PoolMeans,
+    pool_means: "PoolMeans",
 ) -> None:
     """Write predictions (N, K) by predictor of the images or patches of a run, and what it says of unlabelled images in
     the mean (K,); OSError if that fails."""

@@ -1,9 +1,15 @@
 """Means of what several configurations say of the same images. Loads without torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainables.metrics.classes import ClassScores, score
+from trainables.metrics.decisions import named
+
+AVERAGE = "average"
+"""Name that an average has where others have a method or a predictor, and key below which a file has its members."""
 
 
 def weighted_mean(each: Iterable[NDArray[np.float64]], weights: Iterable[float]) -> NDArray[np.float64]:
@@ -22,3 +28,22 @@ def weighted_mean(each: Iterable[NDArray[np.float64]], weights: Iterable[float])
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def score_average(
+    each: Sequence[NDArray[np.float64]],
+    weights: Sequence[float],
+    labels_N: NDArray[np.int64],
+    *,
+    decision: str = "argmax",
+    pool_means: Sequence[NDArray[np.float64]] = (),
+) -> ClassScores:
+    """All metrics of the weighted mean of probabilities (N, K) of members.
+
+    Args:
+        decision: how a class is named, one of `DECISIONS`.
+        pool_means: what each member says of unlabelled images in the mean (K,); none where there are no such images.
+    """
+    probs_NK = weighted_mean(each, weights)
+    pool_mean_K = weighted_mean(pool_means, weights) if pool_means else None
+    return score(probs_NK, labels_N, named(decision, probs_NK, pool_mean_K))

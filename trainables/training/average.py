@@ -11,10 +11,8 @@ from math import isclose, isfinite
 from typing import Any, Self
 
 from search_spaces.core.errors import ConfigError
+from trainables.metrics.averaging import AVERAGE
 from trainables.training.trial import Trial, with_shots
-
-KEY = "average"
-"""Key below which an exported file has its members."""
 
 _OWN = ("predictor", "weight", "run_ids")
 """Keys of a member that no trial has."""
@@ -66,7 +64,7 @@ class Average:
             ConfigError: a key is missing or unknown, or a value has the wrong type or is impossible.
         """
         shared = dict(with_shots(values))
-        told = shared.pop(KEY, None)
+        told = shared.pop(AVERAGE, None)
         if not isinstance(told, dict) or not isinstance(told.get("rule"), str):
             raise ConfigError(f"average: expected `rule` and `members`, got {str(told)[:80]}; export it again")
         listed = told.get("members")
