@@ -134,7 +134,7 @@ def best_one(metric: str) -> Rule:
         rated_BM = np.where(among.there_BM, rated_BM, -np.inf)
         is_best_BM = rated_BM >= rated_BM.max(1, keepdims=True) - 1e-12
         chosen_B = np.where(is_best_BM, among.brier_BM, np.inf).argmin(1)
-        return np.eye(among.there_BM.shape[1])[chosen_B]
+        return np.asarray(np.eye(among.there_BM.shape[1])[chosen_B])
 
     return choose
 

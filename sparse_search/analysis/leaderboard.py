@@ -150,7 +150,7 @@ def board(
         places = np.concatenate([places, np.arange(len(found.order), len(order))])
         shown = pa.concat_tables([found.shown.filter(counted), further])
         ranked = shortlist(_described(shown, metric, ranks_of(order, metric)[places], covers))
-    searched = {**found.searched, AVERAGE: ()}
+    searched = {**found.searched, AVERAGE: ()} if len(further) else found.searched
     whole = Board(ranked, searched, unranked_starts(found.shown), INTERVALS[covers])
     return whole if pretrained is None else _only(whole, pretrained)
 

@@ -64,22 +64,36 @@ def export(
         raise ConfigError(f"average '{average}' and a single configuration are two answers: ask for one of them")
     store = read_store(results)
     ranked = rank(query(store, dataset=dataset, shots=shots, method=method), metric).to_pylist()
-    rows = [
-        row
-        for row in ranked
-        if row["level"] != "patch"
-        and (config_id is None or row["config_id"].startswith(config_id))
-        and pretrained in (None, bool(row["pretrained"]))
-    ]
+    rows = [row for row in ranked if _is_asked(row, config_id, pretrained)]
     rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
         asked = f"{config_id or ''} on {dataset} with {shots_title(shots)}"
         raise ResultsError(f"no complete trial of configuration {asked}")
     rows = _best_founded(rows)
-    if not single and not config_id and (values := _averaged(store, rows, average, metric)):
-        if output is not None:
-            write_export(values, Path(output))
-        return values
+    values = None if single or config_id else _averaged(store, rows, average, metric)
+    values = values or _single(store, rows, config_id, metric)
+    if output is not None:
+        write_export(values, Path(output))
+    return values
+
+
+def _is_asked(row: Mapping[str, Any], config_id: str | None, pretrained: bool | None) -> bool:
+    return (
+        row["level"] != "patch"
+        and (config_id is None or row["config_id"].startswith(config_id))
+        and pretrained in (None, bool(row["pretrained"]))
+    )
+
+
+def _single(store: Store, rows: list[dict[str, Any]], config_id: str | None, metric: str) -> dict[str, Any]:
+    """Return the first of rows, and the evidence for it."""
+    _check_alike(rows, config_id)
+    evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
+    return _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
+
+
+def _check_alike(rows: list[dict[str, Any]], config_id: str | None) -> None:
+    """Refuse rows of which no first one is the best: of several rankings, or of several configurations of one name."""
     rankings = {tuple(row[name] for name in RANKING) for row in rows}
     if config_id and len({row["config_id"] for row in rows}) > 1:
         raise ResultsError(f"'{config_id}' begins several configurations; give more of its digits")
@@ -91,11 +105,6 @@ def export(
             f"{'say --pretrained or --no-pretrained, ' * ('pretrained' in differing)}"
             "or keep the sweeps in different --results"
         )
-    evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
-    values = _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
-    if output is not None:
-        write_export(values, Path(output))
-    return values
 
 
 def _averaged(store: Store, rows: list[dict[str, Any]], rule: str, metric: str) -> dict[str, Any] | None:
