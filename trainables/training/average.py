@@ -5,13 +5,18 @@ trial without `method` and `config`, and below `average` the rule and the member
 have a key of a trial that differs from what the others share, such as the threads that it was trained with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose, isfinite
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search_spaces.core.errors import ConfigError
-from trainables.metrics.averaging import AVERAGE
+from trainables.metrics.averaging import AVERAGE, score_average
+from trainables.metrics.classes import ClassScores
+from trainables.training.prediction import Predicted
 from trainables.training.trial import Trial, with_shots
 
 _OWN = ("predictor", "weight", "run_ids")
@@ -55,6 +60,18 @@ class Average:
     def weights(self) -> tuple[float, ...]:
         """Weights of the members, in their order."""
         return tuple(member.weight for member in self.members)
+
+    def score(self, said: Sequence[Predicted], labels_N: NDArray[np.int64]) -> ClassScores:
+        """Return the scores of what members say together of the same images, given in their order."""
+        names = [member.predictor for member in self.members]
+        pool_means = [each.pool_means[name] for each, name in zip(said, names, strict=True) if name in each.pool_means]
+        return score_average(
+            [each.predictions[name] for each, name in zip(said, names, strict=True)],
+            self.weights,
+            labels_N,
+            decision=self.members[0].trial.conditions.decision,
+            pool_means=pool_means if len(pool_means) == len(said) else (),
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
