@@ -17,7 +17,6 @@ from search_spaces.core.errors import ConfigError, UserError
 from search_spaces.core.yaml_files import parse_yaml, read_yaml
 from trainables.core.conditions import CONDITIONS, SELECTIONS
 from trainables.core.shots import read_shots, shots_title, told_at_start
-from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import METRICS
 
 TRIAL_FLAGS = ("dataset", "shots", *(condition.name for condition in CONDITIONS))
@@ -149,6 +148,7 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 
 
 def _train(options: argparse.Namespace) -> int:
+    from trainables.metrics.averaging import AVERAGE
     from trainables.training.prediction import DivergedError
     from trainables.training.trial import Trial
 
@@ -176,6 +176,7 @@ def _train_trial(trial: Any, options: argparse.Namespace) -> int:
 
 def _train_average(values: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Train members one after the other and print the scores of what they say together."""
+    from trainables.metrics.averaging import AVERAGE
     from trainables.training.average import Average
     from trainables.training.prediction import Predicted
 

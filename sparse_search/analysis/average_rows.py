@@ -59,6 +59,9 @@ class _Kept:
     probs_NK: _Array
     labels_N: NDArray[np.int64]
     image_N: NDArray[np.int64]
+    """Number of each image: in its split where that is known, else among those of its run."""
+
+    knows_images: bool
     run_N: NDArray[np.int64]
     pool_RK: _Array | None
 
@@ -111,7 +114,7 @@ def _together(found: Mapping[str, tuple[Mapping[str, Any], _Kept]], left_out: Ma
     rows, kept = zip(*found.values(), strict=True)
     first: _Kept = kept[0]
     label_sets = np.unique(rows[0]["label_set_list"], return_inverse=True)[1]
-    shared = rows[0]["validation"] == "official"
+    shared = first.knows_images or rows[0]["validation"] == "official"
     places_N2 = np.stack([np.zeros_like(first.run_N) if shared else first.run_N, first.image_N], 1)
     pools = [each.pool_RK for each in kept]
     candidates = Candidates(
@@ -163,13 +166,16 @@ def _read(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, _Kept]:
     found = {}
     for row in rows:
         own = [table.filter(pc.equal(table["predictor"], row["predictor"])) for table in tables]
+        indices = np.concatenate([table["source_index"].to_numpy() for table in own])
+        known = bool(np.isfinite(indices).all())
         pools = [table["pool_mean"][0].as_py() if len(table) else None for table in own]
         if not all(map(len, own)) or (needs_pool and None in pools):
             raise _UnfitError("has no predictions that can be read")
         found[row["predictor"]] = _Kept(
             probs_NK=np.concatenate([_matrix(table) for table in own]),
             labels_N=np.concatenate([table["label"].to_numpy() for table in own]),
-            image_N=np.concatenate([table["image"].to_numpy() for table in own]),
+            image_N=indices.astype(np.int64) if known else np.concatenate([table["image"].to_numpy() for table in own]),
+            knows_images=known,
             run_N=np.repeat(np.arange(len(own)), [len(table) for table in own]),
             pool_RK=np.array(pools, np.float64) if needs_pool else None,
         )

@@ -150,7 +150,7 @@ def _of_today(table: pa.Table) -> pa.Table:
     return table.select(PREDICTION_SCHEMA.names)
 
 
-def _source_indices(images: Labelled, image_N: NDArray[np.int64]) -> pa.Array:
+def _source_indices(images: "Labelled", image_N: NDArray[np.int64]) -> pa.Array:
     """Indices of images in their split; null where images are of no data set."""
     if images.indices_I is None:
         return pa.nulls(len(image_N), pa.int64())
