@@ -150,8 +150,19 @@ def evaluate(
     store = read_store(results)  # which cannot be reached is said before the training
     training = _Training(evidence, root, Path(checkpoints) if checkpoints else None, tell)
     trained = training.all_of(trial, average, unseen)
+    look = _look(why, trained, trial, average, evidence)
+    _note(look, store, results)
+    if heat_maps:
+        _write_heat_maps(Path(heat_maps), unseen, trained[0], trial)
+    return look
+
+
+def _look(
+    why: str, trained: "Sequence[_Trained]", trial: Trial, average: Average | None, evidence: Mapping[str, Any]
+) -> Look:
+    """Return what was seen, of a configuration or of an average."""
     names = (AVERAGE,) if average else trial.find_method().predictors
-    look = look_now(
+    return look_now(
         why=why.strip(),
         dataset=evidence["dataset"],
         content_hash=evidence["content_hash"],
@@ -167,10 +178,6 @@ def evaluate(
         ),
         versions=_versions(trial, average),
     )
-    _note(look, store, results)
-    if heat_maps:
-        _write_heat_maps(Path(heat_maps), unseen, trained[0], trial)
-    return look
 
 
 def _ledger_of(evidence: Mapping[str, Any]) -> str:
