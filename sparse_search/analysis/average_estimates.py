@@ -4,11 +4,12 @@ Of each draw the drawn images weigh the members, or choose one, and the images l
 scores what it has had a part in choosing. The mean over draws estimates the whole procedure.
 
 Source: Tsamardinos, Greasidou & Borboudakis, Machine Learning 107 (2018) 1895.
-Shapes: B draws, M members, N images, R runs, S label sets, K classes.
+Shapes: B draws, M members, N images, R runs, K classes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from sparse_search.analysis.averages import Candidates, Rule, Standing, find_rul
 from trainables.metrics.classes import PREDICTED
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import METRICS, sign_of
+from trainables.metrics.thresholds import SORTED
 
 _Array = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
@@ -71,20 +73,18 @@ def _drawn(count: int, num_draws: int, rng: np.random.Generator) -> NDArray[np.i
 
 
 def left_out_scores(candidates: Candidates, weights_BM: _Array, times_BN: _Array, metric: str) -> _Array:
-    """Return the score (B,) of the average of each draw on the images that it left out, mean over label sets.
+    """Return the score (B,) of the average of each draw on the images that it left out; NaN where it is not defined.
 
-    NaN where it is not defined.
+    What sorts images, as AUROC does, is the mean over runs; all else is of all images together.
     """
     flat_MX = candidates.probs_MNK.reshape(len(candidates.names), -1)
     probs_BNK = (weights_BM @ flat_MX).reshape(len(weights_BM), *candidates.probs_MNK.shape[1:])
     left_BN = times_BN == 0
     if METRICS[metric].is_counted:
-        found_BS = score_of(_tables(candidates, _named(candidates, weights_BM, probs_BNK), left_BN), metric)
-    else:
-        found_BS = _predicted(candidates, probs_BNK, left_BN, metric)
-    known_BS = np.isfinite(found_BS)
-    sums_B = np.where(known_BS, found_BS, 0.0).sum(1)
-    return np.where(known_BS.any(1), sums_B / np.maximum(known_BS.sum(1), 1), np.nan)
+        return score_of(_tables(candidates, _named(candidates, weights_BM, probs_BNK), left_BN), metric)
+    return np.array(
+        [_predicted(candidates, probs_NK, left_N, metric) for probs_NK, left_N in zip(probs_BNK, left_BN, strict=True)]
+    )
 
 
 def _named(candidates: Candidates, weights_BM: _Array, probs_BNK: _Array) -> NDArray[np.int64]:
@@ -96,27 +96,24 @@ def _named(candidates: Candidates, weights_BM: _Array, probs_BNK: _Array) -> NDA
 
 
 def _tables(candidates: Candidates, named_BN: NDArray[np.int64], left_BN: _Bools) -> _Array:
-    """Return confusion tables (B, S, K, K) of the images left out."""
-    num_draws, num_sets, num_classes = len(named_BN), int(candidates.set_N.max()) + 1, candidates.num_classes
-    shape = (num_draws, num_sets, num_classes, num_classes)
-    rows_N = (candidates.set_N * num_classes + candidates.labels_N) * num_classes
-    cells_BN = np.arange(num_draws)[:, None] * num_sets * num_classes**2 + rows_N + named_BN
+    """Return confusion tables (B, K, K) of the images left out."""
+    shape = len(named_BN), candidates.num_classes, candidates.num_classes
+    cells_BN = (np.arange(shape[0])[:, None] * shape[1] + candidates.labels_N) * shape[2] + named_BN
     counts = np.bincount(cells_BN[left_BN], minlength=int(np.prod(shape)))
-    tables_BSKK: _Array = counts.reshape(shape).astype(np.float64)
-    return tables_BSKK
+    tables_BKK: _Array = counts.reshape(shape).astype(np.float64)
+    return tables_BKK
 
 
-def _predicted(candidates: Candidates, probs_BNK: _Array, left_BN: _Bools, metric: str) -> _Array:
-    """Return a metric of probabilities (B, S), NaN where it is not defined."""
-    found_BS = np.full((len(probs_BNK), int(candidates.set_N.max()) + 1), np.nan)
+def _predicted(candidates: Candidates, probs_NK: _Array, left_N: _Bools, metric: str) -> float:
+    """Return a metric of the probabilities of images, NaN where it is not defined."""
     if metric not in PREDICTED:
-        return found_BS
-    for b, s in np.ndindex(*found_BS.shape):
-        chosen_N = left_BN[b] & (candidates.set_N == s)
-        if chosen_N.any():
-            value = PREDICTED[metric](probs_BNK[b, chosen_N], candidates.labels_N[chosen_N])
-            found_BS[b, s] = np.nan if value is None else value
-    return found_BS
+        return float("nan")
+    parts = [left_N]
+    if metric in SORTED:
+        parts = [left_N & (candidates.run_N == run) for run in np.unique(candidates.run_N)]
+    found = [PREDICTED[metric](probs_NK[part_N], candidates.labels_N[part_N]) for part_N in parts if part_N.any()]
+    known = [value for value in found if value is not None]
+    return fmean(known) if known else float("nan")
 
 
 def best_one(metric: str) -> Rule:

@@ -113,7 +113,6 @@ def gather(address: Path | str, trials: Sequence[Mapping[str, Any]]) -> Gathered
 def _together(found: Mapping[str, tuple[Mapping[str, Any], _Kept]], left_out: Mapping[str, int]) -> Gathered:
     rows, kept = zip(*found.values(), strict=True)
     first: _Kept = kept[0]
-    label_sets = np.unique(rows[0]["label_set_list"], return_inverse=True)[1]
     shared = first.knows_images or rows[0]["validation"] == "official"
     places_N2 = np.stack([np.zeros_like(first.run_N) if shared else first.run_N, first.image_N], 1)
     pools = [each.pool_RK for each in kept]
@@ -122,7 +121,6 @@ def _together(found: Mapping[str, tuple[Mapping[str, Any], _Kept]], left_out: Ma
         probs_MNK=np.stack([each.probs_NK for each in kept]),
         labels_N=first.labels_N,
         run_N=first.run_N,
-        set_N=label_sets[first.run_N],
         unit_N=np.unique(places_N2, axis=0, return_inverse=True)[1].ravel(),
         pool_MRK=np.stack(pools) if rows[0]["decision"] == "pool" else None,  # type: ignore[arg-type]
     )
@@ -148,8 +146,7 @@ def _best_predictor(
 
 
 def _brier(kept: _Kept) -> float:
-    zeros_N = np.zeros_like(kept.labels_N)
-    alone = Candidates(("",), kept.probs_NK[None], kept.labels_N, kept.run_N, zeros_N, zeros_N)
+    alone = Candidates(("",), kept.probs_NK[None], kept.labels_N, kept.run_N, kept.image_N)
     return float((alone.shares(np.ones((1, len(kept.labels_N)))) @ alone.brier_NM).item())
 
 

@@ -1,11 +1,11 @@
 """Averages of what was tried: rules that weigh configurations by the predictions that were kept. Pure functions.
 
 With few labels the best of many is hardly better than any of them, and the more are tried the more it flatters; their
-average gains from every one. A rule makes weights from how configurations did on the images that judge them: images of
-a class count alike in all, classes alike in each label set, label sets alike.
+average gains from every one. A rule makes weights from how configurations did on the images that judge them, those of
+all label sets and folds together, where classes count alike.
 
 Source: Caruana et al., ICML 2004 and ICDM 2006, for greedy selection from the best of a library.
-Shapes: B draws of images, M members, N images of all label sets and folds, R runs, S label sets, K classes.
+Shapes: B draws of images, M members, N images of all label sets and folds, R runs, K classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,9 +52,6 @@ class Candidates:
     run_N: _Labels
     """Run, a label set and fold, of which each image is, from 0."""
 
-    set_N: _Labels
-    """Label set of which it is, from 0."""
-
     unit_N: _Labels
     """Number of each image, from 0: equal where label sets share it, so that it is drawn with all of its places."""
 
@@ -88,14 +85,11 @@ class Candidates:
         return np.ascontiguousarray(np.log(np.clip(true_MN, LEAST_PROBABILITY, 1.0)).T)
 
     def shares(self, times_BN: _Array) -> _Array:
-        """Return the share (B, N) of each image, given how often it was drawn: classes and label sets count alike."""
-        cells_N, num_sets = self.set_N * self.num_classes + self.labels_N, int(self.set_N.max()) + 1
-        totals_BC = times_BN @ np.eye(num_sets * self.num_classes)[cells_N]
-        present_BSK = totals_BC.reshape(len(times_BN), num_sets, self.num_classes) > 0
-        classes_BS1 = present_BSK.sum(2, keepdims=True)
-        sets_B11 = (classes_BS1 > 0).sum(1, keepdims=True)
-        parts_BC = np.where(present_BSK, classes_BS1 * sets_B11, np.inf).reshape(totals_BC.shape)
-        return np.asarray(times_BN / (parts_BC * np.maximum(totals_BC, 1))[:, cells_N])
+        """Return the share (B, N) of each image, given how often it was drawn: classes that were drawn count alike."""
+        is_of_NK = np.eye(self.num_classes)[self.labels_N]
+        totals_BK = times_BN @ is_of_NK
+        classes_B1 = (totals_BK > 0).sum(1, keepdims=True)
+        return np.asarray(times_BN / (np.maximum(totals_BK, 1) * classes_B1)[:, self.labels_N])
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,32 +33,28 @@ def some_candidates(num_members=7, num_images=12, num_classes=3, num_sets=2, see
     skill_M1 = rng.uniform(0, 3, num_members)[:, None, None]
     logits_MNK = rng.normal(size=(num_members, len(labels_N), num_classes)) + skill_M1 * np.eye(num_classes)[labels_N]
     probs_MNK = np.exp(logits_MNK) / np.exp(logits_MNK).sum(2, keepdims=True)
-    set_N = np.repeat(np.arange(num_sets), num_images)
+    run_N = np.repeat(np.arange(num_sets), num_images)
     values = {
         "names": tuple(f"m{number:03}" for number in range(num_members)),
-        "probs_MNK": probs_MNK, "labels_N": labels_N, "run_N": set_N, "set_N": set_N,
+        "probs_MNK": probs_MNK, "labels_N": labels_N, "run_N": run_N,
         "unit_N": np.arange(len(labels_N)),
     }  # fmt: skip
     return Candidates(**values | changes)
 
 
 def plain_mean(candidates, value_of, only=None):
-    """Mean over label sets of the mean over classes of the mean over their images."""
-    by_set = []
-    for label_set in sorted(set(candidates.set_N.tolist())):
-        by_class = []
-        for label in range(candidates.num_classes):
-            own = [
-                value_of(n)
-                for n in range(len(candidates.labels_N))
-                if candidates.set_N[n] == label_set and candidates.labels_N[n] == label
-                for _ in range(1 if only is None else int(only[n]))
-            ]
-            if own:
-                by_class.append(sum(own) / len(own))
-        if by_class:
-            by_set.append(sum(by_class) / len(by_class))
-    return sum(by_set) / len(by_set)
+    """Mean over classes of the mean over their images."""
+    by_class = []
+    for label in range(candidates.num_classes):
+        own = [
+            value_of(n)
+            for n in range(len(candidates.labels_N))
+            if candidates.labels_N[n] == label
+            for _ in range(1 if only is None else int(only[n]))
+        ]
+        if own:
+            by_class.append(sum(own) / len(own))
+    return sum(by_class) / len(by_class)
 
 
 def plain_brier(candidates, probs_NK, only=None):
@@ -80,10 +76,10 @@ def weights_of(candidates, rule):
     return weights
 
 
-def test_scores_that_judge_are_means_over_classes_then_label_sets_of_what_was_drawn():
+def test_scores_that_judge_are_means_over_classes_of_what_was_drawn():
     candidates = some_candidates()
     drawn_N = np.random.default_rng(1).integers(0, 3, len(candidates.labels_N)).astype(float)
-    drawn_N[candidates.labels_N + 3 * candidates.set_N == 4] = 0  # a class of one label set that no draw has
+    drawn_N[candidates.labels_N == 1] = 0  # a class that a draw lacks
     for times_N in (np.ones(len(drawn_N)), drawn_N):
         among = standing(candidates, times_N[None])
         for m, probs_NK in enumerate(candidates.probs_MNK):
@@ -195,10 +191,9 @@ def test_what_is_left_out_is_scored_as_everywhere_else(metric):
     found_B = left_out_scores(candidates, weights_BM, times_BN, metric)
     for b in range(20):
         probs_NK = np.einsum("m,mnk->nk", weights_BM[b], candidates.probs_MNK)
-        each = []
-        for label_set in (0, 1):
-            left_N = (times_BN[b] == 0) & (candidates.set_N == label_set)
-            each.append(score(probs_NK[left_N], candidates.labels_N[left_N]).metric(metric))
+        left_N = times_BN[b] == 0
+        parts = [left_N & (candidates.run_N == run) for run in (0, 1)] if metric == "auroc" else [left_N]
+        each = [score(probs_NK[part_N], candidates.labels_N[part_N]).metric(metric) for part_N in parts]
         known = [value for value in each if value is not None]
         assert found_B[b] == pytest.approx(sum(known) / len(known), rel=1e-12)
 
@@ -211,8 +206,7 @@ def test_classes_named_by_what_is_above_the_pool():
     probs_NK, pool_RK = candidates.probs_MNK.mean(0), candidates.pool_MRK.mean(0)
     right_N = (probs_NK / pool_RK[candidates.run_N]).argmax(1) == candidates.labels_N
     for b in range(5):
-        halves = [right_N[(times_BN[b] == 0) & (candidates.set_N == s)].mean() for s in (0, 1)]
-        assert found_B[b] == pytest.approx(sum(halves) / 2)
+        assert found_B[b] == pytest.approx(right_N[times_BN[b] == 0].mean())
 
 
 def test_the_best_one_by_what_is_asked_for_then_by_the_brier_score():
@@ -234,7 +228,7 @@ def noise(num_members, num_images=20, seed=0):
     labels_N = np.arange(num_images) % 2
     zeros_N = np.zeros(num_images, np.int64)
     names = tuple(f"m{number:03}" for number in range(num_members))
-    return Candidates(names, probs_MNK, labels_N, zeros_N, zeros_N, np.arange(num_images))
+    return Candidates(names, probs_MNK, labels_N, zeros_N, np.arange(num_images))
 
 
 def test_luck_is_not_expected_again():
@@ -257,7 +251,7 @@ def test_what_a_method_adds():
     logits = np.random.default_rng(0).normal(size=(6, 60, 2)) + 0.7 * np.eye(2)[labels_N]
     probs_MNK = np.concatenate([np.exp(logits) / np.exp(logits).sum(2, keepdims=True), useless.probs_MNK])
     names = tuple(f"m{number:02}" for number in range(12))
-    candidates = Candidates(names, probs_MNK, labels_N, good.set_N[:60], good.set_N[:60], np.arange(60))
+    candidates = Candidates(names, probs_MNK, labels_N, good.run_N[:60], np.arange(60))
     found = additions(candidates, ("good",) * 6 + ("useless",) * 6, "uniform", "balanced_accuracy", draws(candidates))
     assert [(each.method, each.num_members) for each in found] == [("good", 6), ("useless", 6)]
     assert found[0].gain.low > 0 > found[1].gain.score
