@@ -1,6 +1,7 @@
 """An average as an exported file holds it: what its members share, and below `average` the rule and the members."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.average_rows import POOLED, Gathered, average_row, gather, words_for
 from sparse_search.analysis.averages import DEFAULT_RULE, Weighted, find_rule, rules_for, weighted
 from sparse_search.analysis.leaderboard import rank_trials
+from sparse_search.analysis.pairing import evidence_of
 from sparse_search.results.trials import TRIAL_SCHEMA
 from trainables.core.conditions import CONDITIONS
 from trainables.metrics.averaging import AVERAGE
@@ -31,12 +33,11 @@ def find_average(address: str, rows: Sequence[Mapping[str, Any]], rule: str) -> 
         ConfigError: an unknown rule.
     """
     find_rule(rule or DEFAULT_RULE)
-    whole = [row for row in rows if row["level"] == "image"]
-    alike = len({tuple(row[name] for name in POOLED) for row in whole}) == 1
-    gathered = gather(address, whole) if alike else None
+    pool = largest_pool(rows)
+    gathered = gather(address, pool) if pool else None
     if gathered is None or len(gathered.trials) < MIN_MEMBERS:
         if rule:
-            raise ResultsError(f"nothing to average: {_why_not(rows, alike, gathered)}; export one with --single")
+            raise ResultsError(f"nothing to average: {_why_not(rows, gathered)}; export one with --single")
         return None
     if (rule or DEFAULT_RULE) not in rules_for(gathered.candidates):
         raise ResultsError(
@@ -46,8 +47,23 @@ def find_average(address: str, rows: Sequence[Mapping[str, Any]], rule: str) -> 
     return gathered, weighted(gathered.candidates, rule or DEFAULT_RULE)
 
 
-def _why_not(rows: Sequence[Mapping[str, Any]], alike: bool, gathered: Gathered | None) -> str:
-    if any(row["level"] == "image" for row in rows) and not alike:
+def largest_pool(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return, of rankings that differ in nothing but the label sets, the rows of the one with the most configurations.
+
+    A search has more of them than its confirmation, and the more are averaged the better. Nothing where rankings differ
+    in more, and must not be mixed.
+    """
+    pools: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["level"] == "image":
+            pools[tuple(row[name] for name in POOLED)].append(row)
+    if len({tuple(own[0][name] for name in POOLED if name != "label_sets") for own in pools.values()}) != 1:
+        return []
+    return max(pools.values(), key=lambda own: (len({row["trial_id"] for row in own}), evidence_of(own[0])))
+
+
+def _why_not(rows: Sequence[Mapping[str, Any]], gathered: Gathered | None) -> str:
+    if any(row["level"] == "image" for row in rows) and not largest_pool(rows):
         return "the configurations are of rankings that must not be mixed"
     if gathered is not None:
         told = "".join(f", {count} {why}" for why, count in gathered.left_out.items())

@@ -69,9 +69,8 @@ def export(
     if not rows:
         asked = f"{config_id or ''} on {dataset} with {shots_title(shots)}"
         raise ResultsError(f"no complete trial of configuration {asked}")
-    rows = _best_founded(rows)
     values = None if single or config_id else _averaged(store, rows, average, metric)
-    values = values or _single(store, rows, config_id, metric)
+    values = values or _single(store, _best_founded(rows), config_id, metric)
     if output is not None:
         write_export(values, Path(output))
     return values

@@ -54,7 +54,7 @@ def test_what_is_written_is_read(kept, tmp_path):
 def test_a_member_says_in_what_it_differs(store):
     fill(store, skills={"supervised": (0.5, 0.8)}, config=SUPERVISED)
     pixels = write_config(PixelsConfig(image_size=32))
-    fill(store, skills={"pixels": (0.6,)}, seed=1, config=pixels, threads=3, trial_id="pixels")
+    fill(store, skills={"pixels": (0.6,)}, seed=1, config=pixels, threads=3)
     values = export(store.folder, dataset="digits", shots=5, average="uniform")
     members = {member["method"]: member for member in values["average"]["members"]}
     assert {values["threads"], members["pixels"].get("threads"), members["supervised"].get("threads")} == {1, 3, None}
@@ -94,3 +94,25 @@ def test_rules_are_compared_for_one_configuration(kept, tmp_path, question):
     export(kept.folder, dataset="digits", shots=5, output=tmp_path / "best.yaml")
     with pytest.raises(ResultsError, match=r"is an average.*--single"):
         question(tmp_path / "best.yaml", kept.folder)
+
+
+def test_what_was_searched_is_averaged_rather_than_the_few_that_were_confirmed(kept):
+    confirmed = {"study": "study confirmation", "config": SUPERVISED}
+    fill(kept, skills={"supervised": (0.5, 0.8)}, label_sets=(5, 6, 7), seed=9, **confirmed)
+    assert export(kept.folder, dataset="digits", shots=5)["label_sets"] == [0, 1]
+    assert export(kept.folder, dataset="digits", shots=5, single=True)["label_sets"] == [5, 6, 7]
+
+
+def test_rankings_that_differ_in_more_than_label_sets_are_not_mixed(kept):
+    fill(kept, skills={"supervised": (0.5, 0.8)}, label_sets=(0, 1), seed=9, config=SUPERVISED, images=400)
+    with pytest.raises(ResultsError, match="of rankings that must not be mixed"):
+        export(kept.folder, dataset="digits", shots=5, average="third")
+
+
+def test_sizes_and_pretraining_are_the_configurations_own(kept):
+    pretrained = write_config(SupervisedConfig(image_size=64, pretrained="imagenet"))
+    fill(kept, skills={"supervised": (0.5, 0.8)}, label_sets=(0, 1), seed=9, config=pretrained)
+    with pytest.raises(ResultsError, match="2 rankings fit"):
+        export(kept.folder, dataset="digits", shots=5, single=True)
+    values = export(kept.folder, dataset="digits", shots=5, average="uniform")
+    assert {member["config"]["image_size"] for member in values["average"]["members"]} == {32, 64}
