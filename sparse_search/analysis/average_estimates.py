@@ -7,133 +7,111 @@ Source: Tsamardinos, Greasidou & Borboudakis, Machine Learning 107 (2018) 1895.
 Shapes: B draws, M members, N images, R runs, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_search.analysis.averages import Candidates, Rule, Standing, find_rule, standing
-from trainables.metrics.classes import PREDICTED
+from sparse_search.analysis.averages import Candidates, find_rule, standing
+from sparse_search.analysis.estimate import NUM_DRAWS, Expected, draw_images, expected
+from sparse_search.analysis.weighted_scores import SharedPredictions, weighted_scores
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import METRICS, sign_of
-from trainables.metrics.thresholds import SORTED
 
 _Array = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
 
-NUM_DRAWS = 500
-_MAX_REDRAWN = 100
+_TIE = 1e-9
+"""Weight of the balanced log-loss beside a metric, as in `sparse_search.analysis.estimate.choices`."""
 
 
-@dataclass(frozen=True)
-class Expected:
-    """Score that is expected on new images, with a 95 % interval."""
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Candidates, and images that are drawn again: those drawn weigh, those left out score."""
 
-    score: float
-    low: float
-    high: float
+    candidates: Candidates
+    metric: str
+    times_BN: _Array
+    """How often each image was drawn."""
+
+    def by_rule(self, rule: str, there_BM: _Bools | None = None) -> _Array:
+        """Return the scores (B,) of the average of those candidates that are there."""
+        return self._left_out(find_rule(rule)(standing(self.candidates, self.times_BN, there_BM)))
+
+    def by_choice(self, there_BM: _Bools | None = None) -> _Array:
+        """Return the scores (B,) of the one that is best by the metric, then by the balanced log-loss."""
+        rated_BM = self._rated_BM if there_BM is None else np.where(there_BM, self._rated_BM, -np.inf)
+        return self._left_out(np.eye(len(self.candidates.names))[rated_BM.argmax(1)])
+
+    def of(self, member: int) -> _Array:
+        """Return the scores (B,) of one candidate."""
+        weights_BM = np.zeros((len(self.times_BN), len(self.candidates.names)))
+        weights_BM[:, member] = 1.0
+        return self._left_out(weights_BM)
+
+    def expect(self, scores_B: _Array) -> Expected | None:
+        """Return the score that these draws let expect."""
+        predictions = self.candidates.predictions
+        firsts_U = np.unique(predictions.images_N, return_index=True)[1]
+        return expected(scores_B, self.metric, np.bincount(predictions.labels_N[firsts_U]).tolist())
+
+    def expect_gain(self, scores_B: _Array, others_B: _Array) -> Expected | None:
+        """Return the difference that is expected on the same draws, positive where the first are better."""
+        return expected(sign_of(self.metric) * (scores_B - others_B))
+
+    @cached_property
+    def _rated_BM(self) -> _Array:
+        predictions = self.candidates.predictions
+        scores_BM = sign_of(self.metric) * weighted_scores(self.metric, predictions, self.times_BN)
+        losses_BM = weighted_scores("balanced_log_loss", predictions, self.times_BN)
+        return np.asarray(np.where(np.isnan(scores_BM), -np.inf, scores_BM) - _TIE * losses_BM)
+
+    def _left_out(self, weights_BM: _Array) -> _Array:
+        """Return the score (B,) of the average of each draw on the images that it left out; NaN if there is none."""
+        probs_MNK = self.candidates.probs_MNK
+        probs_BNK = (weights_BM @ probs_MNK.reshape(len(probs_MNK), -1)).reshape(-1, *probs_MNK.shape[1:])
+        named_BN, left_BN = self._named(weights_BM, probs_BNK), self.times_BN == 0
+        if METRICS[self.metric].is_counted:
+            return score_of(
+                _tables(named_BN, self.candidates.labels_N, left_BN, self.candidates.num_classes), self.metric
+            )
+        each = zip(probs_BNK, named_BN, left_BN, strict=True)
+        return np.array([self._predicted(probs_NK, named_N, left_N) for probs_NK, named_N, left_N in each])
+
+    def _named(self, weights_BM: _Array, probs_BNK: _Array) -> NDArray[np.int64]:
+        """Return the class (B, N) that is named of each image."""
+        predictions = self.candidates.predictions
+        if self.candidates.decision == "argmax" or predictions.pool_means_CRK is None:
+            return np.asarray(probs_BNK.argmax(2))
+        pool_BRK = np.maximum(np.tensordot(weights_BM, predictions.pool_means_CRK, 1), np.finfo(np.float64).tiny)
+        return np.asarray((probs_BNK / pool_BRK[:, predictions.runs_N]).argmax(2))
+
+    def _predicted(self, probs_NK: _Array, named_N: NDArray[np.int64], left_N: _Bools) -> float:
+        """Return a metric that needs more than counts."""
+        shared = self.candidates.predictions
+        one = SharedPredictions(
+            probs_CNK=probs_NK[None], named_CN=named_N[None], labels_N=shared.labels_N, runs_N=shared.runs_N,
+            images_N=shared.images_N,
+        )  # fmt: skip
+        return float(weighted_scores(self.metric, one, left_N[None].astype(np.float64)).item())
 
 
-def expected(scores_B: _Array) -> Expected | None:
-    """Return the mean over draws and the interval that holds 95 % of them; None where no draw has a score."""
-    known_B = scores_B[np.isfinite(scores_B)]
-    if not len(known_B):
-        return None
-    low, high = np.quantile(known_B, [0.025, 0.975])
-    return Expected(float(known_B.mean()), float(low), float(high))
+def draws(candidates: Candidates, metric: str, num_draws: int = NUM_DRAWS) -> Draws | None:
+    """Draw the images of candidates again; None where a class has a single image, which cannot be left out too."""
+    predictions = candidates.predictions
+    times_BN = draw_images(predictions.labels_N, predictions.images_N, num_draws=num_draws)
+    return None if times_BN is None else Draws(candidates, metric, times_BN)
 
 
-def draws(candidates: Candidates, num_draws: int = NUM_DRAWS, seed: int = 0) -> _Array | None:
-    """Return how often each image is drawn (B, N): as many of each class as there are, and never all of a class.
-
-    None where a class has a single image, which cannot be drawn and left out.
-    """
-    firsts_U = np.unique(candidates.unit_N, return_index=True)[1]
-    labels_U, rng = candidates.labels_N[firsts_U], np.random.default_rng(seed)
-    times_BU = np.zeros((num_draws, len(labels_U)))
-    for label in np.unique(labels_U):
-        own = np.flatnonzero(labels_U == label)
-        if len(own) < 2:
-            return None
-        times_BU[:, own] = _drawn(len(own), num_draws, rng)
-    return np.asarray(times_BU[:, candidates.unit_N])
-
-
-def _drawn(count: int, num_draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return how often each of some things is drawn; draws of all of them are drawn again."""
-    times = rng.multinomial(count, np.full(count, 1 / count), size=num_draws)
-    for _ in range(_MAX_REDRAWN):
-        whole = (times > 0).all(1)
-        if not whole.any():
-            break
-        times[whole] = rng.multinomial(count, np.full(count, 1 / count), size=int(whole.sum()))
-    return times
-
-
-def left_out_scores(candidates: Candidates, weights_BM: _Array, times_BN: _Array, metric: str) -> _Array:
-    """Return the score (B,) of the average of each draw on the images that it left out; NaN where it is not defined.
-
-    What sorts images, as AUROC does, is the mean over runs; all else is of all images together.
-    """
-    flat_MX = candidates.probs_MNK.reshape(len(candidates.names), -1)
-    probs_BNK = (weights_BM @ flat_MX).reshape(len(weights_BM), *candidates.probs_MNK.shape[1:])
-    left_BN = times_BN == 0
-    if METRICS[metric].is_counted:
-        return score_of(_tables(candidates, _named(candidates, weights_BM, probs_BNK), left_BN), metric)
-    return np.array(
-        [_predicted(candidates, probs_NK, left_N, metric) for probs_NK, left_N in zip(probs_BNK, left_BN, strict=True)]
-    )
-
-
-def _named(candidates: Candidates, weights_BM: _Array, probs_BNK: _Array) -> NDArray[np.int64]:
-    """Return the class (B, N) that is named of each image."""
-    if candidates.pool_MRK is None:
-        return np.asarray(probs_BNK.argmax(2))
-    pool_BRK = np.tensordot(weights_BM, candidates.pool_MRK, 1)
-    return np.asarray((probs_BNK / np.maximum(pool_BRK, np.finfo(np.float64).tiny)[:, candidates.run_N]).argmax(2))
-
-
-def _tables(candidates: Candidates, named_BN: NDArray[np.int64], left_BN: _Bools) -> _Array:
+def _tables(named_BN: NDArray[np.int64], labels_N: NDArray[np.int64], left_BN: _Bools, num_classes: int) -> _Array:
     """Return confusion tables (B, K, K) of the images left out."""
-    shape = len(named_BN), candidates.num_classes, candidates.num_classes
-    cells_BN = (np.arange(shape[0])[:, None] * shape[1] + candidates.labels_N) * shape[2] + named_BN
+    shape = len(named_BN), num_classes, num_classes
+    cells_BN = (np.arange(shape[0])[:, None] * num_classes + labels_N) * num_classes + named_BN
     counts = np.bincount(cells_BN[left_BN], minlength=int(np.prod(shape)))
     tables_BKK: _Array = counts.reshape(shape).astype(np.float64)
     return tables_BKK
-
-
-def _predicted(candidates: Candidates, probs_NK: _Array, left_N: _Bools, metric: str) -> float:
-    """Return a metric of the probabilities of images, NaN where it is not defined."""
-    if metric not in PREDICTED:
-        return float("nan")
-    parts = [left_N]
-    if metric in SORTED:
-        parts = [left_N & (candidates.run_N == run) for run in np.unique(candidates.run_N)]
-    found = [PREDICTED[metric](probs_NK[part_N], candidates.labels_N[part_N]) for part_N in parts if part_N.any()]
-    known = [value for value in found if value is not None]
-    return fmean(known) if known else float("nan")
-
-
-def best_one(metric: str) -> Rule:
-    """Return the rule that takes the best candidate alone: by a share of named classes, else by the Brier score.
-
-    Among equals the Brier score decides.
-    """
-    by_hits = METRICS[metric].share_of == "classes"
-
-    def choose(among: Standing) -> _Array:
-        rated_BM = np.zeros(among.there_BM.shape)
-        if by_hits:
-            named_MN = among.candidates.probs_MNK.argmax(2)
-            rated_BM = among.shares_BN @ (named_MN == among.candidates.labels_N).T.astype(np.float64)
-        rated_BM = np.where(among.there_BM, rated_BM, -np.inf)
-        is_best_BM = rated_BM >= rated_BM.max(1, keepdims=True) - 1e-12
-        chosen_B = np.where(is_best_BM, among.brier_BM, np.inf).argmin(1)
-        return np.asarray(np.eye(among.there_BM.shape[1])[chosen_B])
-
-    return choose
 
 
 @dataclass(frozen=True)
@@ -150,30 +128,21 @@ class Addition:
     """Paired over draws; positive where the method makes the average better."""
 
 
-def additions(
-    candidates: Candidates, methods: tuple[str, ...], rule: str, metric: str, times_BN: _Array
-) -> list[Addition]:
+def additions(drawn: Draws, methods: Sequence[str], rule: str) -> list[Addition]:
     """Return what each method adds to the average of all, the most first; nothing of a single method.
 
     Args:
+        drawn: All candidates.
         methods: of each candidate (M,).
+        rule: of the averages.
     """
-    named_M = np.array(methods)
-    with_all_B = left_out_scores(candidates, find_rule(rule)(standing(candidates, times_BN)), times_BN, metric)
-
-    def score(there_M: _Bools) -> _Array:
-        among = standing(candidates, times_BN, there_M[None])
-        return left_out_scores(candidates, find_rule(rule)(among), times_BN, metric)
-
+    named_M, with_all_B = np.array(methods), drawn.by_rule(rule)
     found = []
     for method in sorted(set(methods)) if len(set(methods)) > 1 else ():
-        without_B = score(named_M != method)
-        found.append(
-            Addition(
-                method, int((named_M == method).sum()), expected(score(named_M == method)), expected(without_B),
-                expected(sign_of(metric) * (with_all_B - without_B)),
-            )
-        )  # fmt: skip
+        own_1M = (named_M == method)[None]
+        without_B = drawn.by_rule(rule, ~own_1M)
+        alone, gain = drawn.expect(drawn.by_rule(rule, own_1M)), drawn.expect_gain(with_all_B, without_B)
+        found.append(Addition(method, int(own_1M.sum()), alone, drawn.expect(without_B), gain))
     return sorted(found, key=lambda each: (-(each.gain.score if each.gain else 0.0), each.method))
 
 
@@ -198,25 +167,20 @@ MIN_RISE = 0.005
 """Rise of a score that counts as one."""
 
 
-def worth(candidates: Candidates, rule: str, metric: str, times_BN: _Array, seed: int = 0) -> Worth:
+def worth(drawn: Draws, rule: str, seed: int = 0) -> Worth:
     """Return what having tried more was worth, from orders of the candidates that are drawn anew with the images."""
-    count, sign = len(candidates.names), sign_of(metric)
+    count, num_draws = len(drawn.candidates.names), len(drawn.times_BN)
     sizes = (*(2**power for power in range(count.bit_length()) if 2**power < count), count)
-    rng = np.random.default_rng(seed)
-    order_BM = rng.permuted(np.tile(np.arange(count), (len(times_BN), 1)), axis=1)
-    best: dict[int, _Array] = {}
-    average: dict[int, _Array] = {}
-    for size in sizes:
-        among = standing(candidates, times_BN, order_BM < size)
-        best[size] = left_out_scores(candidates, best_one(metric)(among), times_BN, metric)
-        average[size] = left_out_scores(candidates, find_rule(rule)(among), times_BN, metric)
+    place_BM = np.random.default_rng(seed).permuted(np.tile(np.arange(count), (num_draws, 1)), axis=1)
+    best = {size: drawn.by_choice(place_BM < size) for size in sizes}
+    average = {size: drawn.by_rule(rule, place_BM < size) for size in sizes}
     return Worth(
         sizes,
-        tuple(expected(best[size]) for size in sizes),
-        tuple(expected(average[size]) for size in sizes),
-        expected(sign * (best[count] - best[1])),
-        expected(sign * (average[count] - best[count])),
-        _risen_until(sizes, (best, average), sign),
+        tuple(drawn.expect(best[size]) for size in sizes),
+        tuple(drawn.expect(average[size]) for size in sizes),
+        drawn.expect_gain(best[count], best[1]),
+        drawn.expect_gain(average[count], best[count]),
+        _risen_until(sizes, (best, average), sign_of(drawn.metric)),
     )
 
 

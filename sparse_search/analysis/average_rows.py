@@ -6,7 +6,6 @@ Shapes: M members, N images, R runs, K classes.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,9 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.config import canonical_json
-from search_spaces.core.errors import ResultsError
-from sparse_search.analysis.averages import DEFAULT_RULE, Candidates, Weighted, rules_for, weighted
-from sparse_search.results.predictions import fetch_predictions, read_predictions
+from sparse_search.analysis.averages import DEFAULT_RULE, Candidates, Weighted, rules_for, standing, weighted
+from sparse_search.analysis.kept_predictions import kept_predictions
+from sparse_search.results.predictions import fetch_predictions
 from sparse_search.results.trials import RANKING, TRIAL_SCHEMA
 from trainables.metrics.averaging import AVERAGE, score_average
 from trainables.metrics.classes import ClassScores
@@ -52,33 +51,11 @@ class Gathered:
         return tuple(trial["method"] for trial in self.trials)
 
 
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """Predictions of one predictor on the images of all runs of a trial."""
-
-    probs_NK: _Array
-    labels_N: NDArray[np.int64]
-    image_N: NDArray[np.int64]
-    """Number of each image: in its split where that is known, else among those of its run."""
-
-    knows_images: bool
-    run_N: NDArray[np.int64]
-    pool_RK: _Array | None
-
-    @cached_property
-    def images(self) -> bytes:
-        """Value that is equal where the images of all runs have equal labels."""
-        return self.labels_N.tobytes() + self.run_N.tobytes() + self.image_N.tobytes()
-
-
-class _UnfitError(Exception):
-    """Reason why a trial cannot be averaged."""
-
-
 def gather(address: Path | str, trials: Sequence[Mapping[str, Any]]) -> Gathered | None:
     """Read what trials predict on the images that judge them; None where there is not one that can be averaged.
 
-    Of the predictors of a trial the one with the best balanced Brier score is a candidate.
+    Of the predictors of a trial the one with the best balanced Brier score is a candidate. Who says the same of every
+    image is none.
 
     Args:
         address: The results folder, or its URI.
@@ -87,117 +64,56 @@ def gather(address: Path | str, trials: Sequence[Mapping[str, Any]]) -> Gathered
     Raises:
         ResultsError: the storage does not answer.
     """
-    by_trial: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in trials:
-        by_trial[row["trial_id"]].append(row)
-    if not by_trial:
+    if not trials:
         return None
-    folder = fetch_predictions(address, trials[0]["dataset"], trials[0]["shots"])
-    usual = Counter(tuple(rows[0]["label_set_hash_list"]) for rows in by_trial.values()).most_common(1)[0][0]
-    found: dict[str, tuple[Mapping[str, Any], _Kept]] = {}
-    left_out: Counter[str] = Counter()
-    for trial_id, rows in sorted(by_trial.items()):
-        try:
-            row, kept = _best_predictor(folder, rows, usual)
-        except _UnfitError as why:
-            left_out[str(why)] += 1
-        else:
-            found[f"{trial_id}/{row['predictor']}"] = row, kept
-    images = Counter(kept.images for _, kept in found.values()).most_common(1)
-    alike = {name: each for name, each in found.items() if each[1].images == images[0][0]}
-    if len(alike) < len(found):
-        left_out["judged by other images"] = len(found) - len(alike)
-    return _together(alike, left_out) if alike else None
-
-
-def _together(found: Mapping[str, tuple[Mapping[str, Any], _Kept]], left_out: Mapping[str, int]) -> Gathered:
-    rows, kept = zip(*found.values(), strict=True)
-    first: _Kept = kept[0]
-    shared = first.knows_images or rows[0]["validation"] == "official"
-    places_N2 = np.stack([np.zeros_like(first.run_N) if shared else first.run_N, first.image_N], 1)
-    pools = [each.pool_RK for each in kept]
+    ordered = sorted(trials, key=_name)
+    kept = kept_predictions(fetch_predictions(address, trials[0]["dataset"], trials[0]["shots"]), ordered)
+    if kept.predictions is None or (trials[0]["decision"] != "argmax" and kept.predictions.pool_means_CRK is None):
+        return None
+    whole = Candidates(tuple(map(_name, kept.rows)), kept.predictions)
+    varies_M = (whole.probs_MNK != whole.probs_MNK[:, :1]).any((1, 2))
+    chosen = _best_predictors(kept.rows, standing(whole).brier_BM[0], varies_M)
+    rows = tuple(kept.rows[place] for place in chosen)
+    num_alike = len({row["trial_id"] for row in kept.rows}) - len(rows)
+    left_out = {"without predictions of the same images": _num_trials(trials) - _num_trials(kept.rows),
+                "that say the same of every image": num_alike}  # fmt: skip
     candidates = Candidates(
-        names=tuple(found),
-        probs_MNK=np.stack([each.probs_NK for each in kept]),
-        labels_N=first.labels_N,
-        run_N=first.run_N,
-        unit_N=np.unique(places_N2, axis=0, return_inverse=True)[1].ravel(),
-        pool_MRK=np.stack(pools) if rows[0]["decision"] == "pool" else None,  # type: ignore[arg-type]
+        tuple(map(_name, rows)), kept.predictions.take(np.array(chosen, np.int64)), trials[0]["decision"]
     )
-    return Gathered(candidates, rows, left_out)
+    return Gathered(candidates, rows, {why: count for why, count in left_out.items() if count}) if rows else None
 
 
-def _best_predictor(
-    folder: Path, rows: Sequence[Mapping[str, Any]], usual: tuple[str, ...]
-) -> tuple[Mapping[str, Any], _Kept]:
-    """Return the row of a trial whose predictor is best by the balanced Brier score, and what it says.
-
-    Raises:
-        _UnfitError: none can be averaged with the others.
-    """
-    if tuple(rows[0]["label_set_hash_list"]) != usual:
-        raise _UnfitError("learned from other images")
-    read = _read(folder, rows)
-    able = {name: each for name, each in read.items() if not (each.probs_NK == each.probs_NK[0]).all()}
-    if not able:
-        raise _UnfitError("says the same of every image")
-    best = min(able, key=lambda name: (_brier(able[name]), name))
-    return next(row for row in rows if row["predictor"] == best), able[best]
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['trial_id']}/{row['predictor']}"
 
 
-def _brier(kept: _Kept) -> float:
-    alone = Candidates(("",), kept.probs_NK[None], kept.labels_N, kept.run_N, kept.image_N)
-    return float((alone.shares(np.ones((1, len(kept.labels_N)))) @ alone.brier_NM).item())
+def _num_trials(rows: Iterable[Mapping[str, Any]]) -> int:
+    return len({row["trial_id"] for row in rows})
 
 
-def _read(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, _Kept]:
-    """Read the predictions of a trial, by predictor."""
-    run_ids, needs_pool = rows[0]["run_id_list"], rows[0]["decision"] == "pool"
-    about = {name: rows[0][name] for name in ("dataset", "shots", "method")}
-    try:
-        tables = [read_predictions(folder, [{**about, "run_id": run_id}]) for run_id in run_ids]
-    except ResultsError as problem:
-        raise _UnfitError("has no predictions that can be read") from problem
-    if any(pc.max(table[name]).as_py() for table in tables for name in ("row", "column")):
-        raise _UnfitError("is judged by patches")
-    found = {}
-    for row in rows:
-        own = [table.filter(pc.equal(table["predictor"], row["predictor"])) for table in tables]
-        indices = np.concatenate([table["source_index"].to_numpy() for table in own])
-        known = bool(np.isfinite(indices).all())
-        pools = [table["pool_mean"][0].as_py() if len(table) else None for table in own]
-        if not all(map(len, own)) or (needs_pool and None in pools):
-            raise _UnfitError("has no predictions that can be read")
-        found[row["predictor"]] = _Kept(
-            probs_NK=np.concatenate([_matrix(table) for table in own]),
-            labels_N=np.concatenate([table["label"].to_numpy() for table in own]),
-            image_N=indices.astype(np.int64) if known else np.concatenate([table["image"].to_numpy() for table in own]),
-            knows_images=known,
-            run_N=np.repeat(np.arange(len(own)), [len(table) for table in own]),
-            pool_RK=np.array(pools, np.float64) if needs_pool else None,
-        )
-    return found
-
-
-def _matrix(table: pa.Table) -> _Array:
-    """Return probabilities (N, K) of a table's rows."""
-    flat = table["probabilities"].combine_chunks().flatten()
-    return np.asarray(flat.to_numpy(zero_copy_only=False), np.float64).reshape(len(table), -1)
+def _best_predictors(rows: Sequence[Mapping[str, Any]], brier_M: _Array, varies_M: NDArray[np.bool_]) -> list[int]:
+    """Return the places of the rows that stand for their trials, in order."""
+    best: dict[str, int] = {}
+    for place in np.flatnonzero(varies_M).tolist():
+        before = best.setdefault(rows[place]["trial_id"], place)
+        if brier_M[place] < brier_M[before]:
+            best[rows[place]["trial_id"]] = place
+    return sorted(best.values())
 
 
 def scored(gathered: Gathered, average: Weighted) -> list[ClassScores]:
     """Return the scores of an average, one for each run, as that run would be scored by its last evaluation."""
     candidates, members = gathered.candidates, list(average.members)
-    found = []
-    for run in range(int(candidates.run_N.max()) + 1):
-        own_N = candidates.run_N == run
+    predictions, found = candidates.predictions, []
+    for run in range(int(predictions.runs_N.max()) + 1):
+        own_N, pool_means = predictions.runs_N == run, predictions.pool_means_CRK
         found.append(
             score_average(
                 [candidates.probs_MNK[member, own_N] for member in members],
                 average.weights,
                 candidates.labels_N[own_N],
-                decision=gathered.trials[0]["decision"],
-                pool_means=() if candidates.pool_MRK is None else list(candidates.pool_MRK[members, run]),
+                decision=candidates.decision,
+                pool_means=() if pool_means is None else list(pool_means[members, run]),
             )
         )
     return found
@@ -256,6 +172,9 @@ def average_row(gathered: Gathered, average: Weighted, words: str) -> dict[str, 
     members = [gathered.trials[member] for member in average.members]
     tried = {trial["method"]: trial["num_tried"] for trial in gathered.trials}
     counted = zip(members, average.weights, strict=True)
+    label_sets, hashes = zip(
+        *sorted(zip(first["label_set_list"], first["label_set_hash_list"], strict=True)), strict=True
+    )
     shares = {f"{row['predictor']} {row['config_id']}": weight for row, weight in counted}
     return {
         **first,
@@ -270,6 +189,8 @@ def average_row(gathered: Gathered, average: Weighted, words: str) -> dict[str, 
         **mean_scores_of(scores),
         "num_images": fmean(each.num_images for each in scores),
         "train_seconds": sum(row["train_seconds"] for row in members),
+        "label_set_list": list(label_sets),
+        "label_set_hash_list": list(hashes),
         "run_id_list": [f"{average.average_id}-{run}" for run in range(len(scores))],
         "confusion_json_list": [canonical_json({"confusion": each.confusion}) for each in scores],
         "num_tried": sum(tried.values()),

@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ConfigError, suggestion
+from sparse_search.analysis.weighted_scores import SharedPredictions
+from trainables.metrics.classes import brier_losses, clipped_log_losses
 
 _Array = NDArray[np.float64]
-_Labels = NDArray[np.int64]
 
 DEFAULT_RULE = "third"
-LEAST_PROBABILITY = 1e-4
-"""Probabilities are clipped to it before their logarithm: one sure mistake shall not decide."""
-
 MIN_SHARE = 0.01
 """Least weight in a tempered average; of more than a hundred members, what each would have if all had the same."""
 
@@ -47,42 +45,40 @@ class Candidates:
     names: tuple[str, ...]
     """Names of the M configurations, in ascending order, so that no result depends on who was tried first."""
 
-    probs_MNK: _Array
-    labels_N: _Labels
-    run_N: _Labels
-    """Run, a label set and fold, of which each image is, from 0."""
+    predictions: SharedPredictions
+    """Of each, in the same order."""
 
-    unit_N: _Labels
-    """Number of each image, from 0: equal where label sets share it, so that it is drawn with all of its places."""
-
-    pool_MRK: _Array | None = None
-    """Mean predictions of unlabelled images, where classes are named by what is above these."""
+    decision: str = "argmax"
+    """How classes are named, one of `DECISIONS`."""
 
     def __post_init__(self) -> None:
         if list(self.names) != sorted(set(self.names)):
             raise ValueError("names of candidates must be in ascending order, each once")
 
     @property
+    def probs_MNK(self) -> _Array:
+        """Probabilities of classes."""
+        return self.predictions.probs_CNK
+
+    @property
+    def labels_N(self) -> NDArray[np.int64]:
+        """Classes of the images."""
+        return self.predictions.labels_N
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return int(self.probs_MNK.shape[2])
 
-    @property
-    def num_units(self) -> int:
-        """Number of images that judge; one that several label sets share counts once."""
-        return int(self.unit_N.max()) + 1
-
     @cached_property
     def brier_NM(self) -> _Array:
-        """Squared distance of each prediction from the truth, summed over classes."""
-        distance_MNK = self.probs_MNK - np.eye(self.num_classes)[self.labels_N]
-        return np.ascontiguousarray(np.einsum("mnk,mnk->nm", distance_MNK, distance_MNK))
+        """Brier score of each prediction."""
+        return np.ascontiguousarray(brier_losses(self.probs_MNK, self.labels_N).T)
 
     @cached_property
     def log_NM(self) -> _Array:
-        """Logarithm of the probability of each true class, clipped."""
-        true_MN = self.probs_MNK[:, np.arange(len(self.labels_N)), self.labels_N]
-        return np.ascontiguousarray(np.log(np.clip(true_MN, LEAST_PROBABILITY, 1.0)).T)
+        """Logarithm of the probability of each true class, clipped: one sure mistake shall not decide."""
+        return np.ascontiguousarray(-clipped_log_losses(self.probs_MNK, self.labels_N).T)
 
     def shares(self, times_BN: _Array) -> _Array:
         """Return the share (B, N) of each image, given how often it was drawn: classes that were drawn count alike."""
@@ -137,7 +133,7 @@ def _third(among: Standing) -> _Array:
 def _tempered(among: Standing) -> _Array:
     """Weights that grow as exp(√N · balanced log score); those below `MIN_SHARE` are dropped, the others renewed."""
     best_B1 = among.log_BM.max(1, keepdims=True)
-    weights_BM = _normalised(np.exp(among.candidates.num_units**0.5 * (among.log_BM - best_B1)))
+    weights_BM = _normalised(np.exp(among.candidates.predictions.num_images**0.5 * (among.log_BM - best_B1)))
     least_B1 = np.minimum(MIN_SHARE, 1 / among.there_BM.sum(1, keepdims=True))
     return _normalised(np.where(weights_BM < least_B1 * (1 - 1e-9), 0.0, weights_BM))
 
@@ -151,7 +147,7 @@ def _greedy(among: Standing) -> _Array:
     return weights_BM
 
 
-def _products(candidates: Candidates, members: _Labels, shares_N: _Array) -> _Array:
+def _products(candidates: Candidates, members: NDArray[np.int64], shares_N: _Array) -> _Array:
     """Return the matrix whose quadratic form of weights is the balanced Brier score of their average."""
     errors_MNK = candidates.probs_MNK[members] - np.eye(candidates.num_classes)[candidates.labels_N]
     scaled_MX = (errors_MNK * np.sqrt(shares_N)[:, None]).reshape(len(members), -1)
@@ -191,7 +187,7 @@ def find_rule(name: str) -> Rule:
 
 def rules_for(candidates: Candidates) -> tuple[str, ...]:
     """Return the names of the rules that so many judging images allow."""
-    return tuple(name for name in RULES if name != "greedy" or candidates.num_units >= MIN_GREEDY_IMAGES)
+    return tuple(name for name in RULES if name != "greedy" or candidates.predictions.num_images >= MIN_GREEDY_IMAGES)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def find_average(address: str, rows: Sequence[Mapping[str, Any]], rule: str) -> 
         return None
     if (rule or DEFAULT_RULE) not in rules_for(gathered.candidates):
         raise ResultsError(
-            f"rule '{rule}' fits itself to {gathered.candidates.num_units} judging images; take "
+            f"rule '{rule}' fits itself to {gathered.candidates.predictions.num_images} judging images; take "
             f"{' or '.join(rules_for(gathered.candidates))}"
         )
     return gathered, weighted(gathered.candidates, rule or DEFAULT_RULE)

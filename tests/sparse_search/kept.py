@@ -72,7 +72,7 @@ def fill(store, *, skills, label_sets=(0,), num_images=20, num_classes=2, seed=0
 
             config = {"image_size": 32, "lr": 1e-3 * (number + 1), "classifier": "test_resnet", "pretrained": ""}
             keep(
-                store, 1000 * seed + 100 * place + number, method, probs_of, label_sets=label_sets, num_images=num_images,
-                num_classes=num_classes, **{"config": config} | changes,
+                store, 1000 * seed + 100 * place + number, method, probs_of, label_sets=label_sets,
+                num_images=num_images, num_classes=num_classes, **{"config": config} | changes,
             )  # fmt: skip
     return store

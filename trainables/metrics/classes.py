@@ -116,10 +116,10 @@ def _calibration_error(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64
     return float(np.abs(np.bincount(bin_N, weights=gap_N, minlength=NUM_BINS)).sum() / len(labels_N))
 
 
-def _log_loss(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood in nats."""
-    true_probs_N = probs_NK[np.arange(len(labels_N)), labels_N]
-    return float(-np.log(np.clip(true_probs_N, np.finfo(np.float64).tiny, None)).mean())
+def log_losses(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Negative log-likelihood (N,) in nats; finite."""
+    true_probs_N = probs_NK[..., np.arange(len(labels_N)), labels_N]
+    return np.asarray(-np.log(np.clip(true_probs_N, np.finfo(np.float64).tiny, None)))
 
 
 def brier_losses(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -137,8 +137,9 @@ def clipped_log_losses(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64
     return np.asarray(-np.log(np.clip(true_probs_N, LEAST_PROBABILITY, 1.0)))
 
 
-def _brier(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
-    return float(brier_losses(probs_NK, labels_N).mean())
+def _over_images(losses: Callable[..., NDArray[np.float64]]) -> Callable[..., float]:
+    """Mean loss of the images."""
+    return lambda probs_NK, labels_N: float(losses(probs_NK, labels_N).mean())
 
 
 def _over_classes(losses: Callable[..., NDArray[np.float64]]) -> Callable[..., float]:
@@ -164,10 +165,10 @@ def _sorted(metric: str) -> Callable[..., float | None]:
 PREDICTED: Mapping[str, Callable[[NDArray[np.float64], NDArray[np.int64]], float | None]] = {
     "auroc": _auroc,
     "calibration_error": _calibration_error,
-    "log_loss": _log_loss,
+    "log_loss": _over_images(log_losses),
     "balanced_brier": _over_classes(brier_losses),
     "balanced_log_loss": _over_classes(clipped_log_losses),
-    "brier": _brier,
+    "brier": _over_images(brier_losses),
     "average_precision": _sorted("average_precision"),
     "sensitivity_at_95": _sorted("sensitivity_at_95"),
     "specificity_at_95": _sorted("specificity_at_95"),

@@ -100,7 +100,7 @@ def test_a_member_set_aside_changes_the_name_of_the_average(store):
     assert "third of 7" not in averages_in(store)
     after = averages_in(store)["third of 6"]
     assert after["config_id"] != before["config_id"]
-    assert gather(store.folder, whole_trials(store)).left_out == {"has no predictions that can be read": 1}
+    assert gather(store.folder, whole_trials(store)).left_out == {"without predictions of the same images": 1}
 
 
 def test_who_cannot_be_averaged_is_left_out_with_the_reason(store):
@@ -112,8 +112,9 @@ def test_who_cannot_be_averaged_is_left_out_with_the_reason(store):
     found = gather(store.folder, whole_trials(store))
     assert found.methods == ("supervised", "supervised")
     assert found.left_out == {
-        "says the same of every image": 1, "judged by other images": 1, "learned from other images": 1
-    }  # fmt: skip
+        "without predictions of the same images": 2,
+        "that say the same of every image": 1,
+    }
     assert "third of 2" in averages_in(store)
 
 
@@ -127,9 +128,9 @@ def test_nothing_kept_is_no_average(store, make_record):
 
 def test_label_sets_that_share_their_images_are_judged_by_each_once(store):
     fill(store, skills=SKILLS, label_sets=(0, 1), validation="official")
-    official = gather(store.folder, whole_trials(store)).candidates
-    assert official.num_units == 20
-    assert np.array_equal(official.unit_N[:20], official.unit_N[20:])
+    official = gather(store.folder, whole_trials(store)).candidates.predictions
+    assert official.num_images == 20
+    assert np.array_equal(official.images_N[:20], official.images_N[20:])
 
 
 def test_classes_named_by_what_is_above_the_pool(store):

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import ConfigError
-from sparse_search.analysis.average_estimates import (
-    additions,
-    best_one,
-    draws,
-    expected,
-    left_out_scores,
-    worth,
-)
+from sparse_search.analysis.average_estimates import Draws, additions, draws, worth
 from sparse_search.analysis.averages import (
     GREEDY_STEPS,
     RULES,
@@ -22,6 +15,8 @@ from sparse_search.analysis.averages import (
     standing,
     weighted,
 )
+from sparse_search.analysis.estimate import chosen_scores
+from sparse_search.analysis.weighted_scores import SharedPredictions
 from trainables.metrics.averaging import weighted_mean
 from trainables.metrics.classes import score
 
@@ -34,12 +29,19 @@ def some_candidates(num_members=7, num_images=12, num_classes=3, num_sets=2, see
     logits_MNK = rng.normal(size=(num_members, len(labels_N), num_classes)) + skill_M1 * np.eye(num_classes)[labels_N]
     probs_MNK = np.exp(logits_MNK) / np.exp(logits_MNK).sum(2, keepdims=True)
     run_N = np.repeat(np.arange(num_sets), num_images)
+    return Candidates(
+        tuple(f"m{number:03}" for number in range(num_members)),
+        shared(changes.pop("probs_MNK", probs_MNK), labels_N, run_N, **changes),
+        "argmax" if "pool_means_CRK" not in changes else "pool",
+    )
+
+
+def shared(probs_MNK, labels_N, runs_N, **changes):
     values = {
-        "names": tuple(f"m{number:03}" for number in range(num_members)),
-        "probs_MNK": probs_MNK, "labels_N": labels_N, "run_N": run_N,
-        "unit_N": np.arange(len(labels_N)),
+        "probs_CNK": probs_MNK, "named_CN": probs_MNK.argmax(2), "labels_N": labels_N, "runs_N": runs_N,
+        "images_N": np.arange(len(labels_N)),
     }  # fmt: skip
-    return Candidates(**values | changes)
+    return SharedPredictions(**values | changes)
 
 
 def plain_mean(candidates, value_of, only=None):
@@ -129,8 +131,8 @@ def test_greedy_selection_takes_what_lowers_the_brier_score_of_the_average_most(
 def test_greedy_selection_waits_for_many_images():
     assert "greedy" not in rules_for(some_candidates())
     assert "greedy" in rules_for(some_candidates(3, num_images=150))
-    shared = some_candidates(3, num_images=150, unit_N=np.tile(np.arange(150), 2))
-    assert (shared.num_units, "greedy" in rules_for(shared)) == (150, False)
+    twice = some_candidates(3, num_images=150, images_N=np.tile(np.arange(150), 2))
+    assert (twice.predictions.num_images, "greedy" in rules_for(twice)) == (150, False)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -153,7 +155,7 @@ def test_equals_are_weighed_alike_whatever_their_number(rule):
 def test_names_are_in_order_and_a_member_set_aside_changes_the_name(rule):
     candidates = some_candidates(5)
     with pytest.raises(ValueError, match="ascending"):
-        some_candidates(2, names=("m1", "m0"))
+        Candidates(("m1", "m0"), some_candidates(2).predictions)
     whole = weighted(candidates, rule)
     ids = {weighted(candidates, each).average_id for each in RULES}
     assert len(ids) == len(RULES)
@@ -170,55 +172,45 @@ def test_an_unknown_rule():
         weighted(some_candidates(), "thrid")
 
 
-def test_draws_leave_out_images_of_each_class_and_keep_shared_images_together():
-    candidates = some_candidates(2, unit_N=np.tile(np.arange(12), 2))
-    times_BN = draws(candidates, 200)
-    assert (times_BN[:, :12] == times_BN[:, 12:]).all()
-    for label in range(3):
-        own_BN = times_BN[:, :12][:, candidates.labels_N[:12] == label]
-        assert (own_BN.sum(1) == 4).all()
-        assert (own_BN == 0).any(1).all()
-    assert np.array_equal(draws(candidates, 200), times_BN)
-    lonely = some_candidates(2, num_images=5, num_sets=1)  # of class 2 there is one
-    assert draws(lonely) is None
+def test_a_class_of_one_image_cannot_be_drawn_and_left_out():
+    assert draws(some_candidates(2, num_images=5, num_sets=1), "accuracy") is None
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "accuracy", "macro_f1", "auroc", "log_loss"])
 def test_what_is_left_out_is_scored_as_everywhere_else(metric):
     candidates = some_candidates(5)
-    times_BN = draws(candidates, 20)
-    weights_BM = RULES["tempered"](standing(candidates, times_BN))
-    found_B = left_out_scores(candidates, weights_BM, times_BN, metric)
+    drawn = draws(candidates, metric, 20)
+    weights_BM, found_B = RULES["tempered"](standing(candidates, drawn.times_BN)), drawn.by_rule("tempered")
     for b in range(20):
         probs_NK = np.einsum("m,mnk->nk", weights_BM[b], candidates.probs_MNK)
-        left_N = times_BN[b] == 0
-        parts = [left_N & (candidates.run_N == run) for run in (0, 1)] if metric == "auroc" else [left_N]
+        left_N = drawn.times_BN[b] == 0
+        runs_N = candidates.predictions.runs_N
+        parts = [left_N & (runs_N == run) for run in (0, 1)] if metric == "auroc" else [left_N]
         each = [score(probs_NK[part_N], candidates.labels_N[part_N]).metric(metric) for part_N in parts]
         known = [value for value in each if value is not None]
         assert found_B[b] == pytest.approx(sum(known) / len(known), rel=1e-12)
 
 
 def test_classes_named_by_what_is_above_the_pool():
-    candidates = some_candidates(3, pool_MRK=np.random.default_rng(5).dirichlet([1, 1, 1], (3, 2)))
-    times_BN = draws(candidates, 5)
-    weights_BM = RULES["uniform"](standing(candidates, times_BN))
-    found_B = left_out_scores(candidates, weights_BM, times_BN, "accuracy")
-    probs_NK, pool_RK = candidates.probs_MNK.mean(0), candidates.pool_MRK.mean(0)
-    right_N = (probs_NK / pool_RK[candidates.run_N]).argmax(1) == candidates.labels_N
-    for b in range(5):
-        assert found_B[b] == pytest.approx(right_N[times_BN[b] == 0].mean())
+    pool_MRK = np.random.default_rng(5).dirichlet([1, 1, 1], (3, 2))
+    candidates = some_candidates(3, pool_means_CRK=pool_MRK)
+    drawn = draws(candidates, "accuracy", 5)
+    probs_NK, pool_RK = candidates.probs_MNK.mean(0), pool_MRK.mean(0)
+    right_N = (probs_NK / pool_RK[candidates.predictions.runs_N]).argmax(1) == candidates.labels_N
+    for b, found in enumerate(drawn.by_rule("uniform")):
+        assert found == pytest.approx(right_N[drawn.times_BN[b] == 0].mean())
 
 
-def test_the_best_one_by_what_is_asked_for_then_by_the_brier_score():
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "auroc", "balanced_brier"])
+def test_the_best_one_is_chosen_by_what_was_drawn(metric):
     candidates = some_candidates(8)
-    values = [
-        (-plain_mean(candidates, lambda n, p=probs_NK: float(p[n].argmax() == candidates.labels_N[n])), m)
-        for m, probs_NK in enumerate(candidates.probs_MNK)
-    ]
-    briers = [plain_brier(candidates, probs_NK) for probs_NK in candidates.probs_MNK]
-    best = min(range(8), key=lambda m: (round(values[m][0], 9), briers[m]))
-    assert best_one("balanced_accuracy")(standing(candidates))[0].argmax() == best
-    assert best_one("auroc")(standing(candidates))[0].argmax() == np.argmin(briers)
+    drawn = draws(candidates, metric, 30)
+    assert drawn.by_choice() == pytest.approx(chosen_scores(candidates.predictions, drawn.times_BN, metric))
+    only_two = np.arange(8) < 2
+    some = Candidates(candidates.names[:2], candidates.predictions.take(np.arange(2)))
+    assert drawn.by_choice(only_two[None]) == pytest.approx(Draws(some, metric, drawn.times_BN).by_choice())
+    alone = Candidates(candidates.names[3:4], candidates.predictions.take(np.array([3])))
+    assert drawn.of(3) == pytest.approx(Draws(alone, metric, drawn.times_BN).by_rule("third"))
 
 
 def noise(num_members, num_images=20, seed=0):
@@ -228,40 +220,38 @@ def noise(num_members, num_images=20, seed=0):
     labels_N = np.arange(num_images) % 2
     zeros_N = np.zeros(num_images, np.int64)
     names = tuple(f"m{number:03}" for number in range(num_members))
-    return Candidates(names, probs_MNK, labels_N, zeros_N, np.arange(num_images))
+    return Candidates(names, shared(probs_MNK, labels_N, zeros_N))
 
 
 def test_luck_is_not_expected_again():
     chosen, honest = [], []
     for seed in range(30):
         candidates = noise(64, seed=seed)
-        rated = best_one("balanced_accuracy")(standing(candidates))
-        probs_NK = candidates.probs_MNK[rated[0].argmax()]
-        chosen.append(score(probs_NK, candidates.labels_N).metric("balanced_accuracy"))
-        times_BN = draws(candidates, 100)
-        weights_BM = best_one("balanced_accuracy")(standing(candidates, times_BN))
-        honest.append(expected(left_out_scores(candidates, weights_BM, times_BN, "balanced_accuracy")).score)
+        scores = [score(probs_NK, candidates.labels_N) for probs_NK in candidates.probs_MNK]
+        chosen.append(max(each.metric("balanced_accuracy") for each in scores))
+        drawn = draws(candidates, "balanced_accuracy", 100)
+        honest.append(drawn.expect(drawn.by_choice()).score)
     assert np.mean(chosen) > 0.7
     assert np.mean(honest) == pytest.approx(0.5, abs=0.04)
 
 
 def test_what_a_method_adds():
-    good, useless = some_candidates(6, num_images=60, num_sets=1, seed=3), noise(6, 60, seed=4)
+    useless = noise(6, 60, seed=4)
     labels_N = np.arange(60) % 2
     logits = np.random.default_rng(0).normal(size=(6, 60, 2)) + 0.7 * np.eye(2)[labels_N]
     probs_MNK = np.concatenate([np.exp(logits) / np.exp(logits).sum(2, keepdims=True), useless.probs_MNK])
     names = tuple(f"m{number:02}" for number in range(12))
-    candidates = Candidates(names, probs_MNK, labels_N, good.run_N[:60], np.arange(60))
-    found = additions(candidates, ("good",) * 6 + ("useless",) * 6, "uniform", "balanced_accuracy", draws(candidates))
+    drawn = draws(Candidates(names, shared(probs_MNK, labels_N, np.zeros(60, int))), "balanced_accuracy")
+    found = additions(drawn, ("good",) * 6 + ("useless",) * 6, "uniform")
     assert [(each.method, each.num_members) for each in found] == [("good", 6), ("useless", 6)]
     assert found[0].gain.low > 0 > found[1].gain.score
     assert found[0].without.score == pytest.approx(found[1].alone.score)
-    assert additions(candidates, ("one",) * 12, "third", "balanced_accuracy", draws(candidates, 5)) == []
+    assert additions(drawn, ("one",) * 12, "third") == []
 
 
 def test_a_search_among_different_good_ones_is_worth_more_averaged():
     candidates = some_candidates(24, num_images=30, num_sets=1)
-    found = worth(candidates, "third", "balanced_accuracy", draws(candidates, 200))
+    found = worth(draws(candidates, "balanced_accuracy", 200), "third")
     assert found.sizes == (1, 2, 4, 8, 16, 24)
     assert found.best[0] == found.average[0]
     assert found.average[-1].score > found.best[-1].score > found.best[0].score
