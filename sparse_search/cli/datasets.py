@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from search_spaces.core.errors import DataError
 from sparse_search.cli.options import DataRoot
 from sparse_search.cli.printing import console, print_lines
 
@@ -66,12 +67,23 @@ def print_datasets(root: Path | None) -> None:
 
 def print_description(dataset: str, root: Path | None) -> None:
     """Print what is in a data set, or at a path."""
+    from trainables.data.description import describe, kinds_of
+
+    kinds = kinds_of(dataset, root)
+    for kind in kinds:
+        try:
+            _print_found(describe(dataset, root, kind))
+        except DataError as problem:
+            if len(kinds) == 1:
+                raise
+            print_lines([f"not for {kind}: {problem}"])
+
+
+def _print_found(found: "Description") -> None:
     from rich.table import Table
 
-    from trainables.data.description import describe
-
-    found = describe(dataset, root)
-    table = Table(title=f"{found.name}, {found.channels} × {found.side} × {found.side}, data {found.content_hash[:8]}")
+    form = f"{found.channels} × {found.side} × {found.side}"
+    table = Table(title=f"{found.name} for {found.kind}, {form}, data {found.content_hash[:8]}")
     grouped = bool(found.group_counts)
     for column in ("", *found.class_names, "in all", *["groups"] * grouped):
         table.add_column(column, justify="right" if column else "left")
@@ -80,7 +92,7 @@ def print_description(dataset: str, root: Path | None) -> None:
         counts = found.class_counts.get(split, empty)
         groups = [f"{found.group_counts.get(split, 0):,}"] * grouped
         table.add_row(split, *map(str, counts), f"{size:,}", *groups)
-    if found.kind == "classification":
+    if found.num_unlabelled or found.kind == "classification":
         table.add_row("unlabelled", *empty, f"{found.num_unlabelled:,}", *[""] * grouped)
     console().print(table)
     print_lines([*_what_follows(found), *found.notes])

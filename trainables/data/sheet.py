@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from search_spaces.core.errors import DataError
-from trainables.data.catalog import CATALOG
-from trainables.data.names import read_name
+from trainables.data.description import kinds_of
 from trainables.data.partition import UNLABELLED, Indices
 from trainables.data.source import Source, open_source
 
@@ -43,8 +42,7 @@ def write_contact_sheet(dataset: str, file: Path, root: Path | None = None) -> i
     Raises:
         DataError: a dataset that cannot be used, or a file that cannot be written.
     """
-    row = CATALOG.get(read_name(dataset).name)
-    source = open_source(dataset, root, kind=row.kind if row else "classification")
+    source = open_source(dataset, root, kind=kinds_of(dataset, root)[0])
     rows = list(_rows(source))
     sheet = _drawn(rows)
     try:

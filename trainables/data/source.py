@@ -280,7 +280,7 @@ def _whole(request: Request, dataset: str, root: Path, tell: PreparationCallback
     if name in CATALOG:
         _check_kind(CATALOG[name], kind)
         return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root, tell)
-    path = _own_path(name, root)
+    path = own_path(name, root)
     if path is None:
         raise DataError(f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: {OWN_FORMS}")
     return _own(path, side, tell, kind)
@@ -326,7 +326,7 @@ def _own(path: Path, side: int | None, tell: PreparationCallback | None, kind: K
     return Source(name, title, reader.class_names, channels, own_side, reader, None)
 
 
-def _own_path(name: str, root: Path) -> Path | None:
+def own_path(name: str, root: Path) -> Path | None:
     """The user's file or folder, or None when the name is no path.
 
     Raises:

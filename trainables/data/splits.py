@@ -126,11 +126,12 @@ def drawn_split(
     random order are labelled, the rest is unlabelled. Orders are drawn until the first 10 hold every class (the first
     `shots`, if these are fewer): so 10 lie inside 20, and any more. `official` validates on the whole val part;
     `realistic` on its first `shots`, at most all, in an order whose beginnings are shared among the classes like the
-    whole; `labelled-cv` on folds of the labelled pictures, dealt out class by class.
+    whole; `labelled-cv` on folds of the labelled pictures, dealt out class by class. With all shots every picture of
+    train is labelled, in `labelled-cv` those of val too. Pictures of the pool are unlabelled in every draw.
 
     Args:
-        labels_N: Labels of the pictures that are no test pictures, in 0..K-1.
-        shots: Labelled pictures.
+        labels_N: Labels of the pictures that are no test pictures, in 0..K-1, or -1 where nobody has labelled one.
+        shots: Labelled pictures; `ALL_SHOTS`: all there are.
         label_set: Number of the draw.
         content_hash: Hash of the data.
         validation: One of `VALIDATION_MODES`.
@@ -144,24 +145,30 @@ def drawn_split(
         DataError: unknown mode, shots or fold out of range, or a class with too few pictures.
     """
     _check_request(shots, validation, num_validation=1)
-    if shots == ALL_SHOTS:
-        raise DataError("shots: all is for images with a class each; expected a number of pictures: give one")
-    num_parts = num_folds(shots, folds) if validation == "labelled-cv" else 1
-    _check_fold(fold, num_parts, shots, validation)
     seed = (content_hash, label_set, "counted in all")
-    parts = three_way_split(labels_N, "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
     roles = roles or Roles.all(len(labels_N))
-    train, val = (usable(parts[part], roles.teaching_N) for part in ("train", "val"))
-    _check_drawn(labels_N, train, val, shots, class_names)
-    first = min(shots, _ALL_CLASSES_WITHIN)
-    drawn = _first_with_all_classes(labels_N, parts["train"], first, seed, roles)[:shots]
-    chosen = val
+    by_folds, all_of_them = validation == "labelled-cv", shots == ALL_SHOTS
+    train, val = _train_and_val(labels_N, seed, 0.0 if by_folds and all_of_them else val_share)
+    may_teach, chosen = (usable(part, roles.teaching_N) for part in (train, val))
+    _check_drawn(labels_N, may_teach, None if by_folds and all_of_them else chosen, shots, class_names)
+    first = len(may_teach) if all_of_them else min(shots, _ALL_CLASSES_WITHIN)
+    drawn = _first_with_all_classes(labels_N, train, first, seed, roles)[: shots or None]
+    num_parts = num_folds(shots, folds) if by_folds else 1
+    num_parts = min(num_parts, int(np.bincount(labels_N[drawn]).min())) if all_of_them else num_parts
+    _check_fold(fold, num_parts, shots, validation)
     if validation == "realistic":
-        chosen = usable(_evenly_mixed(labels_N, parts["val"], seed), roles.teaching_N)[:shots]
-    elif validation == "labelled-cv":
+        chosen = usable(_evenly_mixed(labels_N, val, seed), roles.teaching_N)[:shots]
+    elif by_folds:
         chosen = _dealt_out(labels_N, drawn, fold, num_parts, class_names)
-    present_N = roles.present_N & np.isin(np.arange(len(labels_N)), parts["train"])
-    return _split(np.sort(drawn), np.sort(chosen), present_N, num_parts=num_parts)
+    outside_N = np.isin(np.arange(len(labels_N)), val)
+    return _split(np.sort(drawn), np.sort(chosen), roles.present_N & ~outside_N, num_parts=num_parts)
+
+
+def _train_and_val(labels_N: Labels, seed: tuple[object, ...], val_share: float) -> tuple[Indices, Indices]:
+    """Labelled pictures of the train and of the val part, ascending; the pool is shared out to neither."""
+    known = np.flatnonzero(labels_N != UNLABELLED)
+    parts = three_way_split(labels_N[known], "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
+    return known[parts["train"]], known[parts["val"]]
 
 
 def _split(
@@ -321,14 +328,17 @@ def _refuse_count(count: int, name: str, shots: int, validation: str) -> None:
     raise DataError(f"{name} has {count} training images, but {wanted} are asked for: {remedy}")
 
 
-def _check_drawn(labels_N: Labels, train: Indices, val: Indices, shots: int, class_names: Sequence[str]) -> None:
+def _check_drawn(labels_N: Labels, train: Indices, val: Indices | None, shots: int, class_names: Sequence[str]) -> None:
     num_classes = len(class_names)
-    if not num_classes <= shots <= len(train):
+    if shots != ALL_SHOTS and not num_classes <= shots <= len(train):
         raise DataError(
             f"shots is {shots}; this dataset counts labelled pictures in all and has {len(train)} to train on: "
             f"expected {num_classes}..{len(train)}"
         )
-    for where, part in (("train on", train), ("validate with", val)):
+    if val is None:
+        counts_K = np.bincount(labels_N[train], minlength=num_classes)
+        _check_all(int(counts_K.min()), f"class '{class_names[int(counts_K.argmin())]}'", "labelled-cv")
+    for where, part in (("train on", train), ("validate with", train if val is None else val)):
         counts_K = np.bincount(labels_N[part], minlength=num_classes)
         if not counts_K.all():
             name = class_names[int(counts_K.argmin())]
@@ -339,7 +349,7 @@ def _first_with_all_classes(
     labels_N: Labels, train: Indices, first: int, seed: tuple[object, ...], roles: Roles
 ) -> Indices:
     """A random order of the training pictures that may be labelled, whose first ones hold every class of all."""
-    num_classes = len(np.unique(labels_N))
+    num_classes = len(np.unique(labels_N[train]))
     whole = (train[random_order(len(train), *seed, "labelled", attempt)] for attempt in count())
     orders = (usable(order, roles.teaching_N) for order in whole)
     return next(order for order in orders if len(np.unique(labels_N[order[:first]])) == num_classes)

@@ -116,7 +116,11 @@ class MarkedReader:
 
     shots_in_all = True
     has_masks = True
-    splits: tuple[Split, ...] = ("train", "test")
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Train and test."""
+        return ("train", "test")
 
     @property
     def notes(self) -> tuple[str, ...]:
