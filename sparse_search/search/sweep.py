@@ -39,7 +39,6 @@ SWEEP_CONDITIONS = {condition.name: condition for condition in CONDITIONS if con
 FRESH_BLOCK = 1000
 """Label sets that one configuration can use when each has its own."""
 
-
 MAX_EPOCHS = 100_000
 """Epochs among which the end of a first cycle is looked for."""
 
@@ -137,6 +136,9 @@ class Sweep:
     transfer: int = 0
     """Configurations to try first that did well on other data sets and numbers of shots in the same results folder."""
 
+    tracker: tuple[str, ...] = ()
+    """Programs for which every run is written as well; they change nothing."""
+
     def studies(self, facts: Mapping[tuple[str, int], "DatasetFacts"]) -> tuple["Study", ...]:
         """Return every study, given what is known of every dataset and number of shots."""
         studies = [
@@ -161,8 +163,8 @@ class Sweep:
     @property
     def limits(self) -> dict[str, float]:
         """Most that a configuration may need, by the name of the measure."""
-        memory = None if self.max_memory is None else self.max_memory * 1e9
-        limits = {"peak_memory_bytes": memory, "seconds_per_image": self.max_seconds_per_image}
+        memory, seconds = self.max_memory, self.max_seconds_per_image
+        limits = {"peak_memory_bytes": memory and memory * 1e9, "seconds_per_image": seconds}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
 
@@ -260,9 +262,7 @@ class Study:
         if self.plan.settings_from:
             source = next(plan for plan in self.sweep.methods if plan.name == self.plan.settings_from)
             identity["settings_from"] = replace(self, plan=source, confirmation=False, known_as="").name
-        if self.confirmation:
-            identity["confirm_label_sets"] = sweep.confirm_label_sets
-        return identity
+        return identity | ({"confirm_label_sets": sweep.confirm_label_sets} if self.confirmation else {})
 
     @property
     def asked(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ Shapes: N training images, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import count
 from typing import Literal
@@ -238,6 +238,38 @@ def _part_of_groups(
     parts_D = deal_out_groups(labels[order], groups_N[drawn[order]], num_parts, *seed)
     held_out: Indices = drawn[order][parts_D == fold]
     return held_out
+
+
+def without_fold(split: FewShotSplit, present_N: NDArray[np.bool_] | None = None) -> FewShotSplit:
+    """Return a split of `labelled-cv` without a fold: all that is labelled teaches, and validates too.
+
+    Args:
+        split: Any fold of it.
+        present_N: The images that may be unlabelled; None: as in the fold, from which groups may be missing.
+    """
+    everything = np.union1d(split.labelled_indices, split.validation_indices)
+    pool = split.unlabelled_indices if present_N is None else np.flatnonzero(present_N)
+    return replace(
+        split,
+        labelled_indices=everything,
+        unlabelled_indices=np.setdiff1d(pool, everything),
+        validation_indices=everything,
+        label_set_hash=_hash(everything, everything, split.validation_from),
+    )
+
+
+def whole_split(train_labels: Labels, roles: Roles) -> FewShotSplit:
+    """Return the split in which every labelled image of train teaches, and validates too."""
+    known_N = roles.teaching_N & (train_labels != UNLABELLED)
+    labelled = np.flatnonzero(known_N)
+    return FewShotSplit(
+        labelled_indices=labelled,
+        unlabelled_indices=np.flatnonzero(roles.present_N & ~known_N),
+        validation_indices=labelled,
+        validation_from="train",
+        label_set_hash=_hash(labelled, labelled, "train"),
+        label_budget=len(labelled),
+    )
 
 
 def check_validation(validation: str) -> None:

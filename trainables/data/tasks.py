@@ -22,7 +22,7 @@ from trainables.core.conditions import Conditions, Validation
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.core.withheld import refuse_to_learners
-from trainables.data.draw import FewShotDraw, draw_few_shot
+from trainables.data.draw import FewShotDraw, draw_few_shot, draw_final
 from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches
 from trainables.data.source import Source, open_source
@@ -54,7 +54,29 @@ def few_shot_task(
         ConfigError: a dataset that has not what this kind of task needs.
         DataError: a dataset that cannot be used as asked.
     """
-    source, split = draw = draw_few_shot(dataset, shots, label_set, validation, root, fold, kind, folds)
+    draw = draw_few_shot(dataset, shots, label_set, validation, root, fold, kind, folds)
+    return _task(draw, kind, _provenance(draw, shots, label_set, validation, fold))
+
+
+def final_task(
+    dataset: str,
+    shots: int,
+    label_set: int,
+    validation: Validation = "realistic",
+    root: Path | None = None,
+    kind: Kind = "classification",
+) -> Task:
+    """Draw the task that a model for use is trained on: no fold of the labelled images is held out.
+
+    With `labelled-cv` they are the validation images too, whose scores tell nothing then. Arguments and exceptions are
+    those of `few_shot_task`.
+    """
+    draw = draw_final(dataset, shots, label_set, validation, root, kind)
+    return _task(draw, kind, _provenance(draw, shots, label_set, validation, fold=0))
+
+
+def _task(draw: FewShotDraw, kind: Kind, provenance: Provenance) -> Task:
+    source, split = draw
     images_NCHW = source.images("train")
     few = _labelled(source, "train", split.labelled_indices, images_NCHW, with_masks=kind == "segmentation")
     unlabelled_NCHW = _images(source, images_NCHW, split.unlabelled_indices)
@@ -70,7 +92,7 @@ def few_shot_task(
         unlabelled_NCHW=unlabelled_NCHW,
         validation=scored,
         asymmetric=source.asymmetric,
-        provenance=_provenance(draw, shots, label_set, validation, fold),
+        provenance=provenance,
     )
 
 
@@ -122,7 +144,7 @@ def _labelled(
     masks_IHW = source.masks(split, chosen) if with_masks or source.grid else None
     labels_N = torch.from_numpy(_labels(source, split, chosen, masks_IHW))
     told = torch.from_numpy(masks_IHW) if with_masks and masks_IHW is not None else None
-    return Labelled(_images(source, images_NCHW, chosen), labels_N, source.grid, told)
+    return Labelled(_images(source, images_NCHW, chosen), labels_N, source.grid, told, torch.from_numpy(chosen))
 
 
 def _images(source: Source, images_NCHW: NDArray[np.uint8], chosen: Indices) -> Tensor:

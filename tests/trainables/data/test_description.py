@@ -4,14 +4,14 @@ from trainables.data.description import describe
 def test_a_folder_with_a_pool(write_pictures):
     folder = write_pictures({"benign": 7, "malignant": 4, "unlabelled": 9})
     (folder / "unlabelled/copy.png").write_bytes((folder / "benign/000.png").read_bytes())
-    (folder / "benign/scan.dcm").write_text("")
+    (folder / "benign/scan.mha").write_text("")
     found = describe(str(folder))
     assert (found.name, found.channels, found.side) == ("scans", 1, 10)
     assert found.class_names == ("benign", "malignant")
     assert found.class_counts == {"train": (7, 4)}
     assert (found.sizes, found.num_unlabelled) == ({"train": 11}, 10)
     assert found.notes == (
-        "1 files that are no PNG, JPEG, BMP or TIFF passed over (benign/scan.dcm)",
+        "1 files that are no PNG, JPEG, BMP, TIFF or DICOM passed over (benign/scan.mha)",
         "1 of train left out as the same pixels are there before",
     )
 

@@ -25,7 +25,7 @@ from trainables.data.names import POOL_FOLDERS
 from trainables.data.partition import SPLITS, UNLABELLED, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.passed_over import masks_beside, words_about
-from trainables.data.readers.picture_files import SUFFIXES, shared_format
+from trainables.data.readers.picture_files import SUFFIXES, shared_format, words_about_levels
 from trainables.data.readers.picture_reader import PictureReader
 from trainables.data.readers.reader import Reader, with_pool
 from trainables.data.readers.request import ReaderRequest
@@ -41,8 +41,9 @@ class FolderReader(PictureReader):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Words about files that were passed over."""
-        return words_about(self.folder, {file.place for file in self.files}, beside=True)
+        """Words about files that were passed over, and pictures that hardly show anything."""
+        passed_over = words_about(self.folder, {file.place for file in self.files}, beside=True)
+        return (*passed_over, *words_about_levels([self.folder / place for place in self.members["train"]]))
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): positions in the sorted class names; -1 in the pool."""
@@ -58,8 +59,8 @@ def open_class_folders(request: ReaderRequest) -> Reader:
     """The reader of a folder; lists its pictures and looks at the headers of the training ones.
 
     Raises:
-        DataError: another layout, fewer than two classes, classes of other names than asked for, an unreadable or
-            16-bit picture.
+        DataError: another layout, fewer than two classes, classes of other names than asked for, a picture
+            that cannot be read.
     """
     folder = request.existing()
     has_splits = (folder / "train").is_dir()

@@ -22,6 +22,7 @@ from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.readers.mask_files import MaskFolder, find_optic_discs, list_mask_folder
 from trainables.data.readers.mask_pixels import words_about_shares
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, train_and_test
+from trainables.data.readers.picture_files import words_about_levels
 from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader, md5_of_file
 from trainables.data.readers.request import ReaderRequest, RowRequest
 from trainables.data.readers.shapes import shapes
@@ -161,9 +162,11 @@ def _prepared(
         return Pixels(images_NCSS, masks_NSS, tuple(facts["marked"]))
 
     def told() -> tuple[str, ...]:
+        train = parts["train"]
         shares_N = read("train").shares_N
-        with_masks = [share for share, picture in zip(shares_N, parts["train"].pictures, strict=True) if picture.masks]
-        return (*parts["train"].notes, *words_about_shares(with_masks), *_in_both(parts))
+        with_masks = [share for share, picture in zip(shares_N, train.pictures, strict=True) if picture.masks]
+        levels = words_about_levels([train.folder / picture.place for picture in train.pictures])
+        return (*train.notes, *words_about_shares(with_masks), *levels, *_in_both(parts))
 
     read("train")
     sizes = {split: len(part) for split, part in parts.items()}

@@ -24,7 +24,7 @@ from trainables.data.partition import SPLITS, UNLABELLED, Split
 from trainables.data.readers.class_folders import TEST_SHARE, VAL_SHARE
 from trainables.data.readers.files import File, digest_of, file_of, is_picture, pictures_below
 from trainables.data.readers.passed_over import masks_beside, words_about
-from trainables.data.readers.picture_files import SUFFIXES, shared_format
+from trainables.data.readers.picture_files import SUFFIXES, shared_format, words_about_levels
 from trainables.data.readers.picture_reader import PictureReader
 from trainables.data.readers.reader import Reader
 from trainables.data.readers.request import ReaderRequest
@@ -51,7 +51,9 @@ class TableReader(PictureReader):
     @property
     def notes(self) -> tuple[str, ...]:
         """Words about what the table does not say, and about files that were passed over."""
-        return (*self.told, *words_about(self.folder, {file.place for file in self.files}, beside=True))
+        passed_over = words_about(self.folder, {file.place for file in self.files}, beside=True)
+        levels = words_about_levels([self.folder / place for place in self.members["train"]])
+        return (*self.told, *passed_over, *levels)
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): positions in the class names; -1 in the pool."""

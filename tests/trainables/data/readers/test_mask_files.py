@@ -153,17 +153,21 @@ def other_size(path):
     Image.new("L", (20, 30)).save(path)
 
 
-def sixteen_bits(path):
-    Image.fromarray(np.zeros((40, 40), dtype=np.uint16)).save(path)
+def with_fractions(path):
+    Image.fromarray(np.zeros((40, 40), dtype=np.float32)).save(path, "TIFF")
 
 
 @pytest.mark.parametrize(
     ("place", "harm", "message"),
     [
-        ("images/01.png", cut_short, "images/01.png cannot be read as a picture; expected PNG, JPEG, BMP or TIFF"),
+        (
+            "images/01.png",
+            cut_short,
+            "images/01.png cannot be read as a picture; expected PNG, JPEG, BMP, TIFF or DICOM",
+        ),
         ("masks/01.png", cut_short, "masks/01.png cannot be read as a picture"),
         ("masks/01.png", other_size, "masks/01.png is 20x30 pixels, but its picture .*images/01.png is 40x40"),
-        ("images/01.png", sixteen_bits, "images/01.png has mode I;16; expected 8 bits a channel"),
+        ("images/01.png", with_fractions, "images/01.png has mode F; expected 8 bits a channel, or 16"),
     ],
 )
 def test_what_cannot_be_read(write_shapes, place, harm, message):
