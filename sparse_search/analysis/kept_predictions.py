@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.analysis.pairing import RankedRow
 from sparse_search.analysis.weighted_scores import SharedPredictions
 from sparse_search.results.predictions import read_predictions
+from sparse_search.results.trials import RankedRow
 from trainables.metrics.decisions import named
 
 _READERS = 4
