@@ -73,6 +73,8 @@ class _Listed(NamedTuple):
     """Rows of a folder's pictures, those that the table does not name among them."""
 
     rows: tuple[TableRow, ...]
+    """In the order of their places, those of the pool after all others."""
+
     others: tuple[str, ...]
     """Pictures that it does not name."""
 
@@ -175,7 +177,7 @@ def _listed(folder: Path, table: Table) -> _Listed:
         place for place in found if place not in named and place not in masks and not place.startswith(_MASKS)
     )
     pool = () if table.has_splits else tuple(TableRow(place) for place in others)
-    return _Listed(tuple(sorted((*table.rows, *pool))), others)
+    return _Listed(tuple(sorted((*table.rows, *pool), key=lambda row: (not row.label, row.place))), others)
 
 
 def _words(path: Path, table: Table, listed: _Listed) -> tuple[str, ...]:
