@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainables.core.method import Labelled, Task
+from trainables.core.method import Labelled, SavesPrediction, Task, TaskForm
 from trainables.testing.checks import Checks
 from trainables.testing.small import lean
 from trainables.testing.subject import weights
@@ -42,6 +42,25 @@ class PredictionChecks(Checks):
         alone = [learner.predict(image_CHW[None]) for image_CHW in images_NCHW]
         for predictor, probs in learner.predict(images_NCHW).items():
             assert torch.allclose(probs, torch.cat([each[predictor] for each in alone]), atol=1e-5)
+
+    def test_what_is_saved_predicts_the_same(self) -> None:
+        """Tensors of its state, in what the method builds without data, predict what the learner does."""
+        method, config, task = self.subject.method, self.subject.config(), self.lab.task
+        if method.predictor is None:
+            pytest.skip(f"of {self.subject.name} no model can be saved: it offers no predictor")
+        learner = self.subject.build(task)
+        next(self.subject.advance(learner, 1, config, task))
+        assert isinstance(learner, SavesPrediction)
+        state = {name: tensor.detach().clone().contiguous() for name, tensor in learner.prediction_state().items()}
+        predictor = method.predictor(config, TaskForm.of(task))
+        predictor.load_state_dict(state)
+        images_NCHW = task.validation.images_NCHW
+        saved = predictor.predict(images_NCHW)
+        assert tuple(saved) == method.predictors
+        for name, probs in learner.predict(images_NCHW).items():
+            assert torch.allclose(saved[name].double(), probs.double(), rtol=0, atol=1e-6), name
+        with pytest.raises((KeyError, RuntimeError)):
+            predictor.load_state_dict(dict(list(state.items())[1:]))
 
     def test_it_is_judged_by_the_mean_of_evaluations(self) -> None:
         """Of the last three evaluations, where a run is so selected."""
