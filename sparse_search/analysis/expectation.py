@@ -14,6 +14,7 @@ from sparse_search.analysis.kept_predictions import Kept, kept_predictions
 from sparse_search.analysis.leaderboard import query, rank, rankings
 from sparse_search.analysis.pairing import Key, RankedRow, evidence_of, widest
 from sparse_search.analysis.weighted_scores import has_weighted_score
+from sparse_search.results.headings import words_apart
 from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, shots_text
@@ -48,7 +49,7 @@ class Expectation:
     """Of the default of the winner's method; None where it has no score."""
 
     gain: Expected | None
-    """Winner over default on the same draws, positive where it is better."""
+    """Winner over default on the same draws, positive where choosing pays."""
 
     runner_up: Expected | None
     """Of the best of all other methods; None where there is no other."""
@@ -176,9 +177,11 @@ def sweep_expectations(store: Store, sweep: str, metric: str) -> Iterator[str]:
             rows for shared, rows in rankings(rank(own, metric)) if shared["level"] == family_of(metric).levels[0]
         ]
         by_key = {tuple(rows[0][name] for name in RANKING): rows for rows in of_level}
-        for key in widest({key: evidence_of(rows[0]) for key, rows in by_key.items()}):
-            lines = expectation_lines(expectation_of(store.address, by_key[key], metric))
-            yield f"{cell['dataset']}, {shots_text(by_key[key][0])}: {'. '.join(lines)}"
+        told = [by_key[key] for key in widest({key: evidence_of(rows[0]) for key, rows in by_key.items()})]
+        for rows in told:
+            about = [cell["dataset"], shots_text(rows[0]), *words_apart(rows[0], [each[0] for each in told])]
+            lines = expectation_lines(expectation_of(store.address, rows, metric))
+            yield f"{', '.join(about)}: {'. '.join(lines)}"
 
 
 def expectation_lines(found: Expectation | str) -> Iterator[str]:
@@ -199,7 +202,7 @@ def expectation_lines(found: Expectation | str) -> Iterator[str]:
         yield f"expected likewise: {'; '.join(beside)}"
     if found.gain:
         ends = f"{found.gain.low:+.2f} to {found.gain.high:+.2f}"
-        yield f"winner over default on the same draws: {found.gain.score:+.2f} (95 %: {ends})"
+        yield f"choosing rather than the default, on the same draws: {found.gain.score:+.2f} (95 %: {ends})"
     if found.num_lacking:
         yield f"{found.num_lacking} of {found.num_candidates + found.num_lacking} have no predictions to be judged by"
 

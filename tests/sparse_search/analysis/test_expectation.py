@@ -128,7 +128,7 @@ def test_in_words(searched):
     assert first.endswith(", which flatters")
     assert second.startswith("expected likewise: its default 0.")
     assert "the floor constant 0.50 (95 %: " in second
-    assert third.startswith("winner over default on the same draws: ")
+    assert third.startswith("choosing rather than the default, on the same draws: ")
 
 
 def test_validation_images_are_called_so(store):
