@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from sparse_search.analysis.estimate import NUM_DRAWS, Expected, chosen_scores, draw_images, expected
 from sparse_search.analysis.kept_predictions import Kept, kept_predictions
 from sparse_search.analysis.leaderboard import query, rank, rankings
-from sparse_search.analysis.pairing import Key, RankedRow, evidence_of, widest
+from sparse_search.analysis.pairing import Key, evidence_of, widest
 from sparse_search.analysis.weighted_scores import has_weighted_score
 from sparse_search.results.headings import words_apart
 from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
-from sparse_search.results.trials import RANKING, shots_text
+from sparse_search.results.trials import RANKING, RankedRow, shots_text
 from trainables.metrics.table import METRICS, family_of, metric_for
 from trainables.metrics.thresholds import SORTED
 

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.analysis.pairing import RankedRow
 from sparse_search.analysis.weighted_scores import SharedPredictions
 from sparse_search.results.predictions import read_predictions
+from sparse_search.results.trials import RankedRow
 from trainables.metrics.decisions import named
 
 _READERS = 4
@@ -48,6 +48,8 @@ class _Run(NamedTuple):
     labels_M: NDArray[np.int64]
     sources_M: NDArray[np.int64] | None
     """Indices of the images in their split; None in files of before."""
+
+    pool_mean_K: NDArray[np.float64] | None
 
 
 _Layout = tuple[str, ...]
@@ -115,8 +117,9 @@ def _run(results: Path | str, run: Mapping[str, Any], row: RankedRow) -> _Run:
         raise ValueError(f"{run['run_id']} has no prediction by {row['predictor']} for each image")
     probs_MK = _probabilities(own["probabilities"], len(own))
     pool_mean = own["pool_mean"][0].as_py()
-    named_M = named(row["decision"], probs_MK, None if pool_mean is None else np.array(pool_mean, np.float64))
-    return _Run(probs_MK, named_M, labels_M, None if sources.null_count else sources.to_numpy())
+    pool_mean_K = None if pool_mean is None else np.array(pool_mean, np.float64)
+    named_M = named(row["decision"], probs_MK, pool_mean_K)
+    return _Run(probs_MK, named_M, labels_M, None if sources.null_count else sources.to_numpy(), pool_mean_K)
 
 
 def _probabilities(column: pa.ChunkedArray, count: int) -> NDArray[np.float64]:
@@ -134,12 +137,15 @@ def _joined(runs_CR: Sequence[Sequence[_Run]], row: RankedRow) -> SharedPredicti
     """All runs of all rows, one run after the other."""
     first = runs_CR[0]
     sizes = [len(run.labels_M) for run in first]
+    pool_means = [[run.pool_mean_K for run in runs] for runs in runs_CR]
+    knows_pool = not any(mean is None for means in pool_means for mean in means)
     return SharedPredictions(
         probs_CNK=np.array([np.concatenate([run.probs_MK for run in runs]) for runs in runs_CR]),
         named_CN=np.array([np.concatenate([run.named_M for run in runs]) for runs in runs_CR]),
         labels_N=np.concatenate([run.labels_M for run in first]),
         runs_N=np.repeat(np.arange(len(first)), sizes),
         images_N=_identities(runs_CR, sizes, same_images=row["validation"] == "official"),
+        pool_means_CRK=np.array(pool_means, np.float64) if knows_pool else None,
     )
 
 

@@ -42,6 +42,9 @@ class SharedPredictions:
     images_N: _Indices
     """Image, from 0: the same number in every run that judges it."""
 
+    pool_means_CRK: _Array | None = None
+    """Mean probabilities of unlabelled images, by run; None where a run has none."""
+
     def __len__(self) -> int:
         return len(self.probs_CNK)
 
@@ -52,7 +55,9 @@ class SharedPredictions:
 
     def take(self, predictors: _Indices) -> "SharedPredictions":
         """Some of the predictors, in the order given."""
-        return replace(self, probs_CNK=self.probs_CNK[predictors], named_CN=self.named_CN[predictors])
+        pool_means = None if self.pool_means_CRK is None else self.pool_means_CRK[predictors]
+        probs_CNK, named_CN = self.probs_CNK[predictors], self.named_CN[predictors]
+        return replace(self, probs_CNK=probs_CNK, named_CN=named_CN, pool_means_CRK=pool_means)
 
 
 def weighted_scores(metric: str, predictions: SharedPredictions, weights_BN: _Array) -> _Array:

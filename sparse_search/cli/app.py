@@ -17,12 +17,11 @@ import typer
 from search_spaces.core.errors import ConfigError, UserError
 from sparse_search.cli.best import BEST_COMMANDS
 from sparse_search.cli.cluster import CLUSTER_COMMANDS
+from sparse_search.cli.datasets import datasets_command
 from sparse_search.cli.doctor import DOCTOR_COMMANDS
 from sparse_search.cli.findings import (
     look_table,
     print_comparison,
-    print_datasets,
-    print_description,
     print_importance,
     print_methods,
     print_overall,
@@ -320,20 +319,7 @@ def methods_command(
         print_methods()
 
 
-@app.command("datasets")
-def datasets_command(
-    dataset: Annotated[str | None, typer.Argument(metavar="[PATH]", help="Images of yours, or a data set.")] = None,
-    data_root: DataRoot = None,
-) -> None:
-    """List the data sets, and which are on this machine; or say what is in one, or at a path.
-
-    That is: its classes and splits, how many images are labelled, what was passed over, and which pictures are there
-    more than once.
-    """
-    if dataset is None:
-        print_datasets(data_root)
-    else:
-        print_description(dataset, data_root)
+app.command("datasets")(datasets_command)
 
 
 @app.command("demo")

@@ -1,4 +1,4 @@
-"""Commands around the best configuration: export, aggregate, decide, reproduce, evaluate."""
+"""Commands around the best configuration: export, aggregate, decide, reproduce, evaluate, train, predict."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -151,11 +151,75 @@ def evaluate_command(
     console().print(look_table([look]))
 
 
+def train_command(
+    exported: Exported,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")] = Path("model"),
+    label_set: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Draw whose labelled images teach [default: the first of the file]."),
+    ] = None,
+    all_labels: Annotated[
+        bool, typer.Option("--all-labels", help="All labelled images teach [default for data of your own].")
+    ] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Train what was exported and save it as a model, to be used on other images.
+
+    The folder holds weights, settings and a card; nothing in it is executed. A training that was killed goes on when
+    the same command is given again.
+    """
+    from sparse_search.best.modelled import train_model
+
+    with training_bar() as tell:
+        facts = train_model(
+            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, tell=tell
+        )
+    taught = f"{facts.trained_on['labelled_images']} labelled images"
+    typer.echo(
+        f"{output}: {', '.join(each.method for each in facts.members)}, trained on {taught}; read README.md there"
+    )
+    typer.echo(f"predict pictures:  sparse-search predict {output} PICTURES")
+
+
+def predict_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `train` wrote.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="Pictures, folders, .npz with `images`, .csv with `path`.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .csv or .parquet.")] = Path(
+        "predictions.csv"
+    ),
+    coverage: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Sets that hold the true class as often, such as 0.9.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write what is marked in each picture there, as PNG.")
+    ] = None,
+    heat_maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw where findings are seen in each picture.")
+    ] = None,
+    own_code: Annotated[
+        bool, typer.Option("--own-code", help="Import a method that is no part of this package.")
+    ] = False,
+) -> None:
+    """Predict pictures by a model: a row for each, also for those that cannot be read, with the reason."""
+    from sparse_search.best.predicted import predict_files
+
+    with training_bar("predicting") as tell:
+        found = predict_files(
+            model, paths, output, coverage=coverage, masks=masks, heat_maps=heat_maps, own_code=own_code, tell=tell
+        )
+    unread = f", {found.num_unread} of them not read" if found.num_unread else ""
+    typer.echo(f"{output}: {found.num_pictures} pictures{unread}")
+
+
 BEST_COMMANDS: Mapping[str, Callable[..., None]] = {
     "export": export_command,
     "aggregate": aggregate_command,
     "decide": decide_command,
     "reproduce": reproduce_command,
     "evaluate": evaluate_command,
+    "train": train_command,
+    "predict": predict_command,
 }
 """Commands by name, in the order of the help."""

@@ -72,14 +72,14 @@ def show_warning(
 
 
 @contextmanager
-def training_bar() -> "Iterator[ShareCallback]":
-    """A bar for what is trained, where there is a terminal."""
+def training_bar(doing: str = "training") -> "Iterator[ShareCallback]":
+    """A bar for what is trained, or done else, where there is a terminal."""
     from rich.progress import Progress
 
     screen = console()
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("training", total=1.0)
-        yield lambda about, share: bar.update(task, description=f"training, {about}", completed=share)
+        task = bar.add_task(doing, total=1.0)
+        yield lambda about, share: bar.update(task, description=f"{doing}, {about}", completed=share)
 
 
 def print_leaderboard(

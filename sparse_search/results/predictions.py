@@ -21,6 +21,7 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.results.catalog import KEYS, SetAsideWarning, partition_of
 from sparse_search.results.files import write_table
 from sparse_search.results.mirror import fetched
+from sparse_search.results.object_store import is_uri
 
 if TYPE_CHECKING:  # a leaderboard reads predictions, and shall not wait for torch
     from trainables.core.method import Labelled, PoolMeans
@@ -55,6 +56,21 @@ def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") ->
         ResultsError: the storage does not answer, or refuses.
     """
     return fetched(results, artefact_folder(Path(), run).as_posix(), file)
+
+
+def has_predictions(results: Path | str) -> bool:
+    """Return False where there are surely none, as nothing but records was ever kept."""
+    return is_uri(results) or (Path(results) / "artefacts").is_dir()
+
+
+def fetch_predictions(results: Path | str, dataset: str, shots: int) -> Path:
+    """Fetch the predictions on a data set at a number of shots to this machine; return its results folder.
+
+    Raises:
+        ResultsError: the storage does not answer, or refuses.
+    """
+    cell = partition_of({"dataset": dataset, "shots": shots, "method": ""}).rpartition("/")[0]
+    return fetched(results, f"artefacts/{cell}", _FILE).parents[len(f"artefacts/{cell}".split("/")) - 1]
 
 
 def write_predictions(

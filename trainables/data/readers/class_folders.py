@@ -12,7 +12,6 @@ grey when all of them are grey; their own side when all are squares of one side,
 for another one. Pictures are resized bilinearly, antialiased, without keeping their aspect ratio.
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,64 +24,30 @@ from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, UNLABELLED, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.passed_over import masks_beside, words_about
-from trainables.data.readers.picture_files import SUFFIXES, content_of, read_picture, shared_format
-from trainables.data.readers.reader import ImageShape, PlainReader, Reader, with_pool
+from trainables.data.readers.picture_files import SUFFIXES, shared_format, words_about_levels
+from trainables.data.readers.picture_reader import PictureReader
+from trainables.data.readers.reader import Reader, with_pool
 from trainables.data.readers.request import ReaderRequest
 
-_VAL_SHARE = 0.1
-_TEST_SHARE = 0.2
+VAL_SHARE = 0.1
+TEST_SHARE = 0.2
 _POOLS = ("unlabelled", "unlabeled")
 
 
 @final
 @dataclass(frozen=True)
-class FolderReader(PlainReader):
-    """Folder whose files were listed; pictures are decoded when asked for."""
-
-    folder: Path
-    class_names: tuple[str, ...]
-    channels: int
-    side: int
-    files: tuple[File, ...]
-    members: Mapping[Split, tuple[str, ...]]
-    """Places of the pictures of each split."""
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """Splits that hold a picture."""
-        return tuple(split for split in SPLITS if self.members[split])
+class FolderReader(PictureReader):
+    """Folder of class folders."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Words about files that were passed over."""
-        return words_about(self.folder, {file.place for file in self.files}, beside=True)
+        """Words about files that were passed over, and pictures that hardly show anything."""
+        passed_over = words_about(self.folder, {file.place for file in self.files}, beside=True)
+        return (*passed_over, *words_about_levels([self.folder / place for place in self.members["train"]]))
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): positions in the sorted class names; -1 in the pool."""
         return np.array([_label_of(place, self.class_names) for place in self.members[split]], dtype=np.int64)
-
-    def image_shape(self, split: Split) -> ImageShape:
-        """Sizes N, C, side, side."""
-        return len(self.members[split]), self.channels, self.side, self.side
-
-    def images(self, split: Split) -> NDArray[np.uint8]:
-        """Pixels (N, C, side, side).
-
-        Raises:
-            DataError: a picture cannot be read.
-        """
-        images_NCHW = np.empty(self.image_shape(split), dtype=np.uint8)
-        for index, place in enumerate(self.members[split]):
-            images_NCHW[index] = read_picture(self.folder / place, self.channels, self.side)
-        return images_NCHW
-
-    def contents(self, split: Split) -> Iterator[bytes]:
-        """Size and pixels of each picture in turn, as it lies in its file.
-
-        Raises:
-            DataError: a picture cannot be read.
-        """
-        return (content_of(self.folder / place, self.channels) for place in self.members[split])
 
     def digest(self) -> str:
         """MD5 over the sorted places and the bytes of all pictures, and another where some are of the pool."""
@@ -94,8 +59,8 @@ def open_class_folders(request: ReaderRequest) -> Reader:
     """The reader of a folder; lists its pictures and looks at the headers of the training ones.
 
     Raises:
-        DataError: another layout, fewer than two classes, classes of other names than asked for, an unreadable or
-            16-bit picture.
+        DataError: another layout, fewer than two classes, classes of other names than asked for, a picture
+            that cannot be read.
     """
     folder = request.existing()
     has_splits = (folder / "train").is_dir()
@@ -134,7 +99,7 @@ def _members(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]
 
 def _shared_out(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
     labels_N = np.array([class_names.index(_class_of(file.place)) for file in files])
-    parts = three_way_split(labels_N, digest_of(folder, files), val_share=_VAL_SHARE, test_share=_TEST_SHARE)
+    parts = three_way_split(labels_N, digest_of(folder, files), val_share=VAL_SHARE, test_share=TEST_SHARE)
     return {split: tuple(files[index].place for index in indices) for split, indices in parts.items()}
 
 

@@ -19,6 +19,7 @@ from trainables.data.partition import Indices, Split
 from trainables.data.readers.files import File, digest_of
 from trainables.data.readers.mask_pixels import words_about_shares
 from trainables.data.readers.mask_rules import Picture
+from trainables.data.readers.picture_files import words_about_levels
 from trainables.data.readers.reader import ImageShape, MarkedReader
 
 CLASS_NAMES = ("healthy", "lesion")
@@ -87,7 +88,8 @@ class LesionReader(MarkedReader):
         shares = [share for share in self.prepared.shares if share is not None]
         repeated = len(self.prepared.left_out)
         told = (f"{repeated} pictures left out as they repeat others",) if repeated else ()
-        return (*self.listed.notes, *told, *words_about_shares(shares))
+        trained = [self.listed.folder / place for place in self.prepared.places[self._part("train")]]
+        return (*self.listed.notes, *told, *words_about_shares(shares), *words_about_levels(trained))
 
     @property
     def val_share(self) -> float:

@@ -1,0 +1,63 @@
+"""The members of a model before they are trained: of what was exported, on which images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from search_spaces.core.errors import ConfigError, ModelError
+from trainables.core.conditions import Validation
+from trainables.core.shots import ALL_SHOTS
+from trainables.data.catalog import CATALOG
+from trainables.data.names import read_name
+from trainables.training.trial import Trial
+
+
+@final
+@dataclass(frozen=True)
+class MemberPlan:
+    """A configuration that becomes a member of a model."""
+
+    searched: Trial
+    """As the search trained it."""
+
+    trial: Trial
+    """As it is trained for use."""
+
+    predictor: str
+    weight: float
+    run_ids: tuple[str, ...]
+    """Runs of the search."""
+
+
+def parts_to_train(values: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[MemberPlan]:
+    """Return the members of what was exported, to be trained as they were.
+
+    Raises:
+        ConfigError: it is no trial.
+        ModelError: of a method no model can be saved.
+    """
+    trial = Trial.from_dict(values)
+    parts = [MemberPlan(trial, trial, evidence["predictor"], 1.0, tuple(evidence["run_ids"]))]
+    for part in parts:
+        method = part.trial.find_method()
+        if method.predictor is None:
+            why = "makes images and predicts nothing" if method.scorer else "offers no predictor"
+            raise ModelError(f"of method '{part.trial.method}' no model can be saved: it {why}")
+    return parts
+
+
+def with_images(part: MemberPlan, label_set: int | None, *, all_labels: bool) -> MemberPlan:
+    """Return a member with the images that it is to be trained on; see `train_model`.
+
+    Raises:
+        ConfigError: two answers.
+    """
+    if all_labels and label_set is not None:
+        raise ConfigError("--all-labels and --label-set are two answers: give one of them")
+    trial = part.searched
+    if label_set is not None or (not all_labels and read_name(trial.dataset).name in CATALOG):
+        chosen = trial.label_sets[0] if label_set is None else label_set
+        return replace(part, trial=replace(trial, label_sets=(chosen,)))
+    validation: Validation = "official" if trial.conditions.validation == "official" else "labelled-cv"
+    conditions = replace(trial.conditions, validation=validation)
+    return replace(part, trial=replace(trial, shots=ALL_SHOTS, label_sets=(0,), conditions=conditions))
