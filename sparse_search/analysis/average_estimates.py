@@ -101,7 +101,9 @@ class Draws:
 def draws(candidates: Candidates, metric: str, num_draws: int = NUM_DRAWS) -> Draws | None:
     """Draw the images of candidates again; None where a class has a single image, which cannot be left out too."""
     predictions = candidates.predictions
-    times_BN = draw_images(predictions.labels_N, predictions.images_N, num_draws=num_draws)
+    times_BN = draw_images(
+        predictions.labels_N, predictions.images_N, groups_N=predictions.groups_N, num_draws=num_draws
+    )
     return None if times_BN is None else Draws(candidates, metric, times_BN)
 
 
