@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sparse_search.analysis.comparison import compare, compare_all
     from sparse_search.analysis.leaderboard import leaderboard
     from sparse_search.best.export import export
+    from sparse_search.best.recommendation import recommend
     from sparse_search.best.retrain import evaluate, reproduce
     from sparse_search.execution.run import run
     from sparse_search.execution.status import status
@@ -34,6 +35,7 @@ __all__ = [
     "leaderboard",
     "read_store",
     "read_sweep",
+    "recommend",
     "report",
     "reproduce",
     "run",
@@ -49,6 +51,7 @@ _HOMES = {
     "leaderboard": "analysis.leaderboard",
     "read_store": "results.mirror",
     "read_sweep": "search.sweep_file",
+    "recommend": "best.recommendation",
     "report": "pages.page",
     "reproduce": "best.retrain",
     "run": "execution.run",

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from sparse_search.analysis.averages import Candidates, find_rule, standing
 from sparse_search.analysis.estimate import NUM_DRAWS, Expected, draw_images, expected
-from sparse_search.analysis.weighted_scores import SharedPredictions, weighted_scores
+from sparse_search.analysis.expectation import SORTED_SHARE
+from sparse_search.analysis.weighted_scores import SharedPredictions, has_weighted_score, weighted_scores
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import METRICS, sign_of
+from trainables.metrics.thresholds import SORTED
 
 _Array = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
@@ -99,8 +101,13 @@ class Draws:
 
 
 def draws(candidates: Candidates, metric: str, num_draws: int = NUM_DRAWS) -> Draws | None:
-    """Draw the images of candidates again; None where a class has a single image, which cannot be left out too."""
-    predictions = candidates.predictions
+    """Draw the images of candidates again, fewer times where the metric sorts images, which takes long.
+
+    None where a class has a single image, which cannot be left out too, or predictions do not determine the metric.
+    """
+    if not has_weighted_score(metric):
+        return None
+    predictions, num_draws = candidates.predictions, int(num_draws * (SORTED_SHARE if metric in SORTED else 1))
     times_BN = draw_images(predictions.labels_N, predictions.images_N, num_draws=num_draws)
     return None if times_BN is None else Draws(candidates, metric, times_BN)
 

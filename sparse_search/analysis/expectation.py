@@ -25,7 +25,7 @@ MAX_RUNS = 2000
 """Runs whose predictions are read: of a ranking with more, the best configurations by its own scores stand for all, as
 the others would be chosen by hardly any draw."""
 
-_SORTED_SHARE = 0.2
+SORTED_SHARE = 0.2
 """Share of the draws that is taken for metrics which sort images, configuration by configuration."""
 
 
@@ -83,7 +83,7 @@ def expectation_of(
     if kept.rows[0] is not rows[0]:
         return "the predictions of the first are not kept"
     predictions = kept.predictions
-    num_draws = int(NUM_DRAWS * (_SORTED_SHARE if metric in SORTED else 1))
+    num_draws = int(NUM_DRAWS * (SORTED_SHARE if metric in SORTED else 1))
     times_BN = draw_images(predictions.labels_N, predictions.images_N, groups_N=groups_N, num_draws=num_draws)
     if times_BN is None:
         return f"a class has a single {'image' if groups_N is None else 'group'} to judge by"

@@ -138,7 +138,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         ResultsError: the file cannot be written.
     """
     header = (
-        f"# {_title(values)} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
+        f"# {title_of(values)} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
         f"{'' if values['evidence'].get('shots_in_all') or values['shots'] == ALL_SHOTS else ' per class'}.\n"
         f"# Train it again:  python -m trainables --config {path.name}\n"
     )
@@ -148,7 +148,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
-def _title(values: Mapping[str, Any]) -> str:
+def title_of(values: Mapping[str, Any]) -> str:
     """Return what is exported, in words."""
     if AVERAGE in values:
         return f"average of {len(values[AVERAGE]['members'])} configurations"
