@@ -76,7 +76,7 @@ def gather(address: Path | str, trials: Sequence[Mapping[str, Any]]) -> Gathered
     rows = tuple(kept.rows[place] for place in chosen)
     num_alike = len({row["trial_id"] for row in kept.rows}) - len(rows)
     left_out = {"without predictions of the same images": _num_trials(trials) - _num_trials(kept.rows),
-                "that say the same of every image": num_alike}  # fmt: skip
+                "with the same answer for every image": num_alike}  # fmt: skip
     candidates = Candidates(
         tuple(map(_name, rows)), kept.predictions.take(np.array(chosen, np.int64)), trials[0]["decision"]
     )
@@ -170,7 +170,8 @@ def average_row(gathered: Gathered, average: Weighted, words: str) -> dict[str, 
     """Return the row of an average: what its members share, its own name and scores, and what they cost together."""
     scores, first = scored(gathered, average), gathered.trials[0]
     members = [gathered.trials[member] for member in average.members]
-    tried = {trial["method"]: trial["num_tried"] for trial in gathered.trials}
+    among = gathered.trials if average.num_candidates == len(gathered.trials) else members
+    tried = {trial["method"]: trial["num_tried"] for trial in among}
     counted = zip(members, average.weights, strict=True)
     label_sets, hashes = zip(
         *sorted(zip(first["label_set_list"], first["label_set_hash_list"], strict=True)), strict=True

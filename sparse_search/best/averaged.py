@@ -121,5 +121,5 @@ def average_evidence(gathered: Gathered, average: Weighted) -> dict[str, Any]:
         "run_ids": [run_id for row in rows for run_id in row["run_id_list"]],
         "versions": versions,
     }
-    left_out = {f"{count} configurations": why for why, count in gathered.left_out.items()}
+    left_out = dict(gathered.left_out)
     return found | ({"left_out": left_out} if left_out else {})

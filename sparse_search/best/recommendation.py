@@ -27,7 +27,7 @@ WORTH_DRAWS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Answer:
     """An answer that a search offers."""
 
     name: str
@@ -55,7 +55,7 @@ class Recommendation:
     dataset: str
     shots: int
     metric: str
-    choices: tuple[Choice, ...]
+    choices: tuple[Answer, ...]
     sentence: str
     """Advice, and the reason for it."""
 
@@ -145,9 +145,9 @@ def _recommendation(
     )
 
 
-def _average(gathered: Gathered, average: Weighted, metric: str, expected: Expected | None) -> Choice:
+def _average(gathered: Gathered, average: Weighted, metric: str, expected: Expected | None) -> Answer:
     row = ranked_average(gathered, average, metric)
-    return Choice(
+    return Answer(
         name=f"average, {words_for(average)}",
         predictor=AVERAGE,
         config_id=row["config_id"],
@@ -160,12 +160,12 @@ def _average(gathered: Gathered, average: Weighted, metric: str, expected: Expec
 
 def _singles(
     rows: Sequence[Mapping[str, Any]], found: tuple[Gathered, Weighted] | None, drawn: Draws | None, metric: str
-) -> Iterator[Choice]:
+) -> Iterator[Answer]:
     """The best configuration, then the default of each method that is no floor, then the floors."""
     places = {_key(row): place for place, row in enumerate(found[0].trials)} if found else {}
 
-    def choice(name: str, row: Mapping[str, Any], expected: Expected | None) -> Choice:
-        return Choice(
+    def choice(name: str, row: Mapping[str, Any], expected: Expected | None) -> Answer:
+        return Answer(
             name=name,
             predictor=row["predictor"],
             config_id=row["config_id"],
@@ -189,7 +189,7 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["trial_id"], row["predictor"]
 
 
-def _sentence(choices: Sequence[Choice], taken: Choice, gain: Expected | None, metric: str) -> str:
+def _sentence(choices: Sequence[Answer], taken: Answer, gain: Expected | None, metric: str) -> str:
     """One sentence that says what to take."""
     words = f"take the {taken.name}: {METRICS[metric].title} {_expected_text(taken)}"
     if gain is not None:
@@ -205,19 +205,19 @@ def _sentence(choices: Sequence[Choice], taken: Choice, gain: Expected | None, m
     return words
 
 
-def _expected_text(choice: Choice) -> str:
+def _expected_text(choice: Answer) -> str:
     if choice.expected is None:
         return f"{score_text(choice.own_score)} on the images that chose it, which flatters"
     each = choice.expected
     return f"{score_text(each.score)} expected (95 %: {score_text(each.low)} to {score_text(each.high)})"
 
 
-def _is_as_good(floor: Choice, taken: Choice, metric: str) -> bool:
+def _is_as_good(floor: Answer, taken: Answer, metric: str) -> bool:
     mine, other = (each.expected.score if each.expected else each.own_score for each in (floor, taken))
     return mine is not None and other is not None and sign_of(metric) * (mine - other) >= 0
 
 
-def _command(row: Mapping[str, Any], taken: Choice, rule: str) -> str:
+def _command(row: Mapping[str, Any], taken: Answer, rule: str) -> str:
     how = f"--average {rule}" if taken.predictor == AVERAGE else f"--config-id {taken.config_id[:6]}"
     return f"sparse-search export --dataset {row['dataset']} --shots {shots_word(row['shots'])} {how}"
 
@@ -234,11 +234,12 @@ def _notes(
     judging = found[0].candidates.predictions.num_images
     if drawn is None:
         yield (
-            "no estimate for new images: a class has a single image to judge by, or the metric needs more than predictions"
+            "no estimate for new images: a class has a single image to judge by, or the metric needs more than "
+            "predictions"
         )
     else:
         yield (
             f"expected on new images of the same kind, by bootstrap over {judging} judging images "
             f"({rows[0]['validation']} validation), each left out where it would score its own choice; no test label"
         )
-    yield from (f"{count} configurations {why} are not averaged" for why, count in found[0].left_out.items())
+    yield from (f"not averaged: {count} {why}" for why, count in found[0].left_out.items())

@@ -40,7 +40,7 @@ def test_the_average_stands_beside_what_it_has_to_beat(tried):
     assert found.sentence.startswith("take the average, third of 14: balanced accuracy 0.")
     assert "as good" not in found.sentence
     assert found.command == "sparse-search export --dataset digits --shots 5 --average third"
-    assert any("1 configurations that say the same of every image" in note for note in found.notes)
+    assert any("1 with the same answer for every image" in note for note in found.notes)
     assert average.config_id == export(tried.folder, dataset="digits", shots=5)["evidence"]["config_id"]
 
 
