@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sparse_search.analysis.estimate import NUM_DRAWS, Expected, chosen_scores, draw_images, expected
-from sparse_search.analysis.kept_predictions import Kept, RankedRow, kept_predictions
-from sparse_search.analysis.leaderboard import rankings
+from sparse_search.analysis.kept_predictions import Kept, kept_predictions
+from sparse_search.analysis.leaderboard import query, rank, rankings
+from sparse_search.analysis.pairing import Key, RankedRow, evidence_of, widest
 from sparse_search.analysis.weighted_scores import has_weighted_score
+from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
-from sparse_search.results.trials import RANKING
-from trainables.metrics.table import METRICS, metric_for
+from sparse_search.results.trials import RANKING, shots_text
+from trainables.metrics.table import METRICS, family_of, metric_for
 from trainables.metrics.thresholds import SORTED
 
 FLOORS = ("constant", "pixels")
@@ -24,6 +26,8 @@ FLOORS = ("constant", "pixels")
 MAX_RUNS = 2000
 """Runs whose predictions are read: of a ranking with more, the best configurations by its own scores stand for all, as
 the others would be chosen by hardly any draw."""
+
+_CELL = ["dataset", "shots"]
 
 SORTED_SHARE = 0.2
 """Share of the draws that is taken for metrics which sort images, configuration by configuration."""
@@ -143,16 +147,38 @@ class _Scores:
         return expected(scores_B, self._metric, self._counts_K)
 
 
-Key = tuple[Any, ...]
-"""Values by the names of `RANKING`."""
+def expectations(
+    store: Store, metric: str, *, dataset: str | None = None, shots: int | None = None, method: str | None = None
+) -> dict[Key, Expectation | str]:
+    """What to expect, or why that cannot be told, by ranking; those of another family are judged by its default.
 
-
-def expectations(ranked: pa.Table, results: Path | str, metric: str) -> dict[Key, Expectation | str]:
-    """What to expect by ranking, of whole tables of `rank`; those of another family are judged by its default."""
+    Raises:
+        ResultsError: no finished run answers the question.
+        ConfigError: an unknown metric.
+    """
+    ranked = rank(query(store, dataset=dataset, shots=shots, method=method), metric)
     return {
-        tuple(shared[name] for name in RANKING): expectation_of(results, rows, metric_for(shared["level"], metric))
+        tuple(shared[name] for name in RANKING): expectation_of(
+            store.address, rows, metric_for(shared["level"], metric)
+        )
         for shared, rows in rankings(ranked)
     }
+
+
+def sweep_expectations(store: Store, sweep: str, metric: str) -> Iterator[str]:
+    """Sentences on each data set and number of shots of a sweep: of its ranking that is founded best."""
+    runs = store.runs()
+    runs = runs.filter((pc.field("sweep") == sweep) & (pc.field("status") == "complete"))
+    cells = runs.group_by(_CELL).aggregate([]).sort_by([(name, "ascending") for name in _CELL])
+    for cell in cells.to_pylist():
+        own = runs.filter((pc.field("dataset") == cell["dataset"]) & (pc.field("shots") == cell["shots"]))
+        of_level = [
+            rows for shared, rows in rankings(rank(own, metric)) if shared["level"] == family_of(metric).levels[0]
+        ]
+        by_key = {tuple(rows[0][name] for name in RANKING): rows for rows in of_level}
+        for key in widest({key: evidence_of(rows[0]) for key, rows in by_key.items()}):
+            lines = expectation_lines(expectation_of(store.address, by_key[key], metric))
+            yield f"{cell['dataset']}, {shots_text(by_key[key][0])}: {'. '.join(lines)}"
 
 
 def expectation_lines(found: Expectation | str) -> Iterator[str]:

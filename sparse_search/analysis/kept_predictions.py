@@ -20,7 +20,7 @@ from sparse_search.analysis.weighted_scores import SharedPredictions
 from sparse_search.results.predictions import read_predictions
 from trainables.metrics.decisions import named
 
-RankedRow = Mapping[str, Any]
+_Row = Mapping[str, Any]
 
 _READERS = 4
 """Files that are read at a time."""
@@ -30,7 +30,7 @@ _READERS = 4
 class Kept:
     """Rows of a ranking whose predictions are kept, and these, in the same order."""
 
-    rows: tuple[RankedRow, ...]
+    rows: tuple[_Row, ...]
     predictions: SharedPredictions | None
     """None where there are no rows."""
 
@@ -57,7 +57,7 @@ _Layout = tuple[str, ...]
 """Names of what is labelled and what validates, run by run."""
 
 
-def kept_predictions(results: Path | str, rows: Sequence[RankedRow]) -> Kept:
+def kept_predictions(results: Path | str, rows: Sequence[_Row]) -> Kept:
     """Read the predictions of rows of one ranking, in their order; rows without are counted.
 
     The images are those of the layout that most rows share: where each configuration has label sets of its own there is
@@ -82,7 +82,7 @@ def kept_predictions(results: Path | str, rows: Sequence[RankedRow]) -> Kept:
     return Kept(tuple(row for row, _ in like_most), predictions, len(rows) - len(like_most))
 
 
-def _why_not(rows: Sequence[RankedRow]) -> str:
+def _why_not(rows: Sequence[_Row]) -> str:
     level = rows[0]["level"]
     if level != "image":
         return {"patch": "patches of a picture are alike", "mask": "predictions of masks are not kept"}.get(
@@ -91,17 +91,17 @@ def _why_not(rows: Sequence[RankedRow]) -> str:
     return "pictures are judged by their patches" if rows[0]["patch_labels"] else ""
 
 
-def _layout(row: RankedRow) -> _Layout:
+def _layout(row: _Row) -> _Layout:
     return tuple(hash_ for hash_, _ in _ordered_runs(row))
 
 
-def _ordered_runs(row: RankedRow) -> list[tuple[str, str]]:
+def _ordered_runs(row: _Row) -> list[tuple[str, str]]:
     """What is labelled and validates, and the run, for each run in an order that all rows share."""
     runs = zip(row["label_set_list"], row["label_set_hash_list"], row["run_id_list"], strict=True)
     return [(hash_, run_id) for _, hash_, run_id in sorted(runs)]
 
 
-def _runs(results: Path | str, row: RankedRow) -> list[_Run] | None:
+def _runs(results: Path | str, row: _Row) -> list[_Run] | None:
     """Return the predictions of the runs of a row; None where one is not there or damaged."""
     about = {name: row[name] for name in ("dataset", "shots", "method")}
     try:
@@ -110,7 +110,7 @@ def _runs(results: Path | str, row: RankedRow) -> list[_Run] | None:
         return None
 
 
-def _run(results: Path | str, run: Mapping[str, Any], row: RankedRow) -> _Run:
+def _run(results: Path | str, run: Mapping[str, Any], row: _Row) -> _Run:
     table = read_predictions(results, [run])
     own = table.filter(pc.equal(table["predictor"], row["predictor"])).sort_by("image")
     labels_M, sources = own["label"].to_numpy(), own["source_index"]
@@ -134,7 +134,7 @@ def _is_alike(runs: Sequence[_Run], others: Sequence[_Run]) -> bool:
     )
 
 
-def _joined(runs_CR: Sequence[Sequence[_Run]], row: RankedRow) -> SharedPredictions:
+def _joined(runs_CR: Sequence[Sequence[_Run]], row: _Row) -> SharedPredictions:
     """All runs of all rows, one run after the other."""
     first = runs_CR[0]
     sizes = [len(run.labels_M) for run in first]

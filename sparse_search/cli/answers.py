@@ -13,8 +13,8 @@ from trainables.metrics.table import METRICS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sparse_search.analysis.average_estimates import Worth
     from sparse_search.analysis.estimate import Expected
+    from sparse_search.analysis.worth import Worth
     from sparse_search.best.recommendation import Recommendation
 
 

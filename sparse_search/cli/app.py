@@ -6,6 +6,7 @@ Imports stand inside the commands, so that help and queries never wait for torch
 import sys
 import warnings
 from enum import StrEnum
+from functools import partial
 from importlib.abc import MetaPathFinder
 from io import TextIOWrapper
 from pathlib import Path
@@ -39,7 +40,7 @@ from sparse_search.cli.options import (
     Results,
     SweepFile,
 )
-from sparse_search.cli.printing import console, print_answer, print_leaderboard, show_warning
+from sparse_search.cli.printing import console, print_answer, print_leaderboard, print_lines, show_warning
 from sparse_search.results.texts import printable
 from trainables.metrics.table import DEFAULT_METRIC
 
@@ -176,6 +177,7 @@ def leaderboard_command(
         else:
             print_answer(answer(results, sql), format)
         return
+    from sparse_search.analysis.expectation import expectations
     from sparse_search.analysis.leaderboard import board
     from sparse_search.results.ledger import ledger_doubts, num_looks
     from sparse_search.results.mirror import read_store
@@ -185,7 +187,8 @@ def leaderboard_command(
         store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci,
         pretrained=pretrained,
     )  # fmt: skip
-    print_leaderboard(found, metric, format, num_looks(store.folder))
+    expected = partial(expectations, store, metric, dataset=dataset, shots=shots, method=method)
+    print_leaderboard(found, metric, format, num_looks(store.folder), expected)
     for line in ledger_doubts(store.folder):
         typer.echo(f"test ledger: {printable(line)}", err=True)
 
@@ -385,6 +388,7 @@ def _run(sweep: Path, results: str, data_root: Path | None, retry_failed: bool =
     screen.print(f"cost: {summary.cost}", highlight=False, soft_wrap=True)
     if summary.out_of_time:
         screen.print("stopped by max_hours; nothing is lost: raise it, and the same command goes on")
+    print_lines(summary.expected)
     for path in summary.leaderboards:
         screen.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
     return 0 if summary.ok else 1

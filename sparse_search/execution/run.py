@@ -14,6 +14,7 @@ from rich.console import Console
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import LockedError, ResultsError
+from sparse_search.analysis.expectation import sweep_expectations
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
@@ -50,6 +51,9 @@ class SweepSummary:
     """Trials given up after all retries, one line each."""
 
     leaderboards: tuple[Path, ...]
+    expected: tuple[str, ...]
+    """Sentences on what to expect on new images, by data set and number of shots."""
+
     cost: Cost
     out_of_time: bool = False
     """True if `max_hours` ended it before its plan was complete."""
@@ -108,6 +112,7 @@ def run(
             studies=tuple(journal.status() for journal in journals),
             failures=tuple(line for journal in journals for line in journal.failures()),
             leaderboards=tuple(write_leaderboards(store)),
+            expected=tuple(sweep_expectations(store, sweep.name, sweep.objective)),
             cost=cost_of(store, sweep.name, clock),
             out_of_time=clock.is_over,
         )

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from sparse_search.analysis.estimate import chosen_scores, draw_images
-from sparse_search.analysis.expectation import Expectation, expectation_lines, expectation_of, expectations
+from sparse_search.analysis.expectation import (
+    Expectation,
+    expectation_lines,
+    expectation_of,
+    expectations,
+    sweep_expectations,
+)
 from sparse_search.analysis.kept_predictions import kept_predictions
 from sparse_search.analysis.leaderboard import rank
 from sparse_search.results.predictions import artefact_folder
@@ -188,6 +194,11 @@ def test_groups_are_drawn_whole_where_they_are_known(searched):
 
 def test_every_ranking_has_its_own(store):
     search(store)
-    search(store, validation="realistic", folds_N=None, num_trials=3, label_sets=(1,))
-    found = expectations(rank(store.runs(), "balanced_accuracy"), store.folder, "balanced_accuracy")
+    search(store, validation="realistic", folds_N=None, num_trials=3, label_sets=(1,), sweep="other")
+    found = expectations(store, "balanced_accuracy")
     assert sorted(each.num_candidates for each in found.values()) == [4, 6]
+    assert expectations(store, "balanced_accuracy", method="constant").keys() == found.keys()
+    (told,) = sweep_expectations(store, "test", "balanced_accuracy")
+    assert told.startswith("digits, 5 shots: balanced accuracy 0.")
+    assert "estimated from 30 labels" in told
+    assert not list(sweep_expectations(store, "third", "balanced_accuracy"))
