@@ -30,7 +30,7 @@ the others would be chosen by hardly any draw."""
 
 _CELL = ["dataset", "shots"]
 
-_SORTED_SHARE = 0.2
+SORTED_SHARE = 0.2
 """Share of the draws that is taken for metrics which sort images, configuration by configuration."""
 
 
@@ -88,7 +88,7 @@ def expectation_of(results: Path | str, rows: Sequence[RankedRow], metric: str) 
     if kept.rows[0] is not rows[0]:
         return "the predictions of the first are not kept"
     predictions = kept.predictions
-    num_draws = int(NUM_DRAWS * (_SORTED_SHARE if metric in SORTED else 1))
+    num_draws = int(NUM_DRAWS * (SORTED_SHARE if metric in SORTED else 1))
     groups_N = predictions.groups_N
     times_BN = draw_images(predictions.labels_N, predictions.images_N, groups_N=groups_N, num_draws=num_draws)
     if times_BN is None:
