@@ -50,6 +50,10 @@ class Labelled:
     """Masks of the I pictures, bool. In a segmentation the foreground: what is to be learned. In a classification what
     makes class 1, for scoring only, and None where nobody marked it."""
 
+    indices_I: Tensor | None = None
+    """Indices of the I pictures in their split of the data set, int64: the same picture in other draws has the same.
+    None where images are of no data set."""
+
     def __post_init__(self) -> None:
         if len(self.images_NCHW) != len(self.labels_N):
             raise ValueError(f"{len(self.images_NCHW)} images but {len(self.labels_N)} labels")
@@ -135,12 +139,12 @@ class Withheld:
 
 
 def as_seen(task: Task) -> Task:
-    """Return a task as its learner gets it: validation images have no labels and no masks.
+    """Return a task as its learner gets it: validation images have no labels, no masks and no indices.
 
     Their number and their pixels stay. It guards against mistakes, not against code that draws the task again.
     """
     images = copy(task.validation)
-    for name in ("labels_N", "masks_IHW"):
+    for name in ("labels_N", "masks_IHW", "indices_I"):
         object.__setattr__(images, name, Withheld())
     return replace(task, validation=images)
 
