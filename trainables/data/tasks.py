@@ -144,7 +144,15 @@ def _labelled(
     masks_IHW = source.masks(split, chosen) if with_masks or source.grid else None
     labels_N = torch.from_numpy(_labels(source, split, chosen, masks_IHW))
     told = torch.from_numpy(masks_IHW) if with_masks and masks_IHW is not None else None
-    return Labelled(_images(source, images_NCHW, chosen), labels_N, source.grid, told, torch.from_numpy(chosen))
+    groups_N = source.groups(split)
+    return Labelled(
+        _images(source, images_NCHW, chosen),
+        labels_N,
+        source.grid,
+        told,
+        indices_I=torch.from_numpy(chosen),
+        groups_I=None if groups_N is None else torch.from_numpy(groups_N[chosen]),
+    )
 
 
 def _images(source: Source, images_NCHW: NDArray[np.uint8], chosen: Indices) -> Tensor:

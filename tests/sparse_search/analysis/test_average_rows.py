@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from sparse_search.analysis.average_rows import gather
+from sparse_search.analysis.gathering import gather
 from sparse_search.analysis.leaderboard import board, leaderboard
 from sparse_search.results.predictions import artefact_folder, read_predictions
 from sparse_search.results.trials import trials_of
@@ -52,6 +52,7 @@ def test_averages_are_rows_of_their_board(store):
     assert [json.loads(text)["confusion"] for text in row["confusion_json_list"]] == [
         [list(line) for line in one.confusion] for one in expected
     ]
+    assert (row["num_tried"], found["third of 3 probe"]["num_tried"]) == (7, 3)
     assert row["train_seconds"] == pytest.approx(sum(one["train_seconds"] for one in singles))
     assert row["low"] < row["balanced_accuracy"] < row["high"]
     assert sum(json.loads(row["config_json"])["members"].values()) == pytest.approx(1)
@@ -113,7 +114,7 @@ def test_who_cannot_be_averaged_is_left_out_with_the_reason(store):
     assert found.methods == ("supervised", "supervised")
     assert found.left_out == {
         "without predictions of the same images": 2,
-        "that say the same of every image": 1,
+        "with the same answer for every image": 1,
     }
     assert "third of 2" in averages_in(store)
 
