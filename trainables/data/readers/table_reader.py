@@ -155,7 +155,7 @@ def _digest_of(folder: Path, files: tuple[File, ...], rows: tuple[TableRow, ...]
 
 
 def _check_pictures(path: Path, rows: Iterable[TableRow]) -> None:
-    missing = [row.place for row in rows if not (path.parent / row.place).is_file()]
+    missing = [row.place for row in rows if not _is_file(path.parent / row.place)]
     if missing:
         raise DataError(
             f"table {path} names {len(missing)} files that are not there, the first of them {missing[0]}; "
@@ -166,6 +166,13 @@ def _check_pictures(path: Path, rows: Iterable[TableRow]) -> None:
             raise DataError(
                 f"table {path} names {row.place}; expected a picture ({', '.join(SUFFIXES)}): remove the row"
             )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _listed(folder: Path, table: Table) -> _Listed:
