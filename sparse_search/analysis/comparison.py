@@ -42,8 +42,6 @@ from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING, RankedRow, shots_text
 from trainables.metrics.table import DEFAULT_METRIC, family_of, sign_of
 
-Rows = Sequence[RankedRow]
-
 _MAX_EXPECTED = 12
 """Rankings whose predictions are read."""
 
@@ -276,7 +274,9 @@ def _notes(
         yield f"rankings left out, as the best of the two have no label set in common there: {num_left_out}"
 
 
-def _expected_notes(store: Store, title: str, sides: Iterable[tuple[Rows, Rows]], metric: str) -> Iterator[str]:
+def _expected_notes(
+    store: Store, title: str, sides: Iterable[tuple[list[RankedRow], list[RankedRow]]], metric: str
+) -> Iterator[str]:
     """Say of each ranking what the two, chosen and judged by different images, let expect on new ones."""
     for rows_a, rows_b in islice(sides, _MAX_EXPECTED):
         found = expected_difference(store.address, rows_a, rows_b, metric)
