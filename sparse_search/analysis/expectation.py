@@ -206,8 +206,8 @@ def expectation_lines(found: Expectation | str) -> Iterator[str]:
     if beside:
         yield f"expected likewise: {'; '.join(beside)}"
     if found.gain:
-        ends = f"{found.gain.low:+.2f} to {found.gain.high:+.2f}"
-        yield f"choosing rather than the default, on the same draws: {found.gain.score:+.2f} (95 %: {ends})"
+        ends = f"{found.gain.low:+z.2f} to {found.gain.high:+z.2f}"
+        yield f"choosing rather than the default, on the same draws: {found.gain.score:+z.2f} (95 %: {ends})"
     if found.num_lacking:
         yield f"{found.num_lacking} of {found.num_candidates + found.num_lacking} have no predictions to be judged by"
 

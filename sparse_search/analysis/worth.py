@@ -113,4 +113,4 @@ def worth_lines(found: Worth, metric: str) -> Iterator[str]:
 
 def gain_text(each: Expected) -> str:
     """Return a difference with its interval, in words."""
-    return f"{each.score:+.3f} (95 %: {each.low:+.3f} to {each.high:+.3f})"
+    return f"{each.score:+z.3f} (95 %: {each.low:+z.3f} to {each.high:+z.3f})"

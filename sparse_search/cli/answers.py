@@ -64,8 +64,8 @@ def _additions_table(found: "Recommendation") -> "Table":
     for name in ("tried", "alone", "others", "gain", "95 %"):
         table.add_column(name, justify="right")
     for each in found.additions:
-        gain = "-" if each.gain is None else f"{each.gain.score:+.3f}"
-        ends = "-" if each.gain is None else f"{each.gain.low:+.3f} to {each.gain.high:+.3f}"
+        gain = "-" if each.gain is None else f"{each.gain.score:+z.3f}"
+        ends = "-" if each.gain is None else f"{each.gain.low:+z.3f} to {each.gain.high:+z.3f}"
         table.add_row(each.method, str(each.num_members), _score(each.alone), _score(each.without), gain, ends)
     return table
 

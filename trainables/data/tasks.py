@@ -23,7 +23,7 @@ from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.core.withheld import refuse_to_learners
 from trainables.data.draw import FewShotDraw, draw_few_shot, draw_final
-from trainables.data.partition import Indices, Split
+from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches
 from trainables.data.source import Source, open_source
 
@@ -166,7 +166,9 @@ def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np
         return source.labels(split)[chosen]
     if masks_IHW is None:
         return inherited_labels(source.labels(split)[chosen], source.grid)
-    return marked_patches(masks_IHW, source.grid)
+    labels_N = marked_patches(masks_IHW, source.grid)
+    labels_N[inherited_labels(source.labels(split)[chosen], source.grid) == UNLABELLED] = UNLABELLED
+    return labels_N
 
 
 def _provenance(draw: FewShotDraw, shots: int, label_set: int, validation: Validation, fold: int) -> Provenance:

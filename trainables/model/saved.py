@@ -17,6 +17,7 @@ from search_spaces.core.errors import ConfigError, ModelError
 from trainables.core.grid import Grid
 from trainables.core.method import Predictor
 from trainables.data.patches import cut
+from trainables.metrics.averaging import weighted_mean
 from trainables.metrics.decisions import named
 from trainables.metrics.masks import FOREGROUND
 from trainables.metrics.pictures import probabilities
@@ -188,7 +189,4 @@ def _nothing(facts: ModelFacts) -> Prediction:
 
 def _weighted(members: Sequence[ModelMember], parts: Sequence[Any]) -> _Floats:
     """Mean of the parts by the members' weights; of one member its own digits."""
-    total = np.asarray(members[0].weight * parts[0])
-    for member, part in zip(members[1:], parts[1:], strict=True):
-        total = total + member.weight * part
-    return total
+    return weighted_mean(parts, [each.weight for each in members])

@@ -78,6 +78,25 @@ def test_it_says_of_pictures_what_the_run_said_of_them(exported, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.yaml", "model", "p.csv", "scans"]
 
 
+def test_an_average_says_what_its_members_say_in_the_mean(tmp_path):
+    members = [
+        {"method": "pixels", "config": {"image_size": 8}, "predictor": "pixels", "weight": 0.75, "run_ids": ["a"]},
+        {"method": "supervised", "config": TRIAL["config"], "predictor": "supervised", "weight": 0.25, "run_ids": []},
+    ]
+    shared = {name: value for name, value in TRIAL.items() if name not in ("method", "config")}
+    evidence = evidence_of(TRIAL, predictor="average")
+    average = {"average": {"rule": "third", "members": members}}
+    (tmp_path / "best.yaml").write_text(dump_yaml(shared | average | {"evidence": evidence}))
+    train_model(tmp_path / "best.yaml", tmp_path / "model")
+    said = []
+    for member in members:
+        task, last = predictions_of(shared | {name: member[name] for name in ("method", "config")})
+        said.append(member["weight"] * last.predictions[member["predictor"]])
+    found = load_model(tmp_path / "model").predict(task.validation.images_NCHW)
+    np.testing.assert_array_equal(found.raw_NK, said[0] + said[1])
+    assert "| supervised | supervised | 0.25 |" in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_parquet_is_what_csv_is(exported, tmp_path):
     import pyarrow.parquet as pq
 
