@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "sparse_search")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
-CONTRACT = {"build", "fit", "main"}
+CONTRACT = {"build", "fit", "main", "predictor"}
 """Names that stand in many modules: of a method's or a head's maker, of what a module runs."""
 
 ODD_BEGINNINGS = ("What", "Of", "Whether", "Where", "How")

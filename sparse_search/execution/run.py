@@ -14,6 +14,7 @@ from rich.console import Console
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import LockedError, ResultsError
+from sparse_search.analysis.expectation import sweep_expectations
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
@@ -28,13 +29,14 @@ from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import NO_LOCKS, Store, no_locks
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.search.journal import StudyJournal
+from sparse_search.search.naming import study_folder
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import DatasetFacts, Study, Sweep, study_folder
+from sparse_search.search.sweep import DatasetFacts, Study, Sweep
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
 from sparse_search.trackers.following import following
-from trainables.core.shots import told_at_start
+from trainables.core.shots import ALL_SHOTS, told_at_start
 from trainables.data.draw import draw_few_shot
 from trainables.data.source import data_root as resolve_root
 from trainables.data.source import prepare
@@ -51,6 +53,9 @@ class SweepSummary:
     """Trials given up after all retries, one line each."""
 
     leaderboards: tuple[Path, ...]
+    expected: tuple[str, ...]
+    """Sentences on what to expect on new images, by data set and number of shots."""
+
     cost: Cost
     out_of_time: bool = False
     """True if `max_hours` ended it before its plan was complete."""
@@ -110,6 +115,7 @@ def run(
             studies=tuple(journal.status() for journal in journals),
             failures=tuple(line for journal in journals for line in journal.failures()),
             leaderboards=tuple(write_leaderboards(store)),
+            expected=tuple(sweep_expectations(store, sweep.name, sweep.objective)),
             cost=cost_of(store, sweep.name, clock),
             out_of_time=clock.is_over,
         )
@@ -121,18 +127,19 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     Raises:
         DataError: naming file, class or count.
     """
-    facts = {}
+    facts, under = {}, sweep.conditions
     for dataset in sweep.datasets:
         for shots in sweep.shots:
             for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
                 source, split = draw_few_shot(
-                    dataset, shots, label_set, sweep.conditions.validation, data_root, kind=sweep.kind
+                    dataset, shots, label_set, under.validation, data_root, kind=sweep.kind, folds=under.folds
                 )
-            sizes = (
+            num_labelled, num_unlabelled = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )
             check_names({"dataset": source.name})
-            facts[dataset, shots] = DatasetFacts(source.content_hash, *sizes)
+            folds = split.num_folds if shots == ALL_SHOTS and under.validation == "labelled-cv" else under.folds
+            facts[dataset, shots] = DatasetFacts(source.content_hash, num_labelled, num_unlabelled, folds)
     return sweep.studies(facts)
 
 

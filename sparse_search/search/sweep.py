@@ -1,13 +1,12 @@
 """A search as typed values: one sweep, many studies (method × dataset × shots)."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from typing import Any, NamedTuple
 
-from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
+from search_spaces.core.config import LARGEST, MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import ActivityConditions, Space, conditions_of
 from sparse_search.results.rows import CONFIRMATION
 from sparse_search.search.choices import (
@@ -17,6 +16,7 @@ from sparse_search.search.choices import (
     read_pruner,
     read_sampler,
 )
+from sparse_search.search.naming import study_folder
 from sparse_search.search.pruner import rung_steps
 from trainables.core.conditions import CONDITIONS, PROTOCOL, Conditions
 from trainables.core.kind import Kind
@@ -41,9 +41,6 @@ FRESH_BLOCK = 1000
 
 MAX_EPOCHS = 100_000
 """Epochs among which the end of a first cycle is looked for."""
-
-MAX_FOLDER = 200
-"""Most characters of the name of a study's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +174,8 @@ class DatasetFacts(NamedTuple):
     content_hash: str
     num_labelled: int
     num_unlabelled: int
+    folds: int = LARGEST
+    """Most parts of the labelled images that may validate in turn, as of the rarest class there are no more."""
 
 
 class Rung(NamedTuple):
@@ -259,7 +258,7 @@ class Study:
             "cpus_per_trial": sweep.cpus_per_trial * sweep.nodes_per_trial,
             "split_policy": sweep.split_policy,
         }
-        identity |= {name: value for name, value in sweep.conditions.identity().items() if name in SWEEP_CONDITIONS}
+        identity |= {name: value for name, value in self.conditions.identity().items() if name in SWEEP_CONDITIONS}
         if self.plan.settings_from:
             source = next(plan for plan in self.sweep.methods if plan.name == self.plan.settings_from)
             identity["settings_from"] = replace(self, plan=source, confirmation=False, known_as="").name
@@ -283,6 +282,12 @@ class Study:
     def upstream(self) -> tuple[str, str, int]:
         """Setting of the search that it has its settings from."""
         return self.plan.settings_from, self.dataset, self.shots
+
+    @property
+    def conditions(self) -> Conditions:
+        """Conditions of its trials: those of the sweep, with no more folds than its labels are enough for."""
+        under = self.sweep.conditions
+        return replace(under, folds=min(under.folds, self.facts.folds))
 
     @property
     def sign(self) -> int:
@@ -339,7 +344,7 @@ class Study:
             shots=self.shots,
             label_sets=self.label_sets(number),
             conditions=replace(
-                sweep.conditions,
+                self.conditions,
                 threads=max(1, sweep.cpus_per_trial * sweep.nodes_per_trial // sweep.conditions.processes),
                 device="gpu" if sweep.gpus_per_trial else "cpu",
             ),
@@ -380,12 +385,6 @@ class Study:
             if method.cycle_ends(config, epoch):
                 return seen
         return self.sweep.conditions.images if len(sizes) > 1 else 0
-
-
-def study_folder(name: str) -> str:
-    """Return the name of a study as a folder may be called."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-    return plain if len(plain) <= MAX_FOLDER else f"{plain[:MAX_FOLDER]}_{short_hash({'name': name})}"
 
 
 def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:

@@ -27,3 +27,16 @@ def test_masks_are_counted_without_classes():
     found = describe("shapes@16")
     assert (found.kind, found.class_counts, found.num_unlabelled) == ("segmentation", {}, 0)
     assert sum(found.sizes.values()) == 340
+
+
+def test_patients_are_counted(write_table):
+    rows = {f"{n}.png": ("xy"[n % 2], f"p{n // 4}", "train" if n < 12 else "test") for n in range(20)}
+    found = describe(str(write_table(rows, columns=("label", "patient", "split"))))
+    assert found.group_counts == {"train": 3, "test": 2}
+    assert found.num_folds == 3
+
+
+def test_labels_that_are_too_few_are_told(write_pictures):
+    found = describe(str(write_pictures({"a": 1, "b": 3, "unlabelled": 2})))
+    assert found.num_folds is None
+    assert found.notes[-1].startswith("all labels cannot be used with labelled-cv: class 0 ('a') has 1 labelled")

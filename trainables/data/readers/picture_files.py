@@ -107,11 +107,16 @@ def read_picture(path: Path, channels: int, side: int | None = None) -> NDArray[
         DataError: the file cannot be decoded, or is of a kind that is not read.
     """
     with opened(path) as picture:
-        pixels = shown(picture, channels)
-        width, height = size = (side, side) if side else pixels.size
-        if pixels.size != size:
-            pixels = pixels.resize(size, Image.Resampling.BILINEAR)
-        return np.asarray(pixels, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+        return resized_picture(picture, channels, side)
+
+
+def resized_picture(picture: Image.Image, channels: int, side: int | None = None) -> NDArray[np.uint8]:
+    """Pixels (channels, side, side) of a picture as it is shown, resized as `read_picture` does."""
+    pixels = shown(picture, channels)
+    width, height = size = (side, side) if side else pixels.size
+    if pixels.size != size:
+        pixels = pixels.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(pixels, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def content_of(path: Path, channels: int) -> bytes:
