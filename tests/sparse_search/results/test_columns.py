@@ -27,7 +27,7 @@ def told():
     """Each row of the page for each table that it is about: table, column, type, unit and meaning."""
     for name, kind, unit, where, meaning in ROW.findall(PAGE):
         for table in SCHEMAS if where == "all" else where.split(", "):
-            yield table, name, kind.strip("` "), unit.strip(), meaning.strip()
+            yield table, name, kind.replace("`", "").strip(), unit.strip(), meaning.strip()
 
 
 def type_of(field, table):
