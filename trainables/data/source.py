@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
+from trainables.core.home import from_home
 from trainables.core.kind import Kind, MirrorAxis
 from trainables.core.withheld import refuse_to_learners
 from trainables.data.catalog import CATALOG, DatasetInfo
@@ -210,7 +211,7 @@ class Source:
 
 def data_root(root: Path | None) -> Path:
     """The folder where files are looked for: the given one, else $SPARSE_SEARCH_DATA, else ~/.medmnist."""
-    return Path(root or os.environ.get(ROOT_VARIABLE) or "~/.medmnist").expanduser()
+    return from_home(str(root or os.environ.get(ROOT_VARIABLE) or "~/.medmnist"))
 
 
 def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
