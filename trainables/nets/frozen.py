@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H W pixels, D features.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from typing import final
@@ -23,18 +24,21 @@ class FrozenNetwork(nn.Module):
     Args:
         name: see `backbone_weights`. Random weights are the same every time.
         channels: C; of grey images the mean of the normalisation of colours is taken.
+        weights: Those of the network, of whatever origin, instead of what its name says.
 
     Raises:
         ConfigError: an unknown model, or weights that cannot be had.
     """
 
-    def __init__(self, name: str, channels: int) -> None:
+    def __init__(self, name: str, channels: int, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
-        model, weights = backbone_weights(name)
+        model, pretrained = backbone_weights(name)
         with torch.random.fork_rng([]):
             torch.manual_seed(_SEED)
-            self.network = build_classifier(model, channels=channels, num_classes=0, pretrained=weights)
-        self.mean_C11, self.spread_C11 = normalisation(self.network, weights, channels)
+            self.network = build_classifier(model, channels=channels, num_classes=0, pretrained=pretrained)
+        if weights is not None:
+            self.network.load_state_dict(weights)
+        self.mean_C11, self.spread_C11 = normalisation(self.network, pretrained, channels)
         self.requires_grad_(False).eval()
         self.to(memory_format=torch.channels_last)
 
@@ -47,8 +51,12 @@ class FrozenNetwork(nn.Module):
 
 @cache
 def frozen_hash(name: str, channels: int) -> str:
+    """SHA-256 of the frozen network of a name."""
+    return network_hash(FrozenNetwork(name, channels))
+
+
+def network_hash(network: FrozenNetwork) -> str:
     """SHA-256 of a frozen network: its numbers, their names, and its normalisation."""
-    network = FrozenNetwork(name, channels)
     total = sha256()
     for key, tensor in (*network.state_dict().items(), ("mean", network.mean_C11), ("spread", network.spread_C11)):
         total.update(f"{key} {tuple(tensor.shape)}".encode())

@@ -87,10 +87,7 @@ class Knobs:
 
     def __init__(self, subject: Subject, task: Task, *, epochs: int, max_values: int) -> None:
         self._subject, self._task, self._config = subject, task, subject.telling_config()
-        self._max_values = max_values
-        before = subject.epochs_before(self._config)
-        self._num_epochs = subject.num_epochs(self._config, task) if subject.method.scorer else before + epochs
-        self._first_epochs = self._num_epochs if subject.method.scorer else before + 1
+        self._max_values, self._epochs = max_values, epochs
         self._baselines: dict[MethodConfig, list[Trajectory]] = {}
 
     def is_alive(self, field: str) -> bool:
@@ -102,11 +99,10 @@ class Knobs:
         return any(self._differs(replace(config, **change), baselines) for change in changes)
 
     def _differs(self, config: MethodConfig, baselines: list[Trajectory]) -> bool:
-        other = self._trajectory(config)
+        other, num_epochs = self._trajectory(config), self._num_epochs(config, self._epochs)
         try:
             return any(
-                all(_differ(epoch, baseline, other) for baseline in baselines)
-                for epoch in range(1, self._num_epochs + 1)
+                all(_differ(epoch, baseline, other) for baseline in baselines) for epoch in range(1, num_epochs + 1)
             )
         finally:
             other.close()
@@ -115,14 +111,20 @@ class Knobs:
         if config not in self._baselines:
             made = [self._trajectory(config)]
             # Stages that trials share are made now: while the baseline is at one, others would wait for it.
-            made[0].mark(self._first_epochs)
+            made[0].mark(self._num_epochs(config, 1))
             if any(cache_root().glob("*")):
                 made.append(self._trajectory(config))
             self._baselines[config] = made
         return self._baselines[config]
 
     def _trajectory(self, config: MethodConfig) -> Trajectory:
-        return Trajectory(self._subject, self._task, config, self._num_epochs)
+        return Trajectory(self._subject, self._task, config, self._num_epochs(config, self._epochs))
+
+    def _num_epochs(self, config: MethodConfig, after: int) -> int:
+        """Return the epochs before the one that ends the first cycle, and so many; all where a method has its end."""
+        if self._subject.method.scorer:
+            return self._subject.num_epochs(self._config, self._task)
+        return self._subject.epochs_before(config) + after
 
 
 def _differ(epoch: int, baseline: Trajectory, other: Trajectory) -> bool:
