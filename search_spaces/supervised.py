@@ -60,6 +60,11 @@ class SupervisedConfig(PretextConfig, ScheduledConfig, AugmentedConfig, FineTune
         "plain": {"flip": True, "mixup_alpha": 0.0, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
     }
 
+    @property
+    def is_fine_tuned(self) -> bool:
+        """Return True if anything is asked for that training from random weights does not have."""
+        return super().is_fine_tuned or self.has_pretext
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "batch_size", 2, 4096)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sparse_search.analysis.comparison import compare, compare_all
     from sparse_search.analysis.leaderboard import leaderboard
     from sparse_search.best.export import export
+    from sparse_search.best.modelled import train_model
+    from sparse_search.best.predicted import predict_files
+    from sparse_search.best.recommendation import recommend
     from sparse_search.best.retrain import evaluate, reproduce
     from sparse_search.execution.run import run
     from sparse_search.execution.status import status
@@ -32,12 +35,15 @@ __all__ = [
     "evaluate",
     "export",
     "leaderboard",
+    "predict_files",
     "read_store",
     "read_sweep",
+    "recommend",
     "report",
     "reproduce",
     "run",
     "status",
+    "train_model",
 ]
 
 _HOMES = {
@@ -47,12 +53,15 @@ _HOMES = {
     "evaluate": "best.retrain",
     "export": "best.export",
     "leaderboard": "analysis.leaderboard",
+    "predict_files": "best.predicted",
     "read_store": "results.mirror",
     "read_sweep": "search.sweep_file",
+    "recommend": "best.recommendation",
     "report": "pages.page",
     "reproduce": "best.retrain",
     "run": "execution.run",
     "status": "execution.status",
+    "train_model": "best.modelled",
 }
 """The module of each public name, below this package."""
 

@@ -148,27 +148,77 @@ def _with_settings(trial: Any, preset: str | None, changes: Sequence[str]) -> An
 
 
 def _train(options: argparse.Namespace) -> int:
-    from trainables.data.source import prepare
+    from trainables.metrics.averaging import AVERAGE
     from trainables.training.prediction import DivergedError
-    from trainables.training.run import runs_of_trial
     from trainables.training.trial import Trial
 
-    trial = _with_settings(Trial.from_dict(_trial_values(options)), options.preset, options.changes)
+    values = _trial_values(options)
+    try:
+        if AVERAGE in values:
+            return _train_average(values, options)
+        return _train_trial(_with_settings(Trial.from_dict(values), options.preset, options.changes), options)
+    except DivergedError as why:
+        print(f"{why}")
+        return 1
+
+
+def _train_trial(trial: Any, options: argparse.Namespace) -> int:
     under = trial.conditions
     problem = f"{trial.method} on {trial.dataset}, {shots_title(trial.shots)}"
     print(f"{problem}, {under.images:,} images, {under.threads} threads")
-    if words := told_at_start([trial.shots], under.validation):
+    _prepare(trial, options)
+    ends = [end for end, _ in _train_runs(trial, options)]
+    _print_summary(
+        [dict(end.selected) for end in ends], SELECTIONS[under.selection]
+    )  # training ends with an evaluation
+    return 0
+
+
+def _train_average(values: Mapping[str, Any], options: argparse.Namespace) -> int:
+    """Train members one after the other and print the scores of what they say together."""
+    from trainables.metrics.averaging import AVERAGE
+    from trainables.training.average import Average
+    from trainables.training.prediction import Predicted
+
+    if options.method or options.preset or options.changes:
+        raise ConfigError(
+            f"{options.config} is an average, whose members have settings of their own: leave out METHOD, --preset and "
+            "--set, or export one configuration with `sparse-search export --single`"
+        )
+    average = Average.from_dict(values)
+    first = average.members[0].trial
+    print(f"average of {len(average.members)} on {first.dataset}, {shots_title(first.shots)}")
+    _prepare(first, options)
+    each = []
+    for place, member in enumerate(average.members, 1):
+        print(f"member {place} of {len(average.members)}: {member.predictor}, weight {member.weight:.3g}")
+        each.append(list(_train_runs(member.trial, options)))
+    results = [
+        {AVERAGE: average.score([Predicted(end.predictions, end.pool_means) for end, _ in runs], runs[0][1])}
+        for runs in zip(*each, strict=True)
+    ]
+    _print_summary(results, 1)
+    return 0
+
+
+def _prepare(trial: Any, options: argparse.Namespace) -> None:
+    from trainables.data.source import prepare
+
+    if words := told_at_start([trial.shots], trial.conditions.validation):
         print(words)
     prepare(trial.dataset, options.data_root, _preparation(trial.dataset), trial.find_method().kind)
-    results = []
-    for run in runs_of_trial(trial):
+
+
+def _train_runs(trial: Any, options: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
+    """Train the runs of a trial; yield how each ends, and the labels of its validation images."""
+    from trainables.training.prediction import DivergedError
+    from trainables.training.run import runs_of_trial, with_folds
+
+    for run in runs_of_trial(with_folds(trial, options.data_root)):
         try:
-            results.append(_train_run(run, options))
+            yield _train_run(run, options)
         except DivergedError as why:
-            print(f"label set {run.label_set}: diverged: {why}")
-            return 1
-    _print_summary(results, SELECTIONS[under.selection])
-    return 0
+            raise DivergedError(f"label set {run.label_set}: diverged: {why}") from why
 
 
 def _preparation(dataset: str) -> Callable[[int, int], None]:
@@ -184,7 +234,7 @@ def _preparation(dataset: str) -> Callable[[int, int], None]:
     return tell
 
 
-def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
+def _train_run(run: Any, options: argparse.Namespace) -> tuple[Any, Any]:
     from trainables.training.checkpoint import Checkpoints
 
     task = run.task(options.data_root)
@@ -204,7 +254,7 @@ def _train_run(run: Any, options: argparse.Namespace) -> dict[str, Any]:
         _write_artefacts(folder / "artefacts", progress.artefacts)
     if progress.collapse:
         print(f"  collapsed: {progress.collapse}")
-    return dict(progress.selected)  # training ends with an evaluation
+    return progress, task.validation.labels_N.numpy()
 
 
 def _write_artefacts(folder: Path, files: Mapping[str, bytes]) -> None:

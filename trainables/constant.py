@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.constant import ConstantConfig
-from trainables.core.method import Learner, Method, Task
+from trainables.components.prediction import TensorPredictor
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 
 _NUDGE = 1e-3
 
@@ -39,7 +40,11 @@ class ConstantLearner:
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Return the same probabilities (B, K) for every image."""
-        return {"constant": self._probs_K.to(images_BCHW.device).repeat(len(images_BCHW), 1)}
+        return _predict(self.prediction_state(), images_BCHW)
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The frequencies."""
+        return {"probs": self._probs_K}
 
     def state_dict(self) -> dict[str, Any]:
         """The frequencies."""
@@ -50,9 +55,25 @@ class ConstantLearner:
         self._probs_K = state["probs"].cpu()
 
 
+def _predict(state: Mapping[str, Tensor], images_BCHW: Tensor) -> dict[str, Tensor]:
+    return {"constant": state["probs"].to(images_BCHW.device).repeat(len(images_BCHW), 1)}
+
+
+def predictor(config: ConstantConfig, form: TaskForm) -> Predictor:
+    """The frequencies, to be loaded."""
+    return TensorPredictor(_predict, ("probs",))
+
+
 def build(config: ConstantConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner; it needs neither settings nor a device."""
     return ConstantLearner(task)
 
 
-METHOD = Method(ConstantConfig, ("classification",), build, predictors=("constant",), names_one_class=True)
+METHOD = Method(
+    ConstantConfig,
+    ("classification",),
+    build,
+    predictors=("constant",),
+    predictor=predictor,
+    names_one_class=True,
+)

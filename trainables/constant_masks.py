@@ -12,11 +12,12 @@ Shapes: B pictures, I labelled ones, C channels, H W pixels.
 from collections.abc import Iterator, Mapping
 from typing import Any, final
 
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.constant_masks import ConstantMasksConfig
-from trainables.core.method import Learner, Method, Task
+from trainables.components.prediction import TensorPredictor
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 
 
 @final
@@ -37,8 +38,11 @@ class ConstantMasksLearner:
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Return the same probability for every pixel (B, H, W)."""
-        batch, _, height, width = images_BCHW.shape
-        return {"constant_masks": self._foreground.to(images_BCHW.device).expand(batch, height, width).clone()}
+        return _predict(self.prediction_state(), images_BCHW)
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The probability."""
+        return {"foreground": self._foreground}
 
     def state_dict(self) -> dict[str, Any]:
         """The probability."""
@@ -49,9 +53,26 @@ class ConstantMasksLearner:
         self._foreground = state["foreground"].cpu()
 
 
+def _predict(state: Mapping[str, Tensor], images_BCHW: Tensor) -> dict[str, Tensor]:
+    batch, _, height, width = images_BCHW.shape
+    return {"constant_masks": state["foreground"].to(images_BCHW.device).expand(batch, height, width).clone()}
+
+
+def predictor(config: ConstantMasksConfig, form: TaskForm) -> Predictor:
+    """The probability, to be loaded."""
+    return TensorPredictor(_predict, ("foreground",))
+
+
 def build(config: ConstantMasksConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner; it needs neither settings nor a device."""
     return ConstantMasksLearner(task)
 
 
-METHOD = Method(ConstantMasksConfig, ("segmentation",), build, predictors=("constant_masks",), names_one_class=True)
+METHOD = Method(
+    ConstantMasksConfig,
+    ("segmentation",),
+    build,
+    predictors=("constant_masks",),
+    predictor=predictor,
+    names_one_class=True,
+)

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
@@ -28,8 +27,14 @@ from trainables.components.batches import epoch_steps
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
 from trainables.components.pace import pace_of
-from trainables.components.ssl_gan_classifier import new_discriminator, predict_by_discriminator
-from trainables.core.method import Learner, Method, Task
+from trainables.components.prediction import network_state
+from trainables.components.ssl_gan_classifier import (
+    discriminator_predictor,
+    new_discriminator,
+    predict_by_discriminator,
+)
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.data.augment import to_signed
 
 
@@ -63,6 +68,10 @@ class ConvnetLearner:
         """Probabilities (B, K) of the averaged network."""
         return predict_by_discriminator(self._network, images_BCHW, name="convnet", side=self._config.image_size)
 
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The network that predicts, or its average."""
+        return network_state(classifier=self._network.predicting)
+
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, average, pass; the tensors are the live ones, not copies."""
         return {"network": self._network.state_dict(), "order": self._order.state_dict()}
@@ -86,9 +95,21 @@ def _epoch_images(config: ConvnetConfig, num_labelled: int, num_unlabelled: int,
     return epoch_steps(config.steps_per_epoch, config.batch_size) * config.batch_size
 
 
+def predictor(config: ConvnetConfig, form: TaskForm) -> Predictor:
+    """The network that predicts, its weights to be loaded."""
+    return discriminator_predictor(config, form, name="convnet")
+
+
 def build(config: ConvnetConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with a fresh network."""
     return ConvnetLearner(config, task, accelerator)
 
 
-METHOD = Method(ConvnetConfig, ("classification",), build, predictors=("convnet",), epoch_images=_epoch_images)
+METHOD = Method(
+    ConvnetConfig,
+    ("classification",),
+    build,
+    predictors=("convnet",),
+    predictor=predictor,
+    epoch_images=_epoch_images,
+)

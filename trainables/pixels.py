@@ -9,16 +9,17 @@ Shapes: B images, N labelled, C channels, H W pixels, D = C · H · W features, 
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.pixels import PixelsConfig
-from trainables.components.prediction import class_probabilities, predict_in_chunks
-from trainables.core.method import Learner, Method, Task
+from trainables.components.prediction import TensorPredictor, class_probabilities, predict_in_chunks
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.data.augment import to_unit
 
 _MAX_STEPS = 5_000
@@ -45,12 +46,11 @@ class PixelsLearner:
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K)."""
+        return _predict(self.prediction_state(), images_BCHW, self._config.image_size)
 
-        def linear(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            return {"pixels": class_probabilities(unit_BCHW.flatten(1).double() @ self._weights_DK + self._biases_K)}
-
-        side = self._config.image_size
-        return predict_in_chunks(linear, images_BCHW, side=side, device=torch.device("cpu"), networks=())
+    def prediction_state(self) -> dict[str, Tensor]:
+        """Weights and biases."""
+        return {"weights": self._weights_DK, "biases": self._biases_K}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, biases, and their loss."""
@@ -78,9 +78,21 @@ class PixelsLearner:
         self._loss = float(F.cross_entropy(logits_NK, self._labelled.labels_N))
 
 
+def _predict(state: Mapping[str, Tensor], images_BCHW: Tensor, side: int) -> dict[str, Tensor]:
+    def linear(unit_BCHW: Tensor) -> dict[str, Tensor]:
+        return {"pixels": class_probabilities(unit_BCHW.flatten(1).double() @ state["weights"] + state["biases"])}
+
+    return predict_in_chunks(linear, images_BCHW, side=side, device=torch.device("cpu"), networks=())
+
+
+def predictor(config: PixelsConfig, form: TaskForm) -> Predictor:
+    """Weights and biases, to be loaded."""
+    return TensorPredictor(partial(_predict, side=config.image_size), ("weights", "biases"))
+
+
 def build(config: PixelsConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner; it needs no device."""
     return PixelsLearner(config, task)
 
 
-METHOD = Method(PixelsConfig, ("classification",), build, predictors=("pixels",), draws=False)
+METHOD = Method(PixelsConfig, ("classification",), build, predictors=("pixels",), predictor=predictor, draws=False)

@@ -26,7 +26,6 @@ Shapes: B batch, N labelled, C channels, H W pixels, K classes.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.resnet import ResnetConfig
@@ -36,9 +35,10 @@ from trainables.components.losses import balanced_weights, weighted_cross_entrop
 from trainables.components.meters import Means
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.pace import pace_of
-from trainables.components.prediction import predict_by_classifier
+from trainables.components.prediction import classifier_predictor, network_state, predict_by_classifier
 from trainables.components.schedules import Plateau
-from trainables.core.method import Learner, Method, Task
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.nets.backbone import build_classifier
 
 
@@ -52,9 +52,7 @@ class ResnetLearner:
         self._labels_N = labels_N.to(self._device)
         weights_K = balanced_weights(labels_N, task.num_classes) if config.class_weights else None
         self._weights_K = None if weights_K is None else weights_K.to(self._device)
-        network = build_classifier(
-            config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained
-        )
+        network = _new_network(config, TaskForm.of(task), config.pretrained)
         # Without decay AdamW is Adam.
         self._pace = pace_of(config)
         self._classifier = OptimisedModel(
@@ -93,6 +91,10 @@ class ResnetLearner:
         """Probabilities (B, K) of the classifier."""
         return predict_by_classifier(self._classifier, images_BCHW, name="resnet", side=self._config.image_size)
 
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The classifier, or its average."""
+        return network_state(classifier=self._classifier.predicting)
+
     def state_dict(self) -> dict[str, Any]:
         """Classifier, optimiser with its step size, plateau; the tensors are the live ones, not copies."""
         return {"classifier": self._classifier.state_dict(), "plateau": self._plateau.state_dict()}
@@ -110,9 +112,20 @@ class ResnetLearner:
         means.add(len(index_B), loss=loss)
 
 
+def _new_network(config: ResnetConfig, form: TaskForm, pretrained: str) -> nn.Module:
+    return build_classifier(
+        config.classifier, channels=form.channels, num_classes=form.num_classes, pretrained=pretrained
+    )
+
+
+def predictor(config: ResnetConfig, form: TaskForm) -> Predictor:
+    """The classifier, its weights to be loaded."""
+    return classifier_predictor(_new_network(config, form, ""), name="resnet", side=config.image_size)
+
+
 def build(config: ResnetConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with a fresh network, or a pretrained one where the configuration names weights."""
     return ResnetLearner(config, task, accelerator)
 
 
-METHOD = Method(ResnetConfig, ("classification",), build, predictors=("resnet",))
+METHOD = Method(ResnetConfig, ("classification",), build, predictors=("resnet",), predictor=predictor)

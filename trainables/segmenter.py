@@ -25,14 +25,14 @@ Shapes: B batch, N labelled, C channels, H W pixels.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.segmenter import SegmenterConfig
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
-from trainables.components.segmentation_model import SegmentationModel, pixels_and_masks
-from trainables.core.method import Learner, Method, Task
+from trainables.components.segmentation_model import MaskPredictor, SegmentationModel, pixels_and_masks
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 
 
 @final
@@ -69,6 +69,10 @@ class SegmenterLearner:
         """Probabilities (B, H, W) of the foreground."""
         return {"segmenter": self._segmenter.predict(images_BCHW)}
 
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The network, or its average."""
+        return self._segmenter.prediction_state()
+
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, κ, pass; the tensors are the live ones, not copies."""
         return {"segmenter": self._segmenter.state_dict(), "order": self._order.state_dict()}
@@ -91,9 +95,21 @@ def _epoch_images(config: SegmenterConfig, num_labelled: int, num_unlabelled: in
     return config.steps_per_epoch * config.batch_size
 
 
+def predictor(config: SegmenterConfig, form: TaskForm) -> Predictor:
+    """The network, its weights to be loaded."""
+    return MaskPredictor(config, form, name="segmenter")
+
+
 def build(config: SegmenterConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with a fresh network, or one on a pretrained encoder where the configuration names weights."""
     return SegmenterLearner(config, task, accelerator)
 
 
-METHOD = Method(SegmenterConfig, ("segmentation",), build, predictors=("segmenter",), epoch_images=_epoch_images)
+METHOD = Method(
+    SegmenterConfig,
+    ("segmentation",),
+    build,
+    predictors=("segmenter",),
+    predictor=predictor,
+    epoch_images=_epoch_images,
+)

@@ -36,7 +36,6 @@ from typing import Any, cast, final
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.sparse import SparseConfig
@@ -58,7 +57,7 @@ from trainables.components.modes import batch_norm_counts, evaluated, frozen
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.pace import pace_of
 from trainables.components.parallel import data_parallel
-from trainables.components.prediction import class_probabilities, predict_in_chunks
+from trainables.components.prediction import NetworkPredictor, class_probabilities, network_state, predict_in_chunks
 from trainables.components.prototypes import PrototypeBank
 from trainables.components.pseudo_labels import (
     TemporalEnsemble,
@@ -68,7 +67,8 @@ from trainables.components.pseudo_labels import (
     vote_health,
     weighted_vote,
 )
-from trainables.core.method import Learner, Method, Task
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.nets.attention_unet import AttentionUNet
 from trainables.nets.backbone import build_classifier
 from trainables.nets.patch_discriminator import PatchDiscriminator
@@ -93,15 +93,7 @@ class SparseLearner:
 
         shape = {"channels": task.channels, "num_classes": task.num_classes}
         generator = AttentionUNet(**shape, width=config.width, squashed=config.generator_output == "sigmoid")
-        discriminator = PatchDiscriminator(**shape, side=config.image_size, width=config.critic_width)
-        classifier = build_classifier(
-            config.classifier,
-            **shape,
-            pretrained=config.pretrained,
-            dropout=config.dropout,
-            drop_path=config.drop_path,
-            head_init=config.head_init,
-        )
+        discriminator, classifier = _new_predicting(config, TaskForm.of(task), config.pretrained)
         lr, decay, decay_classifier = config.lr, config.weight_decay, config.weight_decay_classifier
         ratio_discriminator, ratio_classifier = config.lr_ratio_critic, config.lr_ratio_classifier
         prepare = partial(OptimisedModel, accelerator=accelerator, beta1=config.beta1, pace=self._pace)
@@ -140,14 +132,13 @@ class SparseLearner:
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the mean of D and C, and of C alone."""
-
-        def both(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            discriminator_BK = class_probabilities(self._discriminator.predict(unit_BCHW)[1])
-            classifier_BK = class_probabilities(self._classifier.predict(unit_BCHW))
-            return {"sparse_ens": (discriminator_BK + classifier_BK) / 2, "sparse": classifier_BK}
-
+        both = partial(_mean_and_own, self._discriminator.predict, self._classifier.predict)
         networks, side = self.predicting_networks(), self._config.image_size
         return predict_in_chunks(both, images_BCHW, side=side, device=self._device, networks=networks)
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """D and C, or their averages."""
+        return network_state(critic=self._discriminator.predicting, classifier=self._classifier.predicting)
 
     def predicting_networks(self) -> Sequence[nn.Module]:
         """D and C, or their averages."""
@@ -369,16 +360,38 @@ def _epoch_images(config: SparseConfig, num_labelled: int, num_unlabelled: int, 
     return _epoch_labelled(config, num_labelled) + num_used(num_unlabelled, config.unsup_fraction)
 
 
+def _new_predicting(config: SparseConfig, form: TaskForm, pretrained: str) -> tuple[PatchDiscriminator, nn.Module]:
+    """D and C."""
+    shape = {"channels": form.channels, "num_classes": form.num_classes}
+    return PatchDiscriminator(**shape, side=config.image_size, width=config.critic_width), build_classifier(
+        config.classifier, **shape, pretrained=pretrained, dropout=config.dropout,
+        drop_path=config.drop_path, head_init=config.head_init,
+    )  # fmt: skip
+
+
+def _mean_and_own(
+    discriminate: Callable[[Tensor], tuple[Tensor, Tensor]], classify: Callable[[Tensor], Tensor], unit_BCHW: Tensor
+) -> dict[str, Tensor]:
+    """Probabilities (B, K) of the mean of D and C, and of C alone."""
+    discriminator_BK = class_probabilities(discriminate(unit_BCHW)[1])
+    classifier_BK = class_probabilities(classify(unit_BCHW))
+    return {"sparse_ens": (discriminator_BK + classifier_BK) / 2, "sparse": classifier_BK}
+
+
+def predictor(config: SparseConfig, form: TaskForm) -> Predictor:
+    """D and C, their weights to be loaded."""
+    critic, classifier = _new_predicting(config, form, "")
+    networks = {"critic": critic, "classifier": classifier}
+    both = partial(_mean_and_own, critic, classifier)
+    return NetworkPredictor(networks, both, side=config.image_size, contiguous=("critic",))
+
+
 def build(config: SparseConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with fresh networks, or pretrained ones where the configuration names weights."""
     return SparseLearner(config, task, accelerator)
 
 
 METHOD = Method(
-    SparseConfig,
-    ("classification",),
-    build,
-    predictors=("sparse_ens", "sparse"),
-    epoch_images=_epoch_images,
-    cycle_ends=_ends_cycle,
-)
+    SparseConfig, ("classification",), build, predictors=("sparse_ens", "sparse"), predictor=predictor,
+    epoch_images=_epoch_images, cycle_ends=_ends_cycle,
+)  # fmt: skip

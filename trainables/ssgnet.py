@@ -37,7 +37,6 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.ssgnet import SsgnetConfig
@@ -46,9 +45,10 @@ from trainables.components.meters import Means
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
 from trainables.components.pace import Pace
-from trainables.components.prediction import predict_by_classifier
+from trainables.components.prediction import classifier_predictor, network_state, predict_by_classifier
 from trainables.components.schedules import Plateau
-from trainables.core.method import Learner, Method, Task
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.data.augment import random_flip, to_unit
 from trainables.nets.backbone import LastLayerOnly, build_classifier
 from trainables.stylegan.class_generators import ClassGenerators, generator_epochs
@@ -64,7 +64,11 @@ class SsgnetLearner:
         self._config, self._device = config, accelerator.device
         seed = int(torch.randint(2**31, ()))  # of the run's seed: generators are shared by runs that have the same
         self._classifier = OptimisedModel(
-            _new_classifier(config, task), accelerator, lr=config.lr, beta1=0.9, weight_decay=config.weight_decay
+            _new_classifier(config, TaskForm.of(task), config.pretrained),
+            accelerator,
+            lr=config.lr,
+            beta1=0.9,
+            weight_decay=config.weight_decay,
         )
         self._flips = config.flip and "horizontal" not in task.asymmetric
         self._plateau = Plateau(config.patience, config.plateau_factor)
@@ -116,6 +120,10 @@ class SsgnetLearner:
     def predicting_networks(self) -> Sequence[nn.Module]:
         """The classifier; not one whose backbone is frozen, with the statistics that it was trained with."""
         return () if self._config.freeze == "backbone" else (self._classifier.predicting,)
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The classifier."""
+        return network_state(classifier=self._classifier.predicting)
 
     def artefacts(self) -> dict[str, bytes]:
         """A sheet for each class, its labelled images in the first row and synthetic ones below; and of each generator
@@ -197,9 +205,9 @@ class SsgnetLearner:
         return torch.cat([to_unit(made_MCHW, side), images_BCHW]), torch.cat([classes_M, labels_B])
 
 
-def _new_classifier(config: SsgnetConfig, task: Task) -> nn.Module:
+def _new_classifier(config: SsgnetConfig, form: TaskForm, pretrained: str) -> nn.Module:
     network = build_classifier(
-        config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained
+        config.classifier, channels=form.channels, num_classes=form.num_classes, pretrained=pretrained
     )
     return LastLayerOnly(network) if config.freeze == "backbone" else network
 
@@ -220,6 +228,11 @@ def _ends_cycle(config: SsgnetConfig, epoch: int) -> bool:
     return epoch > _epochs_before(config)
 
 
+def predictor(config: SsgnetConfig, form: TaskForm) -> Predictor:
+    """The classifier, its weights to be loaded."""
+    return classifier_predictor(_new_classifier(config, form, ""), name="ssgnet", side=config.image_size)
+
+
 def build(config: SsgnetConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with a fresh classifier, or a pretrained one where the configuration names weights."""
     return SsgnetLearner(config, task, accelerator)
@@ -230,6 +243,7 @@ METHOD = Method(
     ("classification",),
     build,
     predictors=("ssgnet",),
+    predictor=predictor,
     epoch_images=_epoch_images,
     cycle_ends=_ends_cycle,
 )

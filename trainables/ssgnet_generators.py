@@ -21,11 +21,11 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
+from trainables.core.accelerator import Accelerator
 from trainables.core.method import Labelled, Learner, Method, PoolMeans, Predictions, Task
 from trainables.core.scores import AnyScores
 from trainables.data.augment import to_signed, to_unit

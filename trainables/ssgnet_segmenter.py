@@ -33,7 +33,6 @@ from math import ceil
 from typing import Any, final
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.core.generators import layers_for
@@ -49,10 +48,12 @@ from trainables.components.mask_rounds import (
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
 from trainables.components.segmentation_model import (
+    MaskPredictor,
     SegmentationModel,
     pixels_and_masks,
 )
-from trainables.core.method import Learner, Method, Task
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.data.augment import to_signed, to_unit
 from trainables.stylegan.generator_scores import grid_png
 from trainables.stylegan.generator_stages import GeneratorPlan, GeneratorStage, generator_plan, thousands_of_images
@@ -116,6 +117,10 @@ class SsgnetSegmenterLearner:
     def predicting_networks(self) -> Sequence[nn.Module]:
         """The segmenter, or its average."""
         return (self._segmenter.predicting,)
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The segmenter, or its average."""
+        return self._segmenter.prediction_state()
 
     def artefacts(self) -> dict[str, bytes]:
         """Labelled pictures in the first row, synthetic ones below, each followed by its mask; and of the stages where
@@ -356,6 +361,11 @@ def _ends_cycle(config: SsgnetSegmenterConfig, epoch: int) -> bool:
     return 0 < done <= config.rounds * _round_epochs(config) and done % _round_epochs(config) == 0
 
 
+def predictor(config: SsgnetSegmenterConfig, form: TaskForm) -> Predictor:
+    """The segmenter, its weights to be loaded."""
+    return MaskPredictor(config, form, name="ssgnet_segmenter")
+
+
 def build(config: SsgnetSegmenterConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with a fresh segmenter and its generators."""
     return SsgnetSegmenterLearner(config, task, accelerator)
@@ -366,6 +376,7 @@ METHOD = Method(
     ("segmentation",),
     build,
     predictors=("ssgnet_segmenter",),
+    predictor=predictor,
     epoch_images=_epoch_images,
     cycle_ends=_ends_cycle,
 )

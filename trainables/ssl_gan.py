@@ -32,7 +32,6 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.ssl_gan import SslGanConfig, first_map
@@ -45,8 +44,14 @@ from trainables.components.modes import frozen
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
 from trainables.components.pace import Pace, pace_of
-from trainables.components.ssl_gan_classifier import new_discriminator, predict_by_discriminator
-from trainables.core.method import Learner, Method, Task
+from trainables.components.prediction import network_state
+from trainables.components.ssl_gan_classifier import (
+    discriminator_predictor,
+    new_discriminator,
+    predict_by_discriminator,
+)
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.data.augment import to_signed
 from trainables.nets.ssl_gan import SslGanGenerator, pooled_features
 from trainables.nets.weight_norm import initialise_by_data
@@ -88,6 +93,10 @@ class SslGanLearner:
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the averaged D, given that an image is real."""
         return predict_by_discriminator(self._discriminator, images_BCHW, name="ssl_gan", side=self._config.image_size)
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The network that predicts, or its average."""
+        return network_state(classifier=self._discriminator.predicting)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers, average, passes; the tensors are the live ones, not copies."""
@@ -193,6 +202,11 @@ def _epoch_images(config: SslGanConfig, num_labelled: int, num_unlabelled: int, 
     return epoch_steps(config.steps_per_epoch, _step_images(config)) * _step_images(config)
 
 
+def predictor(config: SslGanConfig, form: TaskForm) -> Predictor:
+    """The network that predicts, its weights to be loaded."""
+    return discriminator_predictor(config, form, name="ssl_gan")
+
+
 def build(config: SslGanConfig, task: Task, accelerator: Accelerator) -> Learner:
     """A learner with fresh networks."""
     return SslGanLearner(config, task, accelerator)
@@ -203,6 +217,7 @@ METHOD = Method(
     ("classification",),
     build,
     predictors=("ssl_gan",),
+    predictor=predictor,
     epoch_images=_epoch_images,
     step_images=_step_images,
 )

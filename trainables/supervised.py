@@ -22,7 +22,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.supervised import SupervisedConfig
@@ -33,9 +32,10 @@ from trainables.components.meters import Means
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.orders import InfiniteSampler
 from trainables.components.pace import pace_of
-from trainables.components.prediction import predict_by_classifier
+from trainables.components.prediction import classifier_predictor, predict_by_classifier
 from trainables.components.probed_start import start_as_probe
-from trainables.core.method import Learner, Method, Task
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Learner, Method, Predictor, Task, TaskForm
 from trainables.nets.backbone import build_classifier, normalisation
 from trainables.nets.fine_tuned import FineTunedNetwork, rates
 from trainables.self_supervision.networks import load_body
@@ -88,6 +88,12 @@ class SupervisedLearner:
     def predicting_networks(self) -> Sequence[nn.Module]:
         """The classifier, or its average; none where its statistics are not to change."""
         return () if self._config.frozen_statistics else (self._classifier.predicting,)
+
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The classifier, or its average, with the normalisation of its images."""
+        network = self._classifier.predicting
+        state = network.whole_state() if isinstance(network, FineTunedNetwork) else network.state_dict()
+        return {f"classifier.{name}": tensor for name, tensor in state.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Classifier, optimiser, average, pass, pretext task at work; the tensors are the live ones, not copies."""
@@ -143,11 +149,8 @@ class SupervisedLearner:
 
 def _new_network(config: SupervisedConfig, task: Task, accelerator: Accelerator) -> nn.Module:
     """Build the classifier; its last layer is fitted to the labelled images where that is asked for."""
-    network = build_classifier(
-        config.classifier, channels=task.channels, num_classes=task.num_classes, pretrained=config.pretrained,
-        dropout=config.dropout, drop_path=config.drop_path, head_init=config.head_init,
-    )  # fmt: skip
-    if not (config.is_fine_tuned or config.has_pretext):
+    network = _plain_network(config, TaskForm.of(task), config.pretrained)
+    if not config.is_fine_tuned:
         return network
     tuned = FineTunedNetwork(network, config, *normalisation(network, config.pretrained, task.channels))
     tuned = tuned.to(accelerator.device)
@@ -160,6 +163,22 @@ def _start_head(network: FineTunedNetwork, config: SupervisedConfig, task: Task)
     """Fit the last layer to the labelled images where that is asked for."""
     if config.head_start == "probe":
         start_as_probe(network, task, side=config.image_size, c=config.head_c)
+
+
+def _plain_network(config: SupervisedConfig, form: TaskForm, pretrained: str) -> nn.Module:
+    return build_classifier(
+        config.classifier, channels=form.channels, num_classes=form.num_classes, pretrained=pretrained,
+        dropout=config.dropout, drop_path=config.drop_path, head_init=config.head_init,
+    )  # fmt: skip
+
+
+def predictor(config: SupervisedConfig, form: TaskForm) -> Predictor:
+    """The classifier, its weights and the normalisation of its images to be loaded."""
+    network = _plain_network(config, form, "")
+    if config.is_fine_tuned:
+        ends = normalisation(network, "", form.channels)
+        network = FineTunedNetwork(network, config, *ends, keeps_normalisation=True)
+    return classifier_predictor(network, name="supervised", side=config.image_size)
 
 
 def _rates(network: nn.Module, config: SupervisedConfig) -> dict[str, float] | None:
@@ -195,6 +214,11 @@ def build(config: SupervisedConfig, task: Task, accelerator: Accelerator) -> Lea
 
 
 METHOD = Method(
-    SupervisedConfig, ("classification",), build, predictors=("supervised",), epoch_images=_epoch_images,
+    SupervisedConfig,
+    ("classification",),
+    build,
+    predictors=("supervised",),
+    predictor=predictor,
+    epoch_images=_epoch_images,
     cycle_ends=_ends_cycle,
-)  # fmt: skip
+)

@@ -4,6 +4,7 @@
     ├── ConfigError      a configuration or sweep file: unknown key, wrong type, impossible value
     ├── DataError        a data set: missing, damaged, too small, unknown
     ├── ResultsError     the results folder: unwritable, nothing in it, damaged
+    ├── ModelError       a saved model: missing, damaged, of another format; or none can be saved
     ├── LockedError      another driver works on the same sweep
     └── ClusterError     a cluster: no answer, no token, refused
 
@@ -28,6 +29,10 @@ class DataError(UserError):
 
 class ResultsError(UserError):
     """The results folder cannot be used, or holds nothing that answers the question."""
+
+
+class ModelError(UserError):
+    """A saved model cannot be read, or there can be none."""
 
 
 class LockedError(UserError):

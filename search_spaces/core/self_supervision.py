@@ -27,13 +27,13 @@ class PretextConfig(MethodConfig):
     """Task by which a network learns from all training images, labelled or not, without their labels: two views of an
     image are told from those of others by the batch (SimCLR) or by a queue (MoCo v2), or foretell each other (BYOL)."""
 
-    pretext_images: int = 40_000
+    pretext_images: int = 16_000
     """Images that it sees, two views of an image being two; they count in the budget, also where it is found. Ours."""
 
     pretext_side: int = 32
     """Side in pixels of the views. Ours."""
 
-    pretext_batch: Annotated[int, Choice(64, 128, 256), _ANY] = 128
+    pretext_batch: Annotated[int, Choice(64, 128, 256), _ANY] = 64
     """Images per step, two views of each, or all where there are fewer. Source: ours; SimCLR 4096, MoCo 256."""
 
     pretext_lr: Annotated[float, Float(3e-5, 3e-2, log=True), _ANY] = 1e-3
@@ -57,7 +57,7 @@ class PretextConfig(MethodConfig):
     pretext_crop: Annotated[float, Float(0.05, 0.9), _ANY] = 0.3
     """Least share of an image's area that a view shows. Source: ours; SimCLR 0.08, MoCo v2 0.2."""
 
-    pretext_light: Annotated[float, Float(0.0, 0.5), _ANY] = 0.2
+    pretext_light: Annotated[float, Float(0.0, 0.5), _ANY] = 0.45
     """Most that brightness and contrast of a view change, as shares, and of colour images most that colour fades."""
 
     pretext_blur: Annotated[float, Float(0.0, 0.06), _ANY] = 0.03

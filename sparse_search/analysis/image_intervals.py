@@ -12,7 +12,7 @@ from statistics import NormalDist, fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.metrics.counts import score_of
+from trainables.metrics.counts import class_distances, score_of
 from trainables.metrics.table import METRICS
 
 Confusion = Sequence[Sequence[float]]
@@ -22,7 +22,7 @@ _BISECTIONS = 40
 """Halvings of [0, 1]: far below any digit that is shown."""
 
 _SMOOTHING = 2.0
-"""Images added to each class, spread over all columns, before the noise of a macro F1 is computed: no table is certain.
+"""Images added to each class, spread over all columns, before the noise of a table is computed: no table is certain.
 
 Simulated with 10 to 200 images of 2 to 7 classes, less of it makes intervals too narrow where a class has few images.
 """
@@ -45,7 +45,8 @@ def score_interval(
 
     * A share of images, or a mean over classes of such shares: Wilson's, with the effective number of images. For
       balanced accuracy that is K² / Σ 1/n_k, so that a class with few images widens the interval as it should.
-    * Macro F1: Wilson's, with the number of images that would make a share as noisy as the table makes it.
+    * Macro F1, and kappa as a share of the way from -1 to 1: Wilson's, with the number of images that would make a
+      share as noisy as the table makes it.
     * AUROC: `area_interval`.
 
     Args:
@@ -63,9 +64,13 @@ def score_interval(
     size_of = _EFFECTIVE_SIZES.get(METRICS[metric].share_of or metric)
     if size_of is None:
         return None
+    mean = fmean(float(score_of(table_KK, metric)) for table_KK in tables_RKK)
+    if np.isnan(mean):
+        return None
     sizes = [size_of(table_KK) for table_KK in tables_RKK]
-    share = fmean(float(score_of(table_KK, metric)) for table_KK in tables_RKK)
-    return wilson_interval(share, fmean(sizes) if same_images else sum(sizes), level)
+    least = METRICS[metric].low or 0.0
+    low, high = wilson_interval((mean - least) / (1 - least), fmean(sizes) if same_images else sum(sizes), level)
+    return least + (1 - least) * low, least + (1 - least) * high
 
 
 def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
@@ -136,17 +141,37 @@ def _size_of_classes(counts_KK: _Array) -> float:
 
 
 def _size_of_macro_f1(counts_KK: _Array) -> float:
-    """Images whose share would be as noisy as the macro F1 is, rows being multinomial: by the delta method."""
-    num_classes = len(counts_KK)
-    present_K1 = counts_KK.sum(1, keepdims=True) > 0
-    smooth_KK = counts_KK + _SMOOTHING / num_classes * present_K1
-    true_K = smooth_KK.sum(1)
-    both_K, hits_K = np.maximum(true_K + smooth_KK.sum(0), 1e-9), np.diagonal(smooth_KK)
+    """Images whose share would be as noisy as the macro F1 is."""
+    smooth_KK, num_classes = _smoothed(counts_KK), len(counts_KK)
+    both_K, hits_K = np.maximum(smooth_KK.sum(1) + smooth_KK.sum(0), 1e-9), np.diagonal(smooth_KK)
     slopes_KK = np.tile(-2 * hits_K / both_K**2, (num_classes, 1)) + np.diag(2 / both_K)
+    return _size_by(slopes_KK / num_classes, counts_KK, float(score_of(smooth_KK, "macro_f1")))
+
+
+def _size_of_kappa(counts_KK: _Array) -> float:
+    """Images whose share would be as noisy as (kappa + 1) / 2 is."""
+    smooth_KK, weights_KK = _smoothed(counts_KK), class_distances(len(counts_KK))
+    shares_K, named_K = smooth_KK.sum(1) / smooth_KK.sum(), smooth_KK.sum(0)
+    by_chance_K = shares_K @ weights_KK
+    wrong, expected = (weights_KK * smooth_KK).sum(), by_chance_K @ named_K
+    slopes_KK = -weights_KK / expected + wrong / expected**2 * by_chance_K
+    return _size_by(slopes_KK / 2, counts_KK, (float(score_of(smooth_KK, "kappa")) + 1) / 2)
+
+
+def _smoothed(counts_KK: _Array) -> _Array:
+    return np.asarray(counts_KK + _SMOOTHING / len(counts_KK) * (counts_KK.sum(1, keepdims=True) > 0))
+
+
+def _size_by(slopes_KK: _Array, counts_KK: _Array, share: float) -> float:
+    """Images whose share would be as noisy as what has such slopes in the cells of a table of multinomial rows.
+
+    By the delta method, of the table smoothed.
+    """
+    smooth_KK = _smoothed(counts_KK)
+    true_K = smooth_KK.sum(1)
     chances_KK = smooth_KK / np.where(true_K > 0, true_K, 1)[:, None]
     spread_K = (chances_KK * slopes_KK**2).sum(1) - (chances_KK * slopes_KK).sum(1) ** 2
-    variance = float((true_K * spread_K).sum()) / num_classes**2
-    share = float(score_of(smooth_KK, "macro_f1"))
+    variance = float((true_K * spread_K).sum())
     return share * (1 - share) / variance * float(counts_KK.sum() / true_K.sum())
 
 
@@ -155,6 +180,7 @@ _EFFECTIVE_SIZES: Mapping[str, Callable[[_Array], float]] = {
     "images": _size_of_share,
     "classes": _size_of_classes,
     "macro_f1": _size_of_macro_f1,
+    "kappa": _size_of_kappa,
 }
 """From a table of counts to the number of images that a share would need to be as noisy."""
 

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
+from sparse_search.analysis.average_rows import MAX_TRIALS, average_trials
 from sparse_search.analysis.image_intervals import has_image_interval, score_interval
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval
 from sparse_search.results.files import plain_array, write_table
 from sparse_search.results.mirror import read_store
+from sparse_search.results.predictions import has_predictions
 from sparse_search.results.store import Store
-from sparse_search.results.trials import RANKING, nullable, ranks_of, trials_of
+from sparse_search.results.trials import ORDER_SCHEMA, RANKING, TRIAL_SCHEMA, nullable, ranks_of, trials_of
 from trainables.core.shots import shots_word
+from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 
@@ -69,11 +72,14 @@ def leaderboard(
     every: bool = False,
     covers: str = "images",
     pretrained: bool | None = None,
+    averages: bool = True,
 ) -> "pd.DataFrame":
     """Return the ranking of configurations by validation scores, best first, with intervals.
 
     What cannot be compared is ranked apart: the column `rank` begins anew wherever data, validation, image size,
     pretraining, selection or label sets differ.
+
+    Averages of what was tried are rows as well, of the method `average`; `start` says which they are.
 
     Args:
         results: The results folder, or its URI.
@@ -84,6 +90,7 @@ def leaderboard(
         every: Every configuration, rather than the best of each predictor beside its default and presets.
         covers: The source of doubt that the intervals cover: `images`, or `label-sets` and images.
         pretrained: Only rankings with weights from before, or only those without; both when left out.
+        averages: Rank averages too, as far as predictions were kept.
 
     Raises:
         ResultsError: no finished run answers the question.
@@ -92,7 +99,7 @@ def leaderboard(
     store = read_store(results)
     found = board(
         store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=covers,
-        pretrained=pretrained,
+        pretrained=pretrained, averages=averages,
     )  # fmt: skip
     frame: pd.DataFrame = found.ranked.to_pandas()
     return frame
@@ -108,6 +115,7 @@ def board(
     every: bool = False,
     covers: str = "images",
     pretrained: bool | None = None,
+    averages: bool = True,
 ) -> Board:
     """A leaderboard: the shortlist with the ranks that its rows have among all, or every row.
 
@@ -116,6 +124,7 @@ def board(
     Args:
         covers: what the intervals cover, one of `INTERVALS`.
         pretrained: only rankings with, or without, weights from before.
+        averages: rank averages too.
 
     Raises:
         ResultsError: no finished run answers the question.
@@ -129,14 +138,20 @@ def board(
     if not len(found.order):
         query(store, **about)  # says what there is instead
         raise ResultsError("no trial is complete on all of its label sets yet; run the sweep on")
+    further = TRIAL_SCHEMA.empty_table()
+    if averages and len(found.order) <= MAX_TRIALS and has_predictions(store.address):
+        further = average_trials(store.address, trials_of(query(store, **about)))
     if every:
-        ranked = rank(query(store, **about), metric, covers)
+        ranked = rank_trials(pa.concat_tables([trials_of(query(store, **about)), further]), metric, covers)
     else:
-        ranks = ranks_of(found.order, metric)
+        order = pa.concat_tables([found.order, further.select(ORDER_SCHEMA.names)])
         counted = pc.equal(found.shown["status"], "complete")
         places = found.places[counted.to_numpy(zero_copy_only=False)]
-        ranked = shortlist(_described(found.shown.filter(counted), metric, ranks[places], covers))
-    whole = Board(ranked, found.searched, unranked_starts(found.shown), INTERVALS[covers])
+        places = np.concatenate([places, np.arange(len(found.order), len(order))])
+        shown = pa.concat_tables([found.shown.filter(counted), further])
+        ranked = shortlist(_described(shown, metric, ranks_of(order, metric)[places], covers))
+    searched = {**found.searched, AVERAGE: ()} if len(further) else found.searched
+    whole = Board(ranked, searched, unranked_starts(found.shown), INTERVALS[covers])
     return whole if pretrained is None else _only(whole, pretrained)
 
 

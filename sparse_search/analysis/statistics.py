@@ -113,7 +113,7 @@ def bootstrap_interval(
     if not noise_N.any():
         return None
     low, high = point_D.mean() + np.quantile(noise_N, [(1 - level) / 2, (1 + level) / 2])
-    is_difference = any(setting.rivals or min(setting.scores) < 0 for setting in settings)
+    is_difference = any(setting.rivals or min(setting.scores) < (METRICS[metric].low or 0.0) for setting in settings)
     return _within(metric, float(low), float(high), is_difference=is_difference)
 
 

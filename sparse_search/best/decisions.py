@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, ResultsError, suggestion
-from sparse_search.best.export import read_export
+from sparse_search.best.export import read_single
 from sparse_search.best.picture_rules import Judged, best_first, judged_by, stacked
 from sparse_search.results.predictions import read_predictions
 from trainables.metrics.classes import score
@@ -26,7 +26,7 @@ def compare_decisions(
     Raises:
         ResultsError: the file is no export, its images are patches, or their predictions are not there.
     """
-    values, evidence = read_export(Path(exported))
+    values, evidence = read_single(Path(exported))
     runs = list(_runs(values, evidence, results))
     judged = [
         judged_by(
@@ -48,7 +48,7 @@ def with_decision(exported: Path | str, rule: str, results: Path | str = "result
     """
     if rule not in DECISIONS:
         raise ConfigError(f"decision '{rule}' is unknown{suggestion(rule, DECISIONS)}")
-    values, evidence = read_export(Path(exported))
+    values, evidence = read_single(Path(exported))
     judged = next(each for each in compare_decisions(exported, results) if each.rule == rule)
     kept = {name: value for name, value in evidence.items() if name != "over_label_sets"}
     counted = {

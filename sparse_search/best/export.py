@@ -1,17 +1,19 @@
-"""Export of a leaderboard row to a file that trains it again."""
+"""Export of a leaderboard's answer, an average or one of its rows, to a file that trains it again."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from search_spaces.core.errors import ResultsError
+from search_spaces.core.errors import ConfigError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
+from sparse_search.analysis.expectation import Expectation, expectation_of, expectation_values
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.analysis.pairing import Evidence, evidence_of
 from sparse_search.analysis.statistics import summarise
+from sparse_search.best.averaged import average_entry, average_evidence, find_average, ranked_average
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
 from sparse_search.results.object_store import is_uri
@@ -19,6 +21,7 @@ from sparse_search.results.store import Store
 from sparse_search.results.trials import RANKING
 from trainables.core.conditions import CONDITIONS
 from trainables.core.shots import ALL_SHOTS, shots_title, shots_word
+from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
 from trainables.training.trial import with_shots
 
@@ -33,8 +36,13 @@ def export(
     metric: str = DEFAULT_METRIC,
     output: Path | str | None = None,
     pretrained: bool | None = None,
+    average: str = "",
+    single: bool = False,
 ) -> dict[str, Any]:
-    """Return the best configuration with everything needed to train it again, and the evidence for it.
+    """Return the answer of a search with everything needed to train it again, and the evidence for it.
+
+    It is the average of what was tried, whose members then stand below `average`, where there is more than one
+    configuration whose predictions were kept; else, or where one is asked for, the best configuration.
 
     Args:
         results: The results folder, or its URI.
@@ -45,25 +53,49 @@ def export(
         metric: The score that says what is best.
         output: A YAML file to write it to: `python -m trainables --config FILE`, `reproduce` and `evaluate` read it.
         pretrained: Only with weights from before, or only without; the rankings are two.
+        average: The rule that weighs members: `uniform`, `third`, `tempered` or `greedy`; `third` when not given.
+        single: One configuration, the best.
 
     Raises:
-        ResultsError: no finished run answers the question, or the file cannot be written.
-        ConfigError: an unknown metric.
+        ResultsError: no finished run answers the question, or the file cannot be written; or an average is asked for,
+            and there is none.
+        ConfigError: an unknown metric or rule.
     """
+    if average and (single or config_id):
+        raise ConfigError(f"average '{average}' and a single configuration are two answers: ask for one of them")
     store = read_store(results)
     ranked = rank(query(store, dataset=dataset, shots=shots, method=method), metric).to_pylist()
-    rows = [
-        row
-        for row in ranked
-        if row["level"] != "patch"
-        and (config_id is None or row["config_id"].startswith(config_id))
-        and pretrained in (None, bool(row["pretrained"]))
-    ]
+    rows = [row for row in ranked if _is_asked(row, config_id, pretrained)]
     rows = [row for row in rows if metric_for(row["level"], metric) == metric] or rows  # of generators if nothing else
     if not rows:
         asked = f"{config_id or ''} on {dataset} with {shots_title(shots)}"
         raise ResultsError(f"no complete trial of configuration {asked}")
-    rows = _best_founded(rows)
+    values = None if single or config_id else _averaged(store, rows, average, metric)
+    values = values or _single(store, _best_founded(rows), config_id, metric)
+    if output is not None:
+        write_export(values, Path(output))
+    return values
+
+
+def _is_asked(row: Mapping[str, Any], config_id: str | None, pretrained: bool | None) -> bool:
+    return (
+        row["level"] != "patch"
+        and (config_id is None or row["config_id"].startswith(config_id))
+        and pretrained in (None, bool(row["pretrained"]))
+    )
+
+
+def _single(store: Store, rows: list[dict[str, Any]], config_id: str | None, metric: str) -> dict[str, Any]:
+    """Return the first of rows, and the evidence for it."""
+    _check_alike(rows, config_id)
+    evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
+    if not config_id:
+        evidence["expected"] = expectation_values(_expected(store, rows, metric))
+    return _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
+
+
+def _check_alike(rows: list[dict[str, Any]], config_id: str | None) -> None:
+    """Refuse rows of which no first one is the best: of several rankings, or of several configurations of one name."""
     rankings = {tuple(row[name] for name in RANKING) for row in rows}
     if config_id and len({row["config_id"] for row in rows}) > 1:
         raise ResultsError(f"'{config_id}' begins several configurations; give more of its digits")
@@ -75,11 +107,22 @@ def export(
             f"{'say --pretrained or --no-pretrained, ' * ('pretrained' in differing)}"
             "or keep the sweeps in different --results"
         )
-    evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
-    values = _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
-    if output is not None:
-        write_export(values, Path(output))
-    return values
+
+
+def _averaged(store: Store, rows: list[dict[str, Any]], rule: str, metric: str) -> dict[str, Any] | None:
+    """Return the average of rows and the evidence for it; None where there is none, and no rule asks for it."""
+    found = find_average(store.address, rows, rule)
+    if found is None:
+        return None
+    metric = metric_for("image", metric)
+    evidence = _evidence(ranked_average(*found, metric), metric) | average_evidence(*found, metric)
+    return average_entry(*found) | {"evidence": evidence | {"results": _origin(store)}}
+
+
+def _expected(store: Store, rows: Sequence[Mapping[str, Any]], metric: str) -> Expectation | str:
+    """Return what to expect of the first of rows, among those of its ranking."""
+    own = [row for row in rows if all(row[name] == rows[0][name] for name in RANKING)]
+    return expectation_of(store.address, own, metric_for(rows[0]["level"], metric))
 
 
 def _origin(store: Store) -> str:
@@ -104,7 +147,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         ResultsError: the file cannot be written.
     """
     header = (
-        f"# {values['method']} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
+        f"# {title_of(values)} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
         f"{'' if values['evidence'].get('shots_in_all') or values['shots'] == ALL_SHOTS else ' per class'}.\n"
         f"# Train it again:  python -m trainables --config {path.name}\n"
     )
@@ -114,8 +157,29 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
+def title_of(values: Mapping[str, Any]) -> str:
+    """Return what is exported, in words."""
+    if AVERAGE in values:
+        return f"average of {len(values[AVERAGE]['members'])} configurations"
+    return str(values["method"])
+
+
+def read_single(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read an export of one configuration; raises as `read_export`, and for an average.
+
+    Raises:
+        ResultsError: it is an average, or no export.
+    """
+    values, evidence = read_export(path)
+    if AVERAGE in values:
+        raise ResultsError(f"{path} is an average, and this is asked of one configuration: export it with --single")
+    return values, evidence
+
+
 def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the trial and the evidence in an exported file, as plain values, `shots` as a number.
+
+    An average has `average` in place of `method` and `config`; `trainables.training.average.Average` reads it.
 
     Raises:
         ConfigError: no such file, or no YAML.

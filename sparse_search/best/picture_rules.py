@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.image_intervals import score_interval
-from sparse_search.best.export import read_export
+from sparse_search.best.export import read_single
 from sparse_search.results.predictions import read_predictions
 from trainables.core.grid import Grid
 from trainables.metrics.classes import ClassScores, score_patches
@@ -51,7 +51,7 @@ def compare_rules(
     Raises:
         ResultsError: the file is no export, its images are no patches, or their predictions are not there.
     """
-    values, evidence = read_export(Path(exported))
+    values, evidence = read_single(Path(exported))
     runs = list(_runs(values, evidence, results))
     same_images = values["validation"] == "official"
     rules = [PictureRule(*names) for names in product(AGGREGATES, THRESHOLDS)]
@@ -71,7 +71,7 @@ def with_rule(exported: Path | str, rule: PictureRule, results: Path | str = "re
     Raises:
         ResultsError: as `compare_rules`.
     """
-    values, evidence = read_export(Path(exported))
+    values, evidence = read_single(Path(exported))
     runs = list(_runs(values, evidence, results))
     judged = _judged(rule, runs, same_images=values["validation"] == "official")
     located = {name: evidence["scores"].get(name) for name in _NOT_OF_PICTURES}

@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search_spaces.core.config import write_config
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.image_intervals import score_interval
@@ -20,17 +23,21 @@ from sparse_search.results.object_store import is_uri
 from sparse_search.results.rows import config_id
 from sparse_search.results.store import Store
 from sparse_search.versions import versions
-from trainables.core.method import Labelled, Learner, Predictions
+from trainables.core.method import Labelled, Learner, Task
 from trainables.core.scores import AnyScores
 from trainables.data.source import prepare
 from trainables.data.tasks import test_set
+from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.classes import ClassScores
 from trainables.metrics.scoring import scorer_of
 from trainables.metrics.table import CLASSES, METRICS
 from trainables.nets.weights import weight_versions
-from trainables.training.prediction import DivergedError, Oracle
+from trainables.training.average import Average
+from trainables.training.checkpoint import Checkpoints
+from trainables.training.prediction import DivergedError, Oracle, Predicted
 from trainables.training.processes import forget_launcher
 from trainables.training.run import Run, runs_of_trial
+from trainables.training.train import Progress
 from trainables.training.trial import Trial
 
 ShareCallback = Callable[[str, float], None]
@@ -64,25 +71,33 @@ class Reproduction:
 
 
 def reproduce(
-    exported: Path | str, *, data_root: Path | str | None = None, tell: ShareCallback | None = None
+    exported: Path | str,
+    *,
+    data_root: Path | str | None = None,
+    checkpoints: Path | str | None = None,
+    tell: ShareCallback | None = None,
 ) -> Reproduction:
     """Train an exported configuration again and compare its validation score with the evidence in its file.
+
+    Of an average its members, one after the other.
 
     Args:
         exported: A file that `export` wrote.
         data_root: The folder of the data files; `$SPARSE_SEARCH_DATA`, else `~/.medmnist`, when not given.
+        checkpoints: A folder for checkpoints: the same call goes on after a kill, and trains no finished run again.
         tell: Called with what is being trained and the share of everything that is done.
 
     Raises:
         ResultsError: the file is no export, the data are not those it was made from, or training diverges.
     """
-    trial, evidence = _read(Path(exported))
+    trial, average, evidence = _read(Path(exported))
     root = Path(data_root) if data_root else None
+    training = _Training(evidence, root, Path(checkpoints) if checkpoints else None, tell)
     _prepare(trial, root, tell)
-    trained = _train_all(trial, evidence, root, tell)
+    trained = training.all_of(trial, average)
     predictor, metric = evidence["predictor"], evidence["interval_95"]["metric"]
     found = _means([run.validated[predictor] for run in trained])[metric]
-    now, then = versions() | weight_versions(write_config(trial.config)), evidence["versions"]
+    now, then = _versions(trial, average), evidence["versions"]
     return Reproduction(
         predictor=predictor,
         metric=metric,
@@ -102,6 +117,7 @@ def evaluate(
     unlock_test: bool = False,
     heat_maps: Path | str | None = None,
     data_root: Path | str | None = None,
+    checkpoints: Path | str | None = None,
     tell: ShareCallback | None = None,
 ) -> Look:
     """Train an exported configuration again and score it on the test set: the only way to a test score.
@@ -117,6 +133,7 @@ def evaluate(
         heat_maps: A folder for a picture of each test image that shows where the first run sees findings; for
             configurations that judge images by their patches.
         data_root: The folder of the data files; `$SPARSE_SEARCH_DATA`, else `~/.medmnist`, when not given.
+        checkpoints: A folder for checkpoints: the same call goes on after a kill, and trains no finished run again.
         tell: Called with what is being trained and the share of everything that is done.
 
     Raises:
@@ -124,34 +141,43 @@ def evaluate(
             was made from, training diverges, or the ledger cannot be written.
     """
     _check_unlocked(unlock_test, why)
-    trial, evidence = _read(Path(exported))
+    trial, average, evidence = _read(Path(exported))
     root, results = Path(data_root) if data_root else None, results or _ledger_of(evidence)
     _prepare(trial, root, tell)
     unseen = test_set(trial.dataset, root, trial.find_method().kind)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
     store = read_store(results)  # which cannot be reached is said before the training
-    trained = _train_all(trial, evidence, root, tell, unseen)
-    look = look_now(
+    training = _Training(evidence, root, Path(checkpoints) if checkpoints else None, tell)
+    trained = training.all_of(trial, average, unseen)
+    look = _look(why, trained, trial, average, evidence)
+    _note(look, store, results)
+    if heat_maps:
+        _write_heat_maps(Path(heat_maps), unseen, trained[0], trial)
+    return look
+
+
+def _look(
+    why: str, trained: "Sequence[_Trained]", trial: Trial, average: Average | None, evidence: Mapping[str, Any]
+) -> Look:
+    """Return what was seen, of a configuration or of an average."""
+    names = (AVERAGE,) if average else trial.find_method().predictors
+    return look_now(
         why=why.strip(),
         dataset=evidence["dataset"],
         content_hash=evidence["content_hash"],
         shots=trial.shots,
         validation=trial.conditions.validation,
         label_sets=list(trial.label_sets),
-        method=trial.method,
-        config_id=config_id(trial.method, write_config(trial.config)),
+        method=AVERAGE if average else trial.method,
+        config_id=evidence["config_id"] if average else config_id(trial.method, write_config(trial.config)),
         num_images=next(iter(trained[0].test.values())).num_images,
-        test=_summaries([run.test for run in trained], trial, same_images=True),
+        test=_summaries([run.test for run in trained], names, same_images=True),
         validated=_summaries(
-            [run.validated for run in trained], trial, same_images=trial.conditions.validation == "official"
+            [run.validated for run in trained], names, same_images=trial.conditions.validation == "official"
         ),
-        versions=versions() | weight_versions(write_config(trial.config)),
+        versions=_versions(trial, average),
     )
-    _note(look, store, results)
-    if heat_maps:
-        _write_heat_maps(Path(heat_maps), unseen, trained[0], trial)
-    return look
 
 
 def _ledger_of(evidence: Mapping[str, Any]) -> str:
@@ -187,7 +213,7 @@ def _write_heat_maps(folder: Path, unseen: Labelled, trained: "_Trained", trial:
     threshold = trained.test[predictor].threshold
     if threshold is None:
         return
-    for name, content in overlays(unseen, trained.predictions[predictor], trial.picture_rule, threshold):
+    for name, content in overlays(unseen, trained.said_unseen.predictions[predictor], trial.picture_rule, threshold):
         write_atomically(folder / name, content)
 
 
@@ -206,13 +232,33 @@ class _Trained:
 
     validated: Mapping[str, AnyScores]
     test: Mapping[str, AnyScores]
-    predictions: Predictions
-    """On test images."""
+    said: Predicted
+    """What it says of validation images at its end."""
+
+    said_unseen: Predicted
+    """What it says of test images."""
+
+    labels_N: NDArray[np.int64]
+    """Of validation images."""
 
 
-def _read(path: Path) -> tuple[Trial, dict[str, Any]]:
+def _read(path: Path) -> tuple[Trial, Average | None, dict[str, Any]]:
+    """Read the trial that was exported, or an average with the first of its members."""
     values, evidence = read_export(path)
-    return Trial.from_dict(values), evidence
+    if AVERAGE not in values:
+        return Trial.from_dict(values), None, evidence
+    if not isinstance(evidence.get("config_id"), str):
+        raise ResultsError(f"{path}: its evidence lacks config_id; export it again")
+    average = Average.from_dict(values)
+    return average.members[0].trial, average, evidence
+
+
+def _versions(trial: Trial, average: Average | None) -> dict[str, str]:
+    """Return the versions of what trains, those of pretrained weights among them."""
+    found = versions()
+    for each in [member.trial for member in average.members] if average else [trial]:
+        found |= weight_versions(write_config(each.config))
+    return found
 
 
 def _prepare(trial: Trial, root: Path | None, tell: ShareCallback | None) -> None:
@@ -223,65 +269,90 @@ def _prepare(trial: Trial, root: Path | None, tell: ShareCallback | None) -> Non
     prepare(trial.dataset, root, told, trial.find_method().kind)
 
 
-def _train_all(
-    trial: Trial,
-    evidence: Mapping[str, Any],
-    root: Path | None,
-    tell: ShareCallback | None,
-    unseen: Labelled | None = None,
-) -> list[_Trained]:
-    forget_launcher(unless_launched=True)
-    runs, trained = runs_of_trial(trial), list[_Trained]()
-    for place, run in enumerate(runs):
+@dataclass(frozen=True)
+class _Training:
+    """Way in which exported trials are trained again."""
 
-        def share(done: float, about: str = f"label set {run.label_set}", before: int = place) -> None:
-            if tell:
-                tell(about, (before + min(done, 1.0)) / len(runs))
+    evidence: Mapping[str, Any]
+    root: Path | None
+    checkpoints: Path | None
+    tell: ShareCallback | None
 
-        trained.append(_train(run, root, evidence, share, unseen))
-    return trained
+    def all_of(self, trial: Trial, average: Average | None, unseen: Labelled | None = None) -> list[_Trained]:
+        """Train each run of a trial; or those of the members of an average, and then what they say together."""
+        if average is None:
+            return self._all_runs(trial, unseen, (0, 1))
+        count = len(average.members)
+        each = [
+            self._all_runs(member.trial, unseen, (place, count), f"member {place + 1} of {count}, ")
+            for place, member in enumerate(average.members)
+        ]
+        return [_averaged(average, runs, unseen) for runs in zip(*each, strict=True)]
+
+    def _all_runs(
+        self, trial: Trial, unseen: Labelled | None, place_among: tuple[int, int], about: str = ""
+    ) -> list[_Trained]:
+        forget_launcher(unless_launched=True)
+        runs, trained = runs_of_trial(trial), list[_Trained]()
+        place, count = place_among
+        for number, run in enumerate(runs):
+
+            def share(done: float, words: str = f"{about}label set {run.label_set}", before: int = number) -> None:
+                if self.tell:
+                    self.tell(words, (place + (before + min(done, 1.0)) / len(runs)) / count)
+
+            trained.append(self._train(run, share, unseen))
+        return trained
+
+    def _train(self, run: Run, tell: Callable[[float], None], unseen: Labelled | None = None) -> _Trained:
+        """Trains a run to its end; the test images are predicted once, by the networks as they are then."""
+        task = run.task(self.root)
+        found = task.provenance.content_hash
+        if found != self.evidence["content_hash"]:
+            raise ResultsError(
+                f"{run.trial.dataset} has other content ({found[:12]}) than the file was made from "
+                f"({self.evidence['content_hash'][:12]}); name the folder of the right data with --data-root"
+            )
+        method, learners = run.trial.find_method(), list[Learner]()
+
+        def build(*parts: Any) -> Learner:
+            learners.append(method.build(*parts))
+            return learners[0]
+
+        test: Mapping[str, AnyScores] = {}
+        asked = Predicted({})
+        if unseen:  # the networks are needed here; they are those of several processes, to rounding
+            run = replace(run, trial=replace(run.trial, conditions=replace(run.trial.conditions, processes=1)))
+        kept = Checkpoints(self.checkpoints / run.run_id(found)) if self.checkpoints else None
+        try:
+            for progress in run.train(task, method=replace(method, build=build) if unseen else None, checkpoints=kept):
+                tell(progress.images / run.trial.conditions.images)
+                if unseen and progress.budget_images == run.trial.conditions.images:
+                    asked, test = _asked(run, task, learners[0], unseen, progress)
+        except DivergedError as why:
+            raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
+        said = Predicted(progress.predictions, progress.pool_means)
+        return _Trained(progress.selected, test, said, asked, task.validation.labels_N.numpy())
 
 
-def _train(
-    run: Run,
-    root: Path | None,
-    evidence: Mapping[str, Any],
-    tell: Callable[[float], None],
-    unseen: Labelled | None = None,
-) -> _Trained:
-    """Trains a run to its end; the test images are predicted once, by the networks as they are then."""
-    task = run.task(root)
-    found = task.provenance.content_hash
-    if found != evidence["content_hash"]:
-        raise ResultsError(
-            f"{run.trial.dataset} has other content ({found[:12]}) than the file was made from "
-            f"({evidence['content_hash'][:12]}); name the folder of the right data with --data-root"
-        )
-    method, learners = run.trial.find_method(), list[Learner]()
+def _asked(
+    run: Run, task: Task, learner: Learner, unseen: Labelled, progress: Progress
+) -> tuple[Predicted, Mapping[str, AnyScores]]:
+    """Return what a trained learner says of test images, and the scores of that."""
+    under = run.trial.conditions
+    chosen = {name: scores.threshold for name, scores in progress.selected.items()}
+    asked = Oracle(task, under.statistics).ask(learner, unseen, progress.epoch, with_pool=True)
+    method, rule = run.trial.find_method(), run.trial.picture_rule
+    scorer = scorer_of(method, run.trial.config, unseen, rule, chosen, under.decision)
+    return asked, scorer(asked.predictions, asked.pool_means)
 
-    def build(*parts: Any) -> Learner:
-        learners.append(method.build(*parts))
-        return learners[0]
 
-    test: Mapping[str, AnyScores] = {}
-    predictions: Predictions = {}
-    if unseen:  # the networks are needed here; they are those of several processes, to rounding
-        run = replace(run, trial=replace(run.trial, conditions=replace(run.trial.conditions, processes=1)))
-    try:
-        for progress in run.train(task, method=replace(method, build=build) if unseen else None):
-            tell(progress.images / run.trial.conditions.images)
-            if unseen and progress.budget_images == run.trial.conditions.images:
-                chosen = {name: scores.threshold for name, scores in progress.selected.items()}
-                oracle = Oracle(task, run.trial.conditions.statistics)
-                asked = oracle.ask(learners[0], unseen, progress.epoch, with_pool=True)
-                predictions = asked.predictions
-                scorer = scorer_of(
-                    method, run.trial.config, unseen, run.trial.picture_rule, chosen, run.trial.conditions.decision
-                )
-                test = scorer(predictions, asked.pool_means)
-    except DivergedError as why:
-        raise ResultsError(f"training diverged on label set {run.label_set}: {why}") from why
-    return _Trained(progress.selected, test, predictions)
+def _averaged(average: Average, runs: Sequence[_Trained], unseen: Labelled | None) -> _Trained:
+    """Return what members trained on the same label set say together."""
+    first = runs[0]
+    validated = average.score([run.said for run in runs], first.labels_N)
+    test = {AVERAGE: average.score([run.said_unseen for run in runs], unseen.labels_N.numpy())} if unseen else {}
+    return _Trained({AVERAGE: validated}, test, first.said, first.said_unseen, first.labels_N)
 
 
 def _means(scores: Sequence[AnyScores]) -> dict[str, Any]:
@@ -292,12 +363,12 @@ def _means(scores: Sequence[AnyScores]) -> dict[str, Any]:
     }
 
 
-def _summaries(runs: Sequence[Mapping[str, AnyScores]], trial: Trial, *, same_images: bool) -> dict[str, Any]:
+def _summaries(runs: Sequence[Mapping[str, AnyScores]], names: Sequence[str], *, same_images: bool) -> dict[str, Any]:
     """By predictor; an interval has what is scored image by image, as patches of an image are alike."""
     summaries = {}
     for name in runs[0]:
         scores = [run[name] for run in runs]
-        is_of_images = name in trial.find_method().predictors
+        is_of_images = name in names
         tables = [each.confusion for each in scores]
         is_of_images &= isinstance(scores[0], ClassScores)  # pixels of an image are alike too
         interval = score_interval(tables, CLASSES.default, same_images=same_images) if is_of_images else None

@@ -3,7 +3,7 @@
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from sparse_search.analysis.expectation import Expectation
     from sparse_search.analysis.leaderboard import Board
+    from sparse_search.analysis.pairing import Key
     from sparse_search.best.retrain import ShareCallback
 
 _LEVELS = {
@@ -70,18 +72,25 @@ def show_warning(
 
 
 @contextmanager
-def training_bar() -> "Iterator[ShareCallback]":
-    """A bar for what is trained, where there is a terminal."""
+def training_bar(doing: str = "training") -> "Iterator[ShareCallback]":
+    """A bar for what is trained, or done else, where there is a terminal."""
     from rich.progress import Progress
 
     screen = console()
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("training", total=1.0)
-        yield lambda about, share: bar.update(task, description=f"training, {about}", completed=share)
+        task = bar.add_task(doing, total=1.0)
+        yield lambda about, share: bar.update(task, description=f"{doing}, {about}", completed=share)
 
 
-def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mapping[str, int]) -> None:
-    """Rankings in a format; as tables, with what is not ranked and how often the test set was looked at."""
+def print_leaderboard(
+    found: "Board",
+    metric: str,
+    format: str,
+    num_looks: Mapping[str, int],
+    expected: "Callable[[], Mapping[Key, Expectation | str]]",
+) -> None:
+    """Rankings in a format; as tables, with what new images let expect, what is not ranked and how often the test set
+    was looked at."""
     from sparse_search.analysis.formats import FORMATS
 
     if format in FORMATS:
@@ -89,7 +98,7 @@ def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mappi
     elif found.ranked["rank"].to_pylist().count(1) > MAX_RANKINGS:
         console().print(_overview_table(found.ranked, metric))
     else:
-        _print_rankings(found, metric, num_looks)
+        _print_rankings(found, metric, num_looks, expected())
 
 
 def print_answer(table: "pa.Table", format: str) -> None:
@@ -111,10 +120,14 @@ def print_answer(table: "pa.Table", format: str) -> None:
     console().print(shown)
 
 
-def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -> None:
+def _print_rankings(
+    found: "Board", metric: str, num_looks: Mapping[str, int], expected: "Mapping[Key, Expectation | str]"
+) -> None:
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
+    from sparse_search.analysis.expectation import expectation_lines
     from sparse_search.analysis.leaderboard import rankings
     from sparse_search.results.headings import words_apart
+    from sparse_search.results.trials import RANKING
 
     unranked = found.unranked
     papers: dict[str, str] = {}
@@ -122,6 +135,7 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
     for shared, rows in ranked:
         apart = words_apart(shared, [other for other, _ in ranked], said=_TITLED)
         console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric), apart))
+        print_lines(expectation_lines(expected[tuple(shared[name] for name in RANKING)]))
         papers |= _print_published(rows[0]) if shared["level"] != "generator" else {}
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(

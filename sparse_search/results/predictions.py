@@ -10,7 +10,7 @@ likely, or to count in an own way. Test images have no such file.
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,12 @@ from search_spaces.core.errors import ResultsError
 from sparse_search.results.catalog import KEYS, SetAsideWarning, partition_of
 from sparse_search.results.files import write_table
 from sparse_search.results.mirror import fetched
-from trainables.core.method import Labelled, PoolMeans
+from sparse_search.results.object_store import is_uri
+
+if TYPE_CHECKING:  # a leaderboard reads predictions, and shall not wait for torch
+    from torch import Tensor
+
+    from trainables.core.method import Labelled, PoolMeans
 
 _FILE = "predictions.parquet"
 
@@ -31,6 +36,8 @@ PREDICTION_SCHEMA = pa.schema(
         *(pa.field(key, pa.int64() if key == "shots" else pa.string()) for key in KEYS),
         pa.field("predictor", pa.string()),
         pa.field("image", pa.int64()),  # of the validation images of the run, from 0
+        pa.field("source_index", pa.int64()),  # of the image in train, with `official` validation in val
+        pa.field("source_group", pa.int64()),  # of the image, such as its patient; null where none are known
         pa.field("row", pa.int64()),  # of a patch in its image; 0 for whole images
         pa.field("column", pa.int64()),
         pa.field("label", pa.int64()),  # of the image or patch
@@ -54,12 +61,27 @@ def artefacts_of(results: Path | str, run: Mapping[str, Any], file: str = "") ->
     return fetched(results, artefact_folder(Path(), run).as_posix(), file)
 
 
+def has_predictions(results: Path | str) -> bool:
+    """Return False where there are surely none, as nothing but records was ever kept."""
+    return is_uri(results) or (Path(results) / "artefacts").is_dir()
+
+
+def fetch_predictions(results: Path | str, dataset: str, shots: int) -> Path:
+    """Fetch the predictions on a data set at a number of shots to this machine; return its results folder.
+
+    Raises:
+        ResultsError: the storage does not answer, or refuses.
+    """
+    cell = partition_of({"dataset": dataset, "shots": shots, "method": ""}).rpartition("/")[0]
+    return fetched(results, f"artefacts/{cell}", _FILE).parents[len(f"artefacts/{cell}".split("/")) - 1]
+
+
 def write_predictions(
     results: Path,
     run: Mapping[str, Any],
-    images: Labelled,
+    images: "Labelled",
     predictions: Mapping[str, NDArray[np.float64]],
-    pool_means: PoolMeans,
+    pool_means: "PoolMeans",
 ) -> None:
     """Write predictions (N, K) by predictor of the images or patches of a run, and what it says of unlabelled images in
     the mean (K,); OSError if that fails."""
@@ -72,6 +94,8 @@ def write_predictions(
                 **{name: pa.repeat(pa.scalar(run[name]), len(index_N)) for name in ("run_id", *KEYS)},
                 "predictor": pa.repeat(pa.scalar(predictor), len(index_N)),
                 "image": index_N // patches,
+                "source_index": _of_pictures(images.indices_I, index_N // patches),
+                "source_group": _of_pictures(images.groups_I, index_N // patches),
                 "row": index_N % patches // columns,
                 "column": index_N % columns,
                 "label": images.labels_N.numpy(),
@@ -112,9 +136,7 @@ def _read(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-            if "pool_mean" not in table.column_names:  # of an earlier version
-                table = table.append_column("pool_mean", pa.nulls(len(table), pa.list_(pa.float64())))
-            return table.cast(PREDICTION_SCHEMA)
+            return _of_today(table).cast(PREDICTION_SCHEMA)
     except FileNotFoundError as problem:
         raise ResultsError(
             f"no predictions at {path}; name the results folder with --results in which the run was trained"
@@ -122,6 +144,19 @@ def _read(path: Path) -> pa.Table:
     except (OSError, ValueError, pa.ArrowException) as problem:
         why = (str(problem).splitlines() or ["unreadable"])[0]
         raise ResultsError(f"{path} is damaged ({why}); train the run again") from problem
+
+
+def _of_today(table: pa.Table) -> pa.Table:
+    """The columns of the schema; null where an earlier version wrote none."""
+    for name in ("pool_mean", "source_index", "source_group"):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), PREDICTION_SCHEMA.field(name).type))
+    return table.select(PREDICTION_SCHEMA.names)
+
+
+def _of_pictures(numbers_I: "Tensor | None", picture_N: NDArray[np.int64]) -> pa.Array:
+    """What is known of each image's picture; null where nothing is."""
+    return pa.nulls(len(picture_N), pa.int64()) if numbers_I is None else pa.array(numbers_I.numpy()[picture_N])
 
 
 def _repeated(pool_mean_K: NDArray[np.float64] | None, count: int) -> pa.Array:

@@ -11,6 +11,7 @@ from search_spaces.core.weights import networks_of, pretraining
 from search_spaces.probe import ProbeConfig
 from search_spaces.supervised import SupervisedConfig
 from trainables import probe, supervised
+from trainables.core.method import TaskForm
 from trainables.self_supervision.stage import PretextStage
 from trainables.testing.forbidden import without_labels
 from trainables.testing.tasks import make_task
@@ -143,3 +144,19 @@ def test_it_is_no_pretraining_on_other_data():
     for config in (SUPERVISED, {**PROBE, "backbones": ""}):
         assert networks_of(config) == []
         assert pretraining(config) == ""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_saved_predicts_as_the_learner_does(name):
+    method, config = METHODS[name]
+    task = make_task()
+    learner = method.build(config, task, new_accelerator(precision="no", cpu=True))
+    epochs = iter(learner.epochs())
+    for _ in range(5):
+        learner.begin_epoch(24, 1000)
+        next(epochs)
+    saved = method.predictor(config, TaskForm.of(task))
+    saved.load_state_dict(learner.prediction_state())
+    images = task.validation.images_NCHW
+    for predictor, probs_BK in learner.predict(images).items():
+        torch.testing.assert_close(saved.predict(images)[predictor], probs_BK, atol=1e-5, rtol=1e-5)

@@ -86,7 +86,7 @@ def test_blocks_lie_side_by_side_each_with_a_spread_of_one():
     task = make_task(num_unlabelled=30)
     learner = fitted(task, backbones="pixels+test_resnet", pixels_side=8, components=0, joined=True)
     blocks = [block(task.unlabelled_NCHW) for block in learner._blocks]
-    (joined_UD,) = learner._grouped(blocks)
+    (joined_UD,) = learner._fitted.grouped(blocks)
     assert [block.shape[1] for block in blocks] == [64, 96]
     for own_UD in joined_UD.split([64, 96], dim=1):
         torch.testing.assert_close(own_UD.square().mean(), torch.tensor(1.0, dtype=torch.float64))

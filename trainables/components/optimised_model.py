@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from trainables.components.pace import Pace
 from trainables.components.parallel import average_gradients, data_parallel
 from trainables.components.weight_average import WeightAverage
+from trainables.core.accelerator import Accelerator
 
 N = TypeVar("N", bound=nn.Module)
 

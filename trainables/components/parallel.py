@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, distributed
 from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
+
+from trainables.core.accelerator import Accelerator
 
 
 def data_parallel(function: Callable[..., Any], *inputs_B: Tensor, accelerator: Accelerator) -> Any:

@@ -3,9 +3,9 @@
 Shapes: B images, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,91 @@ def predict_in_chunks(
 def class_probabilities(logits_BK: Tensor) -> Tensor:
     """Softmax in float64: in float32 saturated logits tie, and a probability of 0 costs 708 nats."""
     return logits_BK.double().softmax(1)
+
+
+@final
+class NetworkPredictor:
+    """Networks by name that predict, in evaluation mode, without what trained them.
+
+    Args:
+        networks: as they were built.
+        predict: from float images (B, C, side, side) to probabilities (B, …) by predictor; it calls the networks.
+        side: to which images are resized.
+        contiguous: names of those whose memory layout is not channels last, as in training: another rounds otherwise.
+        chunk: images at a time.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        predict: Callable[[Tensor], Mapping[str, Tensor]],
+        *,
+        side: int,
+        contiguous: Collection[str] = (),
+        chunk: int = _CHUNK,
+    ) -> None:
+        self._networks = nn.ModuleDict(networks).requires_grad_(False).eval()
+        for name, network in networks.items():
+            network.to(memory_format=torch.contiguous_format if name in contiguous else torch.channels_last)
+        self._predict, self._side, self._chunk = predict, side, chunk
+
+    def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """Probabilities by predictor, on the images' device."""
+        device = next(self._networks.parameters()).device
+        return predict_in_chunks(
+            self._predict,
+            images_BCHW,
+            side=self._side,
+            device=device,
+            networks=(self._networks,),
+            chunk=self._chunk,
+        )
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `network_state` gave for networks of the same names."""
+        self._networks.load_state_dict(dict(state))
+
+
+@final
+class TensorPredictor:
+    """Tensors by name, and a function of them and of images, uint8, that predicts: where there is no network."""
+
+    def __init__(
+        self, predict: Callable[[Mapping[str, Tensor], Tensor], dict[str, Tensor]], names: Collection[str]
+    ) -> None:
+        self._predict, self._names = predict, frozenset(names)
+        self._state: Mapping[str, Tensor] = {}
+
+    def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """Probabilities by predictor, on the images' device."""
+        return self._predict(self._state, images_BCHW)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take all of the tensors."""
+        if state.keys() != self._names:
+            raise KeyError(f"expected the tensors {', '.join(sorted(self._names))}, got {', '.join(sorted(state))}")
+        self._state = dict(state)
+
+
+def network_state(**networks: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of networks, live, each by the network's name and its own."""
+    return {
+        f"{name}.{key}": tensor for name, network in networks.items() for key, tensor in network.state_dict().items()
+    }
+
+
+def classifier_predictor(
+    network: nn.Module, *, name: str, side: int, forward: Callable[[Tensor], Tensor] | None = None
+) -> NetworkPredictor:
+    """A classifier of unit images of that side that predicts under that name.
+
+    Args:
+        forward: from unit images to logits (B, K), where that is not the network itself.
+    """
+    logits = forward or network
+    return NetworkPredictor(
+        {"classifier": network}, lambda unit_BCHW: {name: class_probabilities(logits(unit_BCHW))}, side=side
+    )
 
 
 def predict_by_classifier(

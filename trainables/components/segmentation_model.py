@@ -3,11 +3,11 @@
 Shapes: B batch, C channels, H W pixels, K classes, M maps of an image.
 """
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from search_spaces.segmenter import SegmenterConfig
@@ -16,8 +16,9 @@ from trainables.components.mask_losses import AdaptiveKappa, bce_dice, one_hot_m
 from trainables.components.mask_rounds import foreground, hard_masks
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.pace import pace_of
-from trainables.components.prediction import predict_in_chunks
-from trainables.core.method import Task
+from trainables.components.prediction import network_state, predict_in_chunks
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Task, TaskForm
 from trainables.data.augment import to_unit
 from trainables.nets.trans_unet import build_trans_unet
 from trainables.nets.unet import build_unet
@@ -39,7 +40,7 @@ class SegmentationModel:
         self.pace = pace_of(config)
         """Where in its budget the training is: to be told of every batch."""
         self._kappa = AdaptiveKappa(2, scale=config.kappa_scale, source="train_ema").to(accelerator.device)
-        network = _new_network(config, task.channels)
+        network = _new_network(config, task.channels, config.pretrained)
         spared = network.no_weight_decay() if isinstance(network, VMUNet) else ()
         self._network = OptimisedModel(
             network,
@@ -96,22 +97,11 @@ class SegmentationModel:
 
     def predict(self, images_BCHW: Tensor) -> Tensor:
         """Probabilities (B, H, W) of the foreground, at the size of the images (uint8), on their device."""
-        size = images_BCHW.shape[2:]
+        return _predict_foreground(self._network.predict, self.predicting, images_BCHW, self._config)
 
-        def foreground_of(unit_BCHW: Tensor) -> dict[str, Tensor]:
-            probs_BHW = foreground(self._network.predict(_standardised(unit_BCHW)))
-            if probs_BHW.shape[1:] != size:
-                probs_BHW = F.interpolate(probs_BHW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-            return {"foreground": probs_BHW}
-
-        return predict_in_chunks(
-            foreground_of,
-            images_BCHW,
-            side=self._config.image_size,
-            device=self._device,
-            networks=(self.predicting,),
-            chunk=self._config.batch_size,
-        )["foreground"]
+    def prediction_state(self) -> dict[str, Tensor]:
+        """The network that predicts, or its average."""
+        return network_state(network=self.predicting)
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, κ; the tensors are the live ones, not copies."""
@@ -121,6 +111,46 @@ class SegmentationModel:
         """Put back what `state_dict` gave."""
         self._network.load_state_dict(state["network"])
         self._kappa.load_state_dict(state["kappa"])
+
+
+@final
+class MaskPredictor:
+    """A segmentation network that predicts under a name, its weights to be loaded."""
+
+    def __init__(self, config: SegmenterConfig, form: TaskForm, *, name: str) -> None:
+        self._config, self._name = config, name
+        network = _new_network(config, form.channels, "").requires_grad_(False).eval()
+        self._network = network.to(memory_format=torch.channels_last)
+
+    def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """Probabilities (B, H, W) of the foreground, at the size of the images, on their device."""
+        return {self._name: _predict_foreground(self._network, self._network, images_BCHW, self._config)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the state of the network."""
+        nn.ModuleDict({"network": self._network}).load_state_dict(dict(state))
+
+
+def _predict_foreground(
+    forward: Callable[[Tensor], Tensor], network: nn.Module, images_BCHW: Tensor, config: SegmenterConfig
+) -> Tensor:
+    """Probabilities (B, H, W) of the foreground, at the size of the images (uint8), on their device."""
+    size = images_BCHW.shape[2:]
+
+    def foreground_of(unit_BCHW: Tensor) -> dict[str, Tensor]:
+        probs_BHW = foreground(forward(_standardised(unit_BCHW)))
+        if probs_BHW.shape[1:] != size:
+            probs_BHW = F.interpolate(probs_BHW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        return {"foreground": probs_BHW}
+
+    return predict_in_chunks(
+        foreground_of,
+        images_BCHW,
+        side=config.image_size,
+        device=next(network.parameters()).device,
+        networks=(network,),
+        chunk=config.batch_size,
+    )["foreground"]
 
 
 def pixels_and_masks(images_BCHW: Tensor, masks_BHW: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -144,7 +174,7 @@ def _standardised(images_BCHW: Tensor) -> Tensor:
     return (images_BCHW - means_B111) / deviations_B111.clamp(min=_MIN_DEVIATION)
 
 
-def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
+def _new_network(config: SegmenterConfig, channels: int, pretrained: str) -> nn.Module:
     num_logits = 1 if config.loss == "bce_dice" else 2
     if config.network == "unet":
         return build_unet(
@@ -153,7 +183,7 @@ def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
             num_logits=num_logits,
             depth=config.encoder_depth,
             width=config.decoder_width,
-            pretrained=config.pretrained,
+            pretrained=pretrained,
         )
     if config.network == "trans_unet":
         return build_trans_unet(
@@ -161,7 +191,7 @@ def _new_network(config: SegmenterConfig, channels: int) -> nn.Module:
             num_classes=num_logits,
             channels=channels,
             image_size=config.image_size,
-            pretrained=config.pretrained,
+            pretrained=pretrained,
             dropout=config.dropout,
         )
     depths = (config.depth,) * config.stages

@@ -6,15 +6,20 @@ Shapes: B batch, N labelled, C channels, H W pixels, K classes.
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.convnet import ConvnetConfig
 from search_spaces.ssl_gan import SslGanConfig
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.pace import Pace
-from trainables.components.prediction import class_probabilities, predict_in_chunks
-from trainables.core.method import Task
+from trainables.components.prediction import (
+    NetworkPredictor,
+    class_probabilities,
+    classifier_predictor,
+    predict_in_chunks,
+)
+from trainables.core.accelerator import Accelerator
+from trainables.core.method import Task, TaskForm
 from trainables.data.augment import to_signed, to_unit
 from trainables.nets.ssl_gan import Discriminator
 from trainables.nets.weight_norm import initialise_by_data
@@ -27,17 +32,7 @@ Config = ConvnetConfig | SslGanConfig
 
 def new_discriminator(config: Config, task: Task, accelerator: Accelerator, pace: Pace) -> OptimisedModel[Any]:
     """A discriminator with Adam and an average of its weights, started on the task's labelled images."""
-    network = Discriminator(
-        channels=task.channels,
-        num_classes=task.num_classes,
-        width=config.width,
-        tail=config.tail,
-        drop_in=config.drop_in,
-        drop_hidden=config.drop_hidden,
-        negative_slope=config.negative_slope,
-        init_std=config.init_std,
-        train_gain=config.train_gain,
-    ).to(accelerator.device)
+    network = _network(config, TaskForm.of(task)).to(accelerator.device)
     if config.ddi:
         examples_BCHW = _examples(task.labelled.images_NCHW, config.image_size).to(accelerator.device)
         initialise_by_data(network, to_signed(to_unit(examples_BCHW, config.image_size)), output=network.output)
@@ -50,6 +45,28 @@ def new_discriminator(config: Config, task: Task, accelerator: Accelerator, pace
         weight_decay=0.0,
         pace=pace,
         average=config.average,
+    )
+
+
+def _network(config: Config, form: TaskForm) -> Discriminator:
+    return Discriminator(
+        channels=form.channels,
+        num_classes=form.num_classes,
+        width=config.width,
+        tail=config.tail,
+        drop_in=config.drop_in,
+        drop_hidden=config.drop_hidden,
+        negative_slope=config.negative_slope,
+        init_std=config.init_std,
+        train_gain=config.train_gain,
+    )
+
+
+def discriminator_predictor(config: Config, form: TaskForm, *, name: str) -> NetworkPredictor:
+    """A discriminator that predicts under that name, its weights to be loaded: those of `classifier`."""
+    network = _network(config, form)
+    return classifier_predictor(
+        network, name=name, side=config.image_size, forward=lambda unit_BCHW: network(to_signed(unit_BCHW))[0]
     )
 
 

@@ -8,15 +8,15 @@ from copy import copy
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, final, runtime_checkable
+from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar, final, runtime_checkable
 
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import trainables
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError, suggestion
+from trainables.core.accelerator import Accelerator
 from trainables.core.conditions import Validation
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind, MirrorAxis
@@ -49,6 +49,13 @@ class Labelled:
     masks_IHW: Tensor | None = None
     """Masks of the I pictures, bool. In a segmentation the foreground: what is to be learned. In a classification what
     makes class 1, for scoring only, and None where nobody marked it."""
+
+    indices_I: Tensor | None = None
+    """Indices of the I pictures in their split of the data set, int64: the same picture in other draws has the same.
+    None where images are of no data set."""
+
+    groups_I: Tensor | None = None
+    """Groups of the I pictures, such as patients, int64; None where none are known."""
 
     def __post_init__(self) -> None:
         if len(self.images_NCHW) != len(self.labels_N):
@@ -135,12 +142,12 @@ class Withheld:
 
 
 def as_seen(task: Task) -> Task:
-    """Return a task as its learner gets it: validation images have no labels and no masks.
+    """Return a task as its learner gets it: validation images have no labels, no masks, no indices and no groups.
 
     Their number and their pixels stay. It guards against mistakes, not against code that draws the task again.
     """
     images = copy(task.validation)
-    for name in ("labels_N", "masks_IHW"):
+    for name in ("labels_N", "masks_IHW", "indices_I", "groups_I"):
         object.__setattr__(images, name, Withheld())
     return replace(task, validation=images)
 
@@ -210,6 +217,46 @@ class PredictsByNetworks(Protocol):
         """Return the networks that `predict` calls, averages of weights instead of what they are averages of."""
 
 
+@dataclass(frozen=True)
+class TaskForm:
+    """Facts on a task that what predicts is built by, without any of its images."""
+
+    kind: Kind
+    num_classes: int
+    channels: int
+    asymmetric: tuple[MirrorAxis, ...] = ()
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """Return the form of a task."""
+        return cls(task.kind, task.num_classes, task.channels, task.asymmetric)
+
+
+class Predictor(Protocol):
+    """The part of a learner that predicts, in a saved model: without what trained it, on the CPU."""
+
+    def predict(self, images_BCHW: Tensor) -> Mapping[str, Tensor]:
+        """Return what the learner's `predict` would."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> object:
+        """Take the tensors that a learner's `prediction_state` gave.
+
+        Raises:
+            KeyError, RuntimeError: some are missing, unknown or of another shape.
+        """
+
+
+@runtime_checkable
+class SavesPrediction(Protocol):
+    """A learner of which a model can be saved: what its method's `predictor` takes."""
+
+    def prediction_state(self) -> Mapping[str, Tensor]:
+        """Return the live tensors by name that a prediction depends on, averages instead of what they are averages of.
+
+        BatchNorm's statistics among them are those that predict.
+        """
+
+
 @runtime_checkable
 class HasArtefacts(Protocol):
     """A learner that has something to show."""
@@ -244,6 +291,10 @@ class Method(Generic[C]):
     build: Callable[[C, Task, Accelerator], Learner]
     predictors: tuple[str, ...]
     """Names that `predict` returns; a search optimises the first."""
+
+    predictor: Callable[[C, TaskForm], Predictor] | None = None
+    """Builds what predicts, with neither data nor weights from before; None where no model can be saved. Its learner
+    then offers `prediction_state`."""
 
     epoch_images: Callable[[C, int, int, int], int] = _labelled_only
     """Images seen, labelled and unlabelled, in the epoch after so many, at least 1: what a budget counts. Given the

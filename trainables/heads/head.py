@@ -76,7 +76,7 @@ class Tensors:
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> Self:
         """Make again what gave this state, on the CPU."""
-        return cls(**{name: tensor.cpu() for name, tensor in state.items()})
+        return cls(**{field.name: state[field.name].cpu() for field in fields(cls)})
 
 
 def evenly(rows_UD: Tensor, count: int) -> Tensor:

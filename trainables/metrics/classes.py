@@ -14,11 +14,10 @@ from scipy.stats import rankdata
 from trainables.core.grid import Grid
 from trainables.core.scores import AnyScores
 from trainables.metrics.counts import score_known
+from trainables.metrics.losses import NUM_BINS, brier_losses, clipped_log_losses, gap_bins, log_losses
 from trainables.metrics.pictures import PictureRule, localisation, patch_localisation, probabilities
 from trainables.metrics.table import CLASSES
-
-NUM_BINS = 15
-"""Confidence bins of the expected calibration error. Source: Guo et al. 2017, arXiv:1706.04599."""
+from trainables.metrics.thresholds import sorted_score
 
 
 @dataclass(frozen=True)
@@ -109,21 +108,44 @@ def _auroc(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float 
 
 def _calibration_error(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
     """Expected calibration error of the most likely class."""
-    confidence_N = probs_NK.max(1)
-    gap_N = (probs_NK.argmax(1) == labels_N) - confidence_N
-    bin_N = np.minimum((confidence_N * NUM_BINS).astype(int), NUM_BINS - 1)
+    gap_N, bin_N = gap_bins(probs_NK, labels_N)
     return float(np.abs(np.bincount(bin_N, weights=gap_N, minlength=NUM_BINS)).sum() / len(labels_N))
 
 
-def _log_loss(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood in nats."""
-    true_probs_N = probs_NK[np.arange(len(labels_N)), labels_N]
-    return float(-np.log(np.clip(true_probs_N, np.finfo(np.float64).tiny, None)).mean())
+def _over_images(losses: Callable[..., NDArray[np.float64]]) -> Callable[..., float]:
+    """Mean loss of the images."""
+    return lambda probs_NK, labels_N: float(losses(probs_NK, labels_N).mean())
+
+
+def _over_classes(losses: Callable[..., NDArray[np.float64]]) -> Callable[..., float]:
+    """Mean over the classes that occur of the mean loss of their images."""
+
+    def mean(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
+        each_N = losses(probs_NK, labels_N)
+        return float(np.mean([each_N[labels_N == k].mean() for k in np.unique(labels_N)]))
+
+    return mean
+
+
+def _sorted(metric: str) -> Callable[..., float | None]:
+    """The metric of images that all count once; None unless two classes occur."""
+
+    def value(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float | None:
+        found = float(sorted_score(metric, probs_NK, labels_N, np.ones((1, len(labels_N))))[0])
+        return None if np.isnan(found) else found
+
+    return value
 
 
 PREDICTED: Mapping[str, Callable[[NDArray[np.float64], NDArray[np.int64]], float | None]] = {
     "auroc": _auroc,
     "calibration_error": _calibration_error,
-    "log_loss": _log_loss,
+    "log_loss": _over_images(log_losses),
+    "balanced_brier": _over_classes(brier_losses),
+    "balanced_log_loss": _over_classes(clipped_log_losses),
+    "brier": _over_images(brier_losses),
+    "average_precision": _sorted("average_precision"),
+    "sensitivity_at_95": _sorted("sensitivity_at_95"),
+    "specificity_at_95": _sorted("specificity_at_95"),
 }
 """From probabilities (N, K) and labels (N,) to the metric, for each that the table says comes from predictions."""

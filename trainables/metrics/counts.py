@@ -48,6 +48,25 @@ def _macro_f1(counts_KK: _Array) -> _Array:
     return np.asarray((2 * _hits(counts_KK) / np.maximum(sizes_K, _TINY)).mean(-1))
 
 
+def _kappa(counts_KK: _Array) -> _Array:
+    """Agreement beyond chance, wrong by d classes weighing d²; not defined where one class occurs.
+
+    Source: Cohen, Psychol. Bull. 70 (1968) 213.
+    """
+    weights_KK = class_distances(counts_KK.shape[-1])
+    true_K1, named_1K = counts_KK.sum(-1)[..., :, None], counts_KK.sum(-2)[..., None, :]
+    by_chance_KK = true_K1 * named_1K / counts_KK.sum((-2, -1))[..., None, None]
+    wrong, expected = ((weights_KK * table_KK).sum((-2, -1)) for table_KK in (counts_KK, by_chance_KK))
+    is_defined = (counts_KK.sum(-1) > 0).sum(-1) > 1
+    return np.where(is_defined, 1 - wrong / np.maximum(expected, _TINY), np.nan)
+
+
+def class_distances(num_classes: int) -> _Array:
+    """Squared distances (K, K) between classes in their order."""
+    order_K = np.arange(num_classes, dtype=np.float64)
+    return np.asarray((order_K[:, None] - order_K) ** 2)
+
+
 def _dice_fg(counts_22: _Array) -> _Array:
     """Dice of the foreground; 1 where it is neither marked nor predicted."""
     hits, wrong = counts_22[..., 1, 1], _wrong(counts_22)
@@ -83,6 +102,7 @@ COUNTED: Mapping[str, Callable[[_Array], _Array]] = {
     "balanced_accuracy": _balanced_accuracy,
     "accuracy": _accuracy,
     "macro_f1": _macro_f1,
+    "kappa": _kappa,
     "dice_fg": _dice_fg,
     "iou_fg": _iou_fg,
     "mdice_2": _of_both(_dice_fg),

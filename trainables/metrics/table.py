@@ -7,6 +7,10 @@ determines) and `trainables.metrics.classes` (what follows from probabilities).
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from math import log
+
+LEAST_PROBABILITY = 1e-4
+"""Probability of the true class below which it counts as this in the balanced log-loss, which so has an upper end."""
 
 
 class Origin(Enum):
@@ -164,6 +168,27 @@ CLASSES = Family(
         Metric(
             name="log_loss", title="log-loss", origin=Origin.PREDICTIONS, sign=-1, high=None, unit="nats",
             is_objective=False,
+        ),
+        Metric(
+            name="balanced_brier", title="class-balanced Brier score", short="balanced Brier",
+            origin=Origin.PREDICTIONS, sign=-1, high=2.0,
+        ),
+        Metric(
+            name="balanced_log_loss", title="class-balanced log-loss", short="balanced log-loss",
+            origin=Origin.PREDICTIONS, sign=-1, high=-log(LEAST_PROBABILITY), unit="nats",
+        ),
+        Metric(name="brier", title="Brier score", origin=Origin.PREDICTIONS, sign=-1, high=2.0),
+        Metric(name="average_precision", title="average precision", origin=Origin.PREDICTIONS),
+        Metric(
+            name="kappa", title="quadratic weighted kappa", short="kappa", origin=Origin.COUNTS_OF_IMAGES, low=-1.0,
+        ),
+        Metric(
+            name="sensitivity_at_95", title="sensitivity at 95 % specificity", short="sens. at 95 %",
+            origin=Origin.PREDICTIONS,
+        ),
+        Metric(
+            name="specificity_at_95", title="specificity at 95 % sensitivity", short="spec. at 95 %",
+            origin=Origin.PREDICTIONS,
         ),
         Metric(
             name="localisation", title="localisation AUROC", short="localisation", origin=Origin.PATCHES,

@@ -28,24 +28,37 @@ class FineTunedNetwork(nn.Module):
     Args:
         network: as from `build_classifier`.
         mean_C11: of the images that its weights were trained with, and their spread.
+        keeps_normalisation: whether both are in its state, as in `whole_state`.
 
     Raises:
         ConfigError: a low-rank change of a network that has no attention.
     """
 
-    def __init__(self, network: nn.Module, config: FineTunedConfig, mean_C11: Tensor, spread_C11: Tensor) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: FineTunedConfig,
+        mean_C11: Tensor,
+        spread_C11: Tensor,
+        *,
+        keeps_normalisation: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
         self._mean_C11: Tensor
         self._spread_C11: Tensor
-        self.register_buffer("_mean_C11", mean_C11, persistent=False)
-        self.register_buffer("_spread_C11", spread_C11, persistent=False)
+        self.register_buffer("_mean_C11", mean_C11, persistent=keeps_normalisation)
+        self.register_buffer("_spread_C11", spread_C11, persistent=keeps_normalisation)
         self._frozen_statistics = config.frozen_statistics
         if config.trained_layers != "all":
             learning = set(_learning(network, config))
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(name in learning)
         self.train()
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """Return its state and the normalisation, which checkpoints need not hold."""
+        return {**self.state_dict(), "_mean_C11": self._mean_C11, "_spread_C11": self._spread_C11}
 
     @property
     def last(self) -> nn.Module:

@@ -24,21 +24,20 @@ class FrozenNetwork(nn.Module):
     Args:
         name: see `backbone_weights`. Random weights are the same every time.
         channels: C; of grey images the mean of the normalisation of colours is taken.
-        weights: Those of the network, of whatever origin, instead of what its name says.
+        weighted: whether it has its weights; without, `load_whole_state` is to bring them.
 
     Raises:
         ConfigError: an unknown model, or weights that cannot be had.
     """
 
-    def __init__(self, name: str, channels: int, weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, name: str, channels: int, *, weighted: bool = True) -> None:
         super().__init__()
-        model, pretrained = backbone_weights(name)
+        model, weights = backbone_weights(name)
+        weights = weights if weighted else ""
         with torch.random.fork_rng([]):
             torch.manual_seed(_SEED)
-            self.network = build_classifier(model, channels=channels, num_classes=0, pretrained=pretrained)
-        if weights is not None:
-            self.network.load_state_dict(weights)
-        self.mean_C11, self.spread_C11 = normalisation(self.network, pretrained, channels)
+            self.network = build_classifier(model, channels=channels, num_classes=0, pretrained=weights)
+        self.mean_C11, self.spread_C11 = normalisation(self.network, weights, channels)
         self.requires_grad_(False).eval()
         self.to(memory_format=torch.channels_last)
 
@@ -47,6 +46,16 @@ class FrozenNetwork(nn.Module):
         normal_BCHW = (unit_BCHW - self.mean_C11.to(unit_BCHW)) / self.spread_C11.to(unit_BCHW)
         features_BD: Tensor = self.network(normal_BCHW.contiguous(memory_format=torch.channels_last))
         return features_BD
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """Return all its numbers, the normalisation last."""
+        return {**self.state_dict(), "mean": self.mean_C11, "spread": self.spread_C11}
+
+    def load_whole_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `whole_state` gave."""
+        numbers = dict(state)
+        self.mean_C11, self.spread_C11 = numbers.pop("mean"), numbers.pop("spread")
+        self.load_state_dict(numbers)
 
 
 @cache
@@ -58,7 +67,7 @@ def frozen_hash(name: str, channels: int) -> str:
 def network_hash(network: FrozenNetwork) -> str:
     """SHA-256 of a frozen network: its numbers, their names, and its normalisation."""
     total = sha256()
-    for key, tensor in (*network.state_dict().items(), ("mean", network.mean_C11), ("spread", network.spread_C11)):
+    for key, tensor in network.whole_state().items():
         total.update(f"{key} {tuple(tensor.shape)}".encode())
         total.update(tensor.contiguous().numpy().tobytes())
     return total.hexdigest()

@@ -28,7 +28,6 @@ from typing import Any, final
 
 import timm
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.core.config import write_config
@@ -41,6 +40,7 @@ from trainables.components.orders import InfiniteSampler
 from trainables.components.pace import Pace
 from trainables.components.prediction import predict_in_chunks
 from trainables.components.schedules import cosine_decay
+from trainables.core.accelerator import Accelerator
 from trainables.core.method import Task
 from trainables.data import augment, rand_augment
 from trainables.nets.frozen import FrozenNetwork
@@ -122,7 +122,9 @@ class PretextStage:
 
     def network(self) -> FrozenNetwork:
         """Return the network, on the CPU, as it is evaluated."""
-        return FrozenNetwork(self._model, self._task.channels, self.weights())
+        network = FrozenNetwork(self._model, self._task.channels)
+        network.network.load_state_dict(self.weights())
+        return network
 
     def facts(self) -> dict[str, Any]:
         """Origin, key, and the last losses and measures."""

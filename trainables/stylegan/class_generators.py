@@ -7,11 +7,11 @@ from math import ceil
 from typing import Any, final
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
+from trainables.core.accelerator import Accelerator
 from trainables.core.method import Task
 from trainables.data.augment import to_signed, to_unit
 from trainables.stylegan.generator_scores import grid_png

@@ -26,12 +26,12 @@ from typing import Any, TypeVar, final
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from trainables.components.modes import frozen
 from trainables.components.optimised_model import OptimisedModel
 from trainables.components.parallel import data_parallel
+from trainables.core.accelerator import Accelerator
 from trainables.stylegan.adaptive_augment import Augmentation, Controller, Disturbance, disturbed
 from trainables.stylegan.discriminator import StyleganDiscriminator
 from trainables.stylegan.generator import EmaStatistics, StyleganGenerator

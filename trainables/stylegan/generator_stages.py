@@ -19,7 +19,6 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 
 from search_spaces.ssgnet_generators import SsgnetGeneratorsConfig
@@ -27,6 +26,7 @@ from search_spaces.ssgnet_segmenter import SsgnetSegmenterConfig
 from trainables.components import meters, modes, optimised_model, orders, pace, parallel, schedules, weight_average
 from trainables.components.meters import Means
 from trainables.components.orders import InfiniteSampler
+from trainables.core.accelerator import Accelerator
 from trainables.data import augment
 from trainables.nets import features
 from trainables.stylegan import (

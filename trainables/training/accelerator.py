@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 
 from search_spaces.core.errors import ConfigError
+from trainables.core.accelerator import Accelerator
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +42,13 @@ def new_accelerator(*, precision: str, cpu: bool, accumulate: int = 1, compile: 
             "precision bf16: this CPU announces AMX instructions but cannot run them, as some virtual machines do; "
             f"set {ONEDNN_LIMIT}=AVX512_CORE_BF16 before the start, or use precision 'no'"
         )
+    import accelerate  # not by a module that a saved model needs as well
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+    from accelerate.utils import GradientAccumulationPlugin
+
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
-    return Accelerator(
+    return accelerate.Accelerator(
         cpu=cpu,
         mixed_precision=precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate),  # a launcher's wish is no match
@@ -58,6 +60,8 @@ def from_main(read: Callable[[], T], accelerator: Accelerator) -> T:
     """Return, in every process, what the main one reads: another machine may see older files, or none."""
     if accelerator.num_processes == 1:
         return read()
+    from accelerate.utils import broadcast_object_list
+
     values: list[Any] = [read() if accelerator.is_main_process else None]
     value: T = broadcast_object_list(values)[0]
     return value

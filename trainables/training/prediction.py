@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.components.modes import gathering_statistics
-from trainables.core.method import Labelled, Learner, PoolMeans, Predictions, PredictsByNetworks, Task
+from trainables.core.method import (
+    Labelled,
+    Learner,
+    PoolMeans,
+    Predictions,
+    PredictsByNetworks,
+    SavesPrediction,
+    Task,
+)
 from trainables.core.withheld import learner_at_work
 
 _STATISTICS_IMAGES, _POOL_IMAGES = 256, 1024
@@ -73,6 +81,13 @@ class Oracle:
             of_pool = _finite(learner.predict(self._pool_NCHW), epoch)
         return Predicted(predictions, {name: probs_MK.mean(0) for name, probs_MK in of_pool.items()})
 
+    @learner_at_work()
+    def prediction_state(self, learner: SavesPrediction) -> dict[str, Tensor]:
+        """Return copies of the tensors by which the learner, if it is asked now, predicts, on the CPU."""
+        with self._own_statistics(learner):
+            state = learner.prediction_state()
+            return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
     @cached_property
     def _pool_NCHW(self) -> Tensor:
         return _spaced(self.task.unlabelled_NCHW, _POOL_IMAGES)
@@ -90,7 +105,7 @@ class Oracle:
         return torch.stack([half_NCHW, labelled_NCHW[again_N]], 1).flatten(0, 1)
 
     @contextmanager
-    def _own_statistics(self, learner: Learner) -> Iterator[None]:
+    def _own_statistics(self, learner: Learner | SavesPrediction) -> Iterator[None]:
         """Inside, the learner's networks have statistics that belong to their weights."""
         networks = learner.predicting_networks() if isinstance(learner, PredictsByNetworks) else ()
         norms = [] if self.statistics == "running" else _batch_norms(networks)
@@ -104,7 +119,7 @@ class Oracle:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over batches
             with gathering_statistics():
-                learner.predict(self._reference_NCHW)
+                cast(Learner, learner).predict(self._reference_NCHW)
             if not all(norm.num_batches_tracked for norm in norms):
                 raise TypeError("predicting_networks() names a BatchNorm that predict() does not reach by `evaluated`")
             yield

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
+from trainables.core.accelerator import Accelerator
 from trainables.training.accelerator import from_main
 from trainables.training.stage_cache import StageEntry
 from trainables.training.train import seed_everything

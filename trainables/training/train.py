@@ -15,12 +15,11 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import ConfigError
+from trainables.core.accelerator import Accelerator
 from trainables.core.method import (
     FollowsBudget,
     HasArtefacts,
@@ -308,6 +307,8 @@ def _train_epochs(
 
 def seed_everything(seed: int, epoch: int) -> None:
     """Seed Python, NumPy and torch for one epoch: a resumed run draws what an undisturbed one draws."""
+    from accelerate.utils import set_seed  # what predicts does without Accelerate
+
     set_seed(int.from_bytes(sha256(f"{seed}/{epoch}".encode()).digest()[:4], "big"))
 
 

@@ -5,6 +5,7 @@ from scipy.stats import binomtest, norm
 
 from sparse_search.analysis.image_intervals import area_interval, has_image_interval, score_interval, wilson_interval
 from trainables.metrics.classes import score
+from trainables.metrics.counts import score_of
 from trainables.metrics.table import METRICS
 
 
@@ -57,7 +58,7 @@ def test_other_metrics_have_none():
 
 def test_the_metrics_that_have_one():
     assert {name for name in METRICS if has_image_interval(name)} == {
-        "balanced_accuracy", "accuracy", "macro_f1", "auroc",
+        "balanced_accuracy", "accuracy", "macro_f1", "auroc", "kappa",
     }  # fmt: skip
 
 
@@ -102,7 +103,22 @@ def test_a_perfect_or_hopeless_macro_f1_has_an_interval():
     assert 0 < score_interval([((10, 0, 0), (0, 10, 0), (0, 0, 0))], "macro_f1")[0] < 2 / 3
 
 
-@pytest.mark.parametrize("metric", ["auroc", "macro_f1", "balanced_accuracy"])
+def test_kappa_of_many_images_varies_as_tables_that_are_drawn_again():
+    rng = np.random.default_rng(0)
+    table = np.array([[600, 100, 100], [50, 300, 50], [20, 20, 160]])
+    drawn = np.stack([rng.multinomial(row.sum(), row / row.sum(), size=2000) for row in table], 1)
+    low, high = score_interval([table.tolist()], "kappa")
+    assert high - low == pytest.approx(2 * 1.96 * score_of(drawn, "kappa").std(), rel=0.04)
+    assert low < score_of(table, "kappa") < high
+
+
+def test_kappa_may_be_below_0_and_has_no_interval_where_it_has_no_value():
+    low, high = score_interval([((0, 10), (10, 0))], "kappa")
+    assert -1.0 <= low < -0.99 < high < -0.3
+    assert score_interval([((10, 0), (0, 0))], "kappa") is None
+
+
+@pytest.mark.parametrize("metric", ["auroc", "macro_f1", "kappa", "balanced_accuracy"])
 @pytest.mark.parametrize(("counts", "runs"), [((10, 10), 1), ((30, 15, 5), 2), ((20,) * 5, 1)])
 def test_95_percent_intervals_hold_the_truth_that_often(metric, counts, runs):
     """Gaussian scores whose true class stands out; `bench/intervals.py` has the long table."""

@@ -59,7 +59,7 @@ def test_the_labels_are_sealed(sealed):
 def test_a_search_and_all_that_follows_never_opens_them(swept, sealed, tmp_path):
     sweep, results = swept
     assert all(study.is_over for study in status(sweep, results))
-    assert set(leaderboard(results)["method"]) == {"supervised", "constant"}
+    assert set(leaderboard(results)["method"]) == {"average", "supervised", "constant"}
     assert compare(results, "supervised", "constant").cells
     assert compare_all(results).methods
     assert len(best_so_far(results))

@@ -1,6 +1,7 @@
 """Predictions on disk, and rules for pictures that are compared on them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,7 +30,11 @@ def some_patches(num_pictures=20, grid=GRID, seed=0):
     labels_IP[::2, 0] = 1
     finding_IP = np.clip(0.2 + 0.5 * labels_IP + random.normal(0, 0.15, labels_IP.shape), 0.01, 0.99)
     images = Labelled(
-        torch.zeros(labels_IP.size, 1, 4, 4, dtype=torch.uint8), torch.from_numpy(labels_IP.ravel()), grid=grid
+        torch.zeros(labels_IP.size, 1, 4, 4, dtype=torch.uint8),
+        torch.from_numpy(labels_IP.ravel()),
+        grid=grid,
+        indices_I=torch.arange(num_pictures) * 3 + 1,
+        groups_I=torch.arange(num_pictures) // 2,
     )
     return images, np.stack([1 - finding_IP, finding_IP], -1).reshape(-1, 2)
 
@@ -60,20 +65,29 @@ def test_what_is_written_is_read_and_writing_again_changes_nothing(tmp_path):
     assert table.slice(len(images))["pool_mean"].to_pylist() == [None] * len(images)
     places = [own[name].to_pylist()[:7] for name in ("image", "row", "column")]
     assert places == [[0] * 6 + [1], [0, 0, 0, 1, 1, 1, 0], [0, 1, 2, 0, 1, 2, 0]]
+    assert own["source_index"].to_pylist()[:7] == [1] * 6 + [4]
+    assert own["source_group"].to_pylist()[:13] == [0] * 12 + [1]
     assert [path.name for path in artefact_folder(tmp_path, RUN).iterdir()] == ["predictions.parquet"]
 
 
-def test_a_file_of_before_says_nothing_of_unlabelled_images(tmp_path):
+def test_a_file_of_before_says_neither_of_unlabelled_images_nor_which_images_it_is_about(tmp_path):
     images, probs_NK = some_patches()
     write_predictions(tmp_path, RUN, images, {"convnet": probs_NK}, {"convnet": probs_NK.mean(0)})
     path = artefact_folder(tmp_path, RUN) / "predictions.parquet"
     with pq.ParquetFile(path) as file:
-        before = file.read().drop_columns("pool_mean")
+        before = file.read().drop_columns(["pool_mean", "source_index", "source_group"])
     path.unlink()
     pq.write_table(before, path, write_page_checksum=True)
     table = read_predictions(tmp_path, [RUN])
-    assert table["pool_mean"].to_pylist() == [None] * len(images)
+    for name in ("pool_mean", "source_index", "source_group"):
+        assert table[name].to_pylist() == [None] * len(images)
     assert table["probabilities"].to_pylist() == probs_NK.tolist()
+
+
+def test_images_that_are_of_no_data_set_have_no_index(tmp_path):
+    images, probs_NK = some_patches()
+    write_predictions(tmp_path, RUN, replace(images, indices_I=None), {"convnet": probs_NK}, {})
+    assert read_predictions(tmp_path, [RUN])["source_index"].null_count == len(images)
 
 
 def test_missing_and_damaged_files_are_named(tmp_path):

@@ -96,13 +96,13 @@ def test_over_how_many_nodes_a_trial_is_trained_makes_it_no_other(tiny):
 @pytest.mark.parametrize(
     ("changes", "names", "trial_id"),
     [
-        ({}, ["supervised digits 2-shot 90f018fe593b", "constant digits 2-shot 7ca50effa6df",
-              "supervised digits 2-shot ef80bb74ec95 confirmation"], "5bf072ba1e0d"),
+        ({}, ["supervised digits 2-shot b8b3d49cb7f5", "constant digits 2-shot 7ca50effa6df",
+              "supervised digits 2-shot ffd63a3ccba0 confirmation"], "bb5ffbf70bd6"),
         ({"images": 540, "evaluate_every": 60, "selection": "mean3", "aggregate": "top10", "threshold": "f1", "seed": 7,
           "precision": "bf16", "processes": 2, "cpus_per_trial": 4, "accumulate": 4, "compile": True,
           "validation": "labelled-cv", "split_policy": "fresh", "confirm": 2, "label_sets": [0, 1]},
-         ["supervised digits 2-shot 5a21aee06ba0", "constant digits 2-shot a35ad745ec92",
-          "supervised digits 2-shot 9d24bdb15d2a confirmation"], "f9eaf78a5491"),
+         ["supervised digits 2-shot 0cf02dc7cbff", "constant digits 2-shot a35ad745ec92",
+          "supervised digits 2-shot 80954527b2a6 confirmation"], "ac81da6462ba"),
     ],
     ids=["defaults", "others"],
 )  # fmt: skip

@@ -54,6 +54,24 @@ def test_official_validation_is_the_val_split(write_npz):
 
 
 @pytest.mark.parametrize("arguments", [(4, 0), (4, 7, "labelled-cv", None, 2), (4, 1, "official")])
+def test_images_are_known_by_their_place_in_the_file(write_npz, arguments):
+    path = write_npz()
+    task = few_shot_task(str(path), *arguments)
+    with np.load(path) as file:
+        for part, split in ((task.labelled, "train"), (task.validation, "val" if "official" in arguments else "train")):
+            stored = file[f"{split}_images"][part.indices_I.numpy()]
+            assert np.array_equal(part.images_NCHW[:, 0].numpy(), stored)
+
+
+def test_folds_share_out_the_images_of_a_label_set(write_npz):
+    path = str(write_npz())
+    folds = [few_shot_task(path, 4, 7, "labelled-cv", fold=fold) for fold in range(4)]
+    held_out = [index for task in folds for index in task.validation.indices_I.tolist()]
+    assert len(held_out) == len(set(held_out)) == 12
+    assert set(held_out) == {i for task in folds for i in task.labelled.indices_I.tolist()}
+
+
+@pytest.mark.parametrize("arguments", [(4, 0), (4, 7, "labelled-cv", None, 2), (4, 1, "official")])
 def test_hidden_labels_are_those_of_the_unlabelled_images_in_their_order(write_npz, arguments):
     path = write_npz()
     with np.load(path) as file:

@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    cohen_kappa_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
 from trainables.metrics.classes import PREDICTED, ClassScores, score
-from trainables.metrics.table import CLASSES, Origin
+from trainables.metrics.table import CLASSES, METRICS, Origin
 
 
 def random_case(num_images=200, num_classes=4, seed=0):
@@ -22,6 +30,10 @@ def test_agrees_with_scikit_learn():
     assert scores.metric("macro_f1") == pytest.approx(f1_score(labels_N, predicted_N, average="macro"))
     assert scores.metric("auroc") == pytest.approx(roc_auc_score(labels_N, probs_NK, multi_class="ovr"))
     assert scores.metric("log_loss") == pytest.approx(log_loss(labels_N, probs_NK))
+    assert scores.metric("kappa") == pytest.approx(cohen_kappa_score(labels_N, predicted_N, weights="quadratic"))
+    each_K = [average_precision_score(labels_N == k, probs_NK[:, k]) for k in range(4)]
+    assert scores.metric("average_precision") == pytest.approx(np.mean(each_K))
+    assert scores.metric("brier") == pytest.approx(brier_score_loss(labels_N, probs_NK, scale_by_half=False))
     assert sum(map(sum, scores.confusion)) == scores.num_images == 200
 
 
@@ -41,6 +53,28 @@ def test_a_class_that_does_not_occur_is_no_class_of_balanced_accuracy():
     scores = score(probs_NK, np.array([0, 1]))
     assert scores.metric("balanced_accuracy") == 1.0
     assert scores.metric("macro_f1") == pytest.approx(2 / 3)
+
+
+def test_losses_over_classes_weigh_classes_alike():
+    probs_NK = np.array([[0.9, 0.1, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.2, 0.8, 0.0], [1.0, 0.0, 0.0]])
+    scores = score(probs_NK, np.array([0, 0, 0, 1, 1]))
+    brier = (0.02 + 0.5 + 2.0) / 3, (0.08 + 2.0) / 2
+    assert scores.metric("balanced_brier") == pytest.approx(np.mean(brier))
+    assert scores.metric("brier") == pytest.approx((3 * brier[0] + 2 * brier[1]) / 5)
+    nats = -np.mean(np.log([0.9, 0.5, 1e-4])), -np.mean(np.log([0.8, 1e-4]))
+    assert scores.metric("balanced_log_loss") == pytest.approx(np.mean(nats))
+
+
+def test_losses_end_where_the_table_says():
+    worst = score(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1, 1]))
+    for name in ("balanced_brier", "balanced_log_loss", "brier"):
+        assert worst.metric(name) == METRICS[name].worst
+        assert score(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 1])).metric(name) == METRICS[name].low
+
+
+@pytest.mark.parametrize("name", ["auroc", "average_precision", "sensitivity_at_95", "specificity_at_95", "kappa"])
+def test_undefined_where_one_class_occurs(name):
+    assert score(np.array([[0.8, 0.2], [0.3, 0.7]]), np.array([0, 0])).metric(name) is None
 
 
 def test_undefined_is_none_not_nan():

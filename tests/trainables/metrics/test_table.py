@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from math import log
 
 import pytest
 
@@ -10,6 +11,7 @@ from trainables.metrics.table import (
     CLASSES,
     FAMILIES,
     GENERATORS,
+    LEAST_PROBABILITY,
     MASKS,
     METRICS,
     OBJECTIVES,
@@ -45,7 +47,10 @@ def test_defaults_come_first(family):
 
 
 def test_what_can_be_searched_for():
-    assert OBJECTIVES["classification"] == ("balanced_accuracy", "accuracy", "macro_f1", "auroc")
+    assert OBJECTIVES["classification"] == (
+        "balanced_accuracy", "accuracy", "macro_f1", "auroc", "balanced_brier", "balanced_log_loss", "brier",
+        "average_precision", "kappa", "sensitivity_at_95", "specificity_at_95",
+    )  # fmt: skip
     assert OBJECTIVES["segmentation"] == MASKS.names
     assert OBJECTIVES["generation"] == ("kid", "fid", "manifold_precision", "manifold_recall")
 
@@ -58,15 +63,16 @@ def test_rows_are_ranked_by_what_they_have():
 
 def test_directions_and_ends():
     smaller = [each.name for each in METRICS.values() if each.sign < 0]
-    assert smaller == ["calibration_error", "log_loss", "kid", "fid"]
+    losses = ["balanced_brier", "balanced_log_loss", "brier"]
+    assert smaller == ["calibration_error", "log_loss", *losses, "kid", "fid"]
     assert all(sign_of(name) == -1 for name in smaller)
-    assert {METRICS[name].worst for names in OBJECTIVES.values() for name in names if sign_of(name) > 0} == {0.0}
-    assert [METRICS[name].worst for name in smaller] == [1.0, None, None, None]
+    assert {METRICS[name].worst for names in OBJECTIVES.values() for name in names if sign_of(name) > 0} == {0.0, -1.0}
+    assert [METRICS[name].worst for name in smaller] == [1.0, None, 2.0, -log(LEAST_PROBABILITY), 2.0, None, None]
 
 
 def test_naming_one_class_for_all_says_nothing_of_named_classes():
     named = [each.name for each in METRICS.values() if each.is_of_named]
-    assert named == ["balanced_accuracy", "accuracy", "macro_f1", *MASKS.names]
+    assert named == ["balanced_accuracy", "accuracy", "macro_f1", "kappa", *MASKS.names]
     assert not any(METRICS[name].is_of_named for name in GENERATORS.names)
 
 

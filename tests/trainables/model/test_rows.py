@@ -1,0 +1,124 @@
+"""Files, folders, tables and arrays become rows; what cannot be read is one too."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search_spaces.core.errors import ConfigError, DataError, ModelError
+from trainables.model.inputs import unseen
+from trainables.model.rows import Wanted, columns_of, rows_of, write_csv
+from trainables.model.saved import assembled
+from trainables.testing.tasks import make_task
+
+from .models import model_of
+
+TASK = make_task()
+GREY_NHW = TASK.validation.images_NCHW[:, 0].numpy()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return assembled(model_of("pixels", task=TASK)[0], "it")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with two pictures, a third in a folder below, something else, and a picture that is none."""
+    folder = tmp_path / "scans"
+    (folder / "more").mkdir(parents=True)
+    for name, image in zip(("b.png", "a.png", "more/c.png"), GREY_NHW, strict=False):
+        Image.fromarray(image).save(folder / name)
+    (folder / "notes.txt").write_text("none")
+    (folder / "more" / "d.png").write_text("no picture")
+    return folder
+
+
+def test_a_folder_is_read_with_those_below_it(model, pictures):
+    rows = list(rows_of(model, unseen([pictures])))
+    assert [row["path"] for row in rows] == [
+        str(pictures / name) for name in ("a.png", "b.png", "more/c.png", "more/d.png")
+    ]
+    probs = model.predict(GREY_NHW[[1, 0, 2]]).probs
+    for row, probs_K in zip(rows, probs.tolist(), strict=False):
+        assert [row[f"probability_{name}"] for name in "abc"] == probs_K
+        assert row["class"] == "abc"[int(np.argmax(probs_K))]
+        assert row["reason"] is None
+    assert rows[3]["class"] is None
+    assert "cannot be read as a picture" in rows[3]["reason"]
+
+
+def test_tables_and_arrays(model, pictures):
+    (pictures / "list.csv").write_text("id,path\n1,a.png\n2,gone.png\n3,notes.txt\n")
+    np.savez(pictures / "new.npz", images=GREY_NHW[:2])
+    np.savez(pictures / "odd.npz", pixels=GREY_NHW[:2])
+    (pictures / "bad.npz").write_text("none")
+    (pictures / "bad.csv").write_text("file\nx\n")
+    names = ("list.csv", "new.npz", "odd.npz", "bad.npz", "bad.csv")
+    rows = list(rows_of(model, unseen([pictures / name for name in names])))
+    reasons = [row["reason"] for row in rows]
+    assert [reason is None for reason in reasons] == [True, False, False, True, True, False, False, False]
+    assert reasons[1] == "there is no such file"
+    assert "no picture by its name" in reasons[2]
+    assert "no array 'images'" in reasons[5]
+    assert "no column 'path'" in reasons[7]
+    assert [row["path"] for row in rows[3:5]] == [f"{pictures / 'new.npz'}#{number}" for number in (0, 1)]
+    found = [[row[f"probability_{name}"] for name in "abc"] for row in rows[3:5]]
+    np.testing.assert_allclose(found, model.predict(GREY_NHW[:2]).probs, rtol=1e-12)  # of three in a batch
+
+
+def test_nothing_at_all_is_a_mistake(tmp_path):
+    with pytest.raises(DataError, match="no picture in"):
+        unseen([tmp_path])
+
+
+def test_a_file_holds_every_digit(model, pictures, tmp_path):
+    wanted = Wanted(coverage=0.8)
+    columns, rows = columns_of(model, wanted), list(rows_of(model, unseen([pictures]), wanted))
+    write_csv(tmp_path / "out" / "p.csv", columns, rows)
+    with (tmp_path / "out" / "p.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert list(read[0]) == ["path", "class", "probability_a", "probability_b", "probability_c", "set", "reason"]
+    assert [float(read[0][f"probability_{name}"]) for name in "abc"] == [rows[0][f"probability_{n}"] for n in "abc"]
+    sets_NK = model.sets(model.predict(GREY_NHW[[1]]), 0.8)
+    assert read[0]["set"].split(" | ") == [name for name, inside in zip("abc", sets_NK[0], strict=True) if inside]
+    assert read[3]["set"] == ""
+    with pytest.raises(ModelError, match="cannot write"):
+        write_csv(pictures / "a.png" / "p.csv", columns, rows)
+
+
+def test_masks_are_as_large_as_their_pictures(tmp_path):
+    task = make_task(kind="segmentation", channels=3)
+    model = assembled(model_of("segmenter", task=task)[0], "it")
+    for folder, size in (("one", (16, 16)), ("two", (40, 24))):
+        (tmp_path / folder).mkdir()
+        pixels = task.validation.images_NCHW[0].numpy().transpose(1, 2, 0)
+        Image.fromarray(pixels).resize(size).save(tmp_path / folder / "scan.png")
+    wanted = Wanted(masks=tmp_path / "masks")
+    rows = list(rows_of(model, unseen([tmp_path / "one", tmp_path / "two"]), wanted))
+    masks = []
+    for row in rows:
+        with Image.open(row["mask"]) as mask:
+            masks.append(np.asarray(mask))
+    assert [mask.shape for mask in masks] == [(16, 16), (24, 40)]
+    marked = model.predict(pixels[None]).probs[0] >= 0.5
+    np.testing.assert_array_equal(masks[0] == 255, marked)
+    assert rows[0]["marked_share"] == marked.mean()
+
+
+def test_what_a_model_has_not_is_refused(model):
+    masks = assembled(model_of("constant_masks", task=make_task(kind="segmentation"))[0], "it")
+    with pytest.raises(ConfigError, match="no sets of classes"):
+        columns_of(masks, Wanted(coverage=0.9))
+    with pytest.raises(ConfigError, match="marks no pixels"):
+        columns_of(model, Wanted(masks="masks"))
+
+
+def test_it_tells_how_far_it_is_and_shows_batches(model, pictures, monkeypatch):
+    monkeypatch.setattr("trainables.model.rows._BATCH_BYTES", 2 * 16 * 16)
+    told, seen = [], []
+    rows = list(rows_of(model, unseen([pictures]), Wanted(see=seen.append), lambda *done: told.append(done)))
+    assert told == [(2, 4), (4, 4)]
+    assert [len(batch.places) for batch in seen] == [2, 1]
+    assert len(rows) == 4

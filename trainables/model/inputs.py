@@ -1,0 +1,127 @@
+"""Pictures to be predicted, wherever they lie: files, folders, tables of paths, arrays in a .npz file.
+
+What cannot be read is no end: it is a picture with a reason instead of pixels.
+"""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, final
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.core.errors import DataError
+from trainables.data.readers.files import is_picture, pictures_below
+from trainables.data.readers.picture_files import opened
+from trainables.data.readers.shown import shown_size
+from trainables.model.preparation import CHANNELS, Preparation, fitted
+
+PATH = "path"
+"""Column of a table that names pictures."""
+
+ARRAY = "images"
+"""Array of a .npz file that holds pictures."""
+
+
+class Decoded(NamedTuple):
+    """A picture that was read."""
+
+    pixels_CSS: NDArray[np.uint8]
+    """As the model takes it."""
+
+    size: tuple[int, int]
+    """Width and height as it is shown, in pixels."""
+
+
+@final
+@dataclass(frozen=True)
+class Unseen:
+    """A picture to be predicted."""
+
+    place: str
+    """Path as it was given or found; of an array with `#` and the number in it."""
+
+    read: Callable[[Preparation], Decoded]
+    """Returns it, or raises `DataError`."""
+
+
+def unseen(paths: Sequence[Path | str]) -> list[Unseen]:
+    """Return the pictures at paths, in order: of a folder those below it, by name.
+
+    Raises:
+        DataError: there are none at all.
+    """
+    found = [each for path in paths for each in _at(Path(path))]
+    if not found:
+        raise DataError(f"no picture in {', '.join(map(str, paths))}; expected pictures, folders, .npz or .csv files")
+    return found
+
+
+def picture_at(path: Path) -> Unseen:
+    """Return the picture in a file."""
+    return Unseen(str(path), partial(_read, path))
+
+
+def _at(path: Path) -> Iterator[Unseen]:
+    if path.is_dir():
+        yield from (picture_at(path / file.place) for file in pictures_below(path, "**/*.*"))
+    elif path.suffix.lower() == ".npz" and path.is_file():
+        yield from _in_arrays(path)
+    elif path.suffix.lower() == ".csv" and path.is_file():
+        yield from _listed(path)
+    else:
+        yield picture_at(path)
+
+
+def _read(path: Path, preparation: Preparation) -> Decoded:
+    if not path.exists():
+        raise DataError("there is no such file")
+    if not is_picture(path):
+        raise DataError("is no picture by its name; expected PNG, JPEG, BMP or TIFF")
+    with opened(path) as picture:
+        size = shown_size(picture)
+        return Decoded(preparation(picture), size)
+
+
+def _listed(path: Path) -> Iterator[Unseen]:
+    """Yield the pictures that a table names, relative to its folder."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        yield _refused(str(path), f"cannot be read as a table: {problem}")
+        return
+    if not rows or PATH not in rows[0]:
+        yield _refused(str(path), f"has no column '{PATH}', or no row")
+        return
+    yield from (picture_at(path.parent / (row[PATH] or "")) for row in rows)
+
+
+def _in_arrays(path: Path) -> Iterator[Unseen]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images: NDArray[Any] = arrays[ARRAY]
+    except KeyError:
+        yield _refused(str(path), f"has no array '{ARRAY}'")
+    except (OSError, ValueError, EOFError, BadZipFile) as problem:
+        yield _refused(str(path), f"cannot be read: {' '.join(str(problem).split())[:120]}")
+    else:
+        for number in range(len(images)):
+            yield Unseen(f"{path}#{number}", partial(_fitted, images[number : number + 1]))
+
+
+def _fitted(image_1HW: NDArray[Any], preparation: Preparation) -> Decoded:
+    pictures = fitted(image_1HW, preparation)
+    height, width = [each for each in image_1HW.shape[1:] if image_1HW.ndim == 3 or each not in CHANNELS][:2]
+    return Decoded(pictures[0], (width, height))
+
+
+def _refused(place: str, why: str) -> Unseen:
+    def refuse(preparation: Preparation) -> Decoded:
+        raise DataError(why)
+
+    return Unseen(place, refuse)
