@@ -212,9 +212,9 @@ def _prepare(trial: Any, options: argparse.Namespace) -> None:
 def _train_runs(trial: Any, options: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
     """Train the runs of a trial; yield how each ends, and the labels of its validation images."""
     from trainables.training.prediction import DivergedError
-    from trainables.training.run import runs_of_trial
+    from trainables.training.run import runs_of_trial, with_folds
 
-    for run in runs_of_trial(trial):
+    for run in runs_of_trial(with_folds(trial, options.data_root)):
         try:
             yield _train_run(run, options)
         except DivergedError as why:

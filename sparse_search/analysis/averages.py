@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from search_spaces.core.config import short_hash
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.analysis.weighted_scores import SharedPredictions
-from trainables.metrics.classes import brier_losses, clipped_log_losses
+from trainables.metrics.losses import brier_losses, clipped_log_losses
 
 _Array = NDArray[np.float64]
 

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sparse_search.analysis.estimate import NUM_DRAWS, Expected, chosen_scores, draw_images, expected
-from sparse_search.analysis.kept_predictions import Kept, RankedRow, kept_predictions
-from sparse_search.analysis.leaderboard import rankings
+from sparse_search.analysis.kept_predictions import Kept, kept_predictions
+from sparse_search.analysis.leaderboard import query, rank, rankings
+from sparse_search.analysis.pairing import Key, evidence_of, widest
 from sparse_search.analysis.weighted_scores import has_weighted_score
+from sparse_search.results.headings import words_apart
+from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
-from sparse_search.results.trials import RANKING
-from trainables.metrics.table import METRICS, metric_for
+from sparse_search.results.trials import RANKING, RankedRow, shots_text
+from trainables.metrics.table import METRICS, family_of, metric_for
 from trainables.metrics.thresholds import SORTED
 
 FLOORS = ("constant", "pixels")
@@ -24,6 +27,8 @@ FLOORS = ("constant", "pixels")
 MAX_RUNS = 2000
 """Runs whose predictions are read: of a ranking with more, the best configurations by its own scores stand for all, as
 the others would be chosen by hardly any draw."""
+
+_CELL = ["dataset", "shots"]
 
 SORTED_SHARE = 0.2
 """Share of the draws that is taken for metrics which sort images, configuration by configuration."""
@@ -44,7 +49,7 @@ class Expectation:
     """Of the default of the winner's method; None where it has no score."""
 
     gain: Expected | None
-    """Winner over default on the same draws, positive where it is better."""
+    """Winner over default on the same draws, positive where choosing pays."""
 
     runner_up: Expected | None
     """Of the best of all other methods; None where there is no other."""
@@ -56,6 +61,9 @@ class Expectation:
     num_images: int
     """Images that judge, each once."""
 
+    num_groups: int | None
+    """Groups that they are of, such as patients; None where none are known."""
+
     are_labelled: bool
     """True where these are the labelled images themselves, and every one of them also taught, in other folds."""
 
@@ -64,16 +72,13 @@ class Expectation:
     """Configurations whose predictions are not there: no draw can choose them."""
 
 
-def expectation_of(
-    results: Path | str, rows: Sequence[RankedRow], metric: str, *, groups_N: NDArray[np.int64] | None = None
-) -> Expectation | str:
+def expectation_of(results: Path | str, rows: Sequence[RankedRow], metric: str) -> Expectation | str:
     """Estimate what to expect of the first of a ranking; where that cannot be told, the reason in words.
 
     Args:
         results: The results folder, or its URI.
         rows: All of one ranking, best first, as `rank` gives them.
         metric: The metric by which they are ranked.
-        groups_N: Groups, such as patients, of the judged images; each image is its own when not given.
     """
     if not has_weighted_score(metric):
         return f"predictions do not determine {METRICS[metric].title}"
@@ -84,6 +89,7 @@ def expectation_of(
         return "the predictions of the first are not kept"
     predictions = kept.predictions
     num_draws = int(NUM_DRAWS * (SORTED_SHARE if metric in SORTED else 1))
+    groups_N = predictions.groups_N
     times_BN = draw_images(predictions.labels_N, predictions.images_N, groups_N=groups_N, num_draws=num_draws)
     if times_BN is None:
         return f"a class has a single {'image' if groups_N is None else 'group'} to judge by"
@@ -111,6 +117,7 @@ def _expectation(kept: Kept, times_BN: NDArray[np.float64], metric: str) -> Expe
         runner_up_name=kept.rows[others[0]]["predictor"] if others else "",
         floors={method: found for method, found in floors.items() if found},
         num_images=scores.num_images,
+        num_groups=scores.num_groups,
         are_labelled=first["validation"] == "labelled-cv",
         num_candidates=len(kept.rows),
         num_lacking=kept.num_lacking,
@@ -133,6 +140,8 @@ class _Scores:
         self._predictions, self._times_BN, self._metric = kept.predictions, times_BN, metric
         labels_U = self._predictions.labels_N[np.unique(self._predictions.images_N, return_index=True)[1]]
         self._counts_K, self.num_images = np.bincount(labels_U).tolist(), len(labels_U)
+        groups_N = self._predictions.groups_N
+        self.num_groups = None if groups_N is None else len(np.unique(groups_N))
 
     def of(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Scores (B,) of whichever of some configurations is chosen."""
@@ -143,16 +152,40 @@ class _Scores:
         return expected(scores_B, self._metric, self._counts_K)
 
 
-Key = tuple[Any, ...]
-"""Values by the names of `RANKING`."""
+def expectations(
+    store: Store, metric: str, *, dataset: str | None = None, shots: int | None = None, method: str | None = None
+) -> dict[Key, Expectation | str]:
+    """What to expect, or why that cannot be told, by ranking; those of another family are judged by its default.
 
-
-def expectations(ranked: pa.Table, results: Path | str, metric: str) -> dict[Key, Expectation | str]:
-    """What to expect by ranking, of whole tables of `rank`; those of another family are judged by its default."""
+    Raises:
+        ResultsError: no finished run answers the question.
+        ConfigError: an unknown metric.
+    """
+    ranked = rank(query(store, dataset=dataset, shots=shots, method=method), metric)
     return {
-        tuple(shared[name] for name in RANKING): expectation_of(results, rows, metric_for(shared["level"], metric))
+        tuple(shared[name] for name in RANKING): expectation_of(
+            store.address, rows, metric_for(shared["level"], metric)
+        )
         for shared, rows in rankings(ranked)
     }
+
+
+def sweep_expectations(store: Store, sweep: str, metric: str) -> Iterator[str]:
+    """Sentences on each data set and number of shots of a sweep: of its ranking that is founded best."""
+    runs = store.runs()
+    runs = runs.filter((pc.field("sweep") == sweep) & (pc.field("status") == "complete"))
+    cells = runs.group_by(_CELL).aggregate([]).sort_by([(name, "ascending") for name in _CELL])
+    for cell in cells.to_pylist():
+        own = runs.filter((pc.field("dataset") == cell["dataset"]) & (pc.field("shots") == cell["shots"]))
+        of_level = [
+            rows for shared, rows in rankings(rank(own, metric)) if shared["level"] == family_of(metric).levels[0]
+        ]
+        by_key = {tuple(rows[0][name] for name in RANKING): rows for rows in of_level}
+        told = [by_key[key] for key in widest({key: evidence_of(rows[0]) for key, rows in by_key.items()})]
+        for rows in told:
+            about = [cell["dataset"], shots_text(rows[0]), *words_apart(rows[0], [each[0] for each in told])]
+            lines = expectation_lines(expectation_of(store.address, rows, metric))
+            yield f"{', '.join(about)}: {'. '.join(lines)}"
 
 
 def expectation_lines(found: Expectation | str) -> Iterator[str]:
@@ -161,19 +194,20 @@ def expectation_lines(found: Expectation | str) -> Iterator[str]:
         yield f"no estimate for new images: {found}; the score of the first is that of the best of many, and flatters"
         return
     title, number = METRICS[found.metric].title, "labels" if found.are_labelled else "validation images"
+    number += "" if found.num_groups is None else f" of {found.num_groups} groups"
     own = "cross-validated" if found.are_labelled else "validation"
     flatters = (found.own_score - found.winner.score) * METRICS[found.metric].sign > 0
     yield (
-        f"{title} {score_text(found.winner.score, 2)} expected on new images of the same kind ({_ends(found.winner)}), "
-        f"estimated from {found.num_images} {number} without a test set; the winner's own {own} score is "
-        f"{score_text(found.own_score, 2)}{', which flatters' if flatters else ''}"
+        f"the best configuration: {title} {score_text(found.winner.score, 2)} expected on new images of the same kind "
+        f"({_ends(found.winner)}), estimated from {found.num_images} {number} without a test set; its own {own} score "
+        f"is {score_text(found.own_score, 2)}{', which flatters' if flatters else ''}"
     )
     beside = [f"{name} {score_text(each.score, 2)} ({_ends(each)})" for name, each in _beside(found)]
     if beside:
         yield f"expected likewise: {'; '.join(beside)}"
     if found.gain:
-        ends = f"{found.gain.low:+.2f} to {found.gain.high:+.2f}"
-        yield f"winner over default on the same draws: {found.gain.score:+.2f} (95 %: {ends})"
+        ends = f"{found.gain.low:+z.2f} to {found.gain.high:+z.2f}"
+        yield f"choosing rather than the default, on the same draws: {found.gain.score:+z.2f} (95 %: {ends})"
     if found.num_lacking:
         yield f"{found.num_lacking} of {found.num_candidates + found.num_lacking} have no predictions to be judged by"
 

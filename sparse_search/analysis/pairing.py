@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 from search_spaces.core.errors import ConfigError, suggestion
 from sparse_search.analysis.leaderboard import rank
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, selection_optimism
-from sparse_search.results.trials import RANKING
+from sparse_search.results.trials import RANKING, RankedRow
 from trainables.metrics.table import sign_of
 
-RankedRow = Mapping[str, Any]
 Key = tuple[Any, ...]
 Interval = tuple[float, float]
 Side = dict[Key, list[RankedRow]]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.metrics.classes import NUM_BINS, brier_losses, clipped_log_losses, log_losses
 from trainables.metrics.counts import score_of
+from trainables.metrics.losses import NUM_BINS, brier_losses, clipped_log_losses, gap_bins, log_losses
 from trainables.metrics.table import CLASSES, METRICS
 from trainables.metrics.thresholds import SORTED, sorted_score
 
@@ -41,6 +41,9 @@ class SharedPredictions:
 
     images_N: _Indices
     """Image, from 0: the same number in every run that judges it."""
+
+    groups_N: _Indices | None = None
+    """Group of an image, such as its patient; None where every image is its own."""
 
     pool_means_CRK: _Array | None = None
     """Mean probabilities of unlabelled images, by run; None where a run has none."""
@@ -146,9 +149,7 @@ def _of_run(metric: str, predictions: SharedPredictions, weights_BN: _Array, run
 
 def _calibration_error(predictions: SharedPredictions, weights_BN: _Array) -> _Array:
     """Expected calibration error of the likeliest class, of all images together."""
-    confidence_CN = predictions.probs_CNK.max(2)
-    gap_CN = (predictions.probs_CNK.argmax(2) == predictions.labels_N) - confidence_CN
-    bin_CN = np.minimum((confidence_CN * NUM_BINS).astype(int), NUM_BINS - 1)
+    gap_CN, bin_CN = gap_bins(predictions.probs_CNK, predictions.labels_N)
     gaps = [np.abs(weights_BN @ (gap_CN * (bin_CN == each)).T) for each in range(NUM_BINS)]
     return np.asarray(np.sum(gaps, axis=0) / weights_BN.sum(1, keepdims=True))
 

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
+from sparse_search.analysis.expectation import Expectation, expectation_of, expectation_values
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.analysis.pairing import Evidence, evidence_of
 from sparse_search.analysis.statistics import summarise
@@ -88,6 +89,8 @@ def _single(store: Store, rows: list[dict[str, Any]], config_id: str | None, met
     """Return the first of rows, and the evidence for it."""
     _check_alike(rows, config_id)
     evidence = _evidence(rows[0], metric_for(rows[0]["level"], metric))
+    if not config_id:
+        evidence["expected"] = expectation_values(_expected(store, rows, metric))
     return _trial(rows[0]) | {"evidence": evidence | {"results": _origin(store)}}
 
 
@@ -111,9 +114,15 @@ def _averaged(store: Store, rows: list[dict[str, Any]], rule: str, metric: str) 
     found = find_average(store.address, rows, rule)
     if found is None:
         return None
-    row = ranked_average(*found, metric_for("image", metric))
-    evidence = _evidence(row, metric_for("image", metric)) | average_evidence(*found)
+    metric = metric_for("image", metric)
+    evidence = _evidence(ranked_average(*found, metric), metric) | average_evidence(*found, metric)
     return average_entry(*found) | {"evidence": evidence | {"results": _origin(store)}}
+
+
+def _expected(store: Store, rows: Sequence[Mapping[str, Any]], metric: str) -> Expectation | str:
+    """Return what to expect of the first of rows, among those of its ranking."""
+    own = [row for row in rows if all(row[name] == rows[0][name] for name in RANKING)]
+    return expectation_of(store.address, own, metric_for(rows[0]["level"], metric))
 
 
 def _origin(store: Store) -> str:

@@ -9,43 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.analysis.average_estimates import Addition, Draws, Worth, additions, draws, worth
-from sparse_search.analysis.average_rows import Gathered, words_for
+from sparse_search.analysis.average_estimates import Draws, draws
+from sparse_search.analysis.average_rows import words_for
 from sparse_search.analysis.averages import DEFAULT_RULE, Weighted
 from sparse_search.analysis.estimate import Expected
 from sparse_search.analysis.expectation import FLOORS
+from sparse_search.analysis.gathering import Gathered
 from sparse_search.analysis.leaderboard import query, rank
-from sparse_search.best.averaged import MIN_MEMBERS, find_average, largest_pool, ranked_average
+from sparse_search.analysis.worth import Addition, Worth, additions, worth
+from sparse_search.best.advice import Answer, command_of, notes_on, sentence_of
+from sparse_search.best.averaged import find_average, largest_pool, ranked_average
 from sparse_search.results.mirror import read_store
-from sparse_search.results.texts import score_text
-from trainables.core.shots import shots_word
 from trainables.metrics.averaging import AVERAGE
-from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for, sign_of
+from trainables.metrics.table import DEFAULT_METRIC, metric_for, sign_of
 
 WORTH_DRAWS = 200
 """Draws for the curves over numbers of configurations, each of which needs as many averages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """An answer that a search offers."""
-
-    name: str
-    """Name for people: `average, third of 24`, `best single`, `default of supervised`, `floor pixels`."""
-
-    predictor: str
-    config_id: str
-    own_score: float | None
-    """Score on the images that judged it; of what was chosen by it, it flatters."""
-
-    expected: Expected | None
-    """Score to expect on new images; None where that cannot be told."""
-
-    num_models: int
-    """Models that predict an image."""
-
-    train_seconds: float
-    """Seconds that training them takes, on one label set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +115,12 @@ def _recommendation(
         shots=rows[0]["shots"],
         metric=metric,
         choices=tuple(choices),
-        sentence=_sentence(choices, taken, gain, metric),
-        command=_command(rows[0], taken, rule),
+        sentence=sentence_of(choices, taken, gain, metric),
+        command=command_of(rows[0], taken, rule),
         gain=gain,
         additions=tuple(additions(drawn, found[0].methods, rule)) if found and drawn else (),
         worth=worth(few, rule) if few else None,
-        notes=tuple(_notes(rows, found, drawn)),
+        notes=tuple(notes_on(rows, found, drawn)),
     )
 
 
@@ -187,59 +166,3 @@ def _singles(
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["trial_id"], row["predictor"]
-
-
-def _sentence(choices: Sequence[Answer], taken: Answer, gain: Expected | None, metric: str) -> str:
-    """One sentence that says what to take."""
-    words = f"take the {taken.name}: {METRICS[metric].title} {_expected_text(taken)}"
-    if gain is not None:
-        other = "best single" if taken is choices[0] else choices[0].name
-        sign = 1 if taken is choices[0] else -1
-        low, high = sorted((sign * gain.low, sign * gain.high))
-        words += f", {sign * gain.score:+.3f} (95 %: {low:+.3f} to {high:+.3f}) beside the {other}"
-    if taken.num_models > 1:
-        words += f"; it predicts with {taken.num_models} models instead of one"
-    floors = [each for each in choices if each.name.startswith("floor ") and _is_as_good(each, taken, metric)]
-    if floors:
-        words += f"; but the {floors[0].name} is as good, so that nothing of a search is in it yet"
-    return words
-
-
-def _expected_text(choice: Answer) -> str:
-    if choice.expected is None:
-        return f"{score_text(choice.own_score)} on the images that chose it, which flatters"
-    each = choice.expected
-    return f"{score_text(each.score)} expected (95 %: {score_text(each.low)} to {score_text(each.high)})"
-
-
-def _is_as_good(floor: Answer, taken: Answer, metric: str) -> bool:
-    mine, other = (each.expected.score if each.expected else each.own_score for each in (floor, taken))
-    return mine is not None and other is not None and sign_of(metric) * (mine - other) >= 0
-
-
-def _command(row: Mapping[str, Any], taken: Answer, rule: str) -> str:
-    how = f"--average {rule}" if taken.predictor == AVERAGE else f"--config-id {taken.config_id[:6]}"
-    return f"sparse-search export --dataset {row['dataset']} --shots {shots_word(row['shots'])} {how}"
-
-
-def _notes(
-    rows: Sequence[Mapping[str, Any]], found: tuple[Gathered, Weighted] | None, drawn: Draws | None
-) -> Iterator[str]:
-    if found is None:
-        yield (
-            f"no average, and no estimate: fewer than {MIN_MEMBERS} configurations have predictions that were kept of "
-            "the same images"
-        )
-        return
-    judging = found[0].candidates.predictions.num_images
-    if drawn is None:
-        yield (
-            "no estimate for new images: a class has a single image to judge by, or the metric needs more than "
-            "predictions"
-        )
-    else:
-        yield (
-            f"expected on new images of the same kind, by bootstrap over {judging} judging images "
-            f"({rows[0]['validation']} validation), each left out where it would score its own choice; no test label"
-        )
-    yield from (f"not averaged: {count} {why}" for why, count in found[0].left_out.items())

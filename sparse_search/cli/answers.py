@@ -13,8 +13,8 @@ from trainables.metrics.table import METRICS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sparse_search.analysis.average_estimates import Worth
     from sparse_search.analysis.estimate import Expected
+    from sparse_search.analysis.worth import Worth
     from sparse_search.best.recommendation import Recommendation
 
 
@@ -64,8 +64,8 @@ def _additions_table(found: "Recommendation") -> "Table":
     for name in ("tried", "alone", "others", "gain", "95 %"):
         table.add_column(name, justify="right")
     for each in found.additions:
-        gain = "-" if each.gain is None else f"{each.gain.score:+.3f}"
-        ends = "-" if each.gain is None else f"{each.gain.low:+.3f} to {each.gain.high:+.3f}"
+        gain = "-" if each.gain is None else f"{each.gain.score:+z.3f}"
+        ends = "-" if each.gain is None else f"{each.gain.low:+z.3f} to {each.gain.high:+z.3f}"
         table.add_row(each.method, str(each.num_members), _score(each.alone), _score(each.without), gain, ends)
     return table
 
@@ -83,7 +83,7 @@ def worth_lines(found: "Worth", metric: str) -> Iterator[str]:
 
 
 def _gain(each: "Expected") -> str:
-    return f"{each.score:+.3f} (95 %: {each.low:+.3f} to {each.high:+.3f})"
+    return f"{each.score:+z.3f} (95 %: {each.low:+z.3f} to {each.high:+z.3f})"
 
 
 def _score(each: "Expected | None") -> str:

@@ -6,6 +6,7 @@ Imports stand inside the commands, so that help and queries never wait for torch
 import sys
 import warnings
 from enum import StrEnum
+from functools import partial
 from importlib.abc import MetaPathFinder
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,12 +17,11 @@ import typer
 from search_spaces.core.errors import ConfigError, UserError
 from sparse_search.cli.best import BEST_COMMANDS
 from sparse_search.cli.cluster import CLUSTER_COMMANDS
+from sparse_search.cli.datasets import datasets_command
 from sparse_search.cli.doctor import DOCTOR_COMMANDS
 from sparse_search.cli.findings import (
     look_table,
     print_comparison,
-    print_datasets,
-    print_description,
     print_importance,
     print_methods,
     print_overall,
@@ -39,7 +39,7 @@ from sparse_search.cli.options import (
     Results,
     SweepFile,
 )
-from sparse_search.cli.printing import console, print_answer, print_leaderboard, show_warning
+from sparse_search.cli.printing import console, print_answer, print_leaderboard, print_lines, show_warning
 from sparse_search.results.texts import printable
 from trainables.metrics.table import DEFAULT_METRIC
 
@@ -176,6 +176,7 @@ def leaderboard_command(
         else:
             print_answer(answer(results, sql), format)
         return
+    from sparse_search.analysis.expectation import expectations
     from sparse_search.analysis.leaderboard import board
     from sparse_search.results.ledger import ledger_doubts, num_looks
     from sparse_search.results.mirror import read_store
@@ -185,7 +186,8 @@ def leaderboard_command(
         store, dataset=dataset, shots=shots, method=method, metric=metric, every=every, covers=ci,
         pretrained=pretrained,
     )  # fmt: skip
-    print_leaderboard(found, metric, format, num_looks(store.folder))
+    expected = partial(expectations, store, metric, dataset=dataset, shots=shots, method=method)
+    print_leaderboard(found, metric, format, num_looks(store.folder), expected)
     for line in ledger_doubts(store.folder):
         typer.echo(f"test ledger: {printable(line)}", err=True)
 
@@ -317,20 +319,7 @@ def methods_command(
         print_methods()
 
 
-@app.command("datasets")
-def datasets_command(
-    dataset: Annotated[str | None, typer.Argument(metavar="[PATH]", help="Images of yours, or a data set.")] = None,
-    data_root: DataRoot = None,
-) -> None:
-    """List the data sets, and which are on this machine; or say what is in one, or at a path.
-
-    That is: its classes and splits, how many images are labelled, what was passed over, and which pictures are there
-    more than once.
-    """
-    if dataset is None:
-        print_datasets(data_root)
-    else:
-        print_description(dataset, data_root)
+app.command("datasets")(datasets_command)
 
 
 @app.command("demo")
@@ -385,6 +374,7 @@ def _run(sweep: Path, results: str, data_root: Path | None, retry_failed: bool =
     screen.print(f"cost: {summary.cost}", highlight=False, soft_wrap=True)
     if summary.out_of_time:
         screen.print("stopped by max_hours; nothing is lost: raise it, and the same command goes on")
+    print_lines(summary.expected)
     for path in summary.leaderboards:
         screen.print(f"leaderboard: {path}", highlight=False, soft_wrap=True)
     return 0 if summary.ok else 1

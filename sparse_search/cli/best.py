@@ -16,7 +16,7 @@ from sparse_search.cli.options import (
     OnlyPretrained,
     Results,
 )
-from sparse_search.cli.printing import console, training_bar
+from sparse_search.cli.printing import console, print_lines, training_bar
 from trainables.core.shots import read_shots
 from trainables.metrics.table import DEFAULT_METRIC
 
@@ -95,6 +95,7 @@ def export_command(
     evidence = values["evidence"]
     metric = evidence["interval_95"]["metric"]  # its own, where the one that was asked for is of another kind
     typer.echo(f"{output}: {title_of(values)}, {metric} {score_text(evidence['scores'][metric], 4)} on validation")
+    print_lines(evidence.get("expected", {}).get("in_words", "").split("\n"))
     typer.echo(f"train it again:  python -m trainables --config {output}")
 
 

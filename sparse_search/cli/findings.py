@@ -1,6 +1,6 @@
 """Output of commands that set things side by side: methods, settings, looks at the test set, what there is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,8 +11,6 @@ from trainables.core.shots import shots_title, shots_word
 from trainables.metrics.table import CLASSES, FAMILIES, METRICS, Origin
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.table import Table
 
     from search_spaces.core.config import MethodConfig
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from sparse_search.best.retrain import Reproduction
     from sparse_search.results.ledger import Look
     from sparse_search.search.transfer import Portfolio
-    from trainables.data.partition import Split
 
 
 def print_reproduction(found: "Reproduction") -> None:
@@ -137,15 +134,15 @@ def print_comparison(found: "Comparison") -> None:
         table.add_row(
             cell.ranking["dataset"], str(shots_word(cell.ranking["shots"])),
             score_text(cell.a.score), score_text(cell.b.score),
-            f"{round(cell.difference, 3) + 0.0:+.3f}", _signed(cell.interval), str(cell.num_label_sets),
+            f"{cell.difference:+z.3f}", _signed(cell.interval), str(cell.num_label_sets),
         )  # fmt: skip
     console().print(table)
     about = "data sets like these" if found.about_others else "these data sets"
     lines = [
-        f"mean over data sets {found.difference:+.4f}, 95 % {_signed(found.interval)} for {about}",
+        f"mean over data sets {found.difference:+z.4f}, 95 % {_signed(found.interval)} for {about}",
         f"{found.record} data sets better, equal, worse; "
         f"better on a label set with probability {found.probability_of_improvement:.2f}",
-        f"Wilcoxon signed-rank p = {found.p_value:.4f}, rank-biserial {found.rank_biserial:+.2f}"
+        f"Wilcoxon signed-rank p = {found.p_value:.4f}, rank-biserial {found.rank_biserial:+z.2f}"
         if found.p_value is not None
         else "",
         *(f"note: {note}" for note in found.notes),
@@ -175,7 +172,7 @@ def print_overall(found: "OverallComparison") -> None:
         lines += [f"not told apart: {', '.join(clique)}" for clique in found.ranks.cliques]
     for test in found.tests:
         lines.append(
-            f"{test.a} against {test.b}: {test.difference:+.4f}, {test.record}, adjusted p = "
+            f"{test.a} against {test.b}: {test.difference:+z.4f}, {test.record}, adjusted p = "
             f"{test.adjusted_p_value:.4f}"
         )
     print_lines([*lines, *(f"note: {note}" for note in found.notes)])
@@ -247,53 +244,5 @@ def _own_config(method: str) -> "type[MethodConfig]":
     return find_method(method).config
 
 
-def print_datasets(root: "Path | None") -> None:
-    """Print the catalogue, and what of it is on this machine."""
-    from rich.table import Table
-
-    from trainables.data.catalog import CATALOG
-    from trainables.data.source import available_sides, data_root
-    from trainables.data.storages import OWN_FORMS
-
-    table = Table(caption=f"files are looked for in {data_root(root)}; your own images: a path to {OWN_FORMS}")
-    for column in ("data set", "for", "classes", "channels", "train / val / test", "licence", "here at"):
-        table.add_column(column)
-    for name, info in CATALOG.items():
-        sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
-        here = ", ".join(f"{side} px" for side in available_sides(name, root)) or "-"
-        if here != "-" and info.side_range:
-            here += ", or any from {} to {}".format(*info.side_range)
-        table.add_row(name, info.kind, str(info.num_classes), str(info.channels), sizes, info.licence, here)
-    console().print(table)
-
-
-def print_description(dataset: str, root: "Path | None") -> None:
-    """Print what is in a data set, or at a path."""
-    from rich.table import Table
-
-    from trainables.data.description import describe
-
-    found = describe(dataset, root)
-    table = Table(title=f"{found.name}, {found.channels} × {found.side} × {found.side}, data {found.content_hash[:8]}")
-    for column in ("", *found.class_names, "in all"):
-        table.add_column(column, justify="right" if column else "left")
-    for split, size in found.sizes.items():
-        counts = found.class_counts.get(split, ("",) * len(found.class_names))
-        table.add_row(split, *map(str, counts), f"{size:,}")
-    if found.kind == "classification":
-        table.add_row("unlabelled", *("",) * len(found.class_names), f"{found.num_unlabelled:,}")
-    console().print(table)
-    print_lines([*_absent(found.sizes), *found.notes])
-
-
-def _absent(sizes: "Mapping[Split, int]") -> list[str]:
-    """Return what follows from splits that are not there."""
-    told = {
-        "val": "no val images: validate by realistic or labelled-cv, with shots: all by labelled-cv",
-        "test": "no test images: nothing can be evaluated on it",
-    }
-    return [words for split, words in told.items() if split not in sizes]
-
-
 def _signed(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+    return "-" if interval is None else f"{interval[0]:+z.3f} to {interval[1]:+z.3f}"

@@ -3,7 +3,7 @@
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from sparse_search.analysis.expectation import Expectation
     from sparse_search.analysis.leaderboard import Board
+    from sparse_search.analysis.pairing import Key
     from sparse_search.best.retrain import ShareCallback
 
 _LEVELS = {
@@ -31,6 +33,9 @@ _COLUMNED = ("dataset", "shots", "level", "validation", "label_sets")
 
 _TITLED = (*_COLUMNED, "image_size", "content_hash", "selection")
 """Columns that the title or the caption of a leaderboard tells."""
+
+_MAX_SETTINGS = 6
+"""Settings of a configuration that its row of a leaderboard tells; `export` tells all."""
 
 MAX_RANKINGS = 12
 """Leaderboards that are printed whole."""
@@ -80,8 +85,15 @@ def training_bar(doing: str = "training") -> "Iterator[ShareCallback]":
         yield lambda about, share: bar.update(task, description=f"{doing}, {about}", completed=share)
 
 
-def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mapping[str, int]) -> None:
-    """Rankings in a format; as tables, with what is not ranked and how often the test set was looked at."""
+def print_leaderboard(
+    found: "Board",
+    metric: str,
+    format: str,
+    num_looks: Mapping[str, int],
+    expected: "Callable[[], Mapping[Key, Expectation | str]]",
+) -> None:
+    """Rankings in a format; as tables, with what new images let expect, what is not ranked and how often the test set
+    was looked at."""
     from sparse_search.analysis.formats import FORMATS
 
     if format in FORMATS:
@@ -89,7 +101,7 @@ def print_leaderboard(found: "Board", metric: str, format: str, num_looks: Mappi
     elif found.ranked["rank"].to_pylist().count(1) > MAX_RANKINGS:
         console().print(_overview_table(found.ranked, metric))
     else:
-        _print_rankings(found, metric, num_looks)
+        _print_rankings(found, metric, num_looks, expected())
 
 
 def print_answer(table: "pa.Table", format: str) -> None:
@@ -111,10 +123,14 @@ def print_answer(table: "pa.Table", format: str) -> None:
     console().print(shown)
 
 
-def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -> None:
+def _print_rankings(
+    found: "Board", metric: str, num_looks: Mapping[str, int], expected: "Mapping[Key, Expectation | str]"
+) -> None:
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
+    from sparse_search.analysis.expectation import expectation_lines
     from sparse_search.analysis.leaderboard import rankings
     from sparse_search.results.headings import words_apart
+    from sparse_search.results.trials import RANKING
 
     unranked = found.unranked
     papers: dict[str, str] = {}
@@ -122,6 +138,7 @@ def _print_rankings(found: "Board", metric: str, num_looks: Mapping[str, int]) -
     for shared, rows in ranked:
         apart = words_apart(shared, [other for other, _ in ranked], said=_TITLED)
         console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric), apart))
+        print_lines(expectation_lines(expected[tuple(shared[name] for name in RANKING)]))
         papers |= _print_published(rows[0]) if shared["level"] != "generator" else {}
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
@@ -223,9 +240,11 @@ def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
 
     config = json.loads(row["config_json"])
     inactive = row["inactive"].split(", ")
-    values = (f"{name}={setting_text(config[name])}" for name in searched if name in config and name not in inactive)
+    names = [name for name in searched if name in config and name not in inactive]
+    values = " ".join(f"{name}={setting_text(config[name])}" for name in names[:_MAX_SETTINGS])
+    more = f" … {len(names) - _MAX_SETTINGS} more" if len(names) > _MAX_SETTINGS else ""
     start = f"({row['start']}) " if row["start"] else ""
-    return f"{row['config_id'][:6]} {start}{' '.join(values)}"
+    return f"{row['config_id'][:6]} {start}{values}{more}"
 
 
 def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import LockedError, ResultsError
+from sparse_search.analysis.expectation import sweep_expectations
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
@@ -28,12 +29,14 @@ from sparse_search.results.object_store import is_uri
 from sparse_search.results.store import NO_LOCKS, Store, no_locks
 from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.search.journal import StudyJournal
+from sparse_search.search.naming import study_folder
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import DatasetFacts, Study, Sweep, study_folder
+from sparse_search.search.sweep import DatasetFacts, Study, Sweep
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
-from trainables.core.shots import told_at_start
+from sparse_search.trackers.following import following
+from trainables.core.shots import ALL_SHOTS, told_at_start
 from trainables.data.draw import draw_few_shot
 from trainables.data.source import data_root as resolve_root
 from trainables.data.source import prepare
@@ -50,6 +53,9 @@ class SweepSummary:
     """Trials given up after all retries, one line each."""
 
     leaderboards: tuple[Path, ...]
+    expected: tuple[str, ...]
+    """Sentences on what to expect on new images, by data set and number of shots."""
+
     cost: Cost
     out_of_time: bool = False
     """True if `max_hours` ended it before its plan was complete."""
@@ -102,12 +108,14 @@ def run(
         if retry_failed:
             for journal in (*searches, *confirmations):
                 journal.retry_given_up()
-        driver.drive(searches, confirmations)
+        with following(sweep.tracker, store.folder / "tracking", sweep.name, store.records, driver.say) as track:
+            driver.drive(searches, confirmations, track)
         journals = [*searches, *(journal for journal in confirmations if journal.status().planned)]
         return SweepSummary(
             studies=tuple(journal.status() for journal in journals),
             failures=tuple(line for journal in journals for line in journal.failures()),
             leaderboards=tuple(write_leaderboards(store)),
+            expected=tuple(sweep_expectations(store, sweep.name, sweep.objective)),
             cost=cost_of(store, sweep.name, clock),
             out_of_time=clock.is_over,
         )
@@ -119,18 +127,19 @@ def plan_studies(sweep: Sweep, data_root: Path | None) -> tuple[Study, ...]:
     Raises:
         DataError: naming file, class or count.
     """
-    facts = {}
+    facts, under = {}, sweep.conditions
     for dataset in sweep.datasets:
         for shots in sweep.shots:
             for label_set in (*(sweep.further_label_sets if sweep.confirm else ()), *sweep.label_sets):
                 source, split = draw_few_shot(
-                    dataset, shots, label_set, sweep.conditions.validation, data_root, kind=sweep.kind
+                    dataset, shots, label_set, under.validation, data_root, kind=sweep.kind, folds=under.folds
                 )
-            sizes = (
+            num_labelled, num_unlabelled = (
                 len(part) * source.patches_per_image for part in (split.labelled_indices, split.unlabelled_indices)
             )
             check_names({"dataset": source.name})
-            facts[dataset, shots] = DatasetFacts(source.content_hash, *sizes)
+            folds = split.num_folds if shots == ALL_SHOTS and under.validation == "labelled-cv" else under.folds
+            facts[dataset, shots] = DatasetFacts(source.content_hash, num_labelled, num_unlabelled, folds)
     return sweep.studies(facts)
 
 
@@ -152,9 +161,9 @@ class _Driver:
 
     def open_journals(self, studies: Sequence[Study]) -> tuple[list[StudyJournal], list[StudyJournal]]:
         """Open the studies' journals and those of their confirmations, with what is proposed before any search."""
-        searches, confirmations = open_journals(self.folder / "journal.log", studies, self.store, self._say)
-        tell_edits(searches, self._say)
-        for name in close_orphans((*searches, *confirmations), self._say):
+        searches, confirmations = open_journals(self.folder / "journal.log", studies, self.store, self.say)
+        tell_edits(searches, self.say)
+        for name in close_orphans((*searches, *confirmations), self.say):
             checkpoints_at(self.store.address, f"{self._checkpoints.as_posix()}/{study_folder(name)}").remove()
         for journal in searches:
             if not journal.is_blocked:
@@ -177,7 +186,8 @@ class _Driver:
             proposed = journal.propose_from_elsewhere(self._portfolio(study))
             self.console.print(f"{title}: {proposed} configurations from elsewhere", highlight=False)
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line as it is."""
         self.console.print(line, highlight=False, markup=False)
 
     def _portfolio(self, study: Study) -> tuple[MethodConfig, ...]:
@@ -188,14 +198,19 @@ class _Driver:
             self.console.print(f"{study.title}: {problem}", highlight=False)
             return ()
 
-    def drive(self, searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> None:
-        """Run what is open; leave no checkpoint that nothing needs."""
+    def drive(
+        self,
+        searches: Sequence[StudyJournal],
+        confirmations: Sequence[StudyJournal],
+        track: Callable[[Mapping[str, Any]], object],
+    ) -> None:
+        """Run what is open, and have its records tracked; leave no checkpoint that nothing needs."""
         journals = (*searches, *confirmations)
         self._remove_old_checkpoints(journals)
         if self.clock.is_over or not _has_work(searches, confirmations):
             return
         if is_machine_shared():
-            self._say("Ray runs on this machine already: both take all CPUs and GPUs; set `workers` in each sweep file")
+            self.say("Ray runs on this machine already: both take all CPUs and GPUs; set `workers` in each sweep file")
         self.console.print("starting Ray …", highlight=False)
         with ray_session() as may_come:
             searcher = JournalSearcher(
@@ -205,6 +220,7 @@ class _Driver:
                 checkpoints=self._checkpoints,
                 data_root=self.data_root,
                 begin=self.begin,
+                track=track,
             )
             workers = num_workers(self.sweep)
             self._print_plan(searches, workers)
@@ -212,7 +228,7 @@ class _Driver:
                 execute(self.sweep, searcher, workers, self.folder, display, self.console.print, may_come=may_come)
         for journal in searches:
             if journal.is_exhausted:
-                self._say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
+                self.say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
         self.clock.note(searcher.busy_seconds, searcher.slot_seconds)
         self._remove_old_checkpoints(journals)
 

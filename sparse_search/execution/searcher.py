@@ -53,10 +53,11 @@ class _Live:
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Records of its runs so far, by id, with those that need no training."""
 
-    def take(self, result: Mapping[str, Any]) -> None:
-        """Add the records of a report; the same report again changes nothing."""
-        for record in json.loads(result.get("records", "[]")):
-            self.records[record["record_id"]] = record
+    def take(self, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Add the records of a report, and return them; the same report again changes nothing."""
+        records: list[dict[str, Any]] = json.loads(result.get("records", "[]"))
+        self.records.update((record["record_id"], record) for record in records)
+        return records
 
 
 class JournalSearcher(Searcher):
@@ -75,6 +76,7 @@ class JournalSearcher(Searcher):
         checkpoints: Path,
         data_root: Path | None,
         begin: Callable[[StudyJournal], object] = StudyJournal.propose_starts,
+        track: Callable[[Mapping[str, Any]], object] = lambda record: None,
     ) -> None:
         super().__init__()  # without a metric: Tune would end everything at a report that lacks it
         self.journals = (*searches, *confirmations)
@@ -83,6 +85,7 @@ class JournalSearcher(Searcher):
         self._checkpoints = checkpoints
         self._data_root = data_root
         self._begin = begin
+        self._track = track
         self._known = KnownRuns(store)
         self.problem = ""
         """Reason for which the sweep has to end early; empty while all is well."""
@@ -124,7 +127,8 @@ class JournalSearcher(Searcher):
     def should_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Note an intermediate result; return True where the pruner stops the trial, or the sweep is ending."""
         live = self._live[trial_id]
-        live.take(result)
+        for record in live.take(result):
+            self._track(record)
         if self.problem:
             return True
         live.journal.shares[live.trial.number] = result.get("share", 0.0)
@@ -226,6 +230,7 @@ class JournalSearcher(Searcher):
                 ending = {"status": status, "reason": reason, "record_id": _ended(record["record_id"], status)}
                 self._store.write(record | ending | {"told": live.journal.told(live.trial, result[VALUE])})
                 self._known.add(record | ending)
+                self._track(record | ending)
         except ValueError as problem:  # it would be so again
             status, reason = "failed", str(problem)
         match status:

@@ -280,9 +280,9 @@ class _Training:
         return collapse(read_scores(scores)) if is_told else ""
 
     def _begin(self, run: Run) -> _AtWork:
-        trial, root = self.trial, self.job.data_root
-        asked = (trial.dataset, trial.shots, run.label_set, trial.conditions.validation, root, run.fold)
-        task, hidden_labels_M = _images(*asked, trial.find_method().kind)
+        trial, root, under = self.trial, self.job.data_root, self.trial.conditions
+        asked = (trial.dataset, trial.shots, run.label_set, under.validation, root, run.fold)
+        task, hidden_labels_M = _images(*asked, trial.find_method().kind, under.folds)
         checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
         remote = RemoteRanks(self.job.nodes, self.job.gpus, root) if self.job.nodes > 1 else None
         progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M, remote=remote)
@@ -348,10 +348,17 @@ def record_id(run_id: str, study: str, number: int, sweep: str) -> str:
 
 @lru_cache(maxsize=2)
 def _images(
-    dataset: str, shots: int, label_set: int, validation: Validation, root: str | None, fold: int, kind: Kind
+    dataset: str,
+    shots: int,
+    label_set: int,
+    validation: Validation,
+    root: str | None,
+    fold: int,
+    kind: Kind,
+    folds: int,
 ) -> tuple[Task, Tensor | None]:
     """Return a run's task and, for diagnosis only, the hidden labels; kept, as one process serves many trials."""
-    asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold, kind)
+    asked = (dataset, shots, label_set, validation, Path(root) if root else None, fold, kind, folds)
     return few_shot_task(*asked), hidden_labels(*asked)
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from search_spaces.core.errors import ResultsError, UserError
 from sparse_search.analysis.comparison import compare_all
+from sparse_search.analysis.expectation import expectation_lines, expectation_of
 from sparse_search.analysis.importance import importance_of
 from sparse_search.analysis.leaderboard import SELECTED, check_metric, query, rank_trials, rankings, unranked_starts
 from sparse_search.analysis.significance import CriticalDifference
@@ -292,7 +293,9 @@ def _honesty(question: Question, test_looks: int) -> list[str]:
     """Sentences on what was selected by which images, at which cost in labels, and what the numbers do not say."""
     shared, first = question.shared, question.rows[0]
     tried = {row["method"]: row["num_tried"] for row in question.rows}
+    expected = expectation_of(question.results, question.rows, question.metric)
     facts = [
+        *(f"{line[0].upper()}{line[1:]}." for line in expectation_lines(expected)),
         f"Scores are on validation images ({shared['validation']}: "
         f"{_VALIDATION.get(shared['validation'], 'another mode')}), {SELECTED[shared['selection']]}.",
         _looks(test_looks),

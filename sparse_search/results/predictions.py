@@ -24,6 +24,8 @@ from sparse_search.results.mirror import fetched
 from sparse_search.results.object_store import is_uri
 
 if TYPE_CHECKING:  # a leaderboard reads predictions, and shall not wait for torch
+    from torch import Tensor
+
     from trainables.core.method import Labelled, PoolMeans
 
 _FILE = "predictions.parquet"
@@ -35,6 +37,7 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("predictor", pa.string()),
         pa.field("image", pa.int64()),  # of the validation images of the run, from 0
         pa.field("source_index", pa.int64()),  # of the image in train, with `official` validation in val
+        pa.field("source_group", pa.int64()),  # of the image, such as its patient; null where none are known
         pa.field("row", pa.int64()),  # of a patch in its image; 0 for whole images
         pa.field("column", pa.int64()),
         pa.field("label", pa.int64()),  # of the image or patch
@@ -91,7 +94,8 @@ def write_predictions(
                 **{name: pa.repeat(pa.scalar(run[name]), len(index_N)) for name in ("run_id", *KEYS)},
                 "predictor": pa.repeat(pa.scalar(predictor), len(index_N)),
                 "image": index_N // patches,
-                "source_index": _source_indices(images, index_N // patches),
+                "source_index": _of_pictures(images.indices_I, index_N // patches),
+                "source_group": _of_pictures(images.groups_I, index_N // patches),
                 "row": index_N % patches // columns,
                 "column": index_N % columns,
                 "label": images.labels_N.numpy(),
@@ -144,17 +148,15 @@ def _read(path: Path) -> pa.Table:
 
 def _of_today(table: pa.Table) -> pa.Table:
     """The columns of the schema; null where an earlier version wrote none."""
-    for name in ("pool_mean", "source_index"):
+    for name in ("pool_mean", "source_index", "source_group"):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), PREDICTION_SCHEMA.field(name).type))
     return table.select(PREDICTION_SCHEMA.names)
 
 
-def _source_indices(images: "Labelled", image_N: NDArray[np.int64]) -> pa.Array:
-    """Indices of images in their split; null where images are of no data set."""
-    if images.indices_I is None:
-        return pa.nulls(len(image_N), pa.int64())
-    return pa.array(images.indices_I.numpy()[image_N])
+def _of_pictures(numbers_I: "Tensor | None", picture_N: NDArray[np.int64]) -> pa.Array:
+    """What is known of each image's picture; null where nothing is."""
+    return pa.nulls(len(picture_N), pa.int64()) if numbers_I is None else pa.array(numbers_I.numpy()[picture_N])
 
 
 def _repeated(pool_mean_K: NDArray[np.float64] | None, count: int) -> pa.Array:

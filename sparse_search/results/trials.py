@@ -21,6 +21,9 @@ from trainables.core.conditions import RANKING_CONDITIONS, ROUNDING_CONDITIONS
 from trainables.core.shots import shots_title
 from trainables.metrics.table import METRICS, TIE_BREAKERS, metric_for, sign_of
 
+RankedRow = Mapping[str, Any]
+"""Row of a ranking, as plain values."""
+
 RANKING = (
     "dataset", "shots", "level", *RANKING_CONDITIONS, "label_sets", "image_size", "pretrained", "content_hash",
     "protocol",

@@ -1,13 +1,12 @@
 """A search as typed values: one sweep, many studies (method × dataset × shots)."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from typing import Any, NamedTuple
 
-from search_spaces.core.config import MethodConfig, read_config, short_hash, write_config
+from search_spaces.core.config import LARGEST, MethodConfig, read_config, short_hash, write_config
 from search_spaces.core.ranges import ActivityConditions, Space, conditions_of
 from sparse_search.results.rows import CONFIRMATION
 from sparse_search.search.choices import (
@@ -17,6 +16,7 @@ from sparse_search.search.choices import (
     read_pruner,
     read_sampler,
 )
+from sparse_search.search.naming import study_folder
 from sparse_search.search.pruner import rung_steps
 from trainables.core.conditions import CONDITIONS, PROTOCOL, Conditions
 from trainables.core.kind import Kind
@@ -39,12 +39,8 @@ SWEEP_CONDITIONS = {condition.name: condition for condition in CONDITIONS if con
 FRESH_BLOCK = 1000
 """Label sets that one configuration can use when each has its own."""
 
-
 MAX_EPOCHS = 100_000
 """Epochs among which the end of a first cycle is looked for."""
-
-MAX_FOLDER = 200
-"""Most characters of the name of a study's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +136,9 @@ class Sweep:
     transfer: int = 0
     """Configurations to try first that did well on other data sets and numbers of shots in the same results folder."""
 
+    tracker: tuple[str, ...] = ()
+    """Programs for which every run is written as well; they change nothing."""
+
     def studies(self, facts: Mapping[tuple[str, int], "DatasetFacts"]) -> tuple["Study", ...]:
         """Return every study, given what is known of every dataset and number of shots."""
         studies = [
@@ -164,8 +163,8 @@ class Sweep:
     @property
     def limits(self) -> dict[str, float]:
         """Most that a configuration may need, by the name of the measure."""
-        memory = None if self.max_memory is None else self.max_memory * 1e9
-        limits = {"peak_memory_bytes": memory, "seconds_per_image": self.max_seconds_per_image}
+        memory, seconds = self.max_memory, self.max_seconds_per_image
+        limits = {"peak_memory_bytes": memory and memory * 1e9, "seconds_per_image": seconds}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
 
@@ -175,6 +174,8 @@ class DatasetFacts(NamedTuple):
     content_hash: str
     num_labelled: int
     num_unlabelled: int
+    folds: int = LARGEST
+    """Most parts of the labelled images that may validate in turn, as of the rarest class there are no more."""
 
 
 class Rung(NamedTuple):
@@ -257,13 +258,11 @@ class Study:
             "cpus_per_trial": sweep.cpus_per_trial * sweep.nodes_per_trial,
             "split_policy": sweep.split_policy,
         }
-        identity |= {name: value for name, value in sweep.conditions.identity().items() if name in SWEEP_CONDITIONS}
+        identity |= {name: value for name, value in self.conditions.identity().items() if name in SWEEP_CONDITIONS}
         if self.plan.settings_from:
             source = next(plan for plan in self.sweep.methods if plan.name == self.plan.settings_from)
             identity["settings_from"] = replace(self, plan=source, confirmation=False, known_as="").name
-        if self.confirmation:
-            identity["confirm_label_sets"] = sweep.confirm_label_sets
-        return identity
+        return identity | ({"confirm_label_sets": sweep.confirm_label_sets} if self.confirmation else {})
 
     @property
     def asked(self) -> dict[str, str]:
@@ -283,6 +282,12 @@ class Study:
     def upstream(self) -> tuple[str, str, int]:
         """Setting of the search that it has its settings from."""
         return self.plan.settings_from, self.dataset, self.shots
+
+    @property
+    def conditions(self) -> Conditions:
+        """Conditions of its trials: those of the sweep, with no more folds than its labels are enough for."""
+        under = self.sweep.conditions
+        return replace(under, folds=min(under.folds, self.facts.folds))
 
     @property
     def sign(self) -> int:
@@ -339,7 +344,7 @@ class Study:
             shots=self.shots,
             label_sets=self.label_sets(number),
             conditions=replace(
-                sweep.conditions,
+                self.conditions,
                 threads=max(1, sweep.cpus_per_trial * sweep.nodes_per_trial // sweep.conditions.processes),
                 device="gpu" if sweep.gpus_per_trial else "cpu",
             ),
@@ -380,12 +385,6 @@ class Study:
             if method.cycle_ends(config, epoch):
                 return seen
         return self.sweep.conditions.images if len(sizes) > 1 else 0
-
-
-def study_folder(name: str) -> str:
-    """Return the name of a study as a folder may be called."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-    return plain if len(plain) <= MAX_FOLDER else f"{plain[:MAX_FOLDER]}_{short_hash({'name': name})}"
 
 
 def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:

@@ -15,6 +15,7 @@ from search_spaces.core.yaml_files import read_yaml
 from sparse_search.results.catalog import check_names
 from sparse_search.search.choices import PrunerChoice, SamplerChoice, num_objectives, read_pruner, read_sampler
 from sparse_search.search.sweep import FRESH_BLOCK, SWEEP_CONDITIONS, DatasetFacts, MethodPlan, Study, Sweep
+from sparse_search.trackers.choices import read_trackers
 from trainables.core.conditions import Conditions
 from trainables.core.kind import Kind
 from trainables.core.method import find_method
@@ -98,6 +99,7 @@ def parse_sweep(values: Mapping[str, Any]) -> Sweep:
     plain["shots"] = _shots(values["shots"])
     plain["label_sets"] = _items("label_sets", values.get("label_sets", Sweep.label_sets), int)
     plain["warm_start"] = _items("warm_start", values["warm_start"], str) if values.get("warm_start") else ()
+    plain["tracker"] = read_trackers(values["tracker"]) if values.get("tracker") else ()
     plain["sampler"] = read_sampler(values["sampler"]) if "sampler" in values else Sweep.sampler
     plain["pruner"] = read_pruner(values["pruner"]) if "pruner" in values else _pruner_beside(plain["sampler"])
     _check_scalars(plain)

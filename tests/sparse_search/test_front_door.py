@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -77,27 +78,14 @@ def test_an_unknown_name_is_told_with_what_there_is():
         from sparse_search import runn  # noqa: F401
 
 
-@pytest.mark.slow
-def test_types_pass_strict_checking_and_unknown_names_do_not(tmp_path):
-    used = tmp_path / "used.py"
-    used.write_text(
-        "from pathlib import Path\n"
-        "from sparse_search import Sweep, evaluate, export, leaderboard, read_sweep, report, run, status\n"
-        "sweep: Sweep = read_sweep({'name': 'a'})\n"
-        "print(run(sweep).ok, status('sweep.yaml', Path('results'))[0].title)\n"
-        "print(leaderboard('results', dataset='digits', shots=5, covers='label-sets'))\n"
-        "print(export(dataset='digits', shots=5, output='best.yaml')['method'])\n"
-        "print(report('results', 'report.html').name)\n"
-        "print(evaluate('best.yaml', why='final table', unlock_test=True).dataset)\n"
-    )
-    wrong = tmp_path / "wrong.py"
-    wrong.write_text("from sparse_search import runn, run\nrun(5)\n")
-    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file", ROOT / "pyproject.toml", "--no-error-summary"]
-    checked = subprocess.run([*mypy, used, wrong], cwd=ROOT, capture_output=True, text=True, check=False)
-    lines = checked.stdout.splitlines()
-    assert [line for line in lines if "wrong.py" not in line] == []
-    assert any('has no attribute "runn"' in line for line in lines)
-    assert any('Argument 1 to "run" has incompatible type "int"' in line for line in lines)
+def test_types_are_checked_by_lint_where_they_fit_and_where_they_do_not():
+    """mypy takes tens of seconds: the uses stand in a file that it checks with all others."""
+    checked = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    uses = (ROOT / "tests/sparse_search/typed.py").read_text()
+    assert checked["modules"] == ["tests.sparse_search.typed"]
+    assert checked["warn_unused_ignores"], "else an error that is not told any more would pass"
+    assert {"strict": True, "module": checked["modules"]} in checked["overrides"]
+    assert set(re.findall(r"ignore\[(.*?)\]", uses)) == {"attr-defined", "arg-type"}
 
 
 def test_the_version_is_one():

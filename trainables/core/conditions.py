@@ -136,6 +136,17 @@ class Conditions:
             is_always_in_identity=True,
         ),
     )
+    folds: int = field(
+        default=5,
+        metadata=_facts(
+            meaning="most parts of the labelled images that validate in turn in `labelled-cv`; never more than there "
+            "are shots, or with `shots: all` images, or groups, of the rarest class",
+            minimum=2,
+            changes="scores",
+            why="the fewer, the fewer labels each training has",
+            words="{} folds",
+        ),
+    )
     images: int = field(
         default=27_000,
         metadata=_facts(

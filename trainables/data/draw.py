@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from search_spaces.core.errors import DataError
+from trainables.core.conditions import Conditions
 from trainables.core.kind import Kind
 from trainables.core.shots import ALL_SHOTS
 from trainables.data.partition import Labels
@@ -38,6 +39,7 @@ def draw_few_shot(
     root: Path | None = None,
     fold: int = 0,
     kind: Kind = "classification",
+    folds: int = Conditions.folds,
 ) -> FewShotDraw:
     """Open a dataset and draw from its training labels.
 
@@ -47,7 +49,7 @@ def draw_few_shot(
     """
     check_validation(validation)
     source = open_source(dataset, root, kind=kind)
-    return FewShotDraw(source, _drawn(source, shots, label_set, validation, fold))
+    return FewShotDraw(source, _drawn(source, shots, label_set, validation, fold, folds))
 
 
 def draw_final(dataset: str, shots: int, label_set: int, validation: str, root: Path | None, kind: Kind) -> FewShotDraw:
@@ -62,11 +64,13 @@ def draw_final(dataset: str, shots: int, label_set: int, validation: str, root: 
     source = open_source(dataset, root, kind=kind)
     if shots == ALL_SHOTS and source.shots_in_all:
         return FewShotDraw(source, whole_split(source.labels("train"), source.roles()))
-    split = _drawn(source, shots, label_set, validation, fold=0)
-    return FewShotDraw(source, without_fold(split) if validation == "labelled-cv" else split)
+    split = _drawn(source, shots, label_set, validation, fold=0, folds=Conditions.folds)
+    if validation != "labelled-cv":
+        return FewShotDraw(source, split)
+    return FewShotDraw(source, without_fold(split, None if source.shots_in_all else source.roles().present_N))
 
 
-def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int) -> FewShotSplit:
+def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int, folds: int) -> FewShotSplit:
     labels_N = source.labels("train")
     if source.shots_in_all:
         return drawn_split(
@@ -77,6 +81,7 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
             validation=validation,
             val_share=source.val_share,
             fold=fold,
+            folds=folds,
             class_names=source.class_names,
             roles=source.roles(),
         )
@@ -90,9 +95,11 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
         content_hash=source.content_hash,
         validation=validation,
         fold=fold,
+        folds=folds,
         num_validation=None if val_labels is None else len(val_labels),
         class_names=source.class_names,
         roles=source.roles(with_val=with_val),
+        groups=source.groups("train"),
     )
     if val_labels is not None:
         _check_val(source, val_labels[split.validation_indices])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
 from trainables.data.cache import CacheFacts, cached_folder
-from trainables.data.partition import Split
+from trainables.data.partition import UNLABELLED, Split
 from trainables.data.readers.reader import PreparationCallback, Reader
 from trainables.data.roles import Pictures, Roles, equal_among, left_to
 
@@ -90,13 +90,13 @@ def _pictures(reader: Reader, split: Split, tell: PreparationCallback | None) ->
 
 
 def _masks(reader: Reader, split: Split, contents: Sequence[bytes]) -> list[Hashable]:
-    """What tells masks apart; only of pictures that have equals."""
-    said: list[Hashable] = [None] * len(contents)
+    """What tells masks apart; only of pictures that have equals. A picture of the pool has none."""
+    said: list[Hashable] = [UNLABELLED if label == UNLABELLED else None for label in reader.labels(split)]
     for members in equal_among(contents):
         masks_NHW = reader.masks(split, np.array(members))
         if masks_NHW is not None:
             for member, mask_HW in zip(members, masks_NHW, strict=True):
-                said[member] = mask_HW.tobytes()
+                said[member] = mask_HW.tobytes() if said[member] != UNLABELLED else UNLABELLED
     return said
 
 

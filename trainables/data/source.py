@@ -186,6 +186,10 @@ class Source:
         _guard(split)
         return self.reader.masks(split, chosen)
 
+    def groups(self, split: Split) -> NDArray[np.int64] | None:
+        """Number (N,) of each image's group, such as its patient; None where none are known."""
+        return self.reader.groups(split)
+
     def roles(self, *, with_val: bool = False) -> Roles:
         """Roles that are left to the pictures of train, and of val if it validates: equal ones play one role.
 
@@ -276,7 +280,7 @@ def _whole(request: Request, dataset: str, root: Path, tell: PreparationCallback
     if name in CATALOG:
         _check_kind(CATALOG[name], kind)
         return _catalogued(CATALOG[name], CATALOG[name].check_side(side), root, tell)
-    path = _own_path(name, root)
+    path = own_path(name, root)
     if path is None:
         raise DataError(f"dataset '{dataset}' is unknown{suggestion(name, CATALOG)} Your own: {OWN_FORMS}")
     return _own(path, side, tell, kind)
@@ -316,13 +320,13 @@ def _own(path: Path, side: int | None, tell: PreparationCallback | None, kind: K
     if storage is None:
         raise ConfigError(f"{path.resolve()} has no {_NEEDED[kind]}, which {kind} needs: expected {layouts_of(kind)}")
     reader: Reader = reader_function(storage.opener)(ReaderRequest(path=path, side=side, tell=tell))
-    title = path.stem if storage.suffix else path.resolve().name
+    title = storage.title_of(path)
     name = title if side is None else f"{title}@{side}"
     _, channels, own_side, _ = reader.image_shape("train")
     return Source(name, title, reader.class_names, channels, own_side, reader, None)
 
 
-def _own_path(name: str, root: Path) -> Path | None:
+def own_path(name: str, root: Path) -> Path | None:
     """The user's file or folder, or None when the name is no path.
 
     Raises:

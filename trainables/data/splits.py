@@ -3,7 +3,8 @@
 Every class has one random order of its training images, fixed by (content hash, label set). Labelled images
 come from its beginning, so 5 shots lie inside 10 and methods are paired; `realistic` validation images come
 from its end. With all shots, every labelled image is one of them. Images that nobody has labelled (-1) stay unlabelled
-in every draw. Pictures whose `roles` forbid it are passed over in an order, which stays as it is. Where labelled
+in every draw. Pictures whose `roles` forbid it are passed over in an order, which stays as it is. No group of images is
+on both sides: what shares one with an image that validates is neither labelled nor unlabelled meanwhile. Where labelled
 pictures are counted in all, `drawn_split` draws instead.
 
 Shapes: N training images, K classes.
@@ -16,14 +17,15 @@ from itertools import count
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError, suggestion
-from trainables.core.conditions import VALIDATION_MODES
-from trainables.core.shots import ALL_SHOTS
+from trainables.core.conditions import VALIDATION_MODES, Conditions
+from trainables.core.shots import ALL_SHOTS, shots_word
+from trainables.data.groups import Groups, alone, deal_out_groups, kin_of
 from trainables.data.partition import UNLABELLED, Indices, Labels, random_order, shuffled_class, three_way_split
 from trainables.data.roles import Roles, usable
 
-_MAX_FOLDS = 5
 _ALL_CLASSES_WITHIN = 10
 
 
@@ -41,10 +43,13 @@ class FewShotSplit:
     label_budget: int
     """Labels that the whole procedure looks at; with `labelled-cv` all folds look at the same."""
 
+    num_folds: int = 1
+    """Parts of the labelled images that validate in turn; 1 in the other modes than `labelled-cv`."""
 
-def num_folds(shots: int) -> int:
-    """Folds of `labelled-cv`: five, or one per shot when there are fewer."""
-    return _MAX_FOLDS if shots == ALL_SHOTS else min(_MAX_FOLDS, shots)
+
+def num_folds(shots: int, folds: int = Conditions.folds) -> int:
+    """Folds of `labelled-cv`: as many as are asked for, or one per shot when there are fewer."""
+    return folds if shots == ALL_SHOTS else min(folds, shots)
 
 
 def few_shot_split(
@@ -56,9 +61,11 @@ def few_shot_split(
     content_hash: str,
     validation: str,
     fold: int = 0,
+    folds: int = Conditions.folds,
     num_validation: int | None = None,
     class_names: Sequence[str] | None = None,
     roles: Roles | None = None,
+    groups: Groups | None = None,
 ) -> FewShotSplit:
     """Draw a few-shot problem; the same arguments always give the same one.
 
@@ -70,37 +77,34 @@ def few_shot_split(
         content_hash: Hash of the data, so that two datasets of one size are not drawn alike.
         validation: One of `VALIDATION_MODES`.
         fold: The part of the labelled images that validates, in `labelled-cv`; 0 in the other modes.
+        folds: Most parts in `labelled-cv`: of all shots not more than the rarest class has images, or groups.
         num_validation: Size of the val split; needed for `official` only.
         class_names: Used in messages.
         roles: Roles that are left to the images where some are equal, of val as well in `official`; None: all.
+        groups: (N,); None: every image is one of its own.
 
     Raises:
-        DataError: unknown mode, shots or fold out of range, or a class with too few images.
+        DataError: unknown mode, shots or fold out of range, or a class with too few images or groups.
     """
-    _check_request(shots, validation, fold, num_validation)
+    _check_request(shots, validation, num_validation)
     roles = roles or Roles.all(len(train_labels), num_validation or 0)
-    counts_K = np.bincount(train_labels[roles.teaching_N & (train_labels != UNLABELLED)], minlength=num_classes)
-    _check_counts(counts_K, shots, validation, class_names)
-    shuffled = [shuffled_class(train_labels, label, content_hash, label_set) for label in range(num_classes)]
+    groups_N = alone(len(train_labels)) if groups is None else groups
+    seed = (content_hash, label_set)
+    shuffled = (shuffled_class(train_labels, label, *seed) for label in range(num_classes))
     orders = [usable(order, roles.teaching_N) for order in shuffled]
+    _check_counts(np.array([len(order) for order in orders]), shots, validation, class_names)
     taken = [order if shots == ALL_SHOTS else order[:shots] for order in orders]
-    drawn = _sorted(taken)
-    labelled, chosen = drawn, np.flatnonzero(roles.validating_V)
+    num_parts = _num_parts(taken, groups_N, shots, folds, class_names) if validation == "labelled-cv" else 1
+    _check_fold(fold, num_parts, shots, validation)
+    if validation == "official":
+        return _split(_sorted(taken), np.flatnonzero(roles.validating_V), roles.present_N, validated_in="val")
     if validation == "realistic":
-        chosen = _sorted([order[-shots:] for order in orders])
-    elif validation == "labelled-cv":
-        chosen = _sorted([_held_out(order, fold) for order in taken])
-        labelled = np.setdiff1d(drawn, chosen)
-    origin: Literal["train", "val"] = "val" if validation == "official" else "train"
-    looked_at = drawn if origin == "val" else np.union1d(drawn, chosen)
-    return FewShotSplit(
-        labelled_indices=labelled,
-        unlabelled_indices=np.setdiff1d(np.flatnonzero(roles.present_N), looked_at),
-        validation_indices=chosen,
-        validation_from=origin,
-        label_set_hash=_hash(labelled, chosen, origin),
-        label_budget=len(looked_at) + (len(chosen) if origin == "val" else 0),
-    )
+        chosen = _ends(orders, shots, kin_of(groups_N, _sorted(taken)), class_names)
+    elif groups is None:
+        chosen = _sorted([order[fold::num_parts] for order in taken])
+    else:
+        chosen = _part_of_groups(taken, groups, fold, num_parts, seed)
+    return _split(_sorted(taken), chosen, roles.present_N & ~kin_of(groups_N, chosen), num_parts=num_parts)
 
 
 def drawn_split(
@@ -112,6 +116,7 @@ def drawn_split(
     validation: str,
     val_share: float,
     fold: int = 0,
+    folds: int = Conditions.folds,
     class_names: Sequence[str],
     roles: Roles | None = None,
 ) -> FewShotSplit:
@@ -121,54 +126,133 @@ def drawn_split(
     random order are labelled, the rest is unlabelled. Orders are drawn until the first 10 hold every class (the first
     `shots`, if these are fewer): so 10 lie inside 20, and any more. `official` validates on the whole val part;
     `realistic` on its first `shots`, at most all, in an order whose beginnings are shared among the classes like the
-    whole; `labelled-cv` on folds of the labelled pictures, dealt out class by class.
+    whole; `labelled-cv` on folds of the labelled pictures, dealt out class by class. With all shots every picture of
+    train is labelled, in `labelled-cv` those of val too. Pictures of the pool are unlabelled in every draw.
 
     Args:
-        labels_N: Labels of the pictures that are no test pictures, in 0..K-1.
-        shots: Labelled pictures.
+        labels_N: Labels of the pictures that are no test pictures, in 0..K-1, or -1 where nobody has labelled one.
+        shots: Labelled pictures; `ALL_SHOTS`: all there are.
         label_set: Number of the draw.
         content_hash: Hash of the data.
         validation: One of `VALIDATION_MODES`.
         val_share: Share of every class that is val and not train.
         fold: The part of the labelled pictures that validates, in `labelled-cv`; 0 in the other modes.
+        folds: Most parts in `labelled-cv`.
         class_names: All K, used in messages too.
         roles: Roles that are left to the pictures where some are equal; None: all.
 
     Raises:
         DataError: unknown mode, shots or fold out of range, or a class with too few pictures.
     """
-    _check_request(shots, validation, fold, num_validation=1)
-    if shots == ALL_SHOTS:
-        raise DataError("shots: all is for images with a class each; expected a number of pictures: give one")
+    _check_request(shots, validation, num_validation=1)
     seed = (content_hash, label_set, "counted in all")
-    parts = three_way_split(labels_N, "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
     roles = roles or Roles.all(len(labels_N))
-    train, val = (usable(parts[part], roles.teaching_N) for part in ("train", "val"))
-    _check_drawn(labels_N, train, val, shots, class_names)
-    first = min(shots, _ALL_CLASSES_WITHIN)
-    drawn = _first_with_all_classes(labels_N, parts["train"], first, seed, roles)[:shots]
-    labelled, chosen = drawn, val
+    by_folds, all_of_them = validation == "labelled-cv", shots == ALL_SHOTS
+    train, val = _train_and_val(labels_N, seed, 0.0 if by_folds and all_of_them else val_share)
+    may_teach, chosen = (usable(part, roles.teaching_N) for part in (train, val))
+    _check_drawn(labels_N, may_teach, None if by_folds and all_of_them else chosen, shots, class_names)
+    first = len(may_teach) if all_of_them else min(shots, _ALL_CLASSES_WITHIN)
+    drawn = _first_with_all_classes(labels_N, train, first, seed, roles)[: shots or None]
+    num_parts = num_folds(shots, folds) if by_folds else 1
+    num_parts = min(num_parts, int(np.bincount(labels_N[drawn]).min())) if all_of_them else num_parts
+    _check_fold(fold, num_parts, shots, validation)
     if validation == "realistic":
-        chosen = usable(_evenly_mixed(labels_N, parts["val"], seed), roles.teaching_N)[:shots]
-    elif validation == "labelled-cv":
-        chosen = _dealt_out(labels_N, drawn, fold, num_folds(shots), class_names)
-        labelled = np.setdiff1d(drawn, chosen)
+        chosen = usable(_evenly_mixed(labels_N, val, seed), roles.teaching_N)[:shots]
+    elif by_folds:
+        chosen = _dealt_out(labels_N, drawn, fold, num_parts, class_names)
+    outside_N = np.isin(np.arange(len(labels_N)), val)
+    return _split(np.sort(drawn), np.sort(chosen), roles.present_N & ~outside_N, num_parts=num_parts)
+
+
+def _train_and_val(labels_N: Labels, seed: tuple[object, ...], val_share: float) -> tuple[Indices, Indices]:
+    """Labelled pictures of the train and of the val part, ascending; the pool is shared out to neither."""
+    known = np.flatnonzero(labels_N != UNLABELLED)
+    parts = three_way_split(labels_N[known], "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
+    return known[parts["train"]], known[parts["val"]]
+
+
+def _split(
+    drawn: Indices,
+    chosen: Indices,
+    present_N: NDArray[np.bool_],
+    validated_in: Literal["train", "val"] = "train",
+    num_parts: int = 1,
+) -> FewShotSplit:
+    """The split whose drawn images are labelled unless they are chosen to validate; all are ascending.
+
+    Unlabelled are those of the present ones that are neither.
+    """
+    in_val = validated_in == "val"
+    labelled = drawn if in_val else np.setdiff1d(drawn, chosen)
+    looked_at = drawn if in_val else np.union1d(drawn, chosen)
     return FewShotSplit(
-        labelled_indices=np.sort(labelled),
-        unlabelled_indices=np.setdiff1d(usable(parts["train"], roles.present_N), drawn),
-        validation_indices=np.sort(chosen),
-        validation_from="train",
-        label_set_hash=_hash(np.sort(labelled), np.sort(chosen), "train"),
-        label_budget=len(np.union1d(drawn, chosen)),
+        labelled_indices=labelled,
+        unlabelled_indices=np.setdiff1d(np.flatnonzero(present_N), looked_at),
+        validation_indices=chosen,
+        validation_from=validated_in,
+        label_set_hash=_hash(labelled, chosen, validated_in),
+        label_budget=len(looked_at) + (len(chosen) if in_val else 0),
+        num_folds=num_parts,
     )
 
 
-def without_fold(split: FewShotSplit) -> FewShotSplit:
-    """Return a split of `labelled-cv` without a fold: all that is labelled teaches, and validates too."""
+def _num_parts(
+    taken: Sequence[Indices], groups_N: Groups, shots: int, folds: int, class_names: Sequence[str] | None
+) -> int:
+    """Folds that the labelled images of every class, or their groups, are enough for."""
+    counts = [len(np.unique(groups_N[order])) for order in taken]
+    smallest = int(np.argmin(counts))
+    count, asked = counts[smallest], num_folds(shots, folds)
+    if count < (2 if shots == ALL_SHOTS else asked):
+        name = f"class {smallest}" + (f" ('{class_names[smallest]}')" if class_names else "")
+        raise DataError(
+            f"the {len(taken[smallest])} labelled images of {name} are of {count} "
+            f"group{'s' * (count > 1)}; expected at least {min(asked, 2) if shots == ALL_SHOTS else asked} with "
+            "labelled-cv: label images of another group, lower folds, merge classes, or leave the class out"
+        )
+    return min(asked, count)
+
+
+def _ends(
+    orders: Sequence[Indices], shots: int, away_N: NDArray[np.bool_], class_names: Sequence[str] | None
+) -> Indices:
+    """The last images of every order that share no group with a labelled one."""
+    ends = [usable(order, ~away_N)[-shots:] for order in orders]
+    for label, end in enumerate(ends):
+        if len(end) < shots:
+            name = f"class {label}" + (f" ('{class_names[label]}')" if class_names else "")
+            raise DataError(
+                f"{name} has {len(end)} images to validate with whose groups are not labelled, but {shots} are asked "
+                "for: lower --shots, or choose --validation labelled-cv"
+            )
+    return _sorted(ends)
+
+
+def _part_of_groups(
+    taken: Sequence[Indices], groups_N: Groups, fold: int, num_parts: int, seed: tuple[object, ...]
+) -> Indices:
+    """The labelled images of the groups that validate in a fold."""
+    labels = np.repeat(np.arange(len(taken)), [len(order) for order in taken])
+    drawn = np.concatenate(taken)
+    order = np.argsort(drawn)
+    parts_D = deal_out_groups(labels[order], groups_N[drawn[order]], num_parts, *seed)
+    held_out: Indices = drawn[order][parts_D == fold]
+    return held_out
+
+
+def without_fold(split: FewShotSplit, present_N: NDArray[np.bool_] | None = None) -> FewShotSplit:
+    """Return a split of `labelled-cv` without a fold: all that is labelled teaches, and validates too.
+
+    Args:
+        split: Any fold of it.
+        present_N: The images that may be unlabelled; None: as in the fold, from which groups may be missing.
+    """
     everything = np.union1d(split.labelled_indices, split.validation_indices)
+    pool = split.unlabelled_indices if present_N is None else np.flatnonzero(present_N)
     return replace(
         split,
         labelled_indices=everything,
+        unlabelled_indices=np.setdiff1d(pool, everything),
         validation_indices=everything,
         label_set_hash=_hash(everything, everything, split.validation_from),
     )
@@ -188,12 +272,6 @@ def whole_split(train_labels: Labels, roles: Roles) -> FewShotSplit:
     )
 
 
-def _held_out(order: Indices, fold: int) -> Indices:
-    """The images of a class that validate in a fold; those of a class with fewer than folds take turns."""
-    turns = min(_MAX_FOLDS, len(order))
-    return order[fold % turns :: turns]
-
-
 def check_validation(validation: str) -> None:
     """Refuse an unknown validation mode.
 
@@ -204,19 +282,22 @@ def check_validation(validation: str) -> None:
         raise DataError(f"validation mode '{validation}' is unknown{suggestion(validation, VALIDATION_MODES)}")
 
 
-def _check_request(shots: int, validation: str, fold: int, num_validation: int | None) -> None:
+def _check_request(shots: int, validation: str, num_validation: int | None) -> None:
     check_validation(validation)
-    folds = num_folds(shots) if validation == "labelled-cv" else 1
     if shots == ALL_SHOTS and validation == "realistic":
         raise DataError("realistic validation needs labelled images beside all: choose labelled-cv or official")
     if shots < ALL_SHOTS:
         raise DataError(f"shots is {shots}; expected at least 1 labelled image per class: raise --shots")
     if validation == "labelled-cv" and shots == 1:
         raise DataError("shots is 1, but labelled-cv holds labelled images out: raise --shots to 2 or use realistic")
-    if not 0 <= fold < folds:
-        raise DataError(f"fold is {fold}; expected 0..{folds - 1} with {shots} shots and {validation} validation")
     if validation == "official" and not num_validation:
         raise DataError("official validation needs a val split with images: choose --validation realistic")
+
+
+def _check_fold(fold: int, num_parts: int, shots: int, validation: str) -> None:
+    if not 0 <= fold < num_parts:
+        number = shots_word(shots)
+        raise DataError(f"fold is {fold}; expected 0..{num_parts - 1} with {number} shots and {validation} validation")
 
 
 def _check_counts(counts_K: Indices, shots: int, validation: str, class_names: Sequence[str] | None) -> None:
@@ -247,14 +328,17 @@ def _refuse_count(count: int, name: str, shots: int, validation: str) -> None:
     raise DataError(f"{name} has {count} training images, but {wanted} are asked for: {remedy}")
 
 
-def _check_drawn(labels_N: Labels, train: Indices, val: Indices, shots: int, class_names: Sequence[str]) -> None:
+def _check_drawn(labels_N: Labels, train: Indices, val: Indices | None, shots: int, class_names: Sequence[str]) -> None:
     num_classes = len(class_names)
-    if not num_classes <= shots <= len(train):
+    if shots != ALL_SHOTS and not num_classes <= shots <= len(train):
         raise DataError(
             f"shots is {shots}; this dataset counts labelled pictures in all and has {len(train)} to train on: "
             f"expected {num_classes}..{len(train)}"
         )
-    for where, part in (("train on", train), ("validate with", val)):
+    if val is None:
+        counts_K = np.bincount(labels_N[train], minlength=num_classes)
+        _check_all(int(counts_K.min()), f"class '{class_names[int(counts_K.argmin())]}'", "labelled-cv")
+    for where, part in (("train on", train), ("validate with", train if val is None else val)):
         counts_K = np.bincount(labels_N[part], minlength=num_classes)
         if not counts_K.all():
             name = class_names[int(counts_K.argmin())]
@@ -265,7 +349,7 @@ def _first_with_all_classes(
     labels_N: Labels, train: Indices, first: int, seed: tuple[object, ...], roles: Roles
 ) -> Indices:
     """A random order of the training pictures that may be labelled, whose first ones hold every class of all."""
-    num_classes = len(np.unique(labels_N))
+    num_classes = len(np.unique(labels_N[train]))
     whole = (train[random_order(len(train), *seed, "labelled", attempt)] for attempt in count())
     orders = (usable(order, roles.teaching_N) for order in whole)
     return next(order for order in orders if len(np.unique(labels_N[order[:first]])) == num_classes)

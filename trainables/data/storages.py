@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.core.kind import Kind
-from trainables.data.names import reader_function
+from trainables.data.names import LABELS_TABLE, reader_function
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,13 @@ class Storage:
         is_such = path.is_file() and path.suffix.lower() == self.suffix if self.suffix else path.is_dir()
         return is_such and (not self.recogniser or bool(reader_function(self.recogniser)(path)))
 
+    def title_of(self, path: Path) -> str:
+        """Name of what lies there: the file's or the folder's, and of a table with its usual name the folder's."""
+        whole = path.resolve()
+        if not self.suffix:
+            return whole.name
+        return whole.parent.name if whole.name == LABELS_TABLE else path.stem
+
 
 STORAGES = (
     Storage("npz:open_npz_file", "a .npz file in MedMNIST's layout", suffix=".npz"),
@@ -44,6 +51,11 @@ STORAGES = (
         recogniser="mask_rules:has_masks",
     ),
     Storage("lesion_files:open_lesion_folder", "images/ with masks/ of lesions", recogniser="mask_rules:has_masks"),
+    Storage(
+        "table_reader:open_table", "labels.csv with the columns path and label", recogniser="table_reader:has_table"
+    ),
+    Storage("table_reader:open_table", "a .csv file with the columns path and label", suffix=".csv"),
+    Storage("table_reader:open_table", "a .parquet file with these", suffix=".parquet"),
     Storage("class_folders:open_class_folders", "one folder of pictures per class"),
 )
 

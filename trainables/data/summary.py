@@ -47,7 +47,7 @@ def left_out(name: str, reader: Reader, tell: PreparationCallback | None = None)
 
 def _pool_of(reader: Reader) -> int:
     """Number of pictures that nobody has labelled."""
-    return 0 if reader.kind == "segmentation" else int((reader.labels("train") == UNLABELLED).sum())
+    return int((reader.labels("train") == UNLABELLED).sum())
 
 
 def _count_of(reader: Reader, split: Split, pool: int) -> str:

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.core.conditions import Validation
+from trainables.core.conditions import Conditions, Validation
 from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.core.withheld import refuse_to_learners
 from trainables.data.draw import FewShotDraw, draw_few_shot, draw_final
-from trainables.data.partition import Indices, Split
+from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches
 from trainables.data.source import Source, open_source
 
@@ -36,6 +36,7 @@ def few_shot_task(
     root: Path | None = None,
     fold: int = 0,
     kind: Kind = "classification",
+    folds: int = Conditions.folds,
 ) -> Task:
     """Draw a task; the same arguments always give the same one.
 
@@ -47,12 +48,13 @@ def few_shot_task(
         root: Folder of the data files; default $SPARSE_SEARCH_DATA, else ~/.medmnist.
         fold: The part of the labelled images that validates, in `labelled-cv`; 0 in the other modes.
         kind: Kind of task to be learned.
+        folds: Most parts of the labelled images, in `labelled-cv`.
 
     Raises:
         ConfigError: a dataset that has not what this kind of task needs.
         DataError: a dataset that cannot be used as asked.
     """
-    draw = draw_few_shot(dataset, shots, label_set, validation, root, fold, kind)
+    draw = draw_few_shot(dataset, shots, label_set, validation, root, fold, kind, folds)
     return _task(draw, kind, _provenance(draw, shots, label_set, validation, fold))
 
 
@@ -102,6 +104,7 @@ def hidden_labels(
     root: Path | None = None,
     fold: int = 0,
     kind: Kind = "classification",
+    folds: int = Conditions.folds,
 ) -> Tensor | None:
     """The labels (M,), int64, of the unlabelled images of the task with the same arguments, in its order.
 
@@ -117,7 +120,7 @@ def hidden_labels(
     refuse_to_learners("labels of unlabelled images", "they are for diagnosis only")
     if kind == "segmentation":
         return None
-    source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold)
+    source, split = draw_few_shot(dataset, shots, label_set, validation, root, fold, folds=folds)
     masks_IHW = source.masks("train", split.unlabelled_indices) if source.grid else None
     return torch.from_numpy(_labels(source, "train", split.unlabelled_indices, masks_IHW))
 
@@ -141,7 +144,15 @@ def _labelled(
     masks_IHW = source.masks(split, chosen) if with_masks or source.grid else None
     labels_N = torch.from_numpy(_labels(source, split, chosen, masks_IHW))
     told = torch.from_numpy(masks_IHW) if with_masks and masks_IHW is not None else None
-    return Labelled(_images(source, images_NCHW, chosen), labels_N, source.grid, told, torch.from_numpy(chosen))
+    groups_N = source.groups(split)
+    return Labelled(
+        _images(source, images_NCHW, chosen),
+        labels_N,
+        source.grid,
+        told,
+        indices_I=torch.from_numpy(chosen),
+        groups_I=None if groups_N is None else torch.from_numpy(groups_N[chosen]),
+    )
 
 
 def _images(source: Source, images_NCHW: NDArray[np.uint8], chosen: Indices) -> Tensor:
@@ -155,7 +166,9 @@ def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np
         return source.labels(split)[chosen]
     if masks_IHW is None:
         return inherited_labels(source.labels(split)[chosen], source.grid)
-    return marked_patches(masks_IHW, source.grid)
+    labels_N = marked_patches(masks_IHW, source.grid)
+    labels_N[inherited_labels(source.labels(split)[chosen], source.grid) == UNLABELLED] = UNLABELLED
+    return labels_N
 
 
 def _provenance(draw: FewShotDraw, shots: int, label_set: int, validation: Validation, fold: int) -> Provenance:

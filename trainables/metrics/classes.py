@@ -14,12 +14,10 @@ from scipy.stats import rankdata
 from trainables.core.grid import Grid
 from trainables.core.scores import AnyScores
 from trainables.metrics.counts import score_known
+from trainables.metrics.losses import NUM_BINS, brier_losses, clipped_log_losses, gap_bins, log_losses
 from trainables.metrics.pictures import PictureRule, localisation, patch_localisation, probabilities
-from trainables.metrics.table import CLASSES, LEAST_PROBABILITY
+from trainables.metrics.table import CLASSES
 from trainables.metrics.thresholds import sorted_score
-
-NUM_BINS = 15
-"""Confidence bins of the expected calibration error. Source: Guo et al. 2017, arXiv:1706.04599."""
 
 
 @dataclass(frozen=True)
@@ -110,31 +108,8 @@ def _auroc(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float 
 
 def _calibration_error(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
     """Expected calibration error of the most likely class."""
-    confidence_N = probs_NK.max(1)
-    gap_N = (probs_NK.argmax(1) == labels_N) - confidence_N
-    bin_N = np.minimum((confidence_N * NUM_BINS).astype(int), NUM_BINS - 1)
+    gap_N, bin_N = gap_bins(probs_NK, labels_N)
     return float(np.abs(np.bincount(bin_N, weights=gap_N, minlength=NUM_BINS)).sum() / len(labels_N))
-
-
-def log_losses(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Negative log-likelihood (N,) in nats; finite."""
-    true_probs_N = probs_NK[..., np.arange(len(labels_N)), labels_N]
-    return np.asarray(-np.log(np.clip(true_probs_N, np.finfo(np.float64).tiny, None)))
-
-
-def brier_losses(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Squared distance (N,) from the probabilities to those of the label, 0 to 2.
-
-    Source: Brier, Mon. Weather Rev. 78 (1950) 1, in its first form, the sum over classes.
-    """
-    truth_NK = labels_N[:, None] == np.arange(probs_NK.shape[-1])
-    return np.asarray(((probs_NK - truth_NK) ** 2).sum(-1))
-
-
-def clipped_log_losses(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Negative log-likelihood (N,) in nats, of probabilities that are at least `LEAST_PROBABILITY`."""
-    true_probs_N = probs_NK[..., np.arange(len(labels_N)), labels_N]
-    return np.asarray(-np.log(np.clip(true_probs_N, LEAST_PROBABILITY, 1.0)))
 
 
 def _over_images(losses: Callable[..., NDArray[np.float64]]) -> Callable[..., float]:

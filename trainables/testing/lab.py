@@ -67,7 +67,7 @@ class Lab:
 
     @cached_property
     def _few_batches(self) -> Knobs:
-        task = self._subject.task(num_classes=2, shots=2, num_unlabelled=8)
+        task = self._subject.task(channels=3, num_classes=2, shots=2, num_unlabelled=8)
         knobs = Knobs(self._subject, task, epochs=4, max_values=1)
         _freeze()  # the baseline stays
         return knobs

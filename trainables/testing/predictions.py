@@ -14,7 +14,7 @@ from trainables.testing.subject import weights
 class PredictionChecks(Checks):
     """Tests of a method that predicts classes or masks of images."""
 
-    @pytest.mark.parametrize(("channels", "num_classes"), [(1, 2), (3, 2), (3, 9)])
+    @pytest.mark.parametrize(("channels", "num_classes"), [(1, 2), (3, 2), (3, 5)])
     def test_predicts_probabilities_without_changing_anything(self, channels: int, num_classes: int) -> None:
         """Predictions have the promised shape, sum to 1, and are the same again."""
         task = self.subject.task(channels=channels, num_classes=num_classes, shots=2, num_unlabelled=8)
@@ -70,7 +70,7 @@ class PredictionChecks(Checks):
         assert self.lab.straight[-1].selected[main].metric(metric) == pytest.approx(sum(last) / 3)
 
     @pytest.mark.parametrize(
-        ("shots", "num_unlabelled"), [(1, 0), (1, 1), (1, 2), (3, 5), (9, 17)], ids=lambda value: str(value)
+        ("shots", "num_unlabelled"), [(1, 0), (1, 1), (1, 2), (3, 5), (7, 9)], ids=lambda value: str(value)
     )
     def test_awkward_sizes(self, shots: int, num_unlabelled: int) -> None:
         """Labelled sets below a batch, none or hardly any unlabelled images, batches that do not divide them.
@@ -119,7 +119,7 @@ class GeneratorChecks(Checks):
         task = self.subject.task(channels=channels, num_classes=num_classes, shots=2, num_unlabelled=8)
         assert list(self.subject.start(task, self.subject.config(**lean(num_classes))))[-1].scores
 
-    @pytest.mark.parametrize(("shots", "num_unlabelled"), [(2, 0), (9, 17)])
+    @pytest.mark.parametrize(("shots", "num_unlabelled"), [(2, 0), (5, 9)])
     def test_awkward_sizes(self, shots: int, num_unlabelled: int) -> None:
         """Few images, batches that do not divide them, no unlabelled ones, images of another size."""
         task = self.subject.task(shots=shots, num_unlabelled=num_unlabelled, num_classes=2, side=28)

@@ -20,7 +20,7 @@ SMALL: Mapping[str, Any] = {
 SMALL_GENERATOR: Mapping[str, Any] = {
     "generator_layers": 4, "generator_width": 4, "generator_channel_base": 32, "generator_batch": 4, "z_dim": 8,
     "steps_per_epoch": 1, "generator_init": "unlabelled_pretrain", "pretrain_images": 2 * 4, "generator_images": 4 * 4,
-    "ada_target": -0.9, "ada_share": 1.0, "score_images": 1,
+    "ada_target": -0.9, "ada_share": 1.0, "score_images": 1, "feature_network": "timm:test_resnet",
 }  # fmt: skip
 """Further values where StyleGAN3s are trained: two steps of the common one and of each of two classes."""
 
@@ -33,13 +33,12 @@ SMALL_ROUNDS: Mapping[str, Any] = {
 """Values instead of those where one generator's pictures are labelled in rounds, each of one step."""
 
 TELLING: Mapping[str, Any] = {
-    "batch_size": 4, "lr": 3e-3, "dropout": 0.5, "percentile": 0.5, "ens_blend": 0.3, "patience": 1,
-    "discriminant_pooled": True,
-    "pretrain_images": 6 * 4,
+    "batch_size": 4, "lr": 3e-3, "dropout": 0.5, "percentile": 0.5, "ens_blend": 0.3, "patience": 1, "warm_up": 0.6,
+    "average": 0.0, "discriminant_pooled": True, "pretrain_images": 6 * 4,
 }  # fmt: skip
 """Further values that let settings show early: batches of which there are several, votes that change and weigh in later
-passes, a plateau at the first loss that is not lower, and so many steps that ADA makes augmentation likelier, which its
-target above has it do, and so slowly that its speed shows."""
+passes, a plateau at the first loss that is not lower, small steps at first, no average that follows slowly, and so many
+steps that ADA makes augmentation likelier, which its target above has it do, and so slowly that its speed shows."""
 
 BRIEF: Mapping[str, Any] = {
     "batch_size": 4, "batch_unlabelled": 4, "generator_batch": 4, "steps_per_epoch": 1, "ddi": False,

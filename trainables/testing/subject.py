@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import Any, final
 
@@ -33,9 +34,9 @@ class Subject:
 
     sizes: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def method(self) -> Method[Any]:
-        """The method itself."""
+        """The method itself, looked up once."""
         return find_method(self.name)
 
     @property

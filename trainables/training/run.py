@@ -1,7 +1,7 @@
 """The runs of a trial: one training on each label set and fold."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,8 @@ from torch import Tensor
 from search_spaces.core.config import short_hash
 from trainables.core.conditions import PROTOCOL
 from trainables.core.method import Method, Task
+from trainables.core.shots import ALL_SHOTS
+from trainables.data.draw import draw_few_shot
 from trainables.data.splits import num_folds
 from trainables.data.tasks import few_shot_task, hidden_labels
 from trainables.training.accelerator import new_accelerator
@@ -57,7 +59,8 @@ class Run:
     def _drawn(self, root: Path | None) -> tuple[Any, ...]:
         trial = self.trial
         kind = trial.find_method().kind
-        return trial.dataset, trial.shots, self.label_set, trial.conditions.validation, root, self.fold, kind
+        under = trial.conditions
+        return trial.dataset, trial.shots, self.label_set, under.validation, root, self.fold, kind, under.folds
 
     def train(
         self,
@@ -97,7 +100,18 @@ class Run:
         )
 
 
+def with_folds(trial: Trial, root: Path | None) -> Trial:
+    """Return the trial with no more folds than its labels are enough for; reads the labels."""
+    under, kind = trial.conditions, trial.find_method().kind
+    if trial.shots != ALL_SHOTS or under.validation != "labelled-cv":
+        return trial
+    first, *_ = trial.label_sets
+    drawn = draw_few_shot(trial.dataset, trial.shots, first, under.validation, root, kind=kind, folds=under.folds)
+    return replace(trial, conditions=replace(under, folds=drawn.split.num_folds))
+
+
 def runs_of_trial(trial: Trial) -> tuple[Run, ...]:
     """Return one run for each label set and fold."""
-    folds = range(num_folds(trial.shots) if trial.conditions.validation == "labelled-cv" else 1)
+    under = trial.conditions
+    folds = range(num_folds(trial.shots, under.folds) if under.validation == "labelled-cv" else 1)
     return tuple(Run(trial=trial, label_set=s, fold=f) for s in trial.label_sets for f in folds)

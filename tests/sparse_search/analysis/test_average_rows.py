@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from sparse_search.analysis.average_rows import gather
+from sparse_search.analysis.gathering import gather
 from sparse_search.analysis.leaderboard import board, leaderboard
 from sparse_search.results.predictions import artefact_folder, read_predictions
 from sparse_search.results.trials import trials_of

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from sparse_search.analysis.estimate import chosen_scores, draw_images
-from sparse_search.analysis.expectation import Expectation, expectation_lines, expectation_of, expectations
+from sparse_search.analysis.expectation import (
+    expectation_lines,
+    expectation_of,
+    expectations,
+    sweep_expectations,
+)
 from sparse_search.analysis.kept_predictions import kept_predictions
 from sparse_search.analysis.leaderboard import rank
 from sparse_search.results.predictions import artefact_folder
@@ -116,19 +121,20 @@ def test_in_words(searched):
     found = expectation_of(searched.folder, rows_of(searched), "balanced_accuracy")
     first, second, third = expectation_lines(found)
     assert first.startswith(
-        f"balanced accuracy {found.winner.score:.2f} expected on new images of the same kind (95 %: "
+        f"the best configuration: balanced accuracy {found.winner.score:.2f} expected on new images"
     )
-    assert "estimated from 30 labels without a test set; the winner's own cross-validated score is 0." in first
+    assert f"of the same kind (95 %: {found.winner.low:.2f} to {found.winner.high:.2f}), estimated" in first
+    assert "estimated from 30 labels without a test set; its own cross-validated score is 0." in first
     assert first.endswith(", which flatters")
     assert second.startswith("expected likewise: its default 0.")
     assert "the floor constant 0.50 (95 %: " in second
-    assert third.startswith("winner over default on the same draws: ")
+    assert third.startswith("choosing rather than the default, on the same draws: ")
 
 
 def test_validation_images_are_called_so(store):
     search(store, validation="realistic", folds_N=None)
     found = expectation_of(store.folder, rows_of(store), "balanced_accuracy")
-    assert "estimated from 30 validation images without a test set; the winner's own validation score" in next(
+    assert "estimated from 30 validation images without a test set; its own validation score" in next(
         expectation_lines(found)
     )
 
@@ -177,17 +183,26 @@ def test_metrics_that_predictions_do_not_determine(searched):
     assert "localisation" in expectation_of(searched.folder, rows_of(searched), "localisation")
 
 
-def test_groups_are_drawn_whole_where_they_are_known(searched):
-    rows = rows_of(searched)
-    order = np.concatenate([np.flatnonzero(fold == FOLDS_N) for fold in range(5)])
-    groups_N = (np.arange(30) // 4)[order]
-    found = expectation_of(searched.folder, rows, "accuracy", groups_N=groups_N)
-    assert isinstance(found, Expectation)
-    assert found.winner != expectation_of(searched.folder, rows, "accuracy").winner
+def test_groups_are_drawn_whole_where_they_are_known(store):
+    groups_N = np.arange(30) // 4
+    for number in range(2):
+        keep_trial(store, number, guesses(LABELS_N, 2, 1.0, number), LABELS_N, groups_N=groups_N)
+    rows = rows_of(store)
+    shared = kept_predictions(store.folder, rows).predictions
+    assert np.array_equal(shared.groups_N, groups_N)
+    found = expectation_of(store.folder, rows, "accuracy")
+    times_BN = draw_images(LABELS_N, np.arange(30), groups_N=groups_N)
+    assert found.winner.score == pytest.approx(chosen_scores(shared, times_BN, "accuracy").mean())
+    assert "estimated from 30 validation images of 8 groups without" in next(expectation_lines(found))
 
 
 def test_every_ranking_has_its_own(store):
     search(store)
-    search(store, validation="realistic", folds_N=None, num_trials=3, label_sets=(1,))
-    found = expectations(rank(store.runs(), "balanced_accuracy"), store.folder, "balanced_accuracy")
+    search(store, validation="realistic", folds_N=None, num_trials=3, label_sets=(1,), sweep="other")
+    found = expectations(store, "balanced_accuracy")
     assert sorted(each.num_candidates for each in found.values()) == [4, 6]
+    assert expectations(store, "balanced_accuracy", method="constant").keys() == found.keys()
+    (told,) = sweep_expectations(store, "test", "balanced_accuracy")
+    assert told.startswith("digits, 5 shots: the best configuration: balanced accuracy 0.")
+    assert "estimated from 30 labels" in told
+    assert not list(sweep_expectations(store, "third", "balanced_accuracy"))

@@ -37,7 +37,7 @@ def test_the_average_stands_beside_what_it_has_to_beat(tried):
     assert single.own_score > single.expected.score, "the best of many is flattered by its own score"
     assert choices["floor constant"].own_score == 0.5
     assert found.gain.score == pytest.approx(average.expected.score - single.expected.score)
-    assert found.sentence.startswith("take the average, third of 14: balanced accuracy 0.")
+    assert found.sentence.startswith("take the average, third of 14: balanced accuracy expected 0.")
     assert "as good" not in found.sentence
     assert found.command == "sparse-search export --dataset digits --shots 5 --average third"
     assert any("1 with the same answer for every image" in note for note in found.notes)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tensorboard.backend.event_processing import event_accumulator
 
 from search_spaces.core.yaml_files import read_yaml
 from sparse_search.results.store import Store
@@ -74,8 +75,31 @@ def records(folder):
     return {record["record_id"]: record for record in Store(folder / "results").records()}
 
 
+def tracked(folder):
+    """Images at each point of the validation accuracy, by study, trial and label set, from event files."""
+    found = {}
+    for place in sorted((folder / "results/tracking/tensorboard/tiny").glob("*/*")):
+        events = event_accumulator.EventAccumulator(str(place)).Reload()
+        (tag,) = (name for name in events.Tags()["scalars"] if re.fullmatch(r"\w+/accuracy", name))
+        assert f"final/{tag}" in events.Tags()["scalars"]
+        found[place.relative_to(place.parents[1]).as_posix()] = [
+            (event.step, pytest.approx(event.value)) for event in events.Scalars(tag)
+        ]
+    return found
+
+
+def recorded(folder):
+    return {
+        f"{record['study'].replace(' ', '_')}/trial_{record['number']:05}-set_{record['label_set']}-fold_0": [
+            (point["images"], point["scores"][record["method"]]["accuracy"]) for point in record["curve"]
+        ]
+        for record in records(folder).values()
+    }
+
+
 def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(folder, capsys):
-    write_sweep(folder, label_sets=[2, 0, 1])  # a mean of three can round in two ways
+    # a mean of three can round in two ways
+    write_sweep(folder, label_sets=[2, 0, 1], tracker="tensorboard")
     killed = start(folder, "run", "sweep.yaml")
     wait_for(lambda: num_records(folder) >= 2)
     killed.send_signal(signal.SIGKILL)
@@ -92,6 +116,7 @@ def test_a_killed_sweep_is_finished_by_the_same_command_and_exported_exactly(fol
 
     assert call(folder, "run", "sweep.yaml")[0] == 0
     assert records(folder) == before
+    assert tracked(folder) == recorded(folder)
 
     code, out, _ = call(folder, "leaderboard", "--dataset", "digits", "--shots", "2")
     assert re.search(r"constant[^\n]*0\.100", out), out

@@ -89,6 +89,22 @@ def write_pictures(tmp_path):
     return write
 
 
+@pytest.fixture
+def write_table(tmp_path):
+    """Write a folder of pictures with random pixels and a table: `{"a.png": ("ill", "p1")}` names one, with values."""
+
+    def write(rows, *, columns=("label",), name="scans", table="labels.csv", unnamed=(), size=10) -> Path:
+        rng = np.random.default_rng(0)
+        folder = tmp_path / name
+        for place in (*rows, *unnamed):
+            save_picture(folder / place, rng.integers(0, 256, (size, size), dtype=np.uint8))
+        lines = [",".join(("path", *columns)), *(",".join((place, *values)) for place, values in rows.items())]
+        (folder / table).write_text("\n".join(lines))
+        return folder
+
+    return write
+
+
 def save_picture(path: Path, pixels) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

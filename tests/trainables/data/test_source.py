@@ -158,7 +158,7 @@ def test_an_npz_keeps_its_side(write_npz):
 
 def test_a_file_of_another_kind(tmp_path):
     (tmp_path / "scan.dcm").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"expected an existing \.npz file or a folder"):
+    with pytest.raises(DataError, match=r"expected an existing \.npz or \.csv or \.parquet file or a folder"):
         open_source(str(tmp_path / "scan.dcm"))
 
 

@@ -33,8 +33,20 @@ def test_a_file_is_what_its_name_ends_in(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     assert storage_of(tmp_path / "mine.npz", "classification").opener == "npz:open_npz_file"
     assert storage_of(tmp_path / "mine.npz", "segmentation") is None
-    assert storage_of(tmp_path / "mine.csv", "classification") is None
+    assert storage_of(tmp_path / "mine.csv", "classification").opener == "table_reader:open_table"
+    assert storage_of(tmp_path / "mine.csv", "segmentation") is None
     assert not storage_of(tmp_path / "folder.npz", "classification").suffix
+
+
+@pytest.mark.parametrize(
+    ("place", "title"),
+    [("scans", "scans"), ("scans/labels.csv", "scans"), ("scans/forty.csv", "forty"), ("scans.npz", "scans")],
+)
+def test_titles(tmp_path, place, title):
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.mkdir() if not path.suffix else path.touch()
+    assert storage_of(path, "classification").title_of(path) == title
 
 
 def test_the_first_row_that_takes_a_path_opens_it(tmp_path, monkeypatch):
@@ -48,5 +60,5 @@ def test_the_first_row_that_takes_a_path_opens_it(tmp_path, monkeypatch):
 
 
 def test_words():
-    assert OWN_FORMS == "a .npz file or a folder"
+    assert OWN_FORMS == "a .npz file or a .csv file or a .parquet file or a folder"
     assert layouts_of("segmentation") == "images/NAME.png with masks/NAME.png in it"

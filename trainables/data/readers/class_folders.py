@@ -12,7 +12,6 @@ grey when all of them are grey; their own side when all are squares of one side,
 for another one. Pictures are resized bilinearly, antialiased, without keeping their aspect ratio.
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,67 +21,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
+from trainables.data.names import POOL_FOLDERS
 from trainables.data.partition import SPLITS, UNLABELLED, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.passed_over import masks_beside, words_about
-from trainables.data.readers.picture_files import SUFFIXES, content_of, read_picture, shared_format
-from trainables.data.readers.reader import ImageShape, PlainReader, Reader, with_pool
+from trainables.data.readers.picture_files import SUFFIXES, shared_format, words_about_levels
+from trainables.data.readers.picture_reader import PictureReader
+from trainables.data.readers.reader import Reader, with_pool
 from trainables.data.readers.request import ReaderRequest
 
-_VAL_SHARE = 0.1
-_TEST_SHARE = 0.2
-_POOLS = ("unlabelled", "unlabeled")
+VAL_SHARE = 0.1
+TEST_SHARE = 0.2
 
 
 @final
 @dataclass(frozen=True)
-class FolderReader(PlainReader):
-    """Folder whose files were listed; pictures are decoded when asked for."""
-
-    folder: Path
-    class_names: tuple[str, ...]
-    channels: int
-    side: int
-    files: tuple[File, ...]
-    members: Mapping[Split, tuple[str, ...]]
-    """Places of the pictures of each split."""
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """Splits that hold a picture."""
-        return tuple(split for split in SPLITS if self.members[split])
+class FolderReader(PictureReader):
+    """Folder of class folders."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Words about files that were passed over."""
-        return words_about(self.folder, {file.place for file in self.files}, beside=True)
+        """Words about files that were passed over, and pictures that hardly show anything."""
+        passed_over = words_about(self.folder, {file.place for file in self.files}, beside=True)
+        return (*passed_over, *words_about_levels([self.folder / place for place in self.members["train"]]))
 
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Labels (N,): positions in the sorted class names; -1 in the pool."""
         return np.array([_label_of(place, self.class_names) for place in self.members[split]], dtype=np.int64)
-
-    def image_shape(self, split: Split) -> ImageShape:
-        """Sizes N, C, side, side."""
-        return len(self.members[split]), self.channels, self.side, self.side
-
-    def images(self, split: Split) -> NDArray[np.uint8]:
-        """Pixels (N, C, side, side).
-
-        Raises:
-            DataError: a picture cannot be read.
-        """
-        images_NCHW = np.empty(self.image_shape(split), dtype=np.uint8)
-        for index, place in enumerate(self.members[split]):
-            images_NCHW[index] = read_picture(self.folder / place, self.channels, self.side)
-        return images_NCHW
-
-    def contents(self, split: Split) -> Iterator[bytes]:
-        """Size and pixels of each picture in turn, as it lies in its file.
-
-        Raises:
-            DataError: a picture cannot be read.
-        """
-        return (content_of(self.folder / place, self.channels) for place in self.members[split])
 
     def digest(self) -> str:
         """MD5 over the sorted places and the bytes of all pictures, and another where some are of the pool."""
@@ -94,8 +59,8 @@ def open_class_folders(request: ReaderRequest) -> Reader:
     """The reader of a folder; lists its pictures and looks at the headers of the training ones.
 
     Raises:
-        DataError: another layout, fewer than two classes, classes of other names than asked for, an unreadable or
-            16-bit picture.
+        DataError: another layout, fewer than two classes, classes of other names than asked for, a picture
+            that cannot be read.
     """
     folder = request.existing()
     has_splits = (folder / "train").is_dir()
@@ -105,7 +70,7 @@ def open_class_folders(request: ReaderRequest) -> Reader:
     if request.class_names not in (None, class_names):
         given, wanted = (", ".join(names) for names in (class_names, request.class_names or ()))
         raise DataError(f"{folder} holds the classes {given}; expected {wanted}, in alphabetical order: rename them")
-    found = pictures_below(folder, *("*/*/*", *(f"{pool}/*" for pool in _POOLS)) if has_splits else ("*/*",))
+    found = pictures_below(folder, *("*/*/*", *(f"{pool}/*" for pool in POOL_FOLDERS)) if has_splits else ("*/*",))
     files = tuple(file for file in found if not has_splits or _is_in_splits(file.place))
     places = [file.place for file in files]
     masks = set(masks_beside(places, places))
@@ -134,7 +99,7 @@ def _members(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]
 
 def _shared_out(folder: Path, class_names: tuple[str, ...], files: tuple[File, ...]) -> dict[Split, tuple[str, ...]]:
     labels_N = np.array([class_names.index(_class_of(file.place)) for file in files])
-    parts = three_way_split(labels_N, digest_of(folder, files), val_share=_VAL_SHARE, test_share=_TEST_SHARE)
+    parts = three_way_split(labels_N, digest_of(folder, files), val_share=VAL_SHARE, test_share=TEST_SHARE)
     return {split: tuple(files[index].place for index in indices) for split, indices in parts.items()}
 
 
@@ -144,7 +109,7 @@ def _class_of(place: str) -> str:
 
 def _is_of_pool(place: str) -> bool:
     """True for a picture of a pool beside classes or beside train; those of val and test need a class."""
-    return _class_of(place) in _POOLS and not place.startswith(("val/", "test/"))
+    return _class_of(place) in POOL_FOLDERS and not place.startswith(("val/", "test/"))
 
 
 def _is_in_splits(place: str) -> bool:
@@ -157,7 +122,7 @@ def _label_of(place: str, class_names: tuple[str, ...]) -> int:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    classes = tuple(name for name in _folders(folder) if name not in _POOLS)
+    classes = tuple(name for name in _folders(folder) if name not in POOL_FOLDERS)
     expected = "one folder of pictures per class, at least two"
     if len(classes) < 2:
         raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
@@ -172,7 +137,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 def _check_split_names(folder: Path) -> None:
     for name in _folders(folder):
-        if name not in (*SPLITS, *_POOLS):
+        if name not in (*SPLITS, *POOL_FOLDERS):
             raise DataError(f"folder {folder / name} stands beside train/; expected val or test: rename or remove it")
 
 

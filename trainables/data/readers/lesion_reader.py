@@ -19,6 +19,7 @@ from trainables.data.partition import Indices, Split
 from trainables.data.readers.files import File, digest_of
 from trainables.data.readers.mask_pixels import words_about_shares
 from trainables.data.readers.mask_rules import Picture
+from trainables.data.readers.picture_files import words_about_levels
 from trainables.data.readers.reader import ImageShape, MarkedReader
 
 CLASS_NAMES = ("healthy", "lesion")
@@ -46,6 +47,9 @@ class LesionFolder:
     notes: tuple[str, ...] = ()
     """Words about files that were passed over."""
 
+    pool: tuple[Picture, ...] = ()
+    """Pictures that nobody has looked at."""
+
     @property
     def digest(self) -> str:
         """MD5 over places and bytes of all files, 32 hex digits."""
@@ -55,7 +59,8 @@ class LesionFolder:
 @final
 @dataclass(frozen=True)
 class Prepared:
-    """Pictures and masks as they lie in the cache, mapped from its files; those of the test split are the last."""
+    """Pictures and masks as they lie in the cache, mapped from its files; those of the test split are the last, after
+    those of the pool."""
 
     images_NCSS: NDArray[np.uint8]
     masks_NSb: NDArray[np.uint8]
@@ -87,7 +92,13 @@ class LesionReader(MarkedReader):
         shares = [share for share in self.prepared.shares if share is not None]
         repeated = len(self.prepared.left_out)
         told = (f"{repeated} pictures left out as they repeat others",) if repeated else ()
-        return (*self.listed.notes, *told, *words_about_shares(shares))
+        trained = [self.listed.folder / place for place in self.prepared.places[self._part("train")]]
+        return (*self.listed.notes, *told, *words_about_shares(shares), *words_about_levels(trained))
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Train, and test where there is no pool."""
+        return ("train",) if self.listed.pool else ("train", "test")
 
     @property
     def val_share(self) -> float:
@@ -95,7 +106,7 @@ class LesionReader(MarkedReader):
         return self.listed.val_share
 
     def labels(self, split: Split) -> NDArray[np.integer]:
-        """Labels (N,): 1 for a picture with any lesion pixel, else 0."""
+        """Labels (N,): 1 for a picture with any lesion pixel, else 0; -1 in the pool."""
         return self.prepared.labels_N[self._part(split)]
 
     def image_shape(self, split: Split) -> ImageShape:

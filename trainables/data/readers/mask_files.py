@@ -1,8 +1,8 @@
 """Pictures with a mask each, for segmentation: a folder of one's own, and the optic discs of IDRiD.
 
 A folder holds `images/*` and `masks/*`; a mask is named as its picture, or with an ending such as `_mask`
-(`mask_rules.Names`). Every picture has one mask of its size, which is all black where there is nothing to mark: a
-picture without a mask is a mistake here. What is marked in it says `mask_pixels`.
+(`mask_rules.Names`). A picture has one mask of its size, which is all black where there is nothing to mark: without one
+it is of the pool, which nobody has labelled, as are pictures in `unlabelled/*`. What is marked says `mask_pixels`.
 
 Pictures are resized bilinearly and antialiased, masks by the nearest pixel, without keeping the aspect ratio.
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
-from trainables.data.readers.files import File, digest_of, pictures_below
+from trainables.data.readers.files import File, digest_of, pictures_below, pool_below
 from trainables.data.readers.mask_pixels import read_mask
 from trainables.data.readers.mask_rules import Picture, stem_of, with_masks
 from trainables.data.readers.passed_over import refuse_unread_masks, words_about
@@ -40,7 +40,7 @@ class MaskFolder:
 
     folder: Path
     pictures: tuple[Picture, ...]
-    """Each has one mask."""
+    """Each has one mask; those of the pool, which come last, have none."""
 
     files: tuple[File, ...]
     notes: tuple[str, ...] = ()
@@ -61,6 +61,8 @@ class MaskFolder:
             side: S, in pixels.
             tell: Told of every picture that was read.
 
+        Masks of the pool are empty.
+
         Raises:
             DataError: a side out of range, a file that cannot be decoded, a mask of another size than its picture.
         """
@@ -68,11 +70,12 @@ class MaskFolder:
         if not low <= side <= high:
             raise DataError(f"{self.folder}: pictures with masks are made {low} to {high} pixels wide, not {side}")
         images_NSS3 = np.empty((len(self), side, side, 3), dtype=np.uint8)
-        masks_NSS = np.empty((len(self), side, side), dtype=np.uint8)
+        masks_NSS = np.zeros((len(self), side, side), dtype=np.uint8)
         for index, picture in enumerate(self.pictures):
-            image, mask = self.folder / picture.place, self.folder / picture.masks[0]
+            image = self.folder / picture.place
             images_NSS3[index], size = _read_image(image, side)
-            masks_NSS[index] = _resized(read_mask(mask, image, size), side)
+            if picture.masks:
+                masks_NSS[index] = _resized(read_mask(self.folder / picture.masks[0], image, size), side)
             if tell:
                 tell(index + 1, len(self))
         return images_NSS3, masks_NSS
@@ -82,7 +85,7 @@ def list_mask_folder(folder: Path) -> MaskFolder:
     """List a folder of one's own, and open no picture.
 
     Raises:
-        DataError: another layout, no picture, a picture without a mask or with two, a mask without a picture.
+        DataError: another layout, no picture, none with a mask, one with two, a mask without a picture.
     """
     for part in ("images", "masks"):
         if not (folder / part).is_dir():
@@ -90,8 +93,18 @@ def list_mask_folder(folder: Path) -> MaskFolder:
     masks = {file.place for file in pictures_below(folder, "masks/*.*")}
     images = {file.place for file in pictures_below(folder, "images/*.*")}
     refuse_unread_masks(folder, images, masks, _ENDINGS)
-    found = _paired(folder, "images/*.*", "masks/*.*")
-    return replace(found, notes=words_about(folder, images | masks))
+    found = _paired(folder, "images/*.*", "masks/*.*", may_lack=True)
+    more = pool_below(folder)
+    found = replace(
+        found, pictures=(*found.pictures, *(Picture(file.place) for file in more)), files=(*found.files, *more)
+    )
+    pool = sum(not picture.masks for picture in found.pictures)
+    if pool == len(found):
+        raise DataError(f"folder {folder / 'masks'} holds no mask; expected masks/NAME.png for some pictures: add them")
+    told = (f"{pool} pictures without a mask are of the pool, not empty",) if pool else ()
+    ordered = tuple(sorted(found.pictures, key=lambda picture: (not picture.masks, picture.place)))
+    left = words_about(folder, {file.place for file in found.files})
+    return replace(found, pictures=ordered, notes=(*told, *left))
 
 
 class _Layout(NamedTuple):
@@ -137,14 +150,14 @@ def find_optic_discs(folder: Path, split: Literal["train", "test"]) -> MaskFolde
     )
 
 
-def _paired(folder: Path, images_pattern: str, masks_pattern: str) -> MaskFolder:
+def _paired(folder: Path, images_pattern: str, masks_pattern: str, *, may_lack: bool = False) -> MaskFolder:
     images, masks = pictures_below(folder, images_pattern), pictures_below(folder, masks_pattern)
     if not images:
         raise DataError(f"{folder / images_pattern} is no picture ({', '.join(SUFFIXES)}); add some")
     pictures = with_masks(folder, [each.place for each in images], [each.place for each in masks], _ENDINGS)
     for picture in pictures:
         image, found = folder / picture.place, [str(folder / mask) for mask in picture.masks]
-        if not found:
+        if not found and not may_lack:
             pattern = PurePosixPath(masks_pattern)
             wanted = folder / pattern.with_name(pattern.name.replace("*", stem_of(picture.place), 1))
             raise DataError(f"picture {image} has no mask; expected {wanted}, all black if nothing is marked: add it")

@@ -39,7 +39,7 @@ def read_mask(path: Path, picture_path: Path, size: tuple[int, int]) -> NDArray[
     Raises:
         DataError: a mask that cannot be decoded, is of another size than its picture, or tells more than marked or not.
     """
-    with opened(path, any_depth=True) as mask:
+    with opened(path, as_stored=True) as mask:
         if shown_size(mask) != size:
             given, wanted = (f"{width}x{height}" for width, height in (shown_size(mask), size))
             raise DataError(

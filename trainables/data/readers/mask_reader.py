@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from trainables.core.kind import Kind
 from trainables.data.cache import CacheFacts, cached_folder
-from trainables.data.partition import Indices, Split
+from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.readers.mask_files import MaskFolder, find_optic_discs, list_mask_folder
 from trainables.data.readers.mask_pixels import words_about_shares
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, train_and_test
+from trainables.data.readers.picture_files import words_about_levels
 from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader, md5_of_file
 from trainables.data.readers.request import ReaderRequest, RowRequest
 from trainables.data.readers.shapes import shapes
@@ -67,6 +68,13 @@ class MaskReader(MarkedReader):
     """Share of the train split that each label set draws to validate."""
 
     kind: Kind = "segmentation"
+    num_pool: int = 0
+    """Pictures without a mask, the last ones of train."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Train, and test where there is no pool."""
+        return tuple(self.sizes)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -74,8 +82,11 @@ class MaskReader(MarkedReader):
         return self.told()
 
     def labels(self, split: Split) -> NDArray[np.integer]:
-        """Zeros (N,): all pictures are of one kind."""
-        return np.zeros(self.sizes[split], dtype=np.int64)
+        """Zeros (N,), as all pictures are of one kind, and -1 in the pool."""
+        labels_N = np.zeros(self.sizes[split], dtype=np.int64)
+        if split == "train" and self.num_pool:
+            labels_N[-self.num_pool :] = UNLABELLED
+        return labels_N
 
     def image_shape(self, split: Split) -> ImageShape:
         """Sizes N, C, S, S."""
@@ -101,18 +112,21 @@ def open_shapes(request: RowRequest) -> Reader:
 
 
 def open_mask_folder(request: ReaderRequest) -> Reader:
-    """The reader of a folder of one's own, of which a fifth is the test part.
+    """The reader of a folder of one's own, of which a fifth is the test part unless some pictures have no mask.
 
     Raises:
         DataError: pictures and masks that are missing, do not match or cannot be read.
     """
     found = list_mask_folder(request.existing())
+    side = request.side or DEFAULT_SIDE
+    if not all(picture.masks for picture in found.pictures):
+        return _prepared({"train": found}, found.digest, side, ("foreground",), request.tell)
     order = train_and_test(np.zeros(len(found), dtype=np.int64), found.digest, TEST_SHARE)
     parts = {
         split: replace(found, pictures=tuple(found.pictures[index] for index in indices))
         for split, indices in order.items()
     }
-    return _prepared(parts, found.digest, request.side or DEFAULT_SIDE, ("foreground",), request.tell)
+    return _prepared(parts, found.digest, side, ("foreground",), request.tell)
 
 
 def open_optic_discs(request: RowRequest) -> Reader:
@@ -148,11 +162,16 @@ def _prepared(
         return Pixels(images_NCSS, masks_NSS, tuple(facts["marked"]))
 
     def told() -> tuple[str, ...]:
-        return (*parts["train"].notes, *words_about_shares(read("train").shares_N), *_in_both(parts))
+        train = parts["train"]
+        shares_N = read("train").shares_N
+        with_masks = [share for share, picture in zip(shares_N, train.pictures, strict=True) if picture.masks]
+        levels = words_about_levels([train.folder / picture.place for picture in train.pictures])
+        return (*train.notes, *words_about_shares(with_masks), *levels, *_in_both(parts))
 
     read("train")
     sizes = {split: len(part) for split, part in parts.items()}
-    return MaskReader(sizes, 3, side, read, lambda: digest, class_names, told)
+    num_pool = sum(not picture.masks for picture in parts["train"].pictures)
+    return MaskReader(sizes, 3, side, read, lambda: digest, class_names, told, num_pool=num_pool)
 
 
 def _in_both(parts: Mapping[Split, MaskFolder]) -> tuple[str, ...]:
@@ -160,7 +179,7 @@ def _in_both(parts: Mapping[Split, MaskFolder]) -> tuple[str, ...]:
     digests = {
         split: [md5_of_file(part.folder / picture.place) for picture in part.pictures] for split, part in parts.items()
     }
-    tested = frozenset(digests["test"])
+    tested = frozenset(digests.get("test", ()))
     count = sum(digest in tested for digest in digests["train"])
     return (f"{count} of train are in test too, and remain in both",) if count else ()
 

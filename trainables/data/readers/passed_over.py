@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from search_spaces.core.errors import DataError
 from trainables.data.readers.files import IGNORED
 from trainables.data.readers.mask_rules import Names, name_of
-from trainables.data.readers.picture_files import SUFFIXES
+from trainables.data.readers.picture_files import FORMATS, SUFFIXES
 
 _DOCUMENTS = (".bib", ".csv", ".db", ".htm", ".html", ".ini", ".json", ".log", ".md", ".pdf", ".py", ".tsv", ".txt",
               ".url", ".xls", ".xlsx", ".xml", ".yaml", ".yml")  # fmt: skip
@@ -31,7 +31,7 @@ def words_about(folder: Path, taken: Collection[str], *, beside: bool = False) -
     return (
         *_told(sorted(masks), "masks beside their pictures"),
         *_told(elsewhere, "pictures in folders that are not looked into"),
-        *_told(unread, "files that are no PNG, JPEG, BMP or TIFF"),
+        *_told(unread, f"files that are no {FORMATS}"),
     )
 
 
@@ -60,7 +60,7 @@ def refuse_unread_masks(
         whole = f"masks/{place}"
         if whole not in masks and names.find(name_of(place)) is not None:
             raise DataError(
-                f"mask {folder / whole} is not read; expected PNG, JPEG, BMP or TIFF in masks/ or masks/<lesion>/: "
+                f"mask {folder / whole} is not read; expected {FORMATS} in masks/ or masks/<lesion>/: "
                 "save it as such there, or remove it"
             )
 

@@ -65,6 +65,9 @@ class Reader(Protocol):
     def labels(self, split: Split) -> NDArray[np.integer]:
         """Class labels (N,); in train -1 where nobody has labelled an image."""
 
+    def groups(self, split: Split) -> NDArray[np.int64] | None:
+        """Number (N,) of each image's group, such as its patient; None where none are known."""
+
     def image_shape(self, split: Split) -> ImageShape:
         """Shape of `images(split)`, without decoding a pixel."""
 
@@ -94,6 +97,9 @@ class PlainReader:
         """None."""
         return ()
 
+    def groups(self, split: Split) -> NDArray[np.int64] | None:
+        """None: no groups are known."""
+
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
         """None: nobody marked anything."""
 
@@ -110,12 +116,19 @@ class MarkedReader:
 
     shots_in_all = True
     has_masks = True
-    splits: tuple[Split, ...] = ("train", "test")
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Train and test."""
+        return ("train", "test")
 
     @property
     def notes(self) -> tuple[str, ...]:
         """None."""
         return ()
+
+    def groups(self, split: Split) -> NDArray[np.int64] | None:
+        """None: no groups are known."""
 
     def contents(self: Reader, split: Split) -> Iterator[bytes]:
         """Pixels of each picture in turn."""

@@ -1,16 +1,20 @@
 """A picture as a viewer shows it: upright, with its palette and its transparency.
 
 Pillow gives what lies in a file: a photograph may lie on its side, with a note (EXIF) of how to turn it, and what is
-transparent has a colour that nobody sees. Here what is transparent is black.
+transparent has a colour that nobody sees. Here what is transparent is black. Grey values of 16 bits are shown in the
+256 levels of a screen, 0 black and 65535 white.
 """
 
 from struct import error as StructError
 
+import numpy as np
 from PIL import Image
 from PIL.Image import Transpose
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-_ORIENTATION, _WIDTH, _HEIGHT, _KIND_OF_PAGE = 274, 256, 257, 254  # tags of EXIF and TIFF
+_ORIENTATION, _WIDTH, _HEIGHT, _KIND_OF_PAGE, _BITS, _INK = 274, 256, 257, 254, 258, 262  # tags of EXIF and TIFF
+_WHITE_IS_ZERO = 0
 _UPRIGHT = 1
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -29,11 +33,32 @@ _NO_EXIF = (OSError, SyntaxError, ValueError, KeyError, TypeError, StructError)
 def shown(picture: Image.Image, channels: int) -> Image.Image:
     """The picture upright, grey (L) with one channel and else RGB; what is transparent is black."""
     mode = "L" if channels == 1 else "RGB"
+    bits = num_bits(picture)
     turned = upright(picture)
+    if bits > 8:
+        return _in_bytes(picture, turned, bits).convert(mode)
     if not has_alpha(turned):
         return turned.convert(mode)
     seen = turned.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert(mode)
+
+
+def num_bits(picture: Image.Image) -> int:
+    """Bits of a grey value that are used, where these are 9 to 16 without a sign; else 8."""
+    if picture.mode.startswith("I;16"):
+        return int(picture.tag_v2.get(_BITS, (16,))[0]) if isinstance(picture, TiffImageFile) else 16
+    return 16 if picture.mode == "I" and isinstance(picture, PngImageFile) else 8  # as Pillow before 11 has it
+
+
+def _in_bytes(picture: Image.Image, turned: Image.Image, bits: int) -> Image.Image:
+    """Grey values of 9 to 16 bits as bytes (L), rounded."""
+    values_HW = np.asarray(turned).astype(np.float64)
+    bytes_HW = np.rint(values_HW * (255 / (2**bits - 1))).astype(np.uint8)
+    if isinstance(picture, TiffImageFile) and picture.tag_v2.get(_INK) == _WHITE_IS_ZERO:
+        bytes_HW = 255 - bytes_HW  # which Pillow does for 8 bits only
+    if "transparency" in picture.info:
+        bytes_HW = np.where(values_HW == picture.info["transparency"], 0, bytes_HW)
+    return Image.fromarray(bytes_HW)
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -108,8 +108,9 @@ def empty(folder):
         path.unlink()
 
 
-def one_mask_missing(folder):
-    (folder / "masks/01.png").unlink()
+def all_masks_missing(folder):
+    for path in (folder / "masks").iterdir():
+        path.unlink()
 
 
 def one_image_missing(folder):
@@ -130,7 +131,7 @@ def two_images(folder):
         (no_images, "own has no images/; expected images/NAME.png with masks/NAME.png: add it"),
         (no_masks, "own has no masks/; expected"),
         (empty, r"own/images/\*\.\* is no picture \(\.bmp, .*\); add some"),
-        (one_mask_missing, r"images/01.png has no mask; expected .*own/masks/01\.\*, all black if nothing is marked"),
+        (all_masks_missing, r"own/masks holds no mask; expected masks/NAME\.png for some pictures: add them"),
         (one_image_missing, "masks/01.png is of no picture; expected one named 01: add it, or remove the mask"),
         (two_masks, "images/01.png has the masks .*masks/01.png and .*masks/01_mask.png; expected one"),
         (two_images, "01.bmp and .*01.png have the same name before the dot: rename one"),
@@ -152,17 +153,21 @@ def other_size(path):
     Image.new("L", (20, 30)).save(path)
 
 
-def sixteen_bits(path):
-    Image.fromarray(np.zeros((40, 40), dtype=np.uint16)).save(path)
+def with_fractions(path):
+    Image.fromarray(np.zeros((40, 40), dtype=np.float32)).save(path, "TIFF")
 
 
 @pytest.mark.parametrize(
     ("place", "harm", "message"),
     [
-        ("images/01.png", cut_short, "images/01.png cannot be read as a picture; expected PNG, JPEG, BMP or TIFF"),
+        (
+            "images/01.png",
+            cut_short,
+            "images/01.png cannot be read as a picture; expected PNG, JPEG, BMP, TIFF or DICOM",
+        ),
         ("masks/01.png", cut_short, "masks/01.png cannot be read as a picture"),
         ("masks/01.png", other_size, "masks/01.png is 20x30 pixels, but its picture .*images/01.png is 40x40"),
-        ("images/01.png", sixteen_bits, "images/01.png has mode I;16; expected 8 bits a channel"),
+        ("images/01.png", with_fractions, "images/01.png has mode F; expected 8 bits a channel, or 16"),
     ],
 )
 def test_what_cannot_be_read(write_shapes, place, harm, message):

@@ -7,9 +7,12 @@ from PIL import Image
 
 from search_spaces.core.errors import ConfigError, DataError
 from trainables.data import tasks
+from trainables.data.description import describe, kinds_of
+from trainables.data.draw import draw_few_shot
 from trainables.data.readers.mask_reader import MaskReader
 from trainables.data.readers.shapes import shapes
 from trainables.data.source import open_source, prepare
+from trainables.data.summary import line_of
 from trainables.data.tasks import few_shot_task, hidden_labels
 
 KIND = "segmentation"
@@ -131,3 +134,65 @@ def test_what_a_dataset_does_not_have(dataset, kind, words, tmp_path, monkeypatc
 def test_too_many_shots():
     with pytest.raises(DataError, match=r"counts labelled pictures in all and has 180 to train on: expected 1\.\.180"):
         few_shot_task("shapes@16", 181, 0, kind=KIND)
+
+
+@pytest.fixture
+def few(folder):
+    """Seven of the twenty pictures have masks."""
+    for index in range(20):
+        if index % 3:
+            (folder / f"masks/{index:02}.png").unlink()
+    return folder
+
+
+def test_pictures_without_a_mask_are_the_pool_and_nothing_is_kept_for_a_test(few):
+    source = open_source(f"{few}@40", kind=KIND)
+    assert (source.splits, source.check_images("train")) == (("train",), 20)
+    assert source.labels("train").tolist() == [0] * 7 + [-1] * 13
+    assert source.reader.notes == ("13 pictures without a mask are of the pool, not empty",)
+    assert line_of("own", source.reader, source.class_names, ()) == (
+        "dataset 'own': 7 train and 13 unlabelled pictures read (masks of foreground, 3x40x40)"
+    )
+
+
+def test_a_folder_of_its_own_is_the_pool_as_well(few):
+    (few / "unlabelled").mkdir()
+    for path in sorted(few.glob("images/*"))[1:3]:
+        path.rename(few / "unlabelled" / path.name)
+    source = open_source(f"{few}@40", kind=KIND)
+    assert source.labels("train").tolist() == [0] * 7 + [-1] * 13
+
+
+@pytest.mark.parametrize(
+    ("shots", "validation"), [(4, "realistic"), (4, "official"), (4, "labelled-cv"), (0, "labelled-cv")]
+)
+def test_the_pool_has_no_masks_to_learn_from(few, shots, validation):
+    images, masks = shapes(20, 40, seed=5)
+    mask_of = {image.transpose(2, 0, 1).tobytes(): mask for image, mask in zip(images[::3], masks[::3], strict=True)}
+    pool = {image.transpose(2, 0, 1).tobytes() for index, image in enumerate(images) if index % 3}
+    task = few_shot_task(f"{few}@40", shots, 0, validation, kind=KIND)
+    assert pool <= set(keys(task.unlabelled_NCHW))
+    for part in (task.labelled, task.validation):
+        for image, mask_HW in zip(keys(part.images_NCHW), part.masks_IHW.numpy(), strict=True):
+            assert np.array_equal(mask_of[image], mask_HW)
+
+
+def test_all_masks_are_learned_and_each_validates_once(few):
+    drawn = [draw_few_shot(f"{few}@40", 0, 0, "labelled-cv", fold=fold, kind=KIND).split for fold in range(5)]
+    assert {split.num_folds for split in drawn} == {5}
+    assert sorted(np.concatenate([split.validation_indices for split in drawn])) == list(range(7))
+    for split in drawn:
+        assert sorted([*split.labelled_indices, *split.validation_indices]) == list(range(7))
+        assert split.unlabelled_indices.tolist() == list(range(7, 20))
+
+
+def test_a_copy_in_the_pool_takes_no_mask_away(few):
+    (few / "images/99.png").write_bytes((few / "images/00.png").read_bytes())
+    split = draw_few_shot(f"{few}@40", 0, 0, "labelled-cv", kind=KIND).split
+    assert (split.label_budget, len(split.unlabelled_indices)) == (7, 13)
+
+
+def test_both_kinds_of_a_folder_with_masks_are_described(few):
+    assert kinds_of(str(few)) == ("classification", KIND)
+    found = describe(f"{few}@40", kind=KIND)
+    assert (found.sizes, found.num_unlabelled, found.num_folds) == ({"train": 7}, 13, 5)

@@ -20,13 +20,13 @@ def touch(folder, *places):
 
 def test_words(tmp_path):
     touch(
-        tmp_path, "a/1.png", "a/2.webp", "a/3.DCM", "a/4", "a/p1/5.png", "a/6_mask.png", "a/notes.txt", ".hidden/7.png"
+        tmp_path, "a/1.png", "a/2.webp", "a/3.NII", "a/4", "a/p1/5.png", "a/6_mask.png", "a/notes.txt", ".hidden/7.png"
     )
     touch(tmp_path, "a/1_Mask.png", "a/.DS_Store", "labels.csv")
     assert words_about(tmp_path, {"a/1.png"}, beside=True) == (
         "1 masks beside their pictures passed over (a/1_Mask.png)",
         "2 pictures in folders that are not looked into passed over (a/6_mask.png, a/p1/5.png)",
-        "3 files that are no PNG, JPEG, BMP or TIFF passed over (a/2.webp, a/3.DCM, …)",
+        "3 files that are no PNG, JPEG, BMP, TIFF or DICOM passed over (a/2.webp, a/3.NII, …)",
     )
     assert words_about(tmp_path / "none", set()) == ()
 
@@ -64,13 +64,13 @@ def test_masks_are_no_training_pictures(write_pictures, caplog):
     )
 
 
-@pytest.mark.parametrize("place", ["01.webp", "01.gif", "01.dcm", "01.nii.gz", "a/b/01.png", "01_mask.npy", "01"])
+@pytest.mark.parametrize("place", ["01.webp", "01.gif", "01.mha", "01.nii.gz", "a/b/01.png", "01_mask.npy", "01"])
 @pytest.mark.parametrize("kind", ["classification", "segmentation"])
 def test_masks_that_are_not_read_are_refused(write_lesions, write_masks, place, kind):
     folder = write_lesions(9) if kind == "classification" else write_masks(9)
     touch(folder / "masks", place)
     with pytest.raises(
-        DataError, match=rf"mask .*masks/{place} is not read; expected PNG, JPEG, BMP or TIFF in masks/"
+        DataError, match=rf"mask .*masks/{place} is not read; expected PNG, JPEG, BMP, TIFF or DICOM in masks/"
     ):
         open_source(f"{folder}@32", kind=kind)
 
@@ -80,7 +80,7 @@ def test_pictures_that_are_not_read_are_told(write_lesions, caplog):
     touch(folder, "images/x.webp", "masks/notes.txt", "images/deeper/00.png")
     prepare(f"{folder}@32")
     assert "1 pictures in folders that are not looked into passed over (images/deeper/00.png); " in caplog.text
-    assert "1 files that are no PNG, JPEG, BMP or TIFF passed over (images/x.webp)" in caplog.text
+    assert "1 files that are no PNG, JPEG, BMP, TIFF or DICOM passed over (images/x.webp)" in caplog.text
 
 
 def test_lesion_pictures_that_repeat_others_are_told(write_lesions, caplog):

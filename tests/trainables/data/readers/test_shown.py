@@ -1,9 +1,19 @@
+from struct import pack
+from zlib import compress, crc32
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from search_spaces.core.errors import DataError
-from trainables.data.readers.picture_files import content_of, opened, read_picture, shared_format
+from trainables.data.readers.picture_files import (
+    content_of,
+    header_of,
+    opened,
+    read_picture,
+    shared_format,
+    words_about_levels,
+)
 from trainables.data.readers.shown import num_pages, shown, shown_size
 
 ORIENTATION = 274
@@ -130,3 +140,89 @@ def test_a_picture_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DataError, match=r"a\.png has more than 0 million pixels; expected fewer: make it smaller"):
         read_picture(tmp_path / "a.png", 1, 8)
+
+
+SIXTEEN = np.array([[0, 1, 128, 129], [257, 4095, 32768, 65535], [300, 301, 302, 303], [9, 99, 999, 9999]], np.uint16)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_of_sixteen_bits(tmp_path, suffix, channels):
+    Image.fromarray(SIXTEEN).save(path := tmp_path / f"a.{suffix}")
+    found = read_picture(path, channels, 4)
+    assert np.array_equal(found, np.broadcast_to(np.rint(SIXTEEN / 257), (channels, 4, 4)))
+    assert found[0, 0].tolist() == [0, 0, 0, 1]
+    assert (header_of(path), shared_format([path])) == ((True, (4, 4), 16), (1, 4))
+
+
+def test_sixteen_bits_are_turned_and_resized_as_eight_are(tmp_path):
+    eight = np.random.default_rng(0).integers(0, 256, (6, 6)).astype(np.uint8)
+    Image.fromarray(eight).save(tmp_path / "a.tif", tiffinfo={ORIENTATION: 6})
+    Image.fromarray(eight.astype(np.uint16) * 257).save(tmp_path / "b.tif", tiffinfo={ORIENTATION: 6})
+    for side in (6, 3):
+        assert np.array_equal(read_picture(tmp_path / "a.tif", 1, side), read_picture(tmp_path / "b.tif", 1, side))
+
+
+def png(path, values, colour, *chunks):
+    """A PNG of 16 bits; colour 0 is grey and 2 RGB."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", compress(rows)), (b"IEND", b"")]
+    written = (pack(">I", len(data)) + name + data + pack(">I", crc32(name + data)) for name, data in parts)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+
+
+def test_a_transparent_value_of_sixteen_bits_is_black(tmp_path):
+    png(tmp_path / "a.png", SIXTEEN, 0, (b"tRNS", pack(">H", 65535)))
+    expected = np.rint(np.where(SIXTEEN == 65535, 0, SIXTEEN) / 257)
+    assert np.array_equal(read_picture(tmp_path / "a.png", 1, 4)[0], expected)
+
+
+def test_colours_of_sixteen_bits_are_their_high_bytes(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (4, 4, 3)).astype(np.uint16)
+    png(tmp_path / "a.png", values, 2)
+    assert np.array_equal(read_picture(tmp_path / "a.png", 3, 4).transpose(1, 2, 0), values >> 8)
+    assert header_of(tmp_path / "a.png").bits == 8
+
+
+def tiff(path, packed, bits, ink):
+    """A TIFF of 2 x 2 grey values."""
+    tags = {256: 2, 257: 2, 258: bits, 259: 1, 262: ink, 273: 8, 277: 1, 278: 2, 279: len(packed)}
+    data = packed.ljust(8, b"\0")
+    entries = b"".join(pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    path.write_bytes(b"II*\0" + pack("<I", 8 + len(data)) + data + pack("<H", len(tags)) + entries + pack("<I", 0))
+
+
+@pytest.mark.parametrize(
+    ("packed", "bits", "ink", "shown"),
+    [
+        (pack("<4H", 0, 257, 32768, 65535), 16, 1, [[0, 1], [128, 255]]),
+        (pack("<4H", 0, 257, 32768, 65535), 16, 0, [[255, 254], [127, 0]]),
+        (bytes((0x00, 0x08, 0x00, 0x01, 0x0F, 0xFF)), 12, 1, [[0, 128], [1, 255]]),
+    ],
+)
+def test_other_tiffs(tmp_path, packed, bits, ink, shown):
+    tiff(tmp_path / "a.tif", packed, bits, ink)
+    assert read_picture(tmp_path / "a.tif", 1, 2).tolist() == [shown]
+    assert header_of(tmp_path / "a.tif") == (True, (2, 2), bits)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_values_of_which_nothing_says_what_is_white_are_refused(tmp_path, dtype):
+    Image.fromarray(np.zeros((4, 4), dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif has mode [IF]; expected 8 bits a channel, or 16 without sign"):
+        read_picture(tmp_path / "a.tif", 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [(1, ("pictures of more than 8 bits are shown in 17 of 256 grey levels: stretch their values to all bits",)),
+     (16, ())],
+)  # fmt: skip
+def test_twelve_bits_in_sixteen_are_told(tmp_path, factor, told):
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for number, path in enumerate(paths):
+        Image.fromarray(np.full((4, 4), factor * 105 * number, np.uint16)).save(path)
+    assert words_about_levels(paths) == told
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "dark.png")
+    assert words_about_levels([tmp_path / "dark.png"]) == words_about_levels([]) == ()

@@ -1,0 +1,1 @@
+"""A tracker each, found by the file's name."""
