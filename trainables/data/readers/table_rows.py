@@ -157,7 +157,10 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
             )
     for needed in ("path", "label"):
         if needed not in names:
-            raise DataError(f"table {path} has no column '{needed}' among {', '.join(names)}: add or rename one")
+            raise DataError(
+                f"table {path} has no column '{needed}' among {', '.join(names)}: add or rename one, "
+                "or rename the table where it is not meant to say labels"
+            )
     if {"group", "patient"} <= set(names):
         raise DataError(f"table {path} has the columns 'group' and 'patient'; expected one of them: remove the other")
 
