@@ -151,6 +151,13 @@ def test_in_words(searched):
     assert third.startswith("choosing rather than the default, on the same draws: ")
 
 
+def test_a_record_of_before_has_an_estimate_by_a_metric_of_today(searched):
+    rows = [row | {"kappa": None} for row in rows_of(searched)]
+    found = expectation_of(searched.folder, rows, "kappa")
+    assert -1 < found.winner.score < 1
+    assert next(expectation_lines(found)).endswith("; its own cross-validated score is -")
+
+
 def test_validation_images_are_called_so(store):
     search(store, validation="realistic", folds_N=None)
     found = expectation_of(store.folder, rows_of(store), "balanced_accuracy")
