@@ -146,7 +146,7 @@ def compare(
     paired: list[tuple[PairedCell, ScoredSetting]] = []
     keys = widest({key: evidence_of(rows[0]) for key, rows in sides[a].items() if key in sides[b]})
     for key in keys:
-        found = paired_cell(dict(zip(RANKING, key, strict=True)), sides[a][key], sides[b][key], scores, metric)
+        found = paired_cell(dict(zip(RANKING, key, strict=True)), sides[a][key], sides[b][key], scores, metric, results)
         if found:
             paired.append(found)
     if not paired:

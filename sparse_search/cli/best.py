@@ -204,6 +204,7 @@ def train_command(
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="All labelled images teach [default for data of your own].")
     ] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write the model as an ONNX graph as well.")] = False,
     data_root: DataRoot = None,
 ) -> None:
     """Train what was exported and save it as a model, to be used on other images.
@@ -215,7 +216,7 @@ def train_command(
 
     with training_bar() as tell:
         facts = train_model(
-            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, tell=tell
+            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, onnx=onnx, tell=tell
         )
     taught = f"{facts.trained_on['labelled_images']} labelled images"
     typer.echo(
