@@ -101,8 +101,8 @@ def test_other_mistakes(tmp_path, arguments, words):
 @pytest.mark.parametrize(
     "command",
     [
-        "", "run", "status", "leaderboard", "compare", "recommend", "export", "reproduce", "evaluate", "ledger", "transfer",
-        "methods", "datasets", "demo",
+        "", "run", "status", "leaderboard", "compare", "recommend", "export", "reproduce", "evaluate", "ledger",
+        "transfer", "methods", "datasets", "demo",
     ],
     ids=lambda c: c or "help",
 )  # fmt: skip
