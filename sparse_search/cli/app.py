@@ -41,6 +41,7 @@ from sparse_search.cli.options import (
 )
 from sparse_search.cli.printing import console, print_answer, print_leaderboard, print_lines, show_warning
 from sparse_search.results.texts import printable
+from trainables.core.home import ensure_home
 from trainables.metrics.table import DEFAULT_METRIC
 
 app = typer.Typer(
@@ -349,6 +350,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
 
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2, never a traceback."""
+    ensure_home()
     sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
     warnings.showwarning = show_warning
     for stream in (sys.stdout, sys.stderr):
