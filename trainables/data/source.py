@@ -265,6 +265,7 @@ def prepare(
         ConfigError, DataError: as `open_source`.
     """
     source = open_source(dataset, root, tell, kind)
+    source.reader.prepare(tell)
     apart = left_out(source.name, source.reader, tell)
     line = line_of(source.name, source.reader, source.class_names, apart)
     log.log(logging.WARNING if apart else logging.INFO, "%s", line)
