@@ -44,7 +44,7 @@ def sentence_of(choices: Sequence[Answer], taken: Answer, gain: Expected | None,
         other = "best single" if taken is choices[0] else choices[0].name
         sign = 1 if taken is choices[0] else -1
         low, high = sorted((sign * gain.low, sign * gain.high))
-        words += f", {sign * gain.score:+.3f} (95 %: {low:+.3f} to {high:+.3f}) beside the {other}"
+        words += f", {sign * gain.score:+z.3f} (95 %: {low:+z.3f} to {high:+z.3f}) beside the {other}"
     if taken.num_models > 1:
         words += f"; it predicts with {taken.num_models} models instead of one"
     floors = [each for each in choices if each.name.startswith("floor ") and _is_as_good(each, taken, metric)]

@@ -29,6 +29,7 @@ from trainables.data.tasks import final_task
 from trainables.model.calibration import Calibration, calibration_of, fit_temperature
 from trainables.model.facts import ModelFacts, ModelMember
 from trainables.model.folder import Saved, check_free, file_names, write_model
+from trainables.model.onnx_file import ONNX, check_onnx, onnx_of
 from trainables.model.preparation import reduction_of
 from trainables.model.saved import assembled, judged
 from trainables.nets.weights import weight_versions
@@ -57,6 +58,7 @@ def train_model(
     data_root: Path | str | None = None,
     label_set: int | None = None,
     all_labels: bool = False,
+    onnx: bool = False,
     tell: ShareCallback | None = None,
 ) -> ModelFacts:
     """Train what was exported, and save it as a model.
@@ -68,10 +70,11 @@ def train_model(
         label_set: The draw whose labelled images teach. When not given: of a data set of the catalogue the first of the
             file, of one's own all labelled images.
         all_labels: All labelled images of the train split teach, whatever the data set.
+        onnx: Write the model as an ONNX graph as well.
         tell: Called with what is being trained and the share of everything that is done.
 
     Raises:
-        ConfigError: both a label set and all labels are asked for.
+        ConfigError: both a label set and all labels are asked for, or a library for ONNX is missing.
         ResultsError: the file is no export, the data are not those it was made from, or training diverges.
         ModelError: something is at `output` already, or of the method no model can be saved.
     """
@@ -79,12 +82,15 @@ def train_model(
     plans = [with_images(plan, label_set, all_labels=all_labels) for plan in parts_to_train(values, evidence)]
     output, root = Path(output), Path(data_root) if data_root else None
     check_free(output)
+    if onnx:
+        check_onnx()
     source = _opened(plans[0].trial, evidence, root, tell)
     task = _task(plans[0].trial, root)
     place = output.with_name(f".{output.name}.training")
     trained = list(_train_all(plans, task, place, tell))
     saved = _calibrated(_saved(plans, trained, source, task), task, plans, evidence)
-    write_model(output, saved, card(saved, source.title, evidence))
+    others = {ONNX: onnx_of(assembled(saved, "the model"))} if onnx else {}
+    write_model(output, saved, card(saved, source.title, evidence), others)
     shutil.rmtree(place, ignore_errors=True)
     return saved.facts
 

@@ -164,6 +164,9 @@ def evaluate_command(
     exported: Exported,
     why: Annotated[str, typer.Option(help="Why you look; goes into the ledger.")] = "",
     unlock_test: Annotated[bool, typer.Option("--unlock-test", help="Yes, look at the test labels.")] = False,
+    on: Annotated[
+        Path | None, typer.Option("--on", metavar="TABLE", help="Test images that came later: path and label.")
+    ] = None,
     heat_maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw where findings were seen in every test image.")
     ] = None,
@@ -185,7 +188,7 @@ def evaluate_command(
 
     with training_bar() as tell:
         look = evaluate(
-            exported, results, why=why, unlock_test=unlock_test, heat_maps=heat_maps, data_root=data_root,
+            exported, results, why=why, unlock_test=unlock_test, on=on, heat_maps=heat_maps, data_root=data_root,
             checkpoints=checkpoints, tell=tell,
         )  # fmt: skip
     console().print(look_table([look]))
@@ -201,6 +204,7 @@ def train_command(
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="All labelled images teach [default for data of your own].")
     ] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write the model as an ONNX graph as well.")] = False,
     data_root: DataRoot = None,
 ) -> None:
     """Train what was exported and save it as a model, to be used on other images.
@@ -212,7 +216,7 @@ def train_command(
 
     with training_bar() as tell:
         facts = train_model(
-            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, tell=tell
+            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, onnx=onnx, tell=tell
         )
     taught = f"{facts.trained_on['labelled_images']} labelled images"
     typer.echo(

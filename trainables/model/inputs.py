@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
 from trainables.data.readers.files import is_picture, pictures_below
-from trainables.data.readers.picture_files import opened
+from trainables.data.readers.picture_files import FORMATS, opened
 from trainables.data.readers.shown import shown_size
 from trainables.model.preparation import CHANNELS, Preparation, fitted
 
@@ -81,7 +81,7 @@ def _read(path: Path, preparation: Preparation) -> Decoded:
     if not path.exists():
         raise DataError("there is no such file")
     if not is_picture(path):
-        raise DataError("is no picture by its name; expected PNG, JPEG, BMP or TIFF")
+        raise DataError(f"is no picture by its name; expected {FORMATS}")
     with opened(path) as picture:
         size = shown_size(picture)
         return Decoded(preparation(picture), size)

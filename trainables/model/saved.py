@@ -54,7 +54,8 @@ class Model:
     def __init__(self, saved: Saved, predictors: Sequence[Predictor]) -> None:
         self.facts: ModelFacts = saved.facts
         self.calibration: Calibration = saved.calibration
-        self._members = list(zip(saved.facts.members, predictors, strict=True))
+        self.members = list(zip(saved.facts.members, predictors, strict=True))
+        """Each with what predicts of it."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -85,7 +86,7 @@ class Model:
 
     def outputs(self, images: Tensor) -> _Floats:
         """Weighted mean of what the members say of images or patches (N, C, H, W), uint8; float64."""
-        parts = [predictor.predict(images)[member.predictor] for member, predictor in self._members]
+        parts = [predictor.predict(images)[member.predictor] for member, predictor in self.members]
         mean = _weighted(self.facts.members, [part.double().numpy() for part in parts])
         if self.facts.kind == "classification" and mean.shape[-1] != self.facts.num_classes:
             raise ModelError(
