@@ -3,6 +3,8 @@
 import csv
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -50,15 +52,16 @@ def test_a_folder_is_read_with_those_below_it(model, pictures):
 
 
 def test_tables_and_arrays(model, pictures):
-    (pictures / "list.csv").write_text("id,path\n1,a.png\n2,gone.png\n3,notes.txt\n")
+    (pictures / "list.csv").write_text("id;path\n1;a.png\n2;gone.png\n3;notes.txt\n")
     np.savez(pictures / "new.npz", images=GREY_NHW[:2])
     np.savez(pictures / "odd.npz", pixels=GREY_NHW[:2])
     (pictures / "bad.npz").write_text("none")
     (pictures / "bad.csv").write_text("file\nx\n")
-    names = ("list.csv", "new.npz", "odd.npz", "bad.npz", "bad.csv")
+    pq.write_table(pa.table({"path": ["b.png"], "age": [3]}), pictures / "list.parquet")
+    names = ("list.csv", "new.npz", "odd.npz", "bad.npz", "bad.csv", "list.parquet")
     rows = list(rows_of(model, unseen([pictures / name for name in names])))
     reasons = [row["reason"] for row in rows]
-    assert [reason is None for reason in reasons] == [True, False, False, True, True, False, False, False]
+    assert [reason is None for reason in reasons] == [True, False, False, True, True, *[False] * 3, True]
     assert reasons[1] == "there is no such file"
     assert "no picture by its name" in reasons[2]
     assert "no array 'images'" in reasons[5]
@@ -119,6 +122,6 @@ def test_it_tells_how_far_it_is_and_shows_batches(model, pictures, monkeypatch):
     monkeypatch.setattr("trainables.model.rows._BATCH_BYTES", 2 * 16 * 16)
     told, seen = [], []
     rows = list(rows_of(model, unseen([pictures]), Wanted(see=seen.append), lambda *done: told.append(done)))
-    assert told == [(2, 4), (4, 4)]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [len(batch.places) for batch in seen] == [2, 1]
     assert len(rows) == 4
