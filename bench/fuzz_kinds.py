@@ -18,6 +18,7 @@ import optuna
 import torch
 from PIL import Image
 
+from bench.fuzz_tables import make_table, read_table
 from bench.mutations import changed_bytes, changed_text, changed_values
 from bench.startup import record
 from search_spaces.core.config import read_config, write_config
@@ -423,6 +424,7 @@ KINDS = (
     Kind("ledger", make_look, read_look),
     Kind("journal", make_journal, read_journal),
     Kind("npz", make_npz, read_npz),
+    Kind("tables", make_table, read_table),
     Kind("checkpoints", make_checkpoint, read_checkpoint),
     Kind("stages", make_stage, read_stage),
     Kind("pictures", make_picture, read_one_picture),

@@ -87,13 +87,44 @@ def expectation_of(results: Path | str, rows: Sequence[RankedRow], metric: str) 
         return kept.why_not or "no predictions are kept"
     if kept.rows[0] is not rows[0]:
         return "the predictions of the first are not kept"
-    predictions = kept.predictions
-    num_draws = int(NUM_DRAWS * (SORTED_SHARE if metric in SORTED else 1))
-    groups_N = predictions.groups_N
-    times_BN = draw_images(predictions.labels_N, predictions.images_N, groups_N=groups_N, num_draws=num_draws)
+    times_BN = _draws(kept, metric)
     if times_BN is None:
-        return f"a class has a single {'image' if groups_N is None else 'group'} to judge by"
+        return f"a class has a single {'image' if kept.predictions.groups_N is None else 'group'} to judge by"
     return _expectation(kept, times_BN, metric)
+
+
+def expected_difference(
+    results: Path | str, rows_a: Sequence[RankedRow], rows_b: Sequence[RankedRow], metric: str
+) -> Expected | None:
+    """Difference to expect on new images between the best of one side and of another, positive where the first leads.
+
+    Both are chosen by the images of a draw and scored on those that it left out. None where predictions do not tell it.
+
+    Args:
+        results: The results folder, or its URI.
+        rows_a: Of a ranking, best first.
+        rows_b: Of the same ranking, best first.
+        metric: The metric by which they are ranked.
+    """
+    if not has_weighted_score(metric):
+        return None
+    most = max(1, MAX_RUNS // rows_a[0]["num_runs"] // 2)
+    kept = kept_predictions(results, [*rows_a[:most], *rows_b[:most]])
+    is_of_a = np.isin([id(row) for row in kept.rows], [id(row) for row in rows_a[:most]])
+    times_BN = _draws(kept, metric) if is_of_a.any() and not is_of_a.all() else None
+    if times_BN is None:
+        return None
+    scores = _Scores(kept, times_BN, metric)
+    difference_B = scores.of(np.flatnonzero(is_of_a)) - scores.of(np.flatnonzero(~is_of_a))
+    return expected(METRICS[metric].sign * difference_B)
+
+
+def _draws(kept: Kept, metric: str) -> NDArray[np.float64] | None:
+    """Images drawn again; None where a class has a single one, or a single group."""
+    assert kept.predictions is not None
+    of = kept.predictions
+    num_draws = int(NUM_DRAWS * (SORTED_SHARE if metric in SORTED else 1))
+    return draw_images(of.labels_N, of.images_N, groups_N=of.groups_N, num_draws=num_draws)
 
 
 def _expectation(kept: Kept, times_BN: NDArray[np.float64], metric: str) -> Expectation | str:

@@ -55,6 +55,8 @@ class _Run(NamedTuple):
     pool_mean_K: NDArray[np.float64] | None
 
 
+_COLUMNS = ("predictor", "image", "source_index", "source_group", "label", "probabilities", "pool_mean")
+
 _Layout = tuple[str, ...]
 """Names of what is labelled and what validates, run by run."""
 
@@ -113,8 +115,9 @@ def _runs(results: Path | str, row: RankedRow) -> list[_Run] | None:
 
 
 def _run(results: Path | str, run: Mapping[str, Any], row: RankedRow) -> _Run:
-    table = read_predictions(results, [run])
-    own = table.filter(pc.equal(table["predictor"], row["predictor"])).sort_by("image")
+    table = read_predictions(results, [run], _COLUMNS)
+    own = table.filter(pc.equal(table["predictor"], row["predictor"]))
+    own = own if (np.diff(own["image"].to_numpy()) > 0).all() else own.sort_by("image")
     labels_M = own["label"].to_numpy()
     if not len(own) or len(pc.unique(own["image"])) < len(own):
         raise ValueError(f"{run['run_id']} has no prediction by {row['predictor']} for each image")

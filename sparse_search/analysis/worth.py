@@ -3,7 +3,7 @@
 Shapes: B draws, M members.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from sparse_search.analysis.average_estimates import Draws
 from sparse_search.analysis.estimate import Expected
-from trainables.metrics.table import sign_of
+from trainables.metrics.table import METRICS, sign_of
+
+WORTH_DRAWS = 200
+"""Draws for the curves over numbers of configurations, each of which needs as many averages."""
 
 _Array = NDArray[np.float64]
 
@@ -94,3 +97,20 @@ def _risen_until(sizes: tuple[int, ...], curves: tuple[Mapping[int, _Array], ...
         if all(max(each[place:]) - each[place] <= MIN_RISE for each in means):
             return size
     return sizes[-1]
+
+
+def worth_lines(found: Worth, metric: str) -> Iterator[str]:
+    """Sentences on whether the search was worth it."""
+    size = found.sizes[-1]
+    if found.from_search and found.from_averaging:
+        yield (
+            f"{METRICS[metric].title} of {size} tried: choosing the best is worth {gain_text(found.from_search)} over "
+            f"one at random, averaging {gain_text(found.from_averaging)} over choosing"
+        )
+    if found.risen_until < size:
+        yield f"after {found.risen_until} tries nothing rose"
+
+
+def gain_text(each: Expected) -> str:
+    """Return a difference with its interval, in words."""
+    return f"{each.score:+z.3f} (95 %: {each.low:+z.3f} to {each.high:+z.3f})"

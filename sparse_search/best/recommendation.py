@@ -16,15 +16,12 @@ from sparse_search.analysis.estimate import Expected
 from sparse_search.analysis.expectation import FLOORS
 from sparse_search.analysis.gathering import Gathered
 from sparse_search.analysis.leaderboard import query, rank
-from sparse_search.analysis.worth import Addition, Worth, additions, worth
+from sparse_search.analysis.worth import WORTH_DRAWS, Addition, Worth, additions, worth
 from sparse_search.best.advice import Answer, command_of, notes_on, sentence_of
 from sparse_search.best.averaged import find_average, largest_pool, ranked_average
 from sparse_search.results.mirror import read_store
 from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import DEFAULT_METRIC, metric_for, sign_of
-
-WORTH_DRAWS = 200
-"""Draws for the curves over numbers of configurations, each of which needs as many averages."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Output of what a search has to recommend."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,12 +13,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sparse_search.analysis.estimate import Expected
-    from sparse_search.analysis.worth import Worth
     from sparse_search.best.recommendation import Recommendation
 
 
 def print_recommendation(found: "Recommendation") -> None:
     """Print the choices side by side, what a method adds, what the search was worth, and what to take."""
+    from sparse_search.analysis.worth import worth_lines
+
     console().print(_choices_table(found))
     if found.additions:
         console().print(_additions_table(found))
@@ -68,22 +68,6 @@ def _additions_table(found: "Recommendation") -> "Table":
         ends = "-" if each.gain is None else f"{each.gain.low:+z.3f} to {each.gain.high:+z.3f}"
         table.add_row(each.method, str(each.num_members), _score(each.alone), _score(each.without), gain, ends)
     return table
-
-
-def worth_lines(found: "Worth", metric: str) -> Iterator[str]:
-    """Sentences on whether the search was worth it."""
-    size = found.sizes[-1]
-    if found.from_search and found.from_averaging:
-        yield (
-            f"{METRICS[metric].title} of {size} tried: choosing the best is worth {_gain(found.from_search)} over one "
-            f"at random, averaging {_gain(found.from_averaging)} over choosing"
-        )
-    if found.risen_until < size:
-        yield f"after {found.risen_until} tries nothing rose"
-
-
-def _gain(each: "Expected") -> str:
-    return f"{each.score:+z.3f} (95 %: {each.low:+z.3f} to {each.high:+z.3f})"
 
 
 def _score(each: "Expected | None") -> str:

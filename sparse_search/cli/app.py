@@ -41,6 +41,7 @@ from sparse_search.cli.options import (
 )
 from sparse_search.cli.printing import console, print_answer, print_leaderboard, print_lines, show_warning
 from sparse_search.results.texts import printable
+from trainables.core.home import ensure_home
 from trainables.metrics.table import DEFAULT_METRIC
 
 app = typer.Typer(
@@ -242,15 +243,20 @@ def curves_command(
     shots: OnlyShots = None,
     method: OnlyMethod = None,
     metric: ByMetric = DEFAULT_METRIC,
+    worth: Annotated[
+        bool, typer.Option("--worth", help="Instead: the best of n and the average of n, against n, on new images.")
+    ] = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Print, as CSV, the best score so far against what the search had cost by then, trial by trial.
 
-    The report draws it.
+    With --worth, what a search of n configurations is expected to bring, when the best is chosen and when they are
+    averaged. The report draws both.
     """
-    from sparse_search.analysis.curves import best_so_far
+    from sparse_search.analysis.curves import best_and_average, best_so_far
 
-    frame = best_so_far(results, dataset=dataset, shots=shots, method=method, metric=metric)
+    curve = best_and_average if worth else best_so_far
+    frame = curve(results, dataset=dataset, shots=shots, method=method, metric=metric)
     frame.to_csv(sys.stdout, index=False)
 
 
@@ -344,6 +350,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
 
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2, never a traceback."""
+    ensure_home()
     sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
     warnings.showwarning = show_warning
     for stream in (sys.stdout, sys.stderr):

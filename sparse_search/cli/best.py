@@ -164,6 +164,9 @@ def evaluate_command(
     exported: Exported,
     why: Annotated[str, typer.Option(help="Why you look; goes into the ledger.")] = "",
     unlock_test: Annotated[bool, typer.Option("--unlock-test", help="Yes, look at the test labels.")] = False,
+    on: Annotated[
+        Path | None, typer.Option("--on", metavar="TABLE", help="Test images that came later: path and label.")
+    ] = None,
     heat_maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw where findings were seen in every test image.")
     ] = None,
@@ -185,7 +188,7 @@ def evaluate_command(
 
     with training_bar() as tell:
         look = evaluate(
-            exported, results, why=why, unlock_test=unlock_test, heat_maps=heat_maps, data_root=data_root,
+            exported, results, why=why, unlock_test=unlock_test, on=on, heat_maps=heat_maps, data_root=data_root,
             checkpoints=checkpoints, tell=tell,
         )  # fmt: skip
     console().print(look_table([look]))

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.core.config import write_config
+from sparse_search.execution.status import is_noted
 from sparse_search.results.rows import CONFIRMATION, config_id
 from sparse_search.results.store import Store
 from sparse_search.search.journal import StudyJournal, cores_of
@@ -63,6 +64,29 @@ def open_journals(path: Path, studies: Sequence[Study], store: Store, say: Say) 
     return searches, confirmations
 
 
+def ended_journals(path: Path, studies: Sequence[Study], of: str) -> Journals | None:
+    """Open the journals of a sweep that has ended, to look at: without the values of settings, in a tenth of the time.
+
+    None where something is open, or sweep, data or journal are not what the last driver left.
+
+    Args:
+        path: The journal's file.
+        studies: What the sweep asks for.
+        of: Fingerprint of the sweep.
+    """
+    try:
+        storage = Journal(path, look_only=True) if path.exists() else None
+    except DamagedJournalError:
+        return None
+    if storage is None or not is_noted(storage, studies, of):
+        return None
+    searches, confirmations = _on(storage, studies, cores_of(storage), look_only=True)
+    confirmed = [journal.status() for journal in confirmations]
+    is_confirmed = all(status.planned or not studies[0].sweep.confirm for status in confirmed)
+    is_over = is_confirmed and all(status.is_over for status in (*confirmed, *(each.status() for each in searches)))
+    return (searches, confirmations) if is_over else None
+
+
 def _rank_again(journal: StudyJournal, store: Store) -> None:
     """Write records as complete of trials that a limit kept out which is raised now; what was ranked stays so."""
     kept_out = journal.admitted_again()
@@ -77,9 +101,12 @@ def _rank_again(journal: StudyJournal, store: Store) -> None:
             store.write(record | {"record_id": name, "status": "complete", "reason": ""})
 
 
-def _on(storage: Journal, studies: Sequence[Study], cores: Mapping[str, str]) -> Journals:
-    searches = [StudyJournal(study.as_begun(cores), storage) for study in studies]
-    return searches, [StudyJournal(study.confirming().as_begun(cores), storage) for study in studies]
+def _on(storage: Journal, studies: Sequence[Study], cores: Mapping[str, str], *, look_only: bool = False) -> Journals:
+    searches, confirmations = (
+        [StudyJournal(study.as_begun(cores), storage, look_only=look_only) for study in each]
+        for each in (studies, [study.confirming() for study in studies])
+    )
+    return searches, confirmations
 
 
 def _rebuilt(path: Path, damage: DamagedJournalError | None, studies: Sequence[Study], store: Store, say: Say) -> bool:

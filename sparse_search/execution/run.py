@@ -16,7 +16,7 @@ from search_spaces.core.config import MethodConfig
 from search_spaces.core.errors import LockedError, ResultsError
 from sparse_search.analysis.expectation import sweep_expectations
 from sparse_search.analysis.leaderboard import write_leaderboards
-from sparse_search.execution.opening import close_orphans, open_journals, tell_edits
+from sparse_search.execution.opening import close_orphans, ended_journals, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
 from sparse_search.execution.remote_sync import hold_sweep
 from sparse_search.execution.schedule import execute, is_machine_shared, num_workers, ray_session
@@ -169,6 +169,14 @@ class _Driver:
             if not journal.is_blocked:
                 self.begin(journal)
         return searches, confirmations
+
+    def ended_journals(self, studies: Sequence[Study], of: str) -> tuple[list[StudyJournal], list[StudyJournal]] | None:
+        """Open the journals of a sweep that has ended, to look at; None where there may be something to do."""
+        journals = ended_journals(self.folder / "journal.log", studies, of)
+        if journals:
+            tell_edits(journals[0], self.say)
+            self._remove_old_checkpoints([*journals[0], *journals[1]])
+        return journals
 
     def begin(self, journal: StudyJournal) -> None:
         """Propose what comes before searching; done again it changes nothing."""

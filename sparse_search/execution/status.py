@@ -103,6 +103,21 @@ def note_plans(journals: "Sequence[tuple[StudyJournal, StudyJournal]]", of: str)
                 storage.set_study_user_attr(storage.get_study_id_from_name(name), NOTE, note)
 
 
+def is_noted(storage: Journal, studies: "Sequence[Study]", of: str) -> bool:
+    """Return True if a journal has all studies of a sweep and their confirmations, noted as they are asked for now."""
+    known = {each.study_name: each for each in storage.get_all_studies()}
+    cores = {name: str(each.user_attrs.get("core", "")) for name, each in known.items()}
+    asked = [
+        (study.as_begun(cores), place)
+        for place, search in enumerate(studies)
+        for study in (search, search.confirming())
+    ]
+    return all(
+        study.name in known and known[study.name].user_attrs.get(NOTE) == note_of(study, of, place)
+        for study, place in asked
+    )
+
+
 class _Counted(NamedTuple):
     """Study to count: its place in the sweep, its plan, and its name in the journal, if it is there."""
 

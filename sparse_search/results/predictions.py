@@ -8,7 +8,7 @@ likely, or to count in an own way. Test images have no such file.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,20 +123,28 @@ def all_predictions(results: Path | str) -> pa.Table:
     return pa.concat_tables(found)
 
 
-def read_predictions(results: Path | str, runs: Iterable[Mapping[str, Any]]) -> pa.Table:
+def read_predictions(
+    results: Path | str, runs: Iterable[Mapping[str, Any]], columns: Sequence[str] = PREDICTION_SCHEMA.names
+) -> pa.Table:
     """Read the predictions of some runs, given their `run_id`, `dataset`, `shots` and `method`.
+
+    Args:
+        results: The results folder, or its URI.
+        runs: Which runs.
+        columns: Only these; thousands of files are then read in half the time.
 
     Raises:
         ResultsError: there are none of a run, or they are damaged.
     """
-    return pa.concat_tables(_read(artefacts_of(results, run, _FILE) / _FILE) for run in runs)
+    return pa.concat_tables(_read(artefacts_of(results, run, _FILE) / _FILE, columns) for run in runs)
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: Sequence[str] = PREDICTION_SCHEMA.names) -> pa.Table:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-            return _of_today(table).cast(PREDICTION_SCHEMA)
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+            known = file.schema_arrow.names
+            table = file.read([name for name in columns if name in known], use_threads=False)
+            return _of_today(table, columns).cast(pa.schema([PREDICTION_SCHEMA.field(name) for name in columns]))
     except FileNotFoundError as problem:
         raise ResultsError(
             f"no predictions at {path}; name the results folder with --results in which the run was trained"
@@ -146,12 +154,12 @@ def _read(path: Path) -> pa.Table:
         raise ResultsError(f"{path} is damaged ({why}); train the run again") from problem
 
 
-def _of_today(table: pa.Table) -> pa.Table:
-    """The columns of the schema; null where an earlier version wrote none."""
+def _of_today(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Columns of the schema; null where an earlier version wrote none."""
     for name in ("pool_mean", "source_index", "source_group"):
-        if name not in table.column_names:
+        if name in columns and name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), PREDICTION_SCHEMA.field(name).type))
-    return table.select(PREDICTION_SCHEMA.names)
+    return table.select(list(columns))
 
 
 def _of_pictures(numbers_I: "Tensor | None", picture_N: NDArray[np.int64]) -> pa.Array:

@@ -21,8 +21,15 @@ from . import gan_processes, some_processes
 GENERATOR = "generator"
 COMMAND, COMMAND_AGAIN = "command", "command again"
 
-ARGUMENTS = ["sparse", "--dataset", "digits", "--images", "160", "--evaluate-every", "60", "--threads", "1"]
-SMALL = {"width": 4, "critic_width": 4, "classifier": "test_resnet", "unsup_fraction": 0.05, "drop_path": 0.0}
+ARGUMENTS = ["sparse", "--dataset", "digits", "--images", "80", "--evaluate-every", "40", "--threads", "1"]
+SMALL = {
+    "image_size": 16,
+    "width": 4,
+    "critic_width": 4,
+    "classifier": "test_resnet",
+    "unsup_fraction": 0.05,
+    "drop_path": 0.0,
+}
 
 
 def command(folder):

@@ -157,7 +157,15 @@ def _labelled(
 
 def _images(source: Source, images_NCHW: NDArray[np.uint8], chosen: Indices) -> Tensor:
     """The chosen images, or their patches; nothing else is read from an array that is mapped from a file."""
-    return torch.from_numpy(cut(images_NCHW, source.grid, chosen) if source.grid else images_NCHW[chosen])
+    return torch.from_numpy(cut(images_NCHW, source.grid, chosen) if source.grid else _taken(images_NCHW, chosen))
+
+
+def _taken(images_NCHW: NDArray[np.uint8], chosen: Indices) -> NDArray[np.uint8]:
+    """The chosen images: a copy, but of a run of images in a mapping of one's own, as of a large pool, these pages."""
+    is_run = len(chosen) > 0 and chosen[-1] - chosen[0] + 1 == len(chosen)
+    if is_run and isinstance(images_NCHW, np.memmap) and images_NCHW.flags.writeable:
+        return np.asarray(images_NCHW[chosen[0] : chosen[-1] + 1])
+    return images_NCHW[chosen]
 
 
 def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np.bool_] | None) -> NDArray[np.int64]:

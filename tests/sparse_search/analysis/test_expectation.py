@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from sparse_search.analysis.comparison import compare
 from sparse_search.analysis.estimate import chosen_scores, draw_images
 from sparse_search.analysis.expectation import (
     expectation_lines,
     expectation_of,
     expectations,
+    expected_difference,
     sweep_expectations,
 )
 from sparse_search.analysis.kept_predictions import kept_predictions
@@ -107,6 +109,21 @@ def test_the_runner_up_is_the_best_of_other_methods_but_floors(store):
     found = expectation_of(store.folder, rows_of(store), "balanced_accuracy")
     assert found.runner_up_name == "probe"
     assert found.runner_up.score < found.winner.score
+
+
+def test_two_methods_are_chosen_and_judged_by_different_images(searched):
+    rows = rows_of(searched)
+    a, b = ([row for row in rows if row["method"] == method] for method in ("supervised", "constant"))
+    found = expected_difference(searched.folder, a, b, "balanced_accuracy")
+    winner = expectation_of(searched.folder, a, "balanced_accuracy").winner
+    assert found.score == pytest.approx(winner.score - 0.5)
+    swapped = expected_difference(searched.folder, b, a, "balanced_accuracy")
+    assert (swapped.score, swapped.low) == pytest.approx((-found.score, -found.high))
+    (note,) = (note for note in compare(searched.folder, "supervised", "constant").notes if "expected" in note)
+    assert note.startswith(
+        f"digits, 5 shots: supervised less constant {found.score:+.3f} expected on new images (95 %: "
+    )
+    assert expected_difference(searched.folder, a, b, "localisation") is None
 
 
 @pytest.mark.parametrize("metric", ["balanced_brier", "auroc", "kappa", "log_loss"])

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from search_spaces.core.config import write_config
-from sparse_search.execution.opening import changes, close_orphans, open_journals, tell_edits
+from sparse_search.execution.opening import changes, close_orphans, ended_journals, open_journals, tell_edits
+from sparse_search.execution.status import note_plans
 from sparse_search.execution.worker import record_id
 from sparse_search.search.outcomes import Result, search_value
 from trainables.core.conditions import PROTOCOL
@@ -255,3 +256,56 @@ def test_s7_what_a_raised_limit_admits_is_ranked(scene):
         raised, _ = scene.open(max_memory=9.0)
         assert (raised.status().infeasible, raised.status().complete) == (0, 1)
         assert sorted(scene.store.runs()["status"].to_pylist()) == ["complete", "infeasible"]
+
+
+@pytest.fixture
+def ended(scene):
+    """A sweep with all its trials finished, and its plan noted as of a file `f`."""
+    search, confirmation = scene.open()
+    note_plans([(search, confirmation)], "f")
+    scene.train(search, 5)
+    confirmation.propose_best_of(search)
+    scene.train(confirmation, confirmation.status().num_open, status="complete")
+    return search, confirmation
+
+
+def looked_at(scene, of="f", **changes):
+    edit = {"confirm": 2, "confirm_label_sets": 2, "pruner": "halving"} | changes
+    return ended_journals(scene.path, studies_of(scene.tiny(**edit))[:1], of)
+
+
+def test_a_sweep_that_has_ended_is_looked_at_without_the_values_of_settings(scene, ended):
+    before = scene.path.read_bytes()
+    (search,), (confirmation,) = looked_at(scene)
+    assert [search.status(), confirmation.status()] == [journal.status() for journal in ended]
+    assert search.failures() == ended[0].failures()
+    assert search.checkpoints_in_use() == set()
+    assert any(frozen.params for frozen in ended[0]._trials())
+    assert not any(frozen.params for frozen in search._trials()), "they are most of a journal, and are not read"
+    assert scene.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("changes", [{"of": "another file"}, {"images": 160}, {"max_memory": 1e-6}], ids=str)
+def test_a_sweep_that_was_edited_has_not_ended(scene, ended, changes):
+    assert looked_at(scene) is not None
+    assert looked_at(scene, **changes) is None
+
+
+def test_a_sweep_with_something_open_has_not_ended(scene):
+    assert looked_at(scene) is None, "there is no journal"
+    search, confirmation = scene.open()
+    note_plans([(search, confirmation)], "f")
+    scene.train(search, 4)
+    assert looked_at(scene) is None
+    scene.train(search, 1)
+    assert looked_at(scene) is None, "nothing is confirmed"
+    confirmation.propose_best_of(search)
+    assert looked_at(scene) is None
+    scene.train(confirmation, confirmation.status().num_open, status="complete")
+    assert looked_at(scene) is not None
+
+
+def test_a_damaged_journal_has_not_ended(scene, ended):
+    content = scene.path.read_bytes()
+    scene.path.write_bytes(content.replace(b'"supervised', b'"supervisee', 1))
+    assert looked_at(scene) is None

@@ -32,7 +32,7 @@ COLUMNS = ("path", "label", "group", "patient", "split", "mask")
 PARQUET = ".parquet"
 
 _NO_LABELS = ("nan", "n/a", "null", "-1", "unlabelled", "unlabeled")
-_WHOLE = re.compile(r"[+-]?\d+(?:\.0*)?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _DELIMITERS = ",;\t"
 _LIKENESS = 0.7  # from which a column is taken for one of ours that is misspelt
@@ -140,12 +140,13 @@ def _parquet(path: Path) -> _Raw:
 
     try:
         table = parquet.read_table(path)
-    except (OSError, ArrowException) as problem:
-        reason = str(problem).splitlines()[0]
+        columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
+        header = list(table.column_names)
+    except (OSError, ArrowException, ValueError, OverflowError, MemoryError) as problem:
+        reason = next(iter(str(problem).splitlines()), type(problem).__name__)
         raise DataError(f"table {path} cannot be read ({reason}); expected Parquet: save it again") from problem
-    columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
     rows = [list(cells) for cells in zip(*columns, strict=True)]
-    return list(table.column_names), list(enumerate(rows, start=1))
+    return header, list(enumerate(rows, start=1))
 
 
 def _text(value: Any) -> str:

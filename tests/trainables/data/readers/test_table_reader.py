@@ -137,6 +137,12 @@ def test_a_patient_in_two_splits_is_refused(write_table):
         open_source(str(folder))
 
 
+def test_a_name_that_is_too_long_is_of_no_file(folder):
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text() + f"\n{'9' * 400}.png,ill,")
+    with pytest.raises(DataError, match=r"names 1 files that are not there, the first of them 999"):
+        open_source(str(folder))
+
+
 def test_missing_files_are_counted(folder):
     for place in ("ill/1.png", "ill/3.png"):
         (folder / place).unlink()
