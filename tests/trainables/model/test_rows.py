@@ -125,3 +125,35 @@ def test_it_tells_how_far_it_is_and_shows_batches(model, pictures, monkeypatch):
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [len(batch.places) for batch in seen] == [2, 1]
     assert len(rows) == 4
+
+
+def write_dicom(path, pixels):
+    """A picture of 8 bits of somebody whose name must not be told."""
+    pydicom = pytest.importorskip("pydicom", reason="DICOM needs pydicom: pip install '.[dicom]'")
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.PatientName = dataset.PatientID = SOMEBODY
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation, dataset.PixelData = 7, 0, pixels.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+
+
+SOMEBODY = "Zaphod^Beeblebrox"
+
+
+def test_dicom_is_a_picture_of_nobody(model, tmp_path):
+    write_dicom(tmp_path / "a.dcm", GREY_NHW[0])
+    Image.fromarray(GREY_NHW[0]).save(tmp_path / "b.png")
+    content = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "c.dcm").write_bytes(content[: -GREY_NHW[0].size // 2])
+    own, same, cut = rows_of(model, unseen([tmp_path]))
+    assert (own["class"], own["reason"]) == (same["class"], None)
+    for name in ("probability_a", "probability_b", "probability_c"):
+        assert own[name] == pytest.approx(same[name], rel=1e-12)
+    assert "c.dcm" in cut["reason"]
+    assert SOMEBODY.split("^")[0] not in str([own, cut])
