@@ -183,10 +183,10 @@ _MADE_HERE = {
 }  # fmt: skip
 """Columns of a run row that a record does not hold."""
 
-_DEFAULTS = {condition.column: condition.default_before or condition.default for condition in CONDITIONS}
+DEFAULTS_BEFORE = {condition.column: condition.default_before or condition.default for condition in CONDITIONS}
 """Conditions of records that were written before there was such a condition."""
 
-_FROM_RECORD = tuple(name for name in RUN_SCHEMA.names if name not in _MADE_HERE and name not in _DEFAULTS)
+_FROM_RECORD = tuple(name for name in RUN_SCHEMA.names if name not in _MADE_HERE and name not in DEFAULTS_BEFORE)
 
 
 def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -195,7 +195,7 @@ def run_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     curve = record["curve"]
     last: Mapping[str, Any] = curve[-1] if curve else {"selected": {}, "seconds": 0.0, "epoch": 0, "images": 0}
     shared = {
-        **{name: record.get(name, default) for name, default in _DEFAULTS.items()},
+        **{name: record.get(name, default) for name, default in DEFAULTS_BEFORE.items()},
         **{name: record[name] for name in _FROM_RECORD},
         **{SEARCHED + name: value for name, value in config.items()},
         "schema_version": SCHEMA_VERSION,

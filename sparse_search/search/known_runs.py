@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from search_spaces.core.config import write_config
-from sparse_search.results.rows import config_id
+from sparse_search.results.rows import DEFAULTS_BEFORE, config_id
 from sparse_search.results.store import Store
 from sparse_search.search.sweep import Rung, Study
 from trainables.core.conditions import PROTOCOL, RANKING_CONDITIONS
@@ -70,7 +70,7 @@ class KnownRuns:
     def add(self, record: Mapping[str, Any]) -> None:
         """Remember a record that was written just now."""
         if self._places is not None and record["status"] in ENDED:
-            about = {**record, "config_id": config_id(record["method"], record["config"])}
+            about = {**DEFAULTS_BEFORE, **record, "config_id": config_id(record["method"], record["config"])}
             place = _Place(*(about[name] for name in _Place._fields))
             self._places.setdefault(tuple(about[name] for name in _KEY), []).append(place)
 

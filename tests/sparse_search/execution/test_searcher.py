@@ -85,6 +85,18 @@ def test_what_is_reported_again_changes_nothing(begin, make_record, store):
     assert store.runs()["status"].to_pylist() == ["complete"]
 
 
+def test_every_record_is_told_to_trackers_as_it_comes_and_as_it_ends(begin, make_record):
+    searcher, told = begin(), []
+    searcher._track = lambda record: told.append((record["record_id"], len(record["curve"]), record.get("status")))
+    searcher.suggest("t")
+    early = report(make_record, step=1, epoch=5, final=False)
+    for result in ({"other": 1}, early):
+        searcher.should_stop("t", result)
+    searcher.on_trial_complete("t", report(make_record))
+    name = make_record(0)["record_id"]
+    assert told == [(name, 1, "complete"), (f"{name}-complete", 2, "complete")]
+
+
 def test_a_trial_that_ends_without_a_value_is_tried_again(begin, make_record):
     searcher = begin()
     searcher.suggest("t")

@@ -381,3 +381,23 @@ def test_lesion_pictures_and_masks(write, tmp_path):
     assert source.class_names == ("healthy", "lesion")
     assert sorted(source.labels("train").tolist() + source.labels("test").tolist()) == [0] * 5 + [1] * 5
     assert open_source(f"{tmp_path / 'scans'}@32", kind="segmentation").channels == 3
+
+
+def test_a_table_may_name_them(write, tmp_path):
+    lines, expected = ["path,label"], []
+    for number in range(20):
+        path = write(dataset_of(pixels_of(12, shape=(8, 8), seed=number), 12, **WINDOW), f"scans/{number}.dcm")
+        lines.append(f"scans/{number}.dcm,{'ab'[number % 2]}")
+        expected.append(read_picture(path, 1, 8).tobytes())
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    source = open_source(str(tmp_path / "labels.csv"))
+    found = [image.tobytes() for split in source.splits for image in source.images(split)]
+    assert sorted(found) == sorted(expected)
+
+
+def test_pictures_that_hardly_show_anything_are_told(write, tmp_path, caplog):
+    for number in range(12):
+        pixels = 4 * pixels_of(8, shape=(8, 8), seed=number).astype(np.int16)  # of 16 bits with a sign, and no window
+        write(dataset_of(pixels), f"scans/train/{'ab'[number % 2]}/{number}.dcm")
+    prepare(str(tmp_path / "scans"))
+    assert "pictures of more than 8 bits are shown in 4 of 256 grey levels: stretch their values" in caplog.text
