@@ -8,14 +8,17 @@ Shapes: N images, K classes.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_search.analysis.image_intervals import score_interval
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, selection_optimism
 from trainables.metrics.classes import ClassScores, score
+from trainables.metrics.counts import score_of
 
 METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "auroc")
 LABEL_SETS = (1, 2, 5)
@@ -25,6 +28,11 @@ COUNTS: Sequence[tuple[int, ...]] = (
 """Images of each class."""
 
 SHIFTS = (0.5, 1.5)
+GAINS = ((0.6, 0.1), (0.8, 0.05), (0.8, 0.2))
+"""Shares that the worse of two methods names rightly, and how much more the better one does."""
+
+ALIKE = 0.7
+"""Share of images that are as hard for the one as for the other."""
 
 
 def evaluated(rng: Any, counts: Sequence[int], shift: float) -> ClassScores:
@@ -76,6 +84,50 @@ def power(num_draws: int) -> str:
     return f"| {np.mean(held):.3f} | {np.mean(found):.3f} | {np.mean(by_t):.3f} |"
 
 
+def paired_table(num_draws: int) -> list[str]:
+    """Lines of `compare` on one label set: coverage, and widths beside that without what both name on each image."""
+    rng, lines = np.random.default_rng(3), []
+    for counts in COUNTS:
+        held, widths = zip(*(_paired(rng, counts, *gain, num_draws) for gain in GAINS), strict=True)
+        label = ", ".join(map(str, counts))
+        lines.append(f"| {label} | {min(held):.3f}–{max(held):.3f} | {min(widths):.2f}–{max(widths):.2f} |")
+    return lines
+
+
+def _paired(
+    rng: np.random.Generator, counts: Sequence[int], share: float, gain: float, num_draws: int
+) -> tuple[float, float]:
+    """Share of intervals of balanced accuracy that hold the gain, and their width beside that of unpaired ones."""
+    held, widths = [], []
+    for _ in range(num_draws):
+        joint_KKK = joint_table(rng, counts, share, gain)
+        first_KK, second_KK = joint_KKK.sum(2), joint_KKK.sum(1)
+        difference = float(score_of(first_KK, "balanced_accuracy") - score_of(second_KK, "balanced_accuracy"))
+        cell = ScoredSetting(
+            dataset="a", scores=(difference,), confusions=(first_KK.tolist(),), rivals=(second_KK.tolist(),)
+        )
+        paired, apart = (
+            bootstrap_interval([each], "balanced_accuracy", num_draws=500) or (difference, difference)
+            for each in (replace(cell, joints=(joint_KKK,)), cell)
+        )
+        held.append(paired[0] - 1e-9 <= gain <= paired[1] + 1e-9)
+        widths.append((paired[1] - paired[0], apart[1] - apart[0]))
+    ours, theirs = np.mean(widths, axis=0)
+    return float(np.mean(held)), float(ours / theirs)
+
+
+def joint_table(rng: np.random.Generator, counts: Sequence[int], share: float, gain: float) -> NDArray[np.int64]:
+    """What two methods name (K, K, K) on images of which most are as hard for the one as for the other."""
+    joint_KKK = np.zeros((len(counts),) * 3, np.int64)
+    for k, count in enumerate(counts):
+        hard_N = rng.random(count)
+        other_N = np.where(rng.random(count) < ALIKE, hard_N, rng.random(count))
+        wrong = (k + 1) % len(counts)
+        first_N, second_N = np.where(hard_N < share + gain, k, wrong), np.where(other_N < share, k, wrong)
+        np.add.at(joint_KKK, (k, first_N, second_N), 1)
+    return joint_KKK
+
+
 def optimism_table(num_draws: int) -> list[str]:
     """Lines of the optimism: real and estimated in points, for configurations that differ as much as label sets."""
     rng, lines = np.random.default_rng(2), []
@@ -99,6 +151,10 @@ def main() -> None:
     print("\n".join(images_table(draws)))
     print("\n| compare, 11 data sets: coverage | .05 found | by a t interval |\n| ---: | ---: | ---: |")
     print(power(draws))
+    print(
+        "\n| images of each class | compare, one label set: coverage | width beside unpaired |\n| --- | ---: | ---: |"
+    )
+    print("\n".join(paired_table(draws)))
     print("\n| configurations | flattered, points | estimated | first is best | chance |\n" + "| ---: " * 5 + "|")
     print("\n".join(optimism_table(draws)))
 

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from search_spaces.core.config import MethodConfig, require
+from search_spaces.core.config import require
 from search_spaces.core.errors import ConfigError, suggestion
 from search_spaces.core.ranges import Choice, Float, Int
+from search_spaces.core.self_supervision import PretextConfig
 from search_spaces.core.weights import PIXELS, backbone_names
 
 HEAD_NAMES = ("logistic", "prototype", "knn", "label_propagation", "transductive", "discriminant")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig(MethodConfig):
+class ProbeConfig(PretextConfig):
     """Defaults and ranges are ours, measured on four sets at 5 to 50 shots, unless a source is named."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
@@ -25,7 +26,11 @@ class ProbeConfig(MethodConfig):
     # Features
     backbones: Annotated[str, Choice("pixels+lite0", PIXELS, "lite0")] = "pixels+lite0"
     """Blocks of features, joined by `+`: `pixels`, `lite0` to `lite2` of the extra `[weights]`, or a timm
-    network as `MODEL:WEIGHTS`, a tag or the path of a file; `MODEL` alone has random weights, always the same."""
+    network as `MODEL:WEIGHTS`, a tag or the path of a file; `MODEL` alone has random weights, always the same. With a
+    `pretext` its network is one more, and the only one where this is empty."""
+
+    pretext_network: str = "resnet10t"
+    """timm name of the network of `pretext`, whose features are had at `pretext_side`."""
 
     pixels_side: int = 28
     """Side in pixels of the images whose pixels are features; networks have them at `image_size`."""
@@ -90,7 +95,7 @@ class ProbeConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         parts = backbone_names(self.backbones)
-        if not all(parts) or len(set(parts)) != len(parts):
+        if not all(parts) or len(set(parts)) != len(parts) or not (parts or self.has_pretext):
             raise ConfigError(f"ProbeConfig.backbones: expected different names joined by '+', got {self.backbones!r}")
         if odd := sorted({*self.averaged} - {*HEAD_NAMES}):
             raise ConfigError(f"ProbeConfig.mean_of: no head '{odd[0]}'{suggestion(odd[0], (*HEAD_NAMES, 'all'))}")

@@ -6,20 +6,23 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from search_spaces.core.augmentation import NO_MOTION, AugmentedConfig
 from search_spaces.core.config import require
+from search_spaces.core.errors import ConfigError
 from search_spaces.core.fine_tuning import FineTunedConfig
 from search_spaces.core.ranges import Choice, Float
 from search_spaces.core.schedule import CONSTANT_RATE, NO_AVERAGE, ScheduledConfig
+from search_spaces.core.self_supervision import PretextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedConfig(ScheduledConfig, AugmentedConfig, FineTunedConfig):
+class SupervisedConfig(PretextConfig, ScheduledConfig, AugmentedConfig, FineTunedConfig):
     """Defaults are ours, and those of `sparse`, so that the two differ only in what SPARSE adds."""
 
     classifier: str = "resnet18"
     """timm model name. Source: ours; the SPARSE paper's classifier is efficientnet_b3."""
 
     pretrained: str = ""
-    """Empty: random weights. Otherwise a timm tag (`ra2_in1k`), the path of a file, or `lite0` … `lite2`."""
+    """Empty: random weights, or what `pretext` makes of them. Otherwise a timm tag (`ra2_in1k`), the path of a file, or
+    `lite0` … `lite2`."""
 
     head_init: Literal["linear", "network"] = "linear"
     """Start of the classifier's last layer: torch's for a linear layer, as in SPARSE's code, or timm's for this model,
@@ -57,6 +60,11 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig, FineTunedConfig):
         "plain": {"flip": True, "mixup_alpha": 0.0, **NO_MOTION, **CONSTANT_RATE, **NO_AVERAGE},
     }
 
+    @property
+    def is_fine_tuned(self) -> bool:
+        """Return True if anything is asked for that training from random weights does not have."""
+        return super().is_fine_tuned or self.has_pretext
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "batch_size", 2, 4096)
@@ -67,4 +75,7 @@ class SupervisedConfig(ScheduledConfig, AugmentedConfig, FineTunedConfig):
         require(self, "dropout", 0.0, 0.95)
         require(self, "drop_path", 0.0, 0.95)
         require(self, "mixup_alpha", 0.0, 10.0)
+        if self.has_pretext and (self.pretrained or self.trained_layers == "low_rank"):
+            other = "pretrained" if self.pretrained else "trained_layers: low_rank"
+            raise ConfigError(f"SupervisedConfig.pretext: '{self.pretext}' does not go with {other}; leave one out")
         require(self, "label_smoothing", 0.0, 0.999)

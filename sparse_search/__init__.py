@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparse_search.best.export import export
     from sparse_search.best.modelled import train_model
     from sparse_search.best.predicted import predict_files
+    from sparse_search.best.recommendation import recommend
     from sparse_search.best.retrain import evaluate, reproduce
     from sparse_search.execution.run import run
     from sparse_search.execution.status import status
@@ -37,6 +38,7 @@ __all__ = [
     "predict_files",
     "read_store",
     "read_sweep",
+    "recommend",
     "report",
     "reproduce",
     "run",
@@ -54,6 +56,7 @@ _HOMES = {
     "predict_files": "best.predicted",
     "read_store": "results.mirror",
     "read_sweep": "search.sweep_file",
+    "recommend": "best.recommendation",
     "report": "pages.page",
     "reproduce": "best.retrain",
     "run": "execution.run",

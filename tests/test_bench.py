@@ -151,3 +151,23 @@ def test_the_table_of_one_drivers_work_is_printed(lines_of):
     assert boards.startswith("leaderboard: ")
     assert float(found[-1]["trials/h"]) == pytest.approx(float(sentence.split(" at ")[1].split()[0].replace(",", "")))
     assert "6 slots stay busy while their trials take" in sentence
+
+
+@pytest.mark.parametrize(("counts", "grouped"), [((12, 12), False), ((8, 8, 8), False), ((18, 18), True)])
+def test_what_is_estimated_without_a_test_set_is_what_comes(monkeypatch, counts, grouped):
+    """A short form of the table in docs/few_labels.md."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    bench = import_module("bench.honest_estimate")
+    setting = bench.Setting(counts=counts, num_heads=24, separation=1.0, grouped=grouped)
+    found = bench.summary([bench.simulate(setting, seed) for seed in range(40)])
+    assert found["own"] > 0.06, "the winner's own score flatters"
+    assert abs(found["bias"]) < 0.05
+    assert found["holds"] >= 0.85
+
+
+def test_averages_of_many_runs(lines_of):
+    rows = cells_of(lines_of("averages", "--quick"))
+    assert [row[1] for row in rows] == [
+        "reading predictions", "all averages of a board, reading included", "recommend, reading included"
+    ]  # fmt: skip
+    assert all(float(row[2]) < 5 for row in rows)

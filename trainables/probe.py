@@ -1,15 +1,17 @@
 """Probe: frozen features of all images, and heads on them that are fitted in milliseconds.
 
     f(x) ← blocks of features: pixels, pooled outputs of pretrained networks           (one pass, kept for all trials)
+    with a pretext task: a network that learned from all training images without labels is one more block
     each block ← centred, its principal components, divided by their spread: all of the unlabelled images, no label
     for each block, or for all side by side, and each head: fitted to the labelled images and, where it uses them, the
     unlabelled ones; a head's probabilities are their mean over blocks
     mean(x) ← the mean of some heads' probabilities, which is what a search optimises
 
 Heads, in `trainables.heads`: logistic regression, class means, nearest labelled images, label propagation, prototypes
-with a balanced assignment of the unlabelled images, a shrunken linear discriminant. There is one epoch: the pass, whose
-images count once for each network whether they were computed or found (`trainables.training.feature_store`), and the
-fits. Every image that is predicted passes too, is kept as well, and does not count.
+with a balanced assignment of the unlabelled images, a shrunken linear discriminant. After the epochs of a pretext task
+(`trainables.self_supervision.stage`), if there is one, there is one more: the pass, whose images count once for each
+network whether they were computed or found (`trainables.training.feature_store`), and the fits. Every image that is
+predicted passes too, is kept as well, and does not count.
 
 Departures: none; there is no single source. Chen et al. (ICLR 2019) and Tian et al. (ECCV 2020) found linear heads on
 frozen features hard to beat at few shots.
@@ -21,12 +23,13 @@ Shapes: B images, N labelled, U unlabelled, C channels, H W pixels, D features, 
 """
 
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import timm
 import torch
@@ -44,7 +47,8 @@ from trainables.heads import HEADS
 from trainables.heads.head import Features, Head, mean_of
 from trainables.heads.standard import Standard, standardise
 from trainables.nets import frozen
-from trainables.nets.frozen import FrozenNetwork, frozen_hash
+from trainables.nets.frozen import FrozenNetwork, frozen_hash, network_hash
+from trainables.self_supervision.stage import PretextStage, check_budget, pretext_images
 from trainables.training.feature_store import FeatureStore
 
 _MEAN = "mean"
@@ -98,6 +102,11 @@ class ProbeLearner:
         self._blocks = [
             _block(name, config, task.channels, accelerator.device) for name in backbone_names(config.backbones)
         ]
+        self._pretext: PretextStage | None = None
+        if config.has_pretext:
+            self._pretext = PretextStage(config, config.pretext_network, task, accelerator)
+            self._blocks.append(_pretext_block(self._pretext, config, task.channels, accelerator.device))
+        self._epoch = 0
         self._standards: list[Standard] = []
         self._heads: list[dict[str, Head]] = []
         """By name, for each group; none as long as nothing is fitted."""
@@ -105,11 +114,30 @@ class ProbeLearner:
         """Of the labelled images; 0 as long as nothing is fitted."""
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
-        """Pass and fit in the first epoch; others would say its loss again."""
-        while True:
-            if not self._heads:
-                self._fit()
-            yield {"cross_entropy": self._loss}
+        """Pass and fit in the first epoch after those of a pretext task; others would say its loss again."""
+        try:
+            while True:
+                self._epoch += 1
+                if self._pretext and self._epoch <= self._pretext.num_epochs:
+                    yield self._pretext.epoch(self._epoch - 1)
+                    continue
+                if not self._heads:
+                    self._fit()
+                yield {"cross_entropy": self._loss}
+        finally:
+            if self._pretext:
+                self._pretext.stage.close()
+
+    def begin_epoch(self, seen: int, budget: int) -> None:
+        """Refuse a budget in which a pretext task leaves nothing for the pass."""
+        if self._pretext and not self._epoch:
+            counts = len(self._task.labelled), len(self._task.unlabelled_NCHW)
+            needed = sum(_epoch_images(self._config, *counts, epoch) for epoch in range(self._pretext.num_epochs + 1))
+            check_budget(self._config, needed, budget)
+
+    def artefacts(self) -> dict[str, bytes]:
+        """Where the network of a pretext task comes from, and its measures."""
+        return {"pretext.json": json.dumps(self._pretext.facts(), indent=1).encode()} if self._pretext else {}
 
     def predict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K) of the mean of heads, and of each; all alike before they are fitted."""
@@ -118,21 +146,28 @@ class ProbeLearner:
     def prediction_state(self) -> dict[str, Tensor]:
         """Standards and heads, and the frozen networks."""
         state = self._fitted.state()
-        for number, name in _networks(self._config):
-            network = FrozenNetwork(name, self._task.channels)
+        for number, each in _networks(self._config).items():
+            if self._pretext and number == len(self._blocks) - 1:
+                network = self._pretext.network()
+            else:
+                network = FrozenNetwork(each.name, self._task.channels)
             state |= {f"networks.{number}.{key}": tensor for key, tensor in network.whole_state().items()}
         return state
 
     def state_dict(self) -> dict[str, Any]:
-        """Standards, heads and loss; not features, which the cache has."""
+        """Standards, heads, loss and the pretext task at work; not what is in the cache, as features are."""
         heads = [{name: dict(head.weights) for name, head in group.items()} for group in self._heads]
-        return {"standards": [each.state() for each in self._standards], "heads": heads, "loss": self._loss}
+        pretext = self._pretext.stage.state_dict() if self._pretext else {}
+        standards = [each.state() for each in self._standards]
+        return {"standards": standards, "heads": heads, "loss": self._loss, "epoch": self._epoch, "pretext": pretext}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self._standards = [Standard.of(each) for each in state["standards"]]
         self._heads = [{name: HEADS[name].of(each) for name, each in group.items()} for group in state["heads"]]
-        self._loss = state["loss"]
+        self._loss, self._epoch = state["loss"], state["epoch"]
+        if self._pretext:
+            self._pretext.stage.load_state_dict(state["pretext"])
 
     def _fit(self) -> None:
         labelled, components = self._task.labelled, self._config.components or None
@@ -172,8 +207,10 @@ class ProbePredictor:
     def __init__(self, config: ProbeConfig, form: TaskForm) -> None:
         self._config = config
         self._mirrors = config.mirrored and "horizontal" not in form.asymmetric
+        self._num_blocks = len(backbone_names(config.backbones)) + config.has_pretext
+        self._named = _networks(config)
         self._networks = {
-            number: FrozenNetwork(name, form.channels, weighted=False) for number, name in _networks(config)
+            number: FrozenNetwork(each.name, form.channels, weighted=False) for number, each in self._named.items()
         }
         self._fitted = _Fitted((), (), config)
 
@@ -183,7 +220,7 @@ class ProbePredictor:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take the state of a learner."""
-        num_blocks = len(backbone_names(self._config.backbones))
+        num_blocks = self._num_blocks
         standards = [Standard.of(_below(state, f"standards.{number}.")) for number in range(num_blocks)]
         heads = [
             {name: HEADS[name].of(_below(state, f"heads.{number}.{name}.")) for name in HEADS}
@@ -194,19 +231,29 @@ class ProbePredictor:
         self._fitted = _Fitted(standards, heads, self._config)
 
     def _probabilities(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        images_BCHW, side = images_BCHW.cpu(), self._config.image_size
+        images_BCHW = images_BCHW.cpu()
         blocks = [
-            _network_features(self._networks[number], images_BCHW, side)
+            _network_features(self._networks[number], images_BCHW, self._named[number].side)
             if number in self._networks
             else _pixels(images_BCHW, self._config)
-            for number in range(len(backbone_names(self._config.backbones)))
+            for number in range(self._num_blocks)
         ]
         return self._fitted.heard(self._fitted.grouped(blocks))
 
 
-def _networks(config: ProbeConfig) -> list[tuple[int, str]]:
-    """Numbers and names of the blocks that networks give."""
-    return [(number, name) for number, name in enumerate(backbone_names(config.backbones)) if name != PIXELS]
+class _Named(NamedTuple):
+    """Name of a network, and the side of the images that it sees."""
+
+    name: str
+    side: int
+
+
+def _networks(config: ProbeConfig) -> dict[int, _Named]:
+    """The networks that give blocks, by the blocks' numbers; that of a pretext task gives the last one."""
+    names = [_Named(name, config.image_size) for name in backbone_names(config.backbones)]
+    if config.has_pretext:
+        names.append(_Named(config.pretext_network, config.pretext_side))
+    return {number: each for number, each in enumerate(names) if each.name != PIXELS}
 
 
 def _below(state: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
@@ -234,10 +281,18 @@ def _both_ways(
 
 @final
 class _NetworkBlock:
-    """Pooled outputs of a frozen network, from the store of features."""
+    """Pooled outputs of a frozen network, from the store of features.
 
-    def __init__(self, name: str, channels: int, side: int, device: torch.device) -> None:
-        self._name, self._channels, self._side, self._device = name, channels, side, device
+    Args:
+        digest: Hash of its numbers, and `network` itself, each asked for when features are.
+    """
+
+    def __init__(
+        self, name: str, digest: Callable[[], str], network: Callable[[], FrozenNetwork], *,
+        channels: int, side: int, device: torch.device,
+    ) -> None:  # fmt: skip
+        self._name, self._digest, self._network = name, digest, network
+        self._channels, self._side, self._device = channels, side, device
 
     def __call__(self, images_NCHW: Tensor) -> Tensor:
         """Return features (N, D) on the CPU."""
@@ -247,14 +302,14 @@ class _NetworkBlock:
     def _store(self) -> FeatureStore:
         sources = [inspect.getsource(part) for part in (frozen, augment, _network_features)]
         determined_by = {
-            "network": self._name, "weights": frozen_hash(self._name, self._channels), "side": self._side,
+            "network": self._name, "weights": self._digest(), "side": self._side,
             "channels": self._channels, "device": self._device.type, "torch": torch.__version__,
             "timm": timm.__version__, "code": sha256("".join(sources).encode()).hexdigest(),
         }  # fmt: skip
         return FeatureStore(self._name, determined_by, self._begin)
 
     def _begin(self) -> Callable[[Tensor], Tensor]:
-        network = FrozenNetwork(self._name, self._channels).to(self._device)
+        network = self._network().to(self._device)
         return lambda images_BCHW: _network_features(network, images_BCHW, self._side)
 
 
@@ -279,7 +334,20 @@ def _block(name: str, config: ProbeConfig, channels: int, device: torch.device) 
     """From images (N, C, H, W), uint8, to a block of features (N, D)."""
     if name == PIXELS:
         return partial(_pixels, config=config)
-    return _NetworkBlock(name, channels, config.image_size, device)
+    return _NetworkBlock(
+        name, lambda: frozen_hash(name, channels), lambda: FrozenNetwork(name, channels),
+        channels=channels, side=config.image_size, device=device,
+    )  # fmt: skip
+
+
+def _pretext_block(
+    stage: PretextStage, config: ProbeConfig, channels: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """From images (N, C, H, W), uint8, to features (N, D) of the network that a pretext task made."""
+    return _NetworkBlock(
+        f"{config.pretext_network} after {config.pretext}", lambda: network_hash(stage.network()), stage.network,
+        channels=channels, side=config.pretext_side, device=device,
+    )  # fmt: skip
 
 
 def _settings(head: str, config: ProbeConfig) -> dict[str, Any]:
@@ -289,9 +357,16 @@ def _settings(head: str, config: ProbeConfig) -> dict[str, Any]:
 
 
 def _epoch_images(config: ProbeConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:
-    """Images of the pass, for each network; then more than any budget has, as nothing is left to learn."""
-    num_networks = sum(name != PIXELS for name in backbone_names(config.backbones))
-    return sys.maxsize if epoch else (num_labelled + num_unlabelled) * max(1, num_networks)
+    """Images of the pretext task and of the pass, for each network; then more than any budget has: all is learned."""
+    num_images = num_labelled + num_unlabelled
+    if epoch < config.num_pretext_epochs:
+        return pretext_images(config, num_images, epoch)
+    return sys.maxsize if epoch > config.num_pretext_epochs else num_images * max(1, len(_networks(config)))
+
+
+def _ends_cycle(config: ProbeConfig, epoch: int) -> bool:
+    """Return True if a pretext task is over and heads are fitted: before, there is nothing to compare."""
+    return config.has_pretext and epoch > config.num_pretext_epochs
 
 
 def predictor(config: ProbeConfig, form: TaskForm) -> Predictor:
@@ -306,6 +381,6 @@ def build(config: ProbeConfig, task: Task, accelerator: Accelerator) -> Learner:
 
 METHOD = Method(
     ProbeConfig, ("classification",), build, predictors=(_MEAN, *HEADS), predictor=predictor,
-    epoch_images=_epoch_images, step_images=lambda config: 1, draws=False,
+    epoch_images=_epoch_images, step_images=lambda config: 1, cycle_ends=_ends_cycle, draws=False,
 )  # fmt: skip
 """Heads on frozen features: what few labels reach without training a network."""

@@ -84,7 +84,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A condition beside a range: the field has no effect unless another one is above, or equal to, a value.
+    """A condition beside a range: the field matters only where another one is above, or equals, or is among values.
 
     Several conditions must all hold. The other field need not be searched.
     """
@@ -93,18 +93,23 @@ class When:
     _: KW_ONLY
     above: float | None = None
     equals: Scalar | None = None
+    among: tuple[Scalar, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.above is None) == (self.equals is None):
-            raise TypeError(f"a condition on '{self.name}' needs either 'above' or 'equals'")
+        if sum((self.above is not None, self.equals is not None, bool(self.among))) != 1:
+            raise TypeError(f"a condition on '{self.name}' needs either 'above', 'equals' or 'among'")
 
     def __str__(self) -> str:
         if self.above is not None:
             return f"{self.name} > {self.above:g}"
+        if self.among:
+            return f"{self.name} = {' or '.join(map(str, self.among))}"
         return f"{self.name} = {str(self.equals).lower() if isinstance(self.equals, bool) else self.equals}"
 
     def holds(self, value: Any) -> bool:
         """Return True if the condition holds at that value of the other field."""
+        if self.among:
+            return value in self.among
         return bool(value == self.equals if self.above is None else value > self.above)
 
 

@@ -90,8 +90,8 @@ def pretraining_of(pretrained: str) -> str:
 
 
 def backbone_names(backbones: str) -> list[str]:
-    """Return the names of blocks of features that are joined by `+`."""
-    return backbones.split("+")
+    """Return the names of blocks of features that are joined by `+`; none of an empty text."""
+    return backbones.split("+") if backbones else []
 
 
 def backbone_weights(name: str) -> tuple[str, str]:

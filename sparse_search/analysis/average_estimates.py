@@ -7,7 +7,6 @@ Source: Tsamardinos, Greasidou & Borboudakis, Machine Learning 107 (2018) 1895.
 Shapes: B draws, M members, N images, R runs, K classes.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,9 +15,11 @@ from numpy.typing import NDArray
 
 from sparse_search.analysis.averages import Candidates, find_rule, standing
 from sparse_search.analysis.estimate import NUM_DRAWS, Expected, draw_images, expected
-from sparse_search.analysis.weighted_scores import SharedPredictions, weighted_scores
+from sparse_search.analysis.expectation import SORTED_SHARE
+from sparse_search.analysis.weighted_scores import SharedPredictions, has_weighted_score, weighted_scores
 from trainables.metrics.counts import score_of
 from trainables.metrics.table import METRICS, sign_of
+from trainables.metrics.thresholds import SORTED
 
 _Array = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
@@ -99,9 +100,16 @@ class Draws:
 
 
 def draws(candidates: Candidates, metric: str, num_draws: int = NUM_DRAWS) -> Draws | None:
-    """Draw the images of candidates again; None where a class has a single image, which cannot be left out too."""
-    predictions = candidates.predictions
-    times_BN = draw_images(predictions.labels_N, predictions.images_N, num_draws=num_draws)
+    """Draw the images of candidates again, fewer times where the metric sorts images, which takes long.
+
+    None where a class has a single image, which cannot be left out too, or predictions do not determine the metric.
+    """
+    if not has_weighted_score(metric):
+        return None
+    predictions, num_draws = candidates.predictions, int(num_draws * (SORTED_SHARE if metric in SORTED else 1))
+    times_BN = draw_images(
+        predictions.labels_N, predictions.images_N, groups_N=predictions.groups_N, num_draws=num_draws
+    )
     return None if times_BN is None else Draws(candidates, metric, times_BN)
 
 
@@ -112,83 +120,3 @@ def _tables(named_BN: NDArray[np.int64], labels_N: NDArray[np.int64], left_BN: _
     counts = np.bincount(cells_BN[left_BN], minlength=int(np.prod(shape)))
     tables_BKK: _Array = counts.reshape(shape).astype(np.float64)
     return tables_BKK
-
-
-@dataclass(frozen=True)
-class Addition:
-    """What a method adds to the average: its score with the method less that without, by draws of images."""
-
-    method: str
-    num_members: int
-    """Candidates of this method."""
-
-    alone: Expected | None
-    without: Expected | None
-    gain: Expected | None
-    """Paired over draws; positive where the method makes the average better."""
-
-
-def additions(drawn: Draws, methods: Sequence[str], rule: str) -> list[Addition]:
-    """Return what each method adds to the average of all, the most first; nothing of a single method.
-
-    Args:
-        drawn: All candidates.
-        methods: of each candidate (M,).
-        rule: of the averages.
-    """
-    named_M, with_all_B = np.array(methods), drawn.by_rule(rule)
-    found = []
-    for method in sorted(set(methods)) if len(set(methods)) > 1 else ():
-        own_1M = (named_M == method)[None]
-        without_B = drawn.by_rule(rule, ~own_1M)
-        alone, gain = drawn.expect(drawn.by_rule(rule, own_1M)), drawn.expect_gain(with_all_B, without_B)
-        found.append(Addition(method, int(own_1M.sum()), alone, drawn.expect(without_B), gain))
-    return sorted(found, key=lambda each: (-(each.gain.score if each.gain else 0.0), each.method))
-
-
-@dataclass(frozen=True)
-class Worth:
-    """Worth of having tried so many: scores of the best of n, and of the average of n, for growing n."""
-
-    sizes: tuple[int, ...]
-    best: tuple[Expected | None, ...]
-    average: tuple[Expected | None, ...]
-    from_search: Expected | None
-    """Paired gain of the best of all over one at random."""
-
-    from_averaging: Expected | None
-    """Paired gain of the average of all over the best of all."""
-
-    risen_until: int
-    """Least n from which on neither rises by more than `MIN_RISE`."""
-
-
-MIN_RISE = 0.005
-"""Rise of a score that counts as one."""
-
-
-def worth(drawn: Draws, rule: str, seed: int = 0) -> Worth:
-    """Return what having tried more was worth, from orders of the candidates that are drawn anew with the images."""
-    count, num_draws = len(drawn.candidates.names), len(drawn.times_BN)
-    sizes = (*(2**power for power in range(count.bit_length()) if 2**power < count), count)
-    place_BM = np.random.default_rng(seed).permuted(np.tile(np.arange(count), (num_draws, 1)), axis=1)
-    best = {size: drawn.by_choice(place_BM < size) for size in sizes}
-    average = {size: drawn.by_rule(rule, place_BM < size) for size in sizes}
-    return Worth(
-        sizes,
-        tuple(drawn.expect(best[size]) for size in sizes),
-        tuple(drawn.expect(average[size]) for size in sizes),
-        drawn.expect_gain(best[count], best[1]),
-        drawn.expect_gain(average[count], best[count]),
-        _risen_until(sizes, (best, average), sign_of(drawn.metric)),
-    )
-
-
-def _risen_until(sizes: tuple[int, ...], curves: tuple[Mapping[int, _Array], ...], sign: int) -> int:
-    """Return the least size from which on no later one is better by more than `MIN_RISE` in any curve."""
-    means = [[sign * np.nanmean(curve[size]) if np.isfinite(curve[size]).any() else 0.0 for size in sizes]
-             for curve in curves]  # fmt: skip
-    for place, size in enumerate(sizes):
-        if all(max(each[place:]) - each[place] <= MIN_RISE for each in means):
-            return size
-    return sizes[-1]

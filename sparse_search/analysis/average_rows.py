@@ -5,7 +5,6 @@ Shapes: M members, N images, R runs, K classes.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,92 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from search_spaces.core.config import canonical_json
-from sparse_search.analysis.averages import DEFAULT_RULE, Candidates, Weighted, rules_for, standing, weighted
-from sparse_search.analysis.kept_predictions import kept_predictions
-from sparse_search.results.predictions import fetch_predictions
-from sparse_search.results.trials import RANKING, TRIAL_SCHEMA
+from sparse_search.analysis.averages import DEFAULT_RULE, Weighted, rules_for, weighted
+from sparse_search.analysis.gathering import Gathered, gather
+from sparse_search.results.trials import TRIAL_SCHEMA
 from trainables.metrics.averaging import AVERAGE, score_average
 from trainables.metrics.classes import ClassScores
 from trainables.metrics.table import METRICS
 
 MAX_TRIALS = 4000
 """Trials of a question up to which a leaderboard looks at their predictions."""
-
-POOLED = tuple(name for name in RANKING if name not in ("image_size", "pretrained"))
-"""Columns in which configurations are equal that may be averaged: what a network sees of an image, and what it learned
-before, are its own."""
-
-_Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Gathered:
-    """Trials whose predictions are there, on the same images."""
-
-    candidates: Candidates
-    trials: tuple[Mapping[str, Any], ...]
-    """The row of each candidate, with the columns of `TRIAL_SCHEMA`."""
-
-    left_out: Mapping[str, int]
-    """Trials that are not among them, by the reason."""
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Method of each candidate."""
-        return tuple(trial["method"] for trial in self.trials)
-
-
-def gather(address: Path | str, trials: Sequence[Mapping[str, Any]]) -> Gathered | None:
-    """Read what trials predict on the images that judge them; None where there is not one that can be averaged.
-
-    Of the predictors of a trial the one with the best balanced Brier score is a candidate. Who says the same of every
-    image is none.
-
-    Args:
-        address: The results folder, or its URI.
-        trials: Rows that are equal in `POOLED`, of whole images.
-
-    Raises:
-        ResultsError: the storage does not answer.
-    """
-    if not trials:
-        return None
-    ordered = sorted(trials, key=_name)
-    kept = kept_predictions(fetch_predictions(address, trials[0]["dataset"], trials[0]["shots"]), ordered)
-    if kept.predictions is None or (trials[0]["decision"] != "argmax" and kept.predictions.pool_means_CRK is None):
-        return None
-    whole = Candidates(tuple(map(_name, kept.rows)), kept.predictions)
-    varies_M = (whole.probs_MNK != whole.probs_MNK[:, :1]).any((1, 2))
-    chosen = _best_predictors(kept.rows, standing(whole).brier_BM[0], varies_M)
-    rows = tuple(kept.rows[place] for place in chosen)
-    num_alike = len({row["trial_id"] for row in kept.rows}) - len(rows)
-    left_out = {"without predictions of the same images": _num_trials(trials) - _num_trials(kept.rows),
-                "that say the same of every image": num_alike}  # fmt: skip
-    candidates = Candidates(
-        tuple(map(_name, rows)), kept.predictions.take(np.array(chosen, np.int64)), trials[0]["decision"]
-    )
-    return Gathered(candidates, rows, {why: count for why, count in left_out.items() if count}) if rows else None
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['trial_id']}/{row['predictor']}"
-
-
-def _num_trials(rows: Iterable[Mapping[str, Any]]) -> int:
-    return len({row["trial_id"] for row in rows})
-
-
-def _best_predictors(rows: Sequence[Mapping[str, Any]], brier_M: _Array, varies_M: NDArray[np.bool_]) -> list[int]:
-    """Return the places of the rows that stand for their trials, in order."""
-    best: dict[str, int] = {}
-    for place in np.flatnonzero(varies_M).tolist():
-        before = best.setdefault(rows[place]["trial_id"], place)
-        if brier_M[place] < brier_M[before]:
-            best[rows[place]["trial_id"]] = place
-    return sorted(best.values())
 
 
 def scored(gathered: Gathered, average: Weighted) -> list[ClassScores]:
@@ -170,7 +94,8 @@ def average_row(gathered: Gathered, average: Weighted, words: str) -> dict[str, 
     """Return the row of an average: what its members share, its own name and scores, and what they cost together."""
     scores, first = scored(gathered, average), gathered.trials[0]
     members = [gathered.trials[member] for member in average.members]
-    tried = {trial["method"]: trial["num_tried"] for trial in gathered.trials}
+    among = gathered.trials if average.num_candidates == len(gathered.trials) else members
+    tried = {trial["method"]: trial["num_tried"] for trial in among}
     counted = zip(members, average.weights, strict=True)
     label_sets, hashes = zip(
         *sorted(zip(first["label_set_list"], first["label_set_hash_list"], strict=True)), strict=True

@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.analysis.expectation import expected_difference
 from sparse_search.analysis.leaderboard import check_metric, query
 from sparse_search.analysis.pairing import (
     Interval,
@@ -36,8 +38,12 @@ from sparse_search.analysis.significance import (
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, probability_of_improvement
 from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import metric_of
-from sparse_search.results.trials import RANKING
+from sparse_search.results.store import Store
+from sparse_search.results.trials import RANKING, RankedRow, shots_text
 from trainables.metrics.table import DEFAULT_METRIC, family_of, sign_of
+
+_MAX_EXPECTED = 12
+"""Rankings whose predictions are read."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,8 @@ def compare(
     """
     if a == b:
         raise ConfigError(f"'{a}' was given twice; name two methods, predictors or configurations to compare")
-    runs = query(read_store(results), dataset=dataset, shots=shots, method=None)
+    store = read_store(results)
+    runs = query(store, dataset=dataset, shots=shots, method=None)
     sides = sides_of(runs, (a, b), metric_of(runs, metric))
     levels = {key[RANKING.index("level")] for side in sides.values() for key in side}
     metric = metric_of(runs.filter(pc.field("level").isin(levels)), metric)
@@ -139,7 +146,7 @@ def compare(
     paired: list[tuple[PairedCell, ScoredSetting]] = []
     keys = widest({key: evidence_of(rows[0]) for key, rows in sides[a].items() if key in sides[b]})
     for key in keys:
-        found = paired_cell(dict(zip(RANKING, key, strict=True)), sides[a][key], sides[b][key], scores, metric)
+        found = paired_cell(dict(zip(RANKING, key, strict=True)), sides[a][key], sides[b][key], scores, metric, results)
         if found:
             paired.append(found)
     if not paired:
@@ -147,7 +154,9 @@ def compare(
             f"'{a}' and '{b}' have no label set in common on comparable data; "
             "train both in one sweep with split_policy shared, or look at the leaderboard what differs"
         )
-    return _comparison(a, b, metric, paired, num_left_out=len(keys) - len(paired))
+    whole = _comparison(a, b, metric, paired, num_left_out=len(keys) - len(paired))
+    expected = _expected_notes(store, f"{a} less {b}", [(sides[a][key], sides[b][key]) for key in keys], metric)
+    return replace(whole, notes=(*whole.notes, *expected))
 
 
 def compare_all(
@@ -263,6 +272,19 @@ def _notes(
         yield f"{alone} of {len(cells)} cells have a single label set: their intervals say nothing about others"
     if num_left_out:
         yield f"rankings left out, as the best of the two have no label set in common there: {num_left_out}"
+
+
+def _expected_notes(
+    store: Store, title: str, sides: Iterable[tuple[list[RankedRow], list[RankedRow]]], metric: str
+) -> Iterator[str]:
+    """Say of each ranking what the two, chosen and judged by different images, let expect on new ones."""
+    for rows_a, rows_b in islice(sides, _MAX_EXPECTED):
+        found = expected_difference(store.address, rows_a, rows_b, metric)
+        if found:
+            yield (
+                f"{rows_a[0]['dataset']}, {shots_text(rows_a[0])}: {title} {found.score:+.3f} expected on new images "
+                f"(95 %: {found.low:+.3f} to {found.high:+.3f}), chosen and judged by different ones"
+            )
 
 
 def _amount(bias: float | None) -> str:

@@ -1,13 +1,19 @@
-"""Curves: the best score so far against what the search had cost by then, and the learning curves of trials."""
+"""Curves: the best so far against its cost, the best and the average of n, and the learning curves of trials."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparse_search.analysis.leaderboard import check_metric, query, rank
+from search_spaces.core.errors import ResultsError
+from sparse_search.analysis.average_estimates import draws
+from sparse_search.analysis.averages import DEFAULT_RULE, find_rule
+from sparse_search.analysis.estimate import Expected
+from sparse_search.analysis.gathering import gather
+from sparse_search.analysis.leaderboard import check_metric, query, rank, rankings
+from sparse_search.analysis.worth import WORTH_DRAWS, worth
 from sparse_search.results.mirror import read_store
 from sparse_search.results.rows import metric_of
 from sparse_search.results.trials import RANKING
@@ -55,6 +61,46 @@ def best_so_far_of(runs: pa.Table, metric: str = DEFAULT_METRIC) -> "pd.DataFram
     best = signed.fillna(-np.inf).groupby([trials[name] for name in _STUDY], sort=False).cummax()
     trials["best"] = best.where(np.isfinite(best)) * sign
     return trials
+
+
+def best_and_average(
+    results: Path | str = "results",
+    *,
+    dataset: str | None = None,
+    shots: int | None = None,
+    method: str | None = None,
+    metric: str = DEFAULT_METRIC,
+    rule: str = DEFAULT_RULE,
+) -> "pd.DataFrame":
+    """One row per number n of configurations, tried in random orders, and ranking: was the search worth it?
+
+    Columns beside the ranking's: `n`; `best`, the score to expect of the best of n, and `average`, that of their
+    average, each with the ends of its 95 % interval, `best_low` and so on. Rankings without predictions are left out.
+
+    Raises:
+        ResultsError: no finished run answers the question, or no predictions were kept.
+        ConfigError: an unknown metric or rule.
+    """
+    import pandas as pd
+
+    find_rule(rule)
+    store, rows = read_store(results), list[dict[str, Any]]()
+    for shared, own in rankings(rank(query(store, dataset=dataset, shots=shots, method=method), metric)):
+        gathered = gather(store.address, own) if shared["level"] == "image" else None
+        drawn = draws(gathered.candidates, metric, WORTH_DRAWS) if gathered else None
+        if drawn is not None:
+            found = worth(drawn, rule)
+            each = zip(found.sizes, found.best, found.average, strict=True)
+            rows += [{**shared, "n": n, **_ends("best", best), **_ends("average", mean)} for n, best, mean in each]
+    if not rows:
+        raise ResultsError(f"no predictions in {store.address} that let judge averages; they are kept with each run")
+    return pd.DataFrame(rows)
+
+
+def _ends(name: str, each: Expected | None) -> dict[str, float | None]:
+    if each is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: each.score, f"{name}_low": each.low, f"{name}_high": each.high}
 
 
 def learning_curves(

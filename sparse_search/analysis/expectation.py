@@ -14,6 +14,7 @@ from sparse_search.analysis.kept_predictions import Kept, kept_predictions
 from sparse_search.analysis.leaderboard import query, rank, rankings
 from sparse_search.analysis.pairing import Key, evidence_of, widest
 from sparse_search.analysis.weighted_scores import has_weighted_score
+from sparse_search.results.headings import words_apart
 from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, RankedRow, shots_text
@@ -29,7 +30,7 @@ the others would be chosen by hardly any draw."""
 
 _CELL = ["dataset", "shots"]
 
-_SORTED_SHARE = 0.2
+SORTED_SHARE = 0.2
 """Share of the draws that is taken for metrics which sort images, configuration by configuration."""
 
 
@@ -38,8 +39,8 @@ class Expectation:
     """Scores to expect on new images of the same kind, of what a ranking leads to."""
 
     metric: str
-    own_score: float
-    """Score of the first in the ranking on the images that chose it: it flatters."""
+    own_score: float | None
+    """Score of the first in the ranking on the images that chose it: it flatters. None where its record lacks it."""
 
     winner: Expected
     """Of the whole procedure: the best on images like these is taken."""
@@ -48,7 +49,7 @@ class Expectation:
     """Of the default of the winner's method; None where it has no score."""
 
     gain: Expected | None
-    """Winner over default on the same draws, positive where it is better."""
+    """Winner over default on the same draws, positive where choosing pays."""
 
     runner_up: Expected | None
     """Of the best of all other methods; None where there is no other."""
@@ -60,6 +61,9 @@ class Expectation:
     num_images: int
     """Images that judge, each once."""
 
+    num_groups: int | None
+    """Groups that they are of, such as patients; None where none are known."""
+
     are_labelled: bool
     """True where these are the labelled images themselves, and every one of them also taught, in other folds."""
 
@@ -68,16 +72,13 @@ class Expectation:
     """Configurations whose predictions are not there: no draw can choose them."""
 
 
-def expectation_of(
-    results: Path | str, rows: Sequence[RankedRow], metric: str, *, groups_N: NDArray[np.int64] | None = None
-) -> Expectation | str:
+def expectation_of(results: Path | str, rows: Sequence[RankedRow], metric: str) -> Expectation | str:
     """Estimate what to expect of the first of a ranking; where that cannot be told, the reason in words.
 
     Args:
         results: The results folder, or its URI.
         rows: All of one ranking, best first, as `rank` gives them.
         metric: The metric by which they are ranked.
-        groups_N: Groups, such as patients, of the judged images; each image is its own when not given.
     """
     if not has_weighted_score(metric):
         return f"predictions do not determine {METRICS[metric].title}"
@@ -86,12 +87,44 @@ def expectation_of(
         return kept.why_not or "no predictions are kept"
     if kept.rows[0] is not rows[0]:
         return "the predictions of the first are not kept"
-    predictions = kept.predictions
-    num_draws = int(NUM_DRAWS * (_SORTED_SHARE if metric in SORTED else 1))
-    times_BN = draw_images(predictions.labels_N, predictions.images_N, groups_N=groups_N, num_draws=num_draws)
+    times_BN = _draws(kept, metric)
     if times_BN is None:
-        return f"a class has a single {'image' if groups_N is None else 'group'} to judge by"
+        return f"a class has a single {'image' if kept.predictions.groups_N is None else 'group'} to judge by"
     return _expectation(kept, times_BN, metric)
+
+
+def expected_difference(
+    results: Path | str, rows_a: Sequence[RankedRow], rows_b: Sequence[RankedRow], metric: str
+) -> Expected | None:
+    """Difference to expect on new images between the best of one side and of another, positive where the first leads.
+
+    Both are chosen by the images of a draw and scored on those that it left out. None where predictions do not tell it.
+
+    Args:
+        results: The results folder, or its URI.
+        rows_a: Of a ranking, best first.
+        rows_b: Of the same ranking, best first.
+        metric: The metric by which they are ranked.
+    """
+    if not has_weighted_score(metric):
+        return None
+    most = max(1, MAX_RUNS // rows_a[0]["num_runs"] // 2)
+    kept = kept_predictions(results, [*rows_a[:most], *rows_b[:most]])
+    is_of_a = np.isin([id(row) for row in kept.rows], [id(row) for row in rows_a[:most]])
+    times_BN = _draws(kept, metric) if is_of_a.any() and not is_of_a.all() else None
+    if times_BN is None:
+        return None
+    scores = _Scores(kept, times_BN, metric)
+    difference_B = scores.of(np.flatnonzero(is_of_a)) - scores.of(np.flatnonzero(~is_of_a))
+    return expected(METRICS[metric].sign * difference_B)
+
+
+def _draws(kept: Kept, metric: str) -> NDArray[np.float64] | None:
+    """Images drawn again; None where a class has a single one, or a single group."""
+    assert kept.predictions is not None
+    of = kept.predictions
+    num_draws = int(NUM_DRAWS * (SORTED_SHARE if metric in SORTED else 1))
+    return draw_images(of.labels_N, of.images_N, groups_N=of.groups_N, num_draws=num_draws)
 
 
 def _expectation(kept: Kept, times_BN: NDArray[np.float64], metric: str) -> Expectation | str:
@@ -115,6 +148,7 @@ def _expectation(kept: Kept, times_BN: NDArray[np.float64], metric: str) -> Expe
         runner_up_name=kept.rows[others[0]]["predictor"] if others else "",
         floors={method: found for method, found in floors.items() if found},
         num_images=scores.num_images,
+        num_groups=scores.num_groups,
         are_labelled=first["validation"] == "labelled-cv",
         num_candidates=len(kept.rows),
         num_lacking=kept.num_lacking,
@@ -137,6 +171,8 @@ class _Scores:
         self._predictions, self._times_BN, self._metric = kept.predictions, times_BN, metric
         labels_U = self._predictions.labels_N[np.unique(self._predictions.images_N, return_index=True)[1]]
         self._counts_K, self.num_images = np.bincount(labels_U).tolist(), len(labels_U)
+        groups_N = self._predictions.groups_N
+        self.num_groups = None if groups_N is None else len(np.unique(groups_N))
 
     def of(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Scores (B,) of whichever of some configurations is chosen."""
@@ -176,9 +212,11 @@ def sweep_expectations(store: Store, sweep: str, metric: str) -> Iterator[str]:
             rows for shared, rows in rankings(rank(own, metric)) if shared["level"] == family_of(metric).levels[0]
         ]
         by_key = {tuple(rows[0][name] for name in RANKING): rows for rows in of_level}
-        for key in widest({key: evidence_of(rows[0]) for key, rows in by_key.items()}):
-            lines = expectation_lines(expectation_of(store.address, by_key[key], metric))
-            yield f"{cell['dataset']}, {shots_text(by_key[key][0])}: {'. '.join(lines)}"
+        told = [by_key[key] for key in widest({key: evidence_of(rows[0]) for key, rows in by_key.items()})]
+        for rows in told:
+            about = [cell["dataset"], shots_text(rows[0]), *words_apart(rows[0], [each[0] for each in told])]
+            lines = expectation_lines(expectation_of(store.address, rows, metric))
+            yield f"{', '.join(about)}: {'. '.join(lines)}"
 
 
 def expectation_lines(found: Expectation | str) -> Iterator[str]:
@@ -187,19 +225,20 @@ def expectation_lines(found: Expectation | str) -> Iterator[str]:
         yield f"no estimate for new images: {found}; the score of the first is that of the best of many, and flatters"
         return
     title, number = METRICS[found.metric].title, "labels" if found.are_labelled else "validation images"
+    number += "" if found.num_groups is None else f" of {found.num_groups} groups"
     own = "cross-validated" if found.are_labelled else "validation"
-    flatters = (found.own_score - found.winner.score) * METRICS[found.metric].sign > 0
+    excess = 0.0 if found.own_score is None else METRICS[found.metric].sign * (found.own_score - found.winner.score)
     yield (
-        f"{title} {score_text(found.winner.score, 2)} expected on new images of the same kind ({_ends(found.winner)}), "
-        f"estimated from {found.num_images} {number} without a test set; the winner's own {own} score is "
-        f"{score_text(found.own_score, 2)}{', which flatters' if flatters else ''}"
+        f"the best configuration: {title} {score_text(found.winner.score, 2)} expected on new images of the same kind "
+        f"({_ends(found.winner)}), estimated from {found.num_images} {number} without a test set; its own {own} score "
+        f"is {score_text(found.own_score, 2)}{', which flatters' if excess > 0 else ''}"
     )
     beside = [f"{name} {score_text(each.score, 2)} ({_ends(each)})" for name, each in _beside(found)]
     if beside:
         yield f"expected likewise: {'; '.join(beside)}"
     if found.gain:
-        ends = f"{found.gain.low:+.2f} to {found.gain.high:+.2f}"
-        yield f"winner over default on the same draws: {found.gain.score:+.2f} (95 %: {ends})"
+        ends = f"{found.gain.low:+z.2f} to {found.gain.high:+z.2f}"
+        yield f"choosing rather than the default, on the same draws: {found.gain.score:+z.2f} (95 %: {ends})"
     if found.num_lacking:
         yield f"{found.num_lacking} of {found.num_candidates + found.num_lacking} have no predictions to be judged by"
 

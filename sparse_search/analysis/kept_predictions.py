@@ -49,8 +49,13 @@ class _Run(NamedTuple):
     sources_M: NDArray[np.int64] | None
     """Indices of the images in their split; None in files of before."""
 
+    groups_M: NDArray[np.int64] | None
+    """Groups of the images; None where none are known."""
+
     pool_mean_K: NDArray[np.float64] | None
 
+
+_COLUMNS = ("predictor", "image", "source_index", "source_group", "label", "probabilities", "pool_mean")
 
 _Layout = tuple[str, ...]
 """Names of what is labelled and what validates, run by run."""
@@ -110,16 +115,22 @@ def _runs(results: Path | str, row: RankedRow) -> list[_Run] | None:
 
 
 def _run(results: Path | str, run: Mapping[str, Any], row: RankedRow) -> _Run:
-    table = read_predictions(results, [run])
-    own = table.filter(pc.equal(table["predictor"], row["predictor"])).sort_by("image")
-    labels_M, sources = own["label"].to_numpy(), own["source_index"]
+    table = read_predictions(results, [run], _COLUMNS)
+    own = table.filter(pc.equal(table["predictor"], row["predictor"]))
+    own = own if (np.diff(own["image"].to_numpy()) > 0).all() else own.sort_by("image")
+    labels_M = own["label"].to_numpy()
     if not len(own) or len(pc.unique(own["image"])) < len(own):
         raise ValueError(f"{run['run_id']} has no prediction by {row['predictor']} for each image")
     probs_MK = _probabilities(own["probabilities"], len(own))
     pool_mean = own["pool_mean"][0].as_py()
     pool_mean_K = None if pool_mean is None else np.array(pool_mean, np.float64)
     named_M = named(row["decision"], probs_MK, pool_mean_K)
-    return _Run(probs_MK, named_M, labels_M, None if sources.null_count else sources.to_numpy(), pool_mean_K)
+    sources_M, groups_M = (_known(own[name]) for name in ("source_index", "source_group"))
+    return _Run(probs_MK, named_M, labels_M, sources_M, groups_M, pool_mean_K)
+
+
+def _known(column: pa.ChunkedArray) -> NDArray[np.int64] | None:
+    return None if column.null_count else np.asarray(column.to_numpy(), np.int64)
 
 
 def _probabilities(column: pa.ChunkedArray, count: int) -> NDArray[np.float64]:
@@ -145,6 +156,7 @@ def _joined(runs_CR: Sequence[Sequence[_Run]], row: RankedRow) -> SharedPredicti
         labels_N=np.concatenate([run.labels_M for run in first]),
         runs_N=np.repeat(np.arange(len(first)), sizes),
         images_N=_identities(runs_CR, sizes, same_images=row["validation"] == "official"),
+        groups_N=_first_known([[run.groups_M for run in runs] for runs in runs_CR]),
         pool_means_CRK=np.array(pool_means, np.float64) if knows_pool else None,
     )
 
@@ -155,8 +167,16 @@ def _identities(runs_CR: Sequence[Sequence[_Run]], sizes: Sequence[int], *, same
     Files of before do not say which they are: then those of `official` validation are the same in all runs, and any
     others are different.
     """
-    for runs in runs_CR:
-        known = [run.sources_M for run in runs if run.sources_M is not None]
-        if len(known) == len(runs):
-            return np.asarray(np.unique(np.concatenate(known), return_inverse=True)[1])
+    sources_N = _first_known([[run.sources_M for run in runs] for runs in runs_CR])
+    if sources_N is not None:
+        return np.asarray(np.unique(sources_N, return_inverse=True)[1])
     return np.concatenate([np.arange(size) for size in sizes]) if same_images else np.arange(sum(sizes))
+
+
+def _first_known(numbers_CRM: Sequence[Sequence[NDArray[np.int64] | None]]) -> NDArray[np.int64] | None:
+    """Numbers of all images by the first row that knows them in every run; None where no row does."""
+    for runs in numbers_CRM:
+        known = [numbers_M for numbers_M in runs if numbers_M is not None]
+        if len(known) == len(runs):
+            return np.concatenate(known)
+    return None

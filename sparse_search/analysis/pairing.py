@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ConfigError, suggestion
+from sparse_search.analysis.joint_counts import joint_counts
 from sparse_search.analysis.leaderboard import rank
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, selection_optimism
 from sparse_search.results.trials import RANKING, RankedRow
-from trainables.metrics.table import sign_of
+from trainables.metrics.table import METRICS, Origin, sign_of
 
 Key = tuple[Any, ...]
 Interval = tuple[float, float]
@@ -158,6 +160,7 @@ def paired_cell(
     rows_b: Sequence[RankedRow],
     scores: Mapping[Key, float | None],
     metric: str,
+    results: Path | str,
 ) -> tuple[PairedCell, ScoredSetting] | None:
     """The best of both sides on the label sets they share; None where there is none."""
     sets_a, sets_b = _label_sets(rows_a[0], scores), _label_sets(rows_b[0], scores)
@@ -165,11 +168,14 @@ def paired_cell(
     if not shared:
         return None
     sign = sign_of(metric)
+    tables = [(name, sets_a[name].confusion, sets_b[name].confusion) for name in shared]
+    is_counted = METRICS[metric].origin is Origin.COUNTS_OF_IMAGES
     setting = ScoredSetting(
         dataset=ranking["dataset"],
         scores=tuple(round(sign * (sets_a[name].score - sets_b[name].score), 12) for name in shared),
         confusions=tuple(sets_a[name].confusion for name in shared),
         rivals=tuple(sets_b[name].confusion for name in shared),
+        joints=joint_counts(results, rows_a[0], rows_b[0], tables) if is_counted else (),
         same_images=ranking["validation"] == "official",
     )
     paired = PairedCell(

@@ -15,6 +15,10 @@ from trainables.metrics.table import METRICS, Origin
 MANY_DATASETS = 6
 """Datasets whose spread tells enough of the whole uncertainty."""
 
+_PAIRED_SMOOTHING = 1.0
+"""Images added to each class before the noise of a difference is drawn: two methods that differ on none of a few images
+may differ on others. Source: Agresti & Min, Statistics in Medicine 24 (2005) 729."""
+
 _Array = NDArray[np.float64]
 
 
@@ -57,6 +61,10 @@ class ScoredSetting:
     rivals: tuple[Confusion, ...] = ()
     """For a comparison, the tables of the method that was subtracted."""
 
+    joints: tuple[NDArray[np.int64], ...] = ()
+    """For a comparison, what both name together: a K × K × K table per label set, of the true class, that named by the
+    method and that named by its rival; empty where that is not known."""
+
     same_images: bool = False
     """True where all label sets are scored on the same images."""
 
@@ -81,8 +89,8 @@ def bootstrap_interval(
     * Where many datasets are drawn, nothing else is: the spread over datasets holds what varies within each. In the
       same way the spread over label sets with images of their own holds the noise of these; it counts unless that of
       the images alone is wider, as where few label sets agree by chance.
-    * Else images are drawn, independently for both methods of a comparison though they share them: too wide, never too
-      narrow.
+    * Else images are drawn: of a comparison with what both methods name on each, where that is known, else
+      independently for both though they share them, which is too wide and never too narrow.
     * A single label set says nothing about others: the interval then holds it fixed.
 
     `bench/intervals.py` and the tests measure coverage. Equal arguments give equal intervals. No interval leaves what
@@ -165,6 +173,10 @@ def _images(setting: ScoredSetting, metric: str, rng: np.random.Generator, num_d
     noise_N = np.zeros(num_draws)
     if METRICS[metric].origin is not Origin.COUNTS_OF_IMAGES:
         return noise_N
+    if setting.joints:
+        tables_SKKK = np.asarray(setting.joints, np.float64)
+        pooled_KKK = tables_SKKK.mean(0) if setting.same_images else tables_SKKK.sum(0)
+        return _paired_noise(pooled_KKK, metric, rng, num_draws)
     for sign, confusions in ((1, setting.confusions), (-1, setting.rivals)):
         if confusions:
             tables_SKK = np.asarray(confusions, np.float64)
@@ -179,6 +191,28 @@ def _image_noise(pooled_KK: _Array, metric: str, rng: np.random.Generator, num_d
         if row_K.sum() > 0:
             drawn_NKK[:, k] = rng.multinomial(max(1, round(row_K.sum())), row_K / row_K.sum(), size=num_draws)
     return np.nan_to_num(score_of(drawn_NKK, metric) - score_of(pooled_KK, metric))  # a draw may leave it undefined
+
+
+def _paired_noise(pooled_KKK: _Array, metric: str, rng: np.random.Generator, num_draws: int) -> _Array:
+    """Deviations of a difference when images are drawn again, each with what both methods name on it."""
+    num_classes = len(pooled_KKK)
+    drawn_NKKK = np.zeros((num_draws, *pooled_KKK.shape))
+    expected_KKK = np.zeros_like(pooled_KKK)
+    for k, own_KK in enumerate(pooled_KKK):
+        if count := round(own_KK.sum()):
+            share_KK = own_KK + _smoothed_cells(k, num_classes)
+            share_KK /= share_KK.sum()
+            drawn = rng.multinomial(count, share_KK.ravel(), size=num_draws)
+            drawn_NKKK[:, k], expected_KKK[k] = drawn.reshape(num_draws, num_classes, num_classes), count * share_KK
+    noise_N = score_of(drawn_NKKK.sum(3), metric) - score_of(drawn_NKKK.sum(2), metric)
+    return np.nan_to_num(noise_N - (score_of(expected_KKK.sum(2), metric) - score_of(expected_KKK.sum(1), metric)))
+
+
+def _smoothed_cells(true: int, num_classes: int) -> _Array:
+    """`_PAIRED_SMOOTHING` images, a quarter each on both right, either right and none right."""
+    each_K = np.full(num_classes, 0.5 / max(num_classes - 1, 1))
+    each_K[true] = 0.5
+    return _PAIRED_SMOOTHING * np.outer(each_K, each_K)
 
 
 def _stretch(freedom: int, level: float) -> float:

@@ -42,6 +42,9 @@ class SharedPredictions:
     images_N: _Indices
     """Image, from 0: the same number in every run that judges it."""
 
+    groups_N: _Indices | None = None
+    """Group of an image, such as its patient; None where every image is its own."""
+
     pool_means_CRK: _Array | None = None
     """Mean probabilities of unlabelled images, by run; None where a run has none."""
 

@@ -8,13 +8,18 @@ from typing import Any
 import pyarrow as pa
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.analysis.average_rows import POOLED, Gathered, average_row, gather, words_for
+from sparse_search.analysis.average_estimates import draws
+from sparse_search.analysis.average_rows import average_row, words_for
 from sparse_search.analysis.averages import DEFAULT_RULE, Weighted, find_rule, rules_for, weighted
+from sparse_search.analysis.estimate import Expected
+from sparse_search.analysis.gathering import POOLED, Gathered, gather
 from sparse_search.analysis.leaderboard import rank_trials
 from sparse_search.analysis.pairing import evidence_of
+from sparse_search.results.texts import score_text
 from sparse_search.results.trials import TRIAL_SCHEMA
 from trainables.core.conditions import CONDITIONS
 from trainables.metrics.averaging import AVERAGE
+from trainables.metrics.table import METRICS
 
 MIN_MEMBERS = 2
 """Configurations from which on there is something to average."""
@@ -107,7 +112,32 @@ def ranked_average(gathered: Gathered, average: Weighted, metric: str) -> dict[s
     return row
 
 
-def average_evidence(gathered: Gathered, average: Weighted) -> dict[str, Any]:
+def average_expectation(gathered: Gathered, average: Weighted, metric: str) -> dict[str, Any]:
+    """Return what to expect of an average on new images, beside the best configuration, as plain values."""
+    drawn = draws(gathered.candidates, metric)
+    if drawn is None:
+        return {"in_words": "No estimate for new images: a class has a single image to judge by."}
+    average_B, best_B = drawn.by_rule(average.rule), drawn.by_choice()
+    parts = {AVERAGE: drawn.expect(average_B), "best_single": drawn.expect(best_B)}
+    parts["gain"] = drawn.expect_gain(average_B, best_B)
+    known = {name: vars(each) for name, each in parts.items() if each}
+    words = "; ".join(f"{_NAMES[name]} {expected_text(each)}" for name, each in parts.items() if each)
+    judging = gathered.candidates.predictions.num_images
+    return {"metric": metric, **known, "from_images": judging, "from_configurations": len(gathered.trials)} | {
+        "in_words": f"{METRICS[metric].title} on new images of the same kind, estimated from {judging} judging images "
+        f"without a test set: {words}."
+    }
+
+
+def expected_text(each: Expected) -> str:
+    """Return a score to expect with its interval, in words."""
+    return f"{score_text(each.score)} (95 %: {score_text(each.low)} to {score_text(each.high)})"
+
+
+_NAMES = {AVERAGE: "the average", "best_single": "the best single", "gain": "the difference"}
+
+
+def average_evidence(gathered: Gathered, average: Weighted, metric: str) -> dict[str, Any]:
     """Return what of the evidence of an average is other than that of a configuration."""
     rows = [gathered.trials[member] for member in average.members]
     versions: dict[str, str] = {}
@@ -120,6 +150,7 @@ def average_evidence(gathered: Gathered, average: Weighted) -> dict[str, Any]:
         "best_of": f"{words_for(average)} configurations of {methods}, {len(rows)} with a weight",
         "run_ids": [run_id for row in rows for run_id in row["run_id_list"]],
         "versions": versions,
+        "expected": average_expectation(gathered, average, metric),
     }
-    left_out = {f"{count} configurations": why for why, count in gathered.left_out.items()}
+    left_out = dict(gathered.left_out)
     return found | ({"left_out": left_out} if left_out else {})

@@ -114,8 +114,8 @@ def _averaged(store: Store, rows: list[dict[str, Any]], rule: str, metric: str) 
     found = find_average(store.address, rows, rule)
     if found is None:
         return None
-    row = ranked_average(*found, metric_for("image", metric))
-    evidence = _evidence(row, metric_for("image", metric)) | average_evidence(*found)
+    metric = metric_for("image", metric)
+    evidence = _evidence(ranked_average(*found, metric), metric) | average_evidence(*found, metric)
     return average_entry(*found) | {"evidence": evidence | {"results": _origin(store)}}
 
 
@@ -147,7 +147,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         ResultsError: the file cannot be written.
     """
     header = (
-        f"# {_title(values)} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
+        f"# {title_of(values)} for {values['dataset']}, {shots_word(values['shots'])} labelled images"
         f"{'' if values['evidence'].get('shots_in_all') or values['shots'] == ALL_SHOTS else ' per class'}.\n"
         f"# Train it again:  python -m trainables --config {path.name}\n"
     )
@@ -157,7 +157,7 @@ def write_export(values: dict[str, Any], path: Path) -> None:
         raise ResultsError(f"cannot write {path}: {problem.strerror}") from problem
 
 
-def _title(values: Mapping[str, Any]) -> str:
+def title_of(values: Mapping[str, Any]) -> str:
     """Return what is exported, in words."""
     if AVERAGE in values:
         return f"average of {len(values[AVERAGE]['members'])} configurations"

@@ -60,13 +60,20 @@ def _scores(saved: Saved, evidence: Mapping[str, Any]) -> Iterator[str]:
     if interval["low"] is not None and interval["high"] is not None:
         low, high = (score_text(interval[end], 4) for end in ("low", "high"))
         yield f"95 % interval of {METRICS[interval['metric']].title}: {low} to {high}."
-    for name in ("scored_on", "best_of", "estimate"):
+    for name in ("scored_on", "best_of", "expected"):
         if evidence.get(name):
-            yield f"{name.replace('_', ' ').capitalize()}: {evidence[name]}."
+            yield f"{name.replace('_', ' ').capitalize()}: {_words(evidence[name])}."
     yield (
         f"These are scores of the runs of the search, by {len(evidence['run_ids'])} trainings, not of these weights. "
         "What was chosen by a score is worse than it."
     )
+
+
+def _words(value: Any) -> str:
+    """Text of a part of the evidence."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_words(each)}" for name, each in value.items())
+    return score_text(value, 4) if isinstance(value, float) else str(value)
 
 
 def _limits(saved: Saved) -> Iterator[str]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from search_spaces.core.config import write_config
 from search_spaces.core.errors import ModelError, ResultsError
 from sparse_search.best.export import read_export
+from sparse_search.best.member_plans import MemberPlan, parts_to_train, with_images
 from sparse_search.best.model_card import card
-from sparse_search.best.parts import MemberPlan, parts_to_train, with_images
 from sparse_search.best.retrain import ShareCallback
 from sparse_search.best.stored_outputs import Outputs, stored_outputs
 from sparse_search.versions import versions
@@ -29,6 +29,7 @@ from trainables.data.tasks import final_task
 from trainables.model.calibration import Calibration, calibration_of, fit_temperature
 from trainables.model.facts import ModelFacts, ModelMember
 from trainables.model.folder import Saved, check_free, file_names, write_model
+from trainables.model.onnx_file import ONNX, check_onnx, onnx_of
 from trainables.model.preparation import reduction_of
 from trainables.model.saved import assembled, judged
 from trainables.nets.weights import weight_versions
@@ -57,6 +58,7 @@ def train_model(
     data_root: Path | str | None = None,
     label_set: int | None = None,
     all_labels: bool = False,
+    onnx: bool = False,
     tell: ShareCallback | None = None,
 ) -> ModelFacts:
     """Train what was exported, and save it as a model.
@@ -68,23 +70,27 @@ def train_model(
         label_set: The draw whose labelled images teach. When not given: of a data set of the catalogue the first of the
             file, of one's own all labelled images.
         all_labels: All labelled images of the train split teach, whatever the data set.
+        onnx: Write the model as an ONNX graph as well.
         tell: Called with what is being trained and the share of everything that is done.
 
     Raises:
-        ConfigError: both a label set and all labels are asked for.
+        ConfigError: both a label set and all labels are asked for, or a library for ONNX is missing.
         ResultsError: the file is no export, the data are not those it was made from, or training diverges.
         ModelError: something is at `output` already, or of the method no model can be saved.
     """
     values, evidence = read_export(Path(exported))
-    parts = [with_images(part, label_set, all_labels=all_labels) for part in parts_to_train(values, evidence)]
+    plans = [with_images(plan, label_set, all_labels=all_labels) for plan in parts_to_train(values, evidence)]
     output, root = Path(output), Path(data_root) if data_root else None
     check_free(output)
-    source = _opened(parts[0].trial, evidence, root, tell)
-    task = _task(parts[0].trial, root)
+    if onnx:
+        check_onnx()
+    source = _opened(plans[0].trial, evidence, root, tell)
+    task = _task(plans[0].trial, root)
     place = output.with_name(f".{output.name}.training")
-    trained = list(_train_all(parts, task, place, tell))
-    saved = _calibrated(_saved(parts, trained, source, task), task, parts, evidence)
-    write_model(output, saved, card(saved, source.title, evidence))
+    trained = list(_train_all(plans, task, place, tell))
+    saved = _calibrated(_saved(plans, trained, source, task), task, plans, evidence)
+    others = {ONNX: onnx_of(assembled(saved, "the model"))} if onnx else {}
+    write_model(output, saved, card(saved, source.title, evidence), others)
     shutil.rmtree(place, ignore_errors=True)
     return saved.facts
 
@@ -110,22 +116,22 @@ def _task(trial: Trial, root: Path | None) -> Task:
     return final_task(trial.dataset, trial.shots, trial.label_sets[0], validation, root, trial.find_method().kind)
 
 
-def _train_all(parts: Sequence[MemberPlan], task: Task, place: Path, tell: ShareCallback | None) -> Iterator[_Trained]:
+def _train_all(plans: Sequence[MemberPlan], task: Task, place: Path, tell: ShareCallback | None) -> Iterator[_Trained]:
     forget_launcher(unless_launched=True)
-    for number, part in enumerate(parts):
+    for number, plan in enumerate(plans):
 
-        def share(done: float, before: int = number, about: str = part.trial.method) -> None:
+        def share(done: float, before: int = number, about: str = plan.trial.method) -> None:
             if tell:
-                tell(about, (before + min(done, 1.0)) / len(parts))
+                tell(about, (before + min(done, 1.0)) / len(plans))
 
-        yield _train(part, task, place, share)
+        yield _train(plan, task, place, share)
 
 
-def _train(part: MemberPlan, task: Task, place: Path, tell: Callable[[float], None]) -> _Trained:
+def _train(plan: MemberPlan, task: Task, place: Path, tell: Callable[[float], None]) -> _Trained:
     """Train a member to its end, or from its last checkpoint on."""
-    conditions = replace(part.trial.conditions, processes=1)  # the networks are needed here
-    run = Run(trial=replace(part.trial, conditions=conditions), label_set=part.trial.label_sets[0], fold=0)
-    method, learners = part.trial.find_method(), list[Learner]()
+    conditions = replace(plan.trial.conditions, processes=1)  # the networks are needed here
+    run = Run(trial=replace(plan.trial, conditions=conditions), label_set=plan.trial.label_sets[0], fold=0)
+    method, learners = plan.trial.find_method(), list[Learner]()
 
     def build(*given: Any) -> Learner:
         learners.append(method.build(*given))
@@ -138,26 +144,26 @@ def _train(part: MemberPlan, task: Task, place: Path, tell: Callable[[float], No
             tell(progress.images / conditions.images)
             if progress.budget_images == conditions.images and isinstance(learners[0], SavesPrediction):
                 state = Oracle(task, conditions.statistics).prediction_state(learners[0])
-                mean_K = progress.pool_means.get(part.predictor)
-                threshold = progress.selected[part.predictor].threshold
+                mean_K = progress.pool_means.get(plan.predictor)
+                threshold = progress.selected[plan.predictor].threshold
                 found = _Trained(state, None if mean_K is None else tuple(mean_K.tolist()), threshold)
     except DivergedError as why:
         raise ResultsError(f"training diverged: {why}; another --label-set may do") from why
     if found is None:
-        raise ModelError(f"of method '{part.trial.method}' no model can be saved: its learner gives no state")
+        raise ModelError(f"of method '{plan.trial.method}' no model can be saved: its learner gives no state")
     return found
 
 
-def _saved(parts: Sequence[MemberPlan], trained: Sequence[_Trained], source: Source, task: Task) -> Saved:
+def _saved(plans: Sequence[MemberPlan], trained: Sequence[_Trained], source: Source, task: Task) -> Saved:
     """Put together what a folder will hold, but for what follows from validation images."""
-    first, now = parts[0].trial, versions()
+    first, now = plans[0].trial, versions()
     members = []
-    for part, found, file in zip(parts, trained, file_names(len(parts)), strict=True):
-        config = write_config(part.trial.config)
+    for plan, found, file in zip(plans, trained, file_names(len(plans)), strict=True):
+        config = write_config(plan.trial.config)
         now |= weight_versions(config)
         members.append(
             ModelMember(
-                method=part.trial.method, config=config, predictor=part.predictor, weight=part.weight,
+                method=plan.trial.method, config=config, predictor=plan.predictor, weight=plan.weight,
                 pool_mean=found.pool_mean, file=file, sha256="",
             )
         )  # fmt: skip
@@ -188,17 +194,17 @@ def _trained_on(trial: Trial, source: Source, task: Task) -> dict[str, Any]:
     }
 
 
-def _calibrated(saved: Saved, task: Task, parts: Sequence[MemberPlan], evidence: Mapping[str, Any]) -> Saved:
+def _calibrated(saved: Saved, task: Task, plans: Sequence[MemberPlan], evidence: Mapping[str, Any]) -> Saved:
     """Choose threshold, temperature and scores of sets by images that did not teach, where there are some."""
     facts = saved.facts
     if facts.kind == "segmentation":
         return saved
     origin, judging = OWN, [_own_outputs(saved, task)]
     if task.provenance.validation == "labelled-cv":
-        origin, judging = "predictions of the search, which the results keep", stored_outputs(parts, evidence)
+        origin, judging = "predictions of the search, which the results keep", stored_outputs(plans, evidence)
     if not judging:
         return saved._replace(facts=replace(facts, temperature_from=NOBODY))
-    if facts.threshold is not None and (origin != OWN or len(parts) > 1):
+    if facts.threshold is not None and (origin != OWN or len(plans) > 1):
         facts = replace(facts, threshold=_threshold(facts, judging))
     raw_NK = np.concatenate([judged(facts, each.outputs).raw_NK for each in judging])
     labels_N = np.concatenate([_of_pictures(facts, each.labels_N) for each in judging])

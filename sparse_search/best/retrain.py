@@ -25,6 +25,7 @@ from sparse_search.results.store import Store
 from sparse_search.versions import versions
 from trainables.core.method import Labelled, Learner, Task
 from trainables.core.scores import AnyScores
+from trainables.data.later_test import later_test_set
 from trainables.data.source import prepare
 from trainables.data.tasks import test_set
 from trainables.metrics.averaging import AVERAGE
@@ -115,6 +116,7 @@ def evaluate(
     *,
     why: str,
     unlock_test: bool = False,
+    on: Path | str | None = None,
     heat_maps: Path | str | None = None,
     data_root: Path | str | None = None,
     checkpoints: Path | str | None = None,
@@ -130,6 +132,7 @@ def evaluate(
             came from.
         why: The reason for looking, which the ledger keeps.
         unlock_test: Must be true: the confirmation that test labels are to be read.
+        on: A table of test images that came later, with the columns `path` and `label`, in place of the data set's own.
         heat_maps: A folder for a picture of each test image that shows where the first run sees findings; for
             configurations that judge images by their patches.
         data_root: The folder of the data files; `$SPARSE_SEARCH_DATA`, else `~/.medmnist`, when not given.
@@ -144,13 +147,14 @@ def evaluate(
     trial, average, evidence = _read(Path(exported))
     root, results = Path(data_root) if data_root else None, results or _ledger_of(evidence)
     _prepare(trial, root, tell)
-    unseen = test_set(trial.dataset, root, trial.find_method().kind)
+    kind = trial.find_method().kind
+    unseen = later_test_set(Path(on), trial.dataset, root) if on else test_set(trial.dataset, root, kind)
     if heat_maps and (unseen.grid is None or unseen.labels_N.max() > 1):
         raise ResultsError(f"{trial.dataset} has no heat maps: they need patches of two classes, as in idrid@256:8x8")
     store = read_store(results)  # which cannot be reached is said before the training
     training = _Training(evidence, root, Path(checkpoints) if checkpoints else None, tell)
     trained = training.all_of(trial, average, unseen)
-    look = _look(why, trained, trial, average, evidence)
+    look = _look(f"{why.strip()} (on {Path(on).name})" if on else why, trained, trial, average, evidence)
     _note(look, store, results)
     if heat_maps:
         _write_heat_maps(Path(heat_maps), unseen, trained[0], trial)

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ResultsError
-from sparse_search.best.parts import MemberPlan
+from sparse_search.best.member_plans import MemberPlan
 from sparse_search.best.picture_rules import stacked
 from sparse_search.results.predictions import read_predictions
+from trainables.metrics.averaging import weighted_mean
 
 
 class Outputs(NamedTuple):
@@ -23,28 +24,27 @@ class Outputs(NamedTuple):
     labels_N: NDArray[np.int64]
 
 
-def stored_outputs(parts: Sequence[MemberPlan], evidence: Mapping[str, Any]) -> list[Outputs]:
-    """Return what the members said in each run of the search; nothing where the results do not have it any more."""
+def stored_outputs(plans: Sequence[MemberPlan], evidence: Mapping[str, Any]) -> list[Outputs]:
+    """Return what the members said in each run of the search that all of them have; nothing where results are gone."""
     try:
-        runs = [[_read(part, run_id, evidence) for run_id in part.run_ids] for part in parts]
+        of_members = [dict(_read(plan, run_id, evidence) for run_id in plan.run_ids) for plan in plans]
     except ResultsError:
         return []
-    if len({len(each) for each in runs}) != 1:
-        return []
-    together = list(zip(*runs, strict=True))
-    if any(not np.array_equal(each.labels_N, first.labels_N) for first, *others in together for each in others):
-        return []
-    weights = np.array([part.weight for part in parts])
-    means = [np.tensordot(weights, np.stack([each.outputs for each in run]), 1) for run in together]
-    return [Outputs(mean, first.labels_N) for mean, (first, *_) in zip(means, together, strict=True)]
+    weights = [plan.weight for plan in plans]
+    return [
+        Outputs(weighted_mean([runs[images].outputs for runs in of_members], weights), first.labels_N)
+        for images, first in of_members[0].items()
+        if all(images in runs for runs in of_members)
+    ]
 
 
-def _read(part: MemberPlan, run_id: str, evidence: Mapping[str, Any]) -> Outputs:
-    results = evidence.get("results", "results")
-    searched = part.searched
+def _read(plan: MemberPlan, run_id: str, evidence: Mapping[str, Any]) -> tuple[tuple[Any, ...], Outputs]:
+    """Return which images a run validated by, as a key, and what it said of them."""
+    searched = plan.searched
     run = {"dataset": evidence["dataset"], "shots": searched.shots, "method": searched.method, "run_id": run_id}
-    table = read_predictions(results, [run])
-    own = table.filter(pc.equal(table["predictor"], part.predictor))
+    table = read_predictions(evidence.get("results", "results"), [run])
+    own = table.filter(pc.equal(table["predictor"], plan.predictor))
     if not len(own):
-        raise ResultsError(f"run {run_id} has no predictions of '{part.predictor}'")
-    return Outputs(stacked(own["probabilities"]), own["label"].to_numpy())
+        raise ResultsError(f"run {run_id} has no predictions of '{plan.predictor}'")
+    images = (*own["source_index"].to_pylist(), *own["label"].to_pylist())
+    return images, Outputs(stacked(own["probabilities"]), own["label"].to_numpy())

@@ -41,6 +41,7 @@ from sparse_search.cli.options import (
 )
 from sparse_search.cli.printing import console, print_answer, print_leaderboard, print_lines, show_warning
 from sparse_search.results.texts import printable
+from trainables.core.home import ensure_home
 from trainables.metrics.table import DEFAULT_METRIC
 
 app = typer.Typer(
@@ -50,7 +51,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the method and settings that work best on your medical images at your label budget.\n\n"
     "Quick start:  sparse-search demo\n\n"
-    "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, then export. The same `run` "
+    "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, recommend, export. The same `run` "
     "goes on after any interruption. Nothing but `evaluate` reads a test label.",
 )
 
@@ -163,8 +164,8 @@ def leaderboard_command(
     """Rank what is finished by validation scores.
 
     Shows, per method, the best configuration and beside it the default and the presets; below, those of them that have
-    no score, and why. What cannot be compared (other data, validation, image size, pretraining or selection) is ranked
-    apart.
+    no score, and why. Averages of what was tried are ranked among them; `recommend` says what to expect of these. What
+    cannot be compared (other data, validation, image size, pretraining or selection) is ranked apart.
     """
     sys.meta_path.insert(0, _NoPandas())
     if sql or schema:
@@ -242,15 +243,20 @@ def curves_command(
     shots: OnlyShots = None,
     method: OnlyMethod = None,
     metric: ByMetric = DEFAULT_METRIC,
+    worth: Annotated[
+        bool, typer.Option("--worth", help="Instead: the best of n and the average of n, against n, on new images.")
+    ] = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Print, as CSV, the best score so far against what the search had cost by then, trial by trial.
 
-    The report draws it.
+    With --worth, what a search of n configurations is expected to bring, when the best is chosen and when they are
+    averaged. The report draws both.
     """
-    from sparse_search.analysis.curves import best_so_far
+    from sparse_search.analysis.curves import best_and_average, best_so_far
 
-    frame = best_so_far(results, dataset=dataset, shots=shots, method=method, metric=metric)
+    curve = best_and_average if worth else best_so_far
+    frame = curve(results, dataset=dataset, shots=shots, method=method, metric=metric)
     frame.to_csv(sys.stdout, index=False)
 
 
@@ -327,7 +333,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
     """Run a real sweep on bundled images in minutes.
 
     SPARSE and a supervised classifier on scikit-learn's digits, 5 labelled images per class; then the leaderboard
-    and the best configuration.
+    and its answer, the average of what was tried.
     """
     from sparse_search.best.export import export, write_export
     from sparse_search.results.mirror import store_at
@@ -338,12 +344,13 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
     leaderboard_command(dataset="digits", shots=5, results=results)
     best = store_at(results).folder / "sweeps" / "demo" / "best.yaml"
     write_export(export(results, dataset="digits", shots=5), best)
-    typer.echo(f"best configuration: {best}\ntrain it again:     python -m trainables --config {best}")
+    typer.echo(f"its answer:      {best}\ntrain it again:  python -m trainables --config {best}")
     raise typer.Exit(code)
 
 
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2, never a traceback."""
+    ensure_home()
     sys.path.insert(0, str(Path.cwd()))  # a user's own method, `module:ATTRIBUTE`, lies beside the sweep
     warnings.showwarning = show_warning
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""Commands around the best configuration: export, aggregate, decide, reproduce, evaluate, train, predict."""
+"""Commands around the answer of a search: recommend, export, aggregate, decide, reproduce, evaluate, train, predict."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,43 +20,81 @@ from sparse_search.cli.printing import console, print_lines, training_bar
 from trainables.core.shots import read_shots
 from trainables.metrics.table import DEFAULT_METRIC
 
+Checkpointed = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoints", metavar="DIR", help="Save here; the same command then goes on after a kill, run by run."
+    ),
+]
+Shots = Annotated[
+    int,
+    typer.Option(
+        parser=read_shots,
+        metavar="N|all",
+        help="Labelled images per class, or in all where the data set counts them so; or all there are.",
+    ),
+]
 WithUse = Annotated[Path | None, typer.Option("-o", "--output", help="File to write with --use [default: the same].")]
+
+
+def recommend_command(
+    dataset: Annotated[str, typer.Option(help="The data set.")],
+    shots: Shots,
+    metric: ByMetric = DEFAULT_METRIC,
+    average: Annotated[
+        str, typer.Option(metavar="RULE", help="Weigh members by: uniform, third, tempered or greedy [default: third].")
+    ] = "",
+    pretrained: OnlyPretrained = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Say what to take for a data set and label budget, and what to expect of it.
+
+    Side by side: the average of everything that was tried, the best single configuration, the defaults, and the floors
+    that any method has to beat; each with the score to expect on new images and the models that it costs. Below: what
+    each method adds to the average, and what having tried so many was worth. Nothing is trained; no test label is read.
+    """
+    from sparse_search.best.recommendation import recommend
+    from sparse_search.cli.answers import print_recommendation
+
+    print_recommendation(
+        recommend(results, dataset=dataset, shots=shots, metric=metric, average=average, pretrained=pretrained)
+    )
 
 
 def export_command(
     dataset: Annotated[str, typer.Option(help="The data set.")],
-    shots: Annotated[
-        int,
-        typer.Option(
-            parser=read_shots,
-            metavar="N|all",
-            help="Labelled images per class, or in all where the data set counts them so; or all there are.",
-        ),
-    ],
+    shots: Shots,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("best.yaml"),
     method: OnlyMethod = None,
     config_id: Annotated[
         str | None, typer.Option(help="This configuration instead of the best; a prefix will do.")
     ] = None,
     metric: ByMetric = DEFAULT_METRIC,
+    average: Annotated[
+        str, typer.Option(metavar="RULE", help="Weigh members by: uniform, third, tempered or greedy [default: third].")
+    ] = "",
+    single: Annotated[bool, typer.Option("--single", help="One configuration, not an average.")] = False,
     pretrained: OnlyPretrained = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write the best configuration to a file.
+    """Write the answer of a search to a file: the average of what was tried, or the best configuration.
 
     The file holds everything that `python -m trainables --config FILE` needs to train it again, and the evidence:
-    scores with interval, how many configurations were tried, hashes of data and label sets, versions.
+    scores with interval, how many configurations were tried, hashes of data and label sets, versions. Of an average
+    these are its members with their weights. One configuration is written where there is but one, where predictions
+    were not kept, and with --single or --config-id.
     """
-    from sparse_search.best.export import export, write_export
+    from sparse_search.best.export import export, title_of, write_export
     from sparse_search.results.texts import score_text
 
     values = export(
-        results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric, pretrained=pretrained
-    )
+        results, dataset=dataset, shots=shots, method=method, config_id=config_id, metric=metric, pretrained=pretrained,
+        average=average, single=single,
+    )  # fmt: skip
     write_export(values, output)
     evidence = values["evidence"]
     metric = evidence["interval_95"]["metric"]  # its own, where the one that was asked for is of another kind
-    typer.echo(f"{output}: {values['method']}, {metric} {score_text(evidence['scores'][metric], 4)} on validation")
+    typer.echo(f"{output}: {title_of(values)}, {metric} {score_text(evidence['scores'][metric], 4)} on validation")
     print_lines(evidence.get("expected", {}).get("in_words", "").split("\n"))
     typer.echo(f"train it again:  python -m trainables --config {output}")
 
@@ -109,15 +147,15 @@ def decide_command(
     typer.echo(f"{output or exported}: classes are named by {use}")
 
 
-def reproduce_command(exported: Exported, data_root: DataRoot = None) -> None:
-    """Train an exported configuration again and compare with the evidence in its file.
+def reproduce_command(exported: Exported, checkpoints: Checkpointed = None, data_root: DataRoot = None) -> None:
+    """Train an exported configuration again and compare with the evidence in its file; of an average every member.
 
     Exit code 0: the validation score is the same, or inside the interval of the file; 1: it is not.
     """
     from sparse_search.best.retrain import reproduce
 
     with training_bar() as tell:
-        found = reproduce(exported, data_root=data_root, tell=tell)
+        found = reproduce(exported, data_root=data_root, checkpoints=checkpoints, tell=tell)
     print_reproduction(found)
     raise typer.Exit(0 if found.is_inside else 1)
 
@@ -126,6 +164,9 @@ def evaluate_command(
     exported: Exported,
     why: Annotated[str, typer.Option(help="Why you look; goes into the ledger.")] = "",
     unlock_test: Annotated[bool, typer.Option("--unlock-test", help="Yes, look at the test labels.")] = False,
+    on: Annotated[
+        Path | None, typer.Option("--on", metavar="TABLE", help="Test images that came later: path and label.")
+    ] = None,
     heat_maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw where findings were seen in every test image.")
     ] = None,
@@ -135,6 +176,7 @@ def evaluate_command(
             metavar="PLACE", help="Whose ledger keeps the look [default: the results that the file came from]."
         ),
     ] = None,
+    checkpoints: Checkpointed = None,
     data_root: DataRoot = None,
 ) -> None:
     """Score an exported configuration on the test set: the one command that reads test labels.
@@ -146,8 +188,9 @@ def evaluate_command(
 
     with training_bar() as tell:
         look = evaluate(
-            exported, results, why=why, unlock_test=unlock_test, heat_maps=heat_maps, data_root=data_root, tell=tell
-        )
+            exported, results, why=why, unlock_test=unlock_test, on=on, heat_maps=heat_maps, data_root=data_root,
+            checkpoints=checkpoints, tell=tell,
+        )  # fmt: skip
     console().print(look_table([look]))
 
 
@@ -161,6 +204,7 @@ def train_command(
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="All labelled images teach [default for data of your own].")
     ] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write the model as an ONNX graph as well.")] = False,
     data_root: DataRoot = None,
 ) -> None:
     """Train what was exported and save it as a model, to be used on other images.
@@ -172,7 +216,7 @@ def train_command(
 
     with training_bar() as tell:
         facts = train_model(
-            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, tell=tell
+            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, onnx=onnx, tell=tell
         )
     taught = f"{facts.trained_on['labelled_images']} labelled images"
     typer.echo(
@@ -184,7 +228,7 @@ def train_command(
 def predict_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `train` wrote.")],
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Pictures, folders, .npz with `images`, .csv with `path`.")
+        list[Path], typer.Argument(metavar="PATH…", help="Pictures, folders, .npz with `images`, tables with `path`.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .csv or .parquet.")] = Path(
         "predictions.csv"
@@ -214,6 +258,7 @@ def predict_command(
 
 
 BEST_COMMANDS: Mapping[str, Callable[..., None]] = {
+    "recommend": recommend_command,
     "export": export_command,
     "aggregate": aggregate_command,
     "decide": decide_command,

@@ -134,15 +134,15 @@ def print_comparison(found: "Comparison") -> None:
         table.add_row(
             cell.ranking["dataset"], str(shots_word(cell.ranking["shots"])),
             score_text(cell.a.score), score_text(cell.b.score),
-            f"{round(cell.difference, 3) + 0.0:+.3f}", _signed(cell.interval), str(cell.num_label_sets),
+            f"{cell.difference:+z.3f}", _signed(cell.interval), str(cell.num_label_sets),
         )  # fmt: skip
     console().print(table)
     about = "data sets like these" if found.about_others else "these data sets"
     lines = [
-        f"mean over data sets {found.difference:+.4f}, 95 % {_signed(found.interval)} for {about}",
+        f"mean over data sets {found.difference:+z.4f}, 95 % {_signed(found.interval)} for {about}",
         f"{found.record} data sets better, equal, worse; "
         f"better on a label set with probability {found.probability_of_improvement:.2f}",
-        f"Wilcoxon signed-rank p = {found.p_value:.4f}, rank-biserial {found.rank_biserial:+.2f}"
+        f"Wilcoxon signed-rank p = {found.p_value:.4f}, rank-biserial {found.rank_biserial:+z.2f}"
         if found.p_value is not None
         else "",
         *(f"note: {note}" for note in found.notes),
@@ -172,7 +172,7 @@ def print_overall(found: "OverallComparison") -> None:
         lines += [f"not told apart: {', '.join(clique)}" for clique in found.ranks.cliques]
     for test in found.tests:
         lines.append(
-            f"{test.a} against {test.b}: {test.difference:+.4f}, {test.record}, adjusted p = "
+            f"{test.a} against {test.b}: {test.difference:+z.4f}, {test.record}, adjusted p = "
             f"{test.adjusted_p_value:.4f}"
         )
     print_lines([*lines, *(f"note: {note}" for note in found.notes)])
@@ -245,4 +245,4 @@ def _own_config(method: str) -> "type[MethodConfig]":
 
 
 def _signed(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+    return "-" if interval is None else f"{interval[0]:+z.3f} to {interval[1]:+z.3f}"

@@ -34,6 +34,9 @@ _COLUMNED = ("dataset", "shots", "level", "validation", "label_sets")
 _TITLED = (*_COLUMNED, "image_size", "content_hash", "selection")
 """Columns that the title or the caption of a leaderboard tells."""
 
+_MAX_SETTINGS = 6
+"""Settings of a configuration that its row of a leaderboard tells; `export` tells all."""
+
 MAX_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -237,9 +240,11 @@ def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:
 
     config = json.loads(row["config_json"])
     inactive = row["inactive"].split(", ")
-    values = (f"{name}={setting_text(config[name])}" for name in searched if name in config and name not in inactive)
+    names = [name for name in searched if name in config and name not in inactive]
+    values = " ".join(f"{name}={setting_text(config[name])}" for name in names[:_MAX_SETTINGS])
+    more = f" … {len(names) - _MAX_SETTINGS} more" if len(names) > _MAX_SETTINGS else ""
     start = f"({row['start']}) " if row["start"] else ""
-    return f"{row['config_id'][:6]} {start}{' '.join(values)}"
+    return f"{row['config_id'][:6]} {start}{values}{more}"
 
 
 def _unranked_line(row: Mapping[str, Any], where: str = "") -> str:

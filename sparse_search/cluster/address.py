@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparse_search.cluster.checks import DRIVER, Finding
+from trainables.core.home import from_home
 
 CONNECT_SECONDS = 5.0
 JOIN_SECONDS = 45.0
@@ -47,7 +48,7 @@ def token_source(environment: Mapping[str, str] = os.environ) -> str:
     if "RAY_AUTH_TOKEN_PATH" in environment:
         path = environment["RAY_AUTH_TOKEN_PATH"]
         return path if Path(path).is_file() else ""
-    return "~/.ray/auth_token" if Path("~/.ray/auth_token").expanduser().is_file() else ""
+    return "~/.ray/auth_token" if from_home("~/.ray/auth_token").is_file() else ""
 
 
 def _unreachable(address: str) -> Finding | None:

@@ -30,6 +30,7 @@ from sparse_search.results.object_store import is_uri, objects_at
 from sparse_search.search.sweep import Sweep
 from sparse_search.search.sweep_file import load_sweep
 from sparse_search.versions import COMMIT_FILE, versions
+from trainables.core.home import from_home
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -313,7 +314,7 @@ def _use_token() -> None:
     """Have Ray's client send a token where there is one: it does so only if a variable, read at its import, says so."""
     if "RAY_AUTH_MODE" in os.environ:
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    path = from_home(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
     if os.environ.get("RAY_AUTH_TOKEN") or path.is_file():
         os.environ["RAY_AUTH_MODE"] = "token"
 

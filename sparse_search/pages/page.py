@@ -21,6 +21,8 @@ from sparse_search.analysis.expectation import expectation_lines, expectation_of
 from sparse_search.analysis.importance import importance_of
 from sparse_search.analysis.leaderboard import SELECTED, check_metric, query, rank_trials, rankings, unranked_starts
 from sparse_search.analysis.significance import CriticalDifference
+from sparse_search.analysis.worth import Addition
+from sparse_search.pages.averages import averaged_of, with_averages, worth_panel
 from sparse_search.pages.figures import NUM_SERIES, critical_difference_figure
 from sparse_search.pages.panels import Panel, doubts, importance_panel, panels
 from sparse_search.pages.tables import (
@@ -43,6 +45,7 @@ from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, searched_settings, trials_of
 from trainables.core.shots import ALL_SHOTS, shots_title, shots_word
+from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, TIE_BREAKERS, family_at, metric_for
 
 _MAX_ROWS, _MAX_ROWS_TOGETHER = 100, 800
@@ -81,6 +84,7 @@ class Section:
 
     panels: Sequence[Panel]
     doubts: Sequence[str]
+    additions: Sequence[Addition]
     unranked: Sequence[Mapping[str, Any]]
     costs: Sequence[MethodCost]
     reasons: Sequence[tuple[str, str, str, int]]
@@ -171,7 +175,7 @@ def _page(
     ranked = rank_trials(trials, metric)
     importances = importance_of(runs, metric)
     methods = sorted(pc.unique(runs["method"]).to_pylist())
-    series = {method: number % NUM_SERIES for number, method in enumerate(methods)}
+    series = {method: number % NUM_SERIES for number, method in enumerate([*methods, AVERAGE])}
     known = [name for name in METRICS if runs[name].null_count < len(runs)]
     questions = [
         Question(
@@ -258,7 +262,9 @@ def _section(
     *,
     with_figures: bool,
 ) -> Section:
-    rows, shared = table_rows(question, most_rows), question.shared
+    averaged, shared = averaged_of(question), question.shared
+    rows = with_averages(table_rows(question, most_rows), averaged, question)
+    worth = worth_panel(averaged.worth, question) if with_figures else None
     confusion = json.loads(question.rows[0]["confusion_json_list"][0])["confusion"]
     return Section(
         title=_title(shared, [other.shared for other in beside]),
@@ -268,11 +274,12 @@ def _section(
         metric=METRICS[question.metric].title,
         others=[METRICS[name].title for name in question.others],
         rows=rows,
-        num_rows=len(question.rows),
+        num_rows=len(question.rows) + len(averaged.rows),
         scale=scale_of(rows, question.metric),
         chance=METRICS[question.metric].chance(len(confusion)),
         figured=with_figures,
-        panels=list(panels(question)) if with_figures else [],
+        panels=[*filter(None, [worth]), *(panels(question) if with_figures else ())],
+        additions=averaged.additions,
         doubts=doubts(question.importances, shared),
         unranked=[row for row in unranked if all(row[name] == shared[name] for name in RANKING)],
         costs=costs(question.runs),

@@ -35,6 +35,7 @@ from sparse_search.results.catalog import (
 )
 from sparse_search.results.files import joined, write_atomically, write_batches, write_table
 from sparse_search.results.intake import Incoming, fit_for_tables, incoming_in, lines_in, read_incoming
+from sparse_search.results.omissions import omission
 from sparse_search.results.records import DamagedError, bundle
 from sparse_search.results.rows import RUN_SCHEMA
 from sparse_search.results.trials import searched_settings, shown_and_order, trials_of
@@ -56,12 +57,21 @@ def compact(folder: Path) -> tuple[int, Catalog]:
         BrokenError: a file that is needed for it is damaged; `mend`, then try again.
         ResultsError: a record or the catalog was written by another version.
     """
-    catalog, total = read_catalog(folder) or _adopted(folder), 0
+    catalog, total = _whole_catalog(folder) or _adopted(folder), 0
     while files := list(islice(_new_files(folder), MAX_AT_ONCE)):
         total += _bring_in(folder, catalog, files)
         with ThreadPoolExecutor() as pool:  # many files, and all the time is spent waiting
             list(pool.map(lambda file: file.unlink(missing_ok=True), files))
     return total, catalog
+
+
+def _whole_catalog(folder: Path) -> Catalog | None:
+    """Read what counts; None where it is to be built from the records."""
+    catalog = read_catalog(folder)
+    if catalog and (why := omission(folder, catalog)):
+        set_aside(folder, folder / "tables" / "catalog.json", f"{why}; built again from the records")
+        return None
+    return catalog
 
 
 def mend(folder: Path, found: BrokenError) -> None:

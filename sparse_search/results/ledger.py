@@ -9,6 +9,7 @@ one that was altered or removed is noticed. Damage here stops nothing else: such
 
 import getpass
 import json
+import os
 import platform
 import re
 from collections import defaultdict
@@ -77,8 +78,16 @@ class Look:
 
 def look_now(**values: Any) -> Look:
     """Make a look by this user at this moment."""
-    who = f"{getpass.getuser()}@{platform.node()}"
+    who = f"{_user()}@{platform.node()}"
     return Look(when=datetime.now(UTC).isoformat(timespec="seconds"), who=who, **values)
+
+
+def _user() -> str:
+    """Name of this user; of one who has none, as in a container, the number."""
+    try:
+        return getpass.getuser()
+    except (OSError, LookupError):
+        return f"user {os.getuid()}"
 
 
 def write_look(results: Path, look: Look) -> Path:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from search_spaces.core.errors import ConfigError
 from sparse_search.results.files import write_atomically
+from trainables.core.home import from_home
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -231,5 +232,5 @@ def _in_a_line(said: str, uri: str) -> str:
 def _has_aws_credentials() -> bool:
     if any(name in os.environ for name in _AWS_CREDENTIALS):
         return True
-    path = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    path = from_home(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials")
     return path.is_file()

@@ -8,7 +8,7 @@ likely, or to count in an own way. Test images have no such file.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from sparse_search.results.mirror import fetched
 from sparse_search.results.object_store import is_uri
 
 if TYPE_CHECKING:  # a leaderboard reads predictions, and shall not wait for torch
+    from torch import Tensor
+
     from trainables.core.method import Labelled, PoolMeans
 
 _FILE = "predictions.parquet"
@@ -35,6 +37,7 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("predictor", pa.string()),
         pa.field("image", pa.int64()),  # of the validation images of the run, from 0
         pa.field("source_index", pa.int64()),  # of the image in train, with `official` validation in val
+        pa.field("source_group", pa.int64()),  # of the image, such as its patient; null where none are known
         pa.field("row", pa.int64()),  # of a patch in its image; 0 for whole images
         pa.field("column", pa.int64()),
         pa.field("label", pa.int64()),  # of the image or patch
@@ -91,7 +94,8 @@ def write_predictions(
                 **{name: pa.repeat(pa.scalar(run[name]), len(index_N)) for name in ("run_id", *KEYS)},
                 "predictor": pa.repeat(pa.scalar(predictor), len(index_N)),
                 "image": index_N // patches,
-                "source_index": _source_indices(images, index_N // patches),
+                "source_index": _of_pictures(images.indices_I, index_N // patches),
+                "source_group": _of_pictures(images.groups_I, index_N // patches),
                 "row": index_N % patches // columns,
                 "column": index_N % columns,
                 "label": images.labels_N.numpy(),
@@ -119,20 +123,28 @@ def all_predictions(results: Path | str) -> pa.Table:
     return pa.concat_tables(found)
 
 
-def read_predictions(results: Path | str, runs: Iterable[Mapping[str, Any]]) -> pa.Table:
+def read_predictions(
+    results: Path | str, runs: Iterable[Mapping[str, Any]], columns: Sequence[str] = PREDICTION_SCHEMA.names
+) -> pa.Table:
     """Read the predictions of some runs, given their `run_id`, `dataset`, `shots` and `method`.
+
+    Args:
+        results: The results folder, or its URI.
+        runs: Which runs.
+        columns: Only these; thousands of files are then read in half the time.
 
     Raises:
         ResultsError: there are none of a run, or they are damaged.
     """
-    return pa.concat_tables(_read(artefacts_of(results, run, _FILE) / _FILE) for run in runs)
+    return pa.concat_tables(_read(artefacts_of(results, run, _FILE) / _FILE, columns) for run in runs)
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: Sequence[str] = PREDICTION_SCHEMA.names) -> pa.Table:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-            return _of_today(table).cast(PREDICTION_SCHEMA)
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+            known = file.schema_arrow.names
+            table = file.read([name for name in columns if name in known], use_threads=False)
+            return _of_today(table, columns).cast(pa.schema([PREDICTION_SCHEMA.field(name) for name in columns]))
     except FileNotFoundError as problem:
         raise ResultsError(
             f"no predictions at {path}; name the results folder with --results in which the run was trained"
@@ -142,19 +154,17 @@ def _read(path: Path) -> pa.Table:
         raise ResultsError(f"{path} is damaged ({why}); train the run again") from problem
 
 
-def _of_today(table: pa.Table) -> pa.Table:
-    """The columns of the schema; null where an earlier version wrote none."""
-    for name in ("pool_mean", "source_index"):
-        if name not in table.column_names:
+def _of_today(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Columns of the schema; null where an earlier version wrote none."""
+    for name in ("pool_mean", "source_index", "source_group"):
+        if name in columns and name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), PREDICTION_SCHEMA.field(name).type))
-    return table.select(PREDICTION_SCHEMA.names)
+    return table.select(list(columns))
 
 
-def _source_indices(images: "Labelled", image_N: NDArray[np.int64]) -> pa.Array:
-    """Indices of images in their split; null where images are of no data set."""
-    if images.indices_I is None:
-        return pa.nulls(len(image_N), pa.int64())
-    return pa.array(images.indices_I.numpy()[image_N])
+def _of_pictures(numbers_I: "Tensor | None", picture_N: NDArray[np.int64]) -> pa.Array:
+    """What is known of each image's picture; null where nothing is."""
+    return pa.nulls(len(picture_N), pa.int64()) if numbers_I is None else pa.array(numbers_I.numpy()[picture_N])
 
 
 def _repeated(pool_mean_K: NDArray[np.float64] | None, count: int) -> pa.Array:

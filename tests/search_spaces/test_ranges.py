@@ -92,6 +92,8 @@ def test_space_follows_the_fields():
         "head_c", "lr_ratio_body", "layer_decay",
         "flip", "rotation", "shift", "zoom", "brightness", "contrast", "strong_ops", "strong_pool", "cut_out",
         "schedule", "decay_start", "warm_up", "average",
+        "pretext_batch", "pretext_lr", "pretext_weight_decay", "pretext_temperature", "pretext_momentum",
+        "pretext_queue", "pretext_projector", "pretext_crop", "pretext_light", "pretext_blur",
     ]  # fmt: skip
     own = ["batch_size", "lr", "beta1", "weight_decay", "dropout", "mixup_alpha", "label_smoothing"]
     assert list(space) == [*shared, *own]
@@ -181,8 +183,21 @@ def test_parents_come_first_and_the_rest_stays(names, ordered):
         (SupervisedConfig(), []),
         (SupervisedConfig.preset("plain"), []),
         (SupervisedConfig(strong_ops=1, schedule="linear"), []),
+        (SupervisedConfig(pretext="byol"), ["pretext_temperature", "pretext_queue"]),
+        (SupervisedConfig(pretext="simclr"), ["pretext_momentum", "pretext_queue"]),
+        (SupervisedConfig(pretext="moco"), []),
     ],
-    ids=["sparse", "sparse paper", "sparse reference", "supervised", "supervised plain", "supervised all"],
+    ids=[
+        "sparse",
+        "sparse paper",
+        "sparse reference",
+        "supervised",
+        "supervised plain",
+        "supervised all",
+        "byol",
+        "simclr",
+        "moco",
+    ],
 )
 def test_what_the_presets_leave_without_effect(config, inactive):
     without_strong_changes = [] if config.strong_ops else ["strong_pool", "cut_out"]
@@ -190,5 +205,8 @@ def test_what_the_presets_leave_without_effect(config, inactive):
     without_a_fitted_head = (
         ["head_c", "lr_ratio_body", "layer_decay"] if getattr(config, "head_start", "") == "random" else []
     )
-    expected = [*without_strong_changes, *without_a_start, *without_a_fitted_head, *inactive]
+    without_a_pretext = [
+        name for name in space_of(type(config)) if name.startswith("pretext") and not config.has_pretext
+    ]
+    expected = [*without_strong_changes, *without_a_start, *without_a_fitted_head, *without_a_pretext, *inactive]
     assert sorted(inactive_fields(type(config), write_config(config))) == sorted(expected)

@@ -9,7 +9,9 @@ from trainables.core.method import Labelled
 from trainables.metrics.classes import score
 
 
-def keep_trial(store, number, probs_NK, labels_N, *, folds_N=None, label_sets=(0,), with_predictions=True, **changes):
+def keep_trial(
+    store, number, probs_NK, labels_N, *, folds_N=None, groups_N=None, label_sets=(0,), with_predictions=True, **changes
+):
     """Write the record of each run of a trial, and its predictions of the images of a fold; return its scores."""
     folds_N = np.zeros(len(labels_N), int) if folds_N is None else folds_N
     method, num_folds = changes.get("method", "supervised"), int(folds_N.max()) + 1
@@ -34,6 +36,7 @@ def keep_trial(store, number, probs_NK, labels_N, *, folds_N=None, label_sets=(0
                     torch.zeros(len(own), 1, 1, 1, dtype=torch.uint8),
                     torch.from_numpy(labels_N[own]),
                     indices_I=torch.from_numpy(own),
+                    groups_I=None if groups_N is None else torch.from_numpy(groups_N[own]),
                 )
                 write_predictions(store.folder, record, images, {method: probs_NK[own]}, {})
             found.append(scores)

@@ -2,13 +2,18 @@
 
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
+import trainables
 from search_spaces.constant import ConstantConfig
 from trainables.__main__ import _line, _parser, _trial_values, main
 from trainables.core.conditions import Conditions
+from trainables.data.cache import CACHE_VARIABLE
 from trainables.training.train import Progress
 from trainables.training.trial import Trial
 
@@ -144,6 +149,45 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, words, capsys, m
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+ODD = "./two\nlines\x1b[31m\u2028and more.npz"
+FEW = ["--shots", "2", "--images", "60", "--threads", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pixels", "--dataset", ODD], r"error: no data at './two lines\x1b[31m"),
+        (["probe", *FEW], "error: a stage cannot be written to"),
+        (["constant", "--checkpoints", "a file/runs", *FEW], "error: "),
+        (["constant", "--config", "a folder"], "error: cannot read a folder"),
+        (["constant", "--dataset", "scans"], "scans/a/0.png cannot be read as a picture; expected PNG"),
+    ],
+    ids=["name", "cache", "checkpoints", "config", "picture"],
+)
+def test_whatever_goes_wrong_is_one_line(arguments, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, "a file/cache")
+    Path("a file").write_text("")
+    Path("a folder").mkdir()
+    for kind in "ab":
+        Path("scans", kind).mkdir(parents=True)
+        Path("scans", kind, "0.png").write_bytes(b"no picture")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert error.rstrip("\n").isprintable()
+
+
+def test_a_process_says_it_in_one_line_too(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(trainables.__file__).parents[1])}
+    command = [sys.executable, "-m", "trainables", "pixels", "--dataset", ODD]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.startswith(r"error: no data at './two lines\x1b[31m")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.realdata

@@ -96,6 +96,11 @@ class OptimisedModel(Generic[N]):
         """Output of the network that predicts; of an average without autocast."""
         return self._average.network(*inputs_B) if self._average else self(*inputs_B)
 
+    def restart_average(self) -> None:
+        """Let the average begin anew, as the network's weights were replaced."""
+        if self._average:
+            self._average.restart()
+
     def set_lr(self, lr: float) -> None:
         """The step size from now on, which the pace scales."""
         self._lr = lr

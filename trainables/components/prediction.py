@@ -86,6 +86,10 @@ class NetworkPredictor:
             chunk=self._chunk,
         )
 
+    def predict_at_once(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """Probabilities by predictor, of all images in one batch."""
+        return dict(self._predict(to_unit(images_BCHW, self._side)))
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take what `network_state` gave for networks of the same names."""
         self._networks.load_state_dict(dict(state))

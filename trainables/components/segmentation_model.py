@@ -126,6 +126,11 @@ class MaskPredictor:
         """Probabilities (B, H, W) of the foreground, at the size of the images, on their device."""
         return {self._name: _predict_foreground(self._network, self._network, images_BCHW, self._config)}
 
+    def predict_at_once(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """Probabilities (B, H, W) of the foreground, of all images in one batch."""
+        unit_BCHW, size = to_unit(images_BCHW, self._config.image_size), images_BCHW.shape[2:]
+        return {self._name: _foreground(self._network, unit_BCHW, size)}
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take the state of the network."""
         nn.ModuleDict({"network": self._network}).load_state_dict(dict(state))
@@ -136,21 +141,22 @@ def _predict_foreground(
 ) -> Tensor:
     """Probabilities (B, H, W) of the foreground, at the size of the images (uint8), on their device."""
     size = images_BCHW.shape[2:]
-
-    def foreground_of(unit_BCHW: Tensor) -> dict[str, Tensor]:
-        probs_BHW = foreground(forward(_standardised(unit_BCHW)))
-        if probs_BHW.shape[1:] != size:
-            probs_BHW = F.interpolate(probs_BHW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-        return {"foreground": probs_BHW}
-
     return predict_in_chunks(
-        foreground_of,
+        lambda unit_BCHW: {"foreground": _foreground(forward, unit_BCHW, size)},
         images_BCHW,
         side=config.image_size,
         device=next(network.parameters()).device,
         networks=(network,),
         chunk=config.batch_size,
     )["foreground"]
+
+
+def _foreground(forward: Callable[[Tensor], Tensor], unit_BCHW: Tensor, size: torch.Size) -> Tensor:
+    """Probabilities (B, H, W) of the foreground of unit images, brought to a size."""
+    probs_BHW = foreground(forward(_standardised(unit_BCHW)))
+    if probs_BHW.shape[1:] != size:
+        probs_BHW = F.interpolate(probs_BHW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return probs_BHW
 
 
 def pixels_and_masks(images_BCHW: Tensor, masks_BHW: Tensor, side: int) -> tuple[Tensor, Tensor]:

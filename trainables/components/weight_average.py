@@ -39,6 +39,11 @@ class WeightAverage:
             else:
                 own.copy_(followed)
 
+    def restart(self) -> None:
+        """Begin anew with the original's weights, which were replaced."""
+        self.network.load_state_dict(self._followed.state_dict())
+        self._updates, self._share = 0, 0.0
+
     def state_dict(self) -> dict[str, Any]:
         """The averaged network, and what its next update depends on."""
         return {"network": self.network.state_dict(), "updates": self._updates, "share": self._share}

@@ -54,6 +54,9 @@ class Labelled:
     """Indices of the I pictures in their split of the data set, int64: the same picture in other draws has the same.
     None where images are of no data set."""
 
+    groups_I: Tensor | None = None
+    """Groups of the I pictures, such as patients, int64; None where none are known."""
+
     def __post_init__(self) -> None:
         if len(self.images_NCHW) != len(self.labels_N):
             raise ValueError(f"{len(self.images_NCHW)} images but {len(self.labels_N)} labels")
@@ -139,12 +142,12 @@ class Withheld:
 
 
 def as_seen(task: Task) -> Task:
-    """Return a task as its learner gets it: validation images have no labels, no masks and no indices.
+    """Return a task as its learner gets it: validation images have no labels, no masks, no indices and no groups.
 
     Their number and their pixels stay. It guards against mistakes, not against code that draws the task again.
     """
     images = copy(task.validation)
-    for name in ("labels_N", "masks_IHW", "indices_I"):
+    for name in ("labels_N", "masks_IHW", "indices_I", "groups_I"):
         object.__setattr__(images, name, Withheld())
     return replace(task, validation=images)
 

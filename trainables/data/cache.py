@@ -16,6 +16,7 @@ from zlib import crc32
 from filelock import FileLock
 
 from search_spaces.core.errors import DataError
+from trainables.core.home import from_home
 
 CACHE_VARIABLE = "SPARSE_SEARCH_CACHE"
 
@@ -28,7 +29,7 @@ CacheFacts = dict[str, Any]
 
 def cache_root() -> Path:
     """The folder of everything that is kept: $SPARSE_SEARCH_CACHE, else ~/.cache/sparse-search."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/sparse-search").expanduser().absolute()
+    return from_home(os.environ.get(CACHE_VARIABLE) or "~/.cache/sparse-search").absolute()
 
 
 def cached_folder(key: str, make: Callable[[Path], CacheFacts]) -> tuple[Path, CacheFacts]:

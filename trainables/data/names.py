@@ -17,6 +17,9 @@ from trainables.core.grid import Grid
 PREPARED_SIDES = (32, 2048)
 """Least and greatest side, in pixels, of pictures that are prepared at any side that is asked for."""
 
+POOL_FOLDERS = ("unlabelled", "unlabeled")
+"""Names of a folder of pictures that nobody has labelled."""
+
 LABELS_TABLE = "labels.csv"
 """Name of a table that is found in its folder."""
 

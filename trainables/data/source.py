@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError, DataError, suggestion
 from trainables.core.grid import Grid
+from trainables.core.home import from_home
 from trainables.core.kind import Kind, MirrorAxis
 from trainables.core.withheld import refuse_to_learners
 from trainables.data.catalog import CATALOG, DatasetInfo
@@ -210,7 +211,7 @@ class Source:
 
 def data_root(root: Path | None) -> Path:
     """The folder where files are looked for: the given one, else $SPARSE_SEARCH_DATA, else ~/.medmnist."""
-    return Path(root or os.environ.get(ROOT_VARIABLE) or "~/.medmnist").expanduser()
+    return from_home(str(root or os.environ.get(ROOT_VARIABLE) or "~/.medmnist"))
 
 
 def available_sides(name: str, root: Path | None = None) -> tuple[int, ...]:
@@ -264,6 +265,7 @@ def prepare(
         ConfigError, DataError: as `open_source`.
     """
     source = open_source(dataset, root, tell, kind)
+    source.reader.prepare(tell)
     apart = left_out(source.name, source.reader, tell)
     line = line_of(source.name, source.reader, source.class_names, apart)
     log.log(logging.WARNING if apart else logging.INFO, "%s", line)

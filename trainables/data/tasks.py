@@ -23,7 +23,7 @@ from trainables.core.kind import Kind
 from trainables.core.method import Labelled, Provenance, Task
 from trainables.core.withheld import refuse_to_learners
 from trainables.data.draw import FewShotDraw, draw_few_shot, draw_final
-from trainables.data.partition import Indices, Split
+from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.patches import cut, inherited_labels, marked_patches
 from trainables.data.source import Source, open_source
 
@@ -144,12 +144,28 @@ def _labelled(
     masks_IHW = source.masks(split, chosen) if with_masks or source.grid else None
     labels_N = torch.from_numpy(_labels(source, split, chosen, masks_IHW))
     told = torch.from_numpy(masks_IHW) if with_masks and masks_IHW is not None else None
-    return Labelled(_images(source, images_NCHW, chosen), labels_N, source.grid, told, torch.from_numpy(chosen))
+    groups_N = source.groups(split)
+    return Labelled(
+        _images(source, images_NCHW, chosen),
+        labels_N,
+        source.grid,
+        told,
+        indices_I=torch.from_numpy(chosen),
+        groups_I=None if groups_N is None else torch.from_numpy(groups_N[chosen]),
+    )
 
 
 def _images(source: Source, images_NCHW: NDArray[np.uint8], chosen: Indices) -> Tensor:
     """The chosen images, or their patches; nothing else is read from an array that is mapped from a file."""
-    return torch.from_numpy(cut(images_NCHW, source.grid, chosen) if source.grid else images_NCHW[chosen])
+    return torch.from_numpy(cut(images_NCHW, source.grid, chosen) if source.grid else _taken(images_NCHW, chosen))
+
+
+def _taken(images_NCHW: NDArray[np.uint8], chosen: Indices) -> NDArray[np.uint8]:
+    """The chosen images: a copy, but of a run of images in a mapping of one's own, as of a large pool, these pages."""
+    is_run = len(chosen) > 0 and chosen[-1] - chosen[0] + 1 == len(chosen)
+    if is_run and isinstance(images_NCHW, np.memmap) and images_NCHW.flags.writeable:
+        return np.asarray(images_NCHW[chosen[0] : chosen[-1] + 1])
+    return images_NCHW[chosen]
 
 
 def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np.bool_] | None) -> NDArray[np.int64]:
@@ -158,7 +174,9 @@ def _labels(source: Source, split: Split, chosen: Indices, masks_IHW: NDArray[np
         return source.labels(split)[chosen]
     if masks_IHW is None:
         return inherited_labels(source.labels(split)[chosen], source.grid)
-    return marked_patches(masks_IHW, source.grid)
+    labels_N = marked_patches(masks_IHW, source.grid)
+    labels_N[inherited_labels(source.labels(split)[chosen], source.grid) == UNLABELLED] = UNLABELLED
+    return labels_N
 
 
 def _provenance(draw: FewShotDraw, shots: int, label_set: int, validation: Validation, fold: int) -> Provenance:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
+from math import isclose, isfinite
 from typing import Any, Self, get_args
 
 from search_spaces.core.config import MethodConfig, read_config
@@ -138,8 +138,9 @@ class ModelFacts:
             raise ValueError("no size of its images")
         if self.decision not in DECISIONS:
             raise ValueError(f"decision '{self.decision}'")
-        if not self.members or not all(each.weight > 0 and isfinite(each.weight) for each in self.members):
-            raise ValueError("no members with weights above 0")
+        weights = [each.weight for each in self.members]
+        if not all(each > 0 for each in weights) or not isclose(sum(weights), 1.0):
+            raise ValueError("no members with weights that add up to 1")
         if not (isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature {self.temperature}")
 

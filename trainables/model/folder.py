@@ -1,9 +1,12 @@
 """The folder of a model, written whole or not at all; nothing in it executes.
 
-model.yaml          everything that is no tensor, and the SHA-256 of the files with tensors
-model.safetensors   tensors; of an average `member-1.safetensors` and so on
-calibration.json    scores of validation images, by which sets of classes are made
-README.md           what it is, for people
+    model.yaml          everything that is no tensor, and the SHA-256 of the files with tensors
+    model.safetensors   tensors; of an average `member-1.safetensors` and so on
+    calibration.json    scores of validation images, by which sets of classes are made
+    README.md           what it is, for people
+    model.onnx          where it was asked for: the same as a graph, for other programs
+
+It is written under another name, and renamed when all of it is on the disk.
 """
 
 import json
@@ -55,8 +58,8 @@ def check_free(folder: Path) -> None:
         raise ModelError(f"{folder} exists already: name another place for the model, or remove it")
 
 
-def write_model(folder: Path, saved: Saved, card: str) -> None:
-    """Write a model; its members' hashes are those of what was written.
+def write_model(folder: Path, saved: Saved, card: str, others: Mapping[str, bytes] | None = None) -> None:
+    """Write a model, whose hashes are those of what was written; `others` are further files by name.
 
     Raises:
         ModelError: something is there already, or it cannot be written.
@@ -72,6 +75,8 @@ def write_model(folder: Path, saved: Saved, card: str) -> None:
         (partial / FACTS).write_text(dump_yaml(facts.as_dict()), encoding="utf-8")
         (partial / CALIBRATION).write_text(json.dumps(saved.calibration.as_dict()) + "\n", encoding="utf-8")
         (partial / CARD).write_text(card, encoding="utf-8")
+        for name, content in (others or {}).items():
+            (partial / name).write_bytes(content)
         for path in (*partial.iterdir(), partial):
             _sync(path)
         partial.rename(folder)

@@ -17,6 +17,7 @@ from search_spaces.core.errors import ConfigError, ModelError
 from trainables.core.grid import Grid
 from trainables.core.method import Predictor
 from trainables.data.patches import cut
+from trainables.metrics.averaging import weighted_mean
 from trainables.metrics.decisions import named
 from trainables.metrics.masks import FOREGROUND
 from trainables.metrics.pictures import probabilities
@@ -53,7 +54,8 @@ class Model:
     def __init__(self, saved: Saved, predictors: Sequence[Predictor]) -> None:
         self.facts: ModelFacts = saved.facts
         self.calibration: Calibration = saved.calibration
-        self._members = list(zip(saved.facts.members, predictors, strict=True))
+        self.members = list(zip(saved.facts.members, predictors, strict=True))
+        """Each with what predicts of it."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -84,7 +86,7 @@ class Model:
 
     def outputs(self, images: Tensor) -> _Floats:
         """Weighted mean of what the members say of images or patches (N, C, H, W), uint8; float64."""
-        parts = [predictor.predict(images)[member.predictor] for member, predictor in self._members]
+        parts = [predictor.predict(images)[member.predictor] for member, predictor in self.members]
         mean = _weighted(self.facts.members, [part.double().numpy() for part in parts])
         if self.facts.kind == "classification" and mean.shape[-1] != self.facts.num_classes:
             raise ModelError(
@@ -188,7 +190,4 @@ def _nothing(facts: ModelFacts) -> Prediction:
 
 def _weighted(members: Sequence[ModelMember], parts: Sequence[Any]) -> _Floats:
     """Mean of the parts by the members' weights; of one member its own digits."""
-    total = np.asarray(members[0].weight * parts[0])
-    for member, part in zip(members[1:], parts[1:], strict=True):
-        total = total + member.weight * part
-    return total
+    return weighted_mean(parts, [each.weight for each in members])

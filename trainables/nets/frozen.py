@@ -60,9 +60,14 @@ class FrozenNetwork(nn.Module):
 
 @cache
 def frozen_hash(name: str, channels: int) -> str:
+    """SHA-256 of the frozen network of a name."""
+    return network_hash(FrozenNetwork(name, channels))
+
+
+def network_hash(network: FrozenNetwork) -> str:
     """SHA-256 of a frozen network: its numbers, their names, and its normalisation."""
     total = sha256()
-    for key, tensor in FrozenNetwork(name, channels).whole_state().items():
+    for key, tensor in network.whole_state().items():
         total.update(f"{key} {tuple(tensor.shape)}".encode())
         total.update(tensor.contiguous().numpy().tobytes())
     return total.hexdigest()

@@ -42,7 +42,7 @@ from trainables.stylegan import (
 from trainables.stylegan.gan_training import GeneratorTraining
 from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.training.stage_cache import StageEntry
-from trainables.training.stages import SharedStage
+from trainables.training.stages import SharedStage, execution
 from trainables.training.train import seed_everything
 
 GeneratorSettings = SsgnetGeneratorsConfig | SsgnetSegmenterConfig
@@ -302,19 +302,6 @@ def to_bytes(signed_NCHW: Tensor) -> Tensor:
 
 def _margins(side: int, larger: int) -> tuple[int, int]:
     return (larger - side) // 2, larger - side - (larger - side) // 2
-
-
-def execution(accelerator: Accelerator) -> dict[str, Any]:
-    """Circumstances of a run that its digits depend on."""
-    device = accelerator.device.type
-    return {
-        "device": device,
-        "threads": torch.get_num_threads() if device == "cpu" else 0,
-        "precision": accelerator.mixed_precision,
-        "processes": accelerator.num_processes,
-        "accumulate": accelerator.gradient_accumulation_steps,
-        "torch": torch.__version__,
-    }
 
 
 @cache

@@ -41,10 +41,7 @@ class Knobs:
 
     def __init__(self, subject: Subject, task: Task, *, epochs: int, max_values: int) -> None:
         self._subject, self._task, self._config = subject, task, subject.telling_config()
-        self._max_values = max_values
-        before = subject.epochs_before(self._config)
-        self._num_epochs = subject.num_epochs(self._config, task) if subject.method.scorer else before + epochs
-        self._first_epochs = self._num_epochs if subject.method.scorer else before + 1
+        self._max_values, self._epochs = max_values, epochs
         self._baselines: dict[MethodConfig, list[Baseline]] = {}
 
     def is_alive(self, field: str) -> bool:
@@ -56,9 +53,9 @@ class Knobs:
         return any(self._differs(replace(config, **change), baselines) for change in changes)
 
     def _differs(self, config: MethodConfig, baselines: list[Baseline]) -> bool:
-        other = self._trajectory(config)
+        other, num_epochs = self._trajectory(config), self._num_epochs(config, self._epochs)
         try:
-            return any(leaves(other, baselines, epoch) for epoch in range(1, self._num_epochs + 1))
+            return any(leaves(other, baselines, epoch) for epoch in range(1, num_epochs + 1))
         finally:
             other.close()
 
@@ -66,11 +63,18 @@ class Knobs:
         if config not in self._baselines:
             made = [Baseline(self._trajectory(config))]
             # Stages that trials share are made now: while the baseline is at one, others would wait for it.
-            made[0].mark(self._first_epochs)
+            made[0].mark(self._num_epochs(config, 1))
             if any(cache_root().glob("*")):
                 made.append(Baseline(self._trajectory(config)))
             self._baselines[config] = made
         return self._baselines[config]
 
     def _trajectory(self, config: MethodConfig) -> Trajectory:
-        return Trajectory(self._subject, self._task, config, seed=_SEED, num_epochs=self._num_epochs)
+        num_epochs = self._num_epochs(config, self._epochs)
+        return Trajectory(self._subject, self._task, config, seed=_SEED, num_epochs=num_epochs)
+
+    def _num_epochs(self, config: MethodConfig, after: int) -> int:
+        """Return the epochs before the one that ends the first cycle, and so many; all where a method has its end."""
+        if self._subject.method.scorer:
+            return self._subject.num_epochs(self._config, self._task)
+        return self._subject.epochs_before(config) + after

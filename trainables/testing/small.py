@@ -13,7 +13,8 @@ SMALL: Mapping[str, Any] = {
     "image_size": 16, "width": 4, "critic_width": 4, "classifier": "test_resnet", "batch_size": 8, "mu": 1,
     "lr": 1e-3, "drop_path": 0.0, "generator_width": 8, "batch_unlabelled": 8, "steps_per_epoch": 2,
     "tail": "conv_large", "features": 8, "unsup_fraction": 1.0, "encoder": "test_resnet", "encoder_depth": 3,
-    "decoder_width": 4, "backbones": "pixels+test_resnet",
+    "decoder_width": 4, "backbones": "pixels+test_resnet", "pretext_network": "test_resnet", "pretext_side": 16,
+    "pretext_batch": 8, "pretext_images": 48, "pretext_queue": 1,
 }  # fmt: skip
 """Values of fields by their names, in whatever configuration has them."""
 
@@ -87,7 +88,7 @@ def activating(config: MethodConfig, field: str) -> MethodConfig:
 
 def _holding(config: MethodConfig, when: When) -> Any:
     if when.above is None:
-        return when.equals
+        return when.among[0] if when.among else when.equals
     range_ = space_of(type(config)).get(when.name)
     if range_ is None:
         return type(getattr(config, when.name))(when.above + 1)

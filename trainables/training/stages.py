@@ -39,6 +39,19 @@ _POLL_SECONDS = 5.0
 """Several processes of a run wait for each other: none may wait for another trial so long that it seems dead."""
 
 
+def execution(accelerator: Accelerator) -> dict[str, Any]:
+    """Circumstances of a run that its digits depend on."""
+    device = accelerator.device.type
+    return {
+        "device": device,
+        "threads": torch.get_num_threads() if device == "cpu" else 0,
+        "precision": accelerator.mixed_precision,
+        "processes": accelerator.num_processes,
+        "accumulate": accelerator.gradient_accumulation_steps,
+        "torch": torch.__version__,
+    }
+
+
 class StageWork(Protocol):
     """Work of a stage, done by the trial that makes it. All processes of a run do the same."""
 

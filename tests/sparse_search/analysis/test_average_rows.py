@@ -6,9 +6,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from sparse_search.analysis.average_rows import gather
+from search_spaces.core.errors import ConfigError, ResultsError
+from sparse_search.analysis.curves import best_and_average
+from sparse_search.analysis.gathering import gather
 from sparse_search.analysis.leaderboard import board, leaderboard
 from sparse_search.results.predictions import artefact_folder, read_predictions
+from sparse_search.results.store import Store
 from sparse_search.results.trials import trials_of
 from tests.sparse_search.kept import fill, guesses, keep
 from trainables.metrics.classes import score
@@ -52,6 +55,7 @@ def test_averages_are_rows_of_their_board(store):
     assert [json.loads(text)["confusion"] for text in row["confusion_json_list"]] == [
         [list(line) for line in one.confusion] for one in expected
     ]
+    assert (row["num_tried"], found["third of 3 probe"]["num_tried"]) == (7, 3)
     assert row["train_seconds"] == pytest.approx(sum(one["train_seconds"] for one in singles))
     assert row["low"] < row["balanced_accuracy"] < row["high"]
     assert sum(json.loads(row["config_json"])["members"].values()) == pytest.approx(1)
@@ -113,7 +117,7 @@ def test_who_cannot_be_averaged_is_left_out_with_the_reason(store):
     assert found.methods == ("supervised", "supervised")
     assert found.left_out == {
         "without predictions of the same images": 2,
-        "that say the same of every image": 1,
+        "with the same answer for every image": 1,
     }
     assert "third of 2" in averages_in(store)
 
@@ -147,3 +151,19 @@ def test_methods_asked_for_alone_are_averaged_alone(store):
     assert set(averages_in(store, method="probe")) == {"uniform of 3", "third of 3", "tempered of 3"}
     ranked = board(store, method="probe").ranked
     assert set(pc.unique(ranked["method"]).to_pylist()) == {"average", "probe"}
+
+
+def test_best_and_average_of_n(store, make_record):
+    fill(store, skills=SKILLS, num_images=40)
+    frame = best_and_average(store.folder, dataset="digits")
+    assert frame["n"].tolist() == [1, 2, 4, 7]
+    assert frame["best"][0] == frame["average"][0], "one alone is its own average"
+    assert ((frame["best_low"] <= frame["best"]) & (frame["best"] <= frame["best_high"])).all()
+    assert set(frame["validation"]) == {"realistic"}
+    with pytest.raises(ConfigError, match="rule 'best' is unknown"):
+        best_and_average(store.folder, rule="best")
+    bare = Store(store.folder.parent / "bare")
+    bare.prepare()
+    bare.write(make_record(0))
+    with pytest.raises(ResultsError, match=r"no predictions in .*bare"):
+        best_and_average(bare.folder)

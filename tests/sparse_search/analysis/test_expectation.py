@@ -1,14 +1,18 @@
 """What to expect of a ranking, from the records and predictions of finished runs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from sparse_search.analysis.comparison import compare
 from sparse_search.analysis.estimate import chosen_scores, draw_images
 from sparse_search.analysis.expectation import (
-    Expectation,
     expectation_lines,
     expectation_of,
     expectations,
+    expected_difference,
     sweep_expectations,
 )
 from sparse_search.analysis.kept_predictions import kept_predictions
@@ -110,6 +114,21 @@ def test_the_runner_up_is_the_best_of_other_methods_but_floors(store):
     assert found.runner_up.score < found.winner.score
 
 
+def test_two_methods_are_chosen_and_judged_by_different_images(searched):
+    rows = rows_of(searched)
+    a, b = ([row for row in rows if row["method"] == method] for method in ("supervised", "constant"))
+    found = expected_difference(searched.folder, a, b, "balanced_accuracy")
+    winner = expectation_of(searched.folder, a, "balanced_accuracy").winner
+    assert found.score == pytest.approx(winner.score - 0.5)
+    swapped = expected_difference(searched.folder, b, a, "balanced_accuracy")
+    assert (swapped.score, swapped.low) == pytest.approx((-found.score, -found.high))
+    (note,) = (note for note in compare(searched.folder, "supervised", "constant").notes if "expected" in note)
+    assert note.startswith(
+        f"digits, 5 shots: supervised less constant {found.score:+.3f} expected on new images (95 %: "
+    )
+    assert expected_difference(searched.folder, a, b, "localisation") is None
+
+
 @pytest.mark.parametrize("metric", ["balanced_brier", "auroc", "kappa", "log_loss"])
 def test_by_other_metrics(searched, metric):
     found = expectation_of(searched.folder, rows_of(searched, metric), metric)
@@ -122,19 +141,27 @@ def test_in_words(searched):
     found = expectation_of(searched.folder, rows_of(searched), "balanced_accuracy")
     first, second, third = expectation_lines(found)
     assert first.startswith(
-        f"balanced accuracy {found.winner.score:.2f} expected on new images of the same kind (95 %: "
+        f"the best configuration: balanced accuracy {found.winner.score:.2f} expected on new images"
     )
-    assert "estimated from 30 labels without a test set; the winner's own cross-validated score is 0." in first
+    assert f"of the same kind (95 %: {found.winner.low:.2f} to {found.winner.high:.2f}), estimated" in first
+    assert "estimated from 30 labels without a test set; its own cross-validated score is 0." in first
     assert first.endswith(", which flatters")
     assert second.startswith("expected likewise: its default 0.")
     assert "the floor constant 0.50 (95 %: " in second
-    assert third.startswith("winner over default on the same draws: ")
+    assert third.startswith("choosing rather than the default, on the same draws: ")
+
+
+def test_a_record_of_before_has_an_estimate_by_a_metric_of_today(searched):
+    rows = [row | {"kappa": None} for row in rows_of(searched)]
+    found = expectation_of(searched.folder, rows, "kappa")
+    assert -1 < found.winner.score < 1
+    assert next(expectation_lines(found)).endswith("; its own cross-validated score is -")
 
 
 def test_validation_images_are_called_so(store):
     search(store, validation="realistic", folds_N=None)
     found = expectation_of(store.folder, rows_of(store), "balanced_accuracy")
-    assert "estimated from 30 validation images without a test set; the winner's own validation score" in next(
+    assert "estimated from 30 validation images without a test set; its own validation score" in next(
         expectation_lines(found)
     )
 
@@ -183,13 +210,24 @@ def test_metrics_that_predictions_do_not_determine(searched):
     assert "localisation" in expectation_of(searched.folder, rows_of(searched), "localisation")
 
 
-def test_groups_are_drawn_whole_where_they_are_known(searched):
-    rows = rows_of(searched)
-    order = np.concatenate([np.flatnonzero(fold == FOLDS_N) for fold in range(5)])
-    groups_N = (np.arange(30) // 4)[order]
-    found = expectation_of(searched.folder, rows, "accuracy", groups_N=groups_N)
-    assert isinstance(found, Expectation)
-    assert found.winner != expectation_of(searched.folder, rows, "accuracy").winner
+def test_groups_are_drawn_whole_where_they_are_known(store):
+    groups_N = np.arange(30) // 4
+    for number in range(2):
+        keep_trial(store, number, guesses(LABELS_N, 2, 1.0, number), LABELS_N, groups_N=groups_N)
+    rows = rows_of(store)
+    shared = kept_predictions(store.folder, rows).predictions
+    assert np.array_equal(shared.groups_N, groups_N)
+    found = expectation_of(store.folder, rows, "accuracy")
+    times_BN = draw_images(LABELS_N, np.arange(30), groups_N=groups_N)
+    assert found.winner.score == pytest.approx(chosen_scores(shared, times_BN, "accuracy").mean())
+    assert "estimated from 30 validation images of 8 groups without" in next(expectation_lines(found))
+
+
+def test_it_does_not_wait_for_what_a_leaderboard_does_not_need():
+    heavy = "{'torch', 'scipy.stats', 'pandas', 'sklearn', 'ray'}"
+    code = f"import sys, sparse_search.analysis.expectation; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_ranking_has_its_own(store):
@@ -199,6 +237,6 @@ def test_every_ranking_has_its_own(store):
     assert sorted(each.num_candidates for each in found.values()) == [4, 6]
     assert expectations(store, "balanced_accuracy", method="constant").keys() == found.keys()
     (told,) = sweep_expectations(store, "test", "balanced_accuracy")
-    assert told.startswith("digits, 5 shots: balanced accuracy 0.")
+    assert told.startswith("digits, 5 shots: the best configuration: balanced accuracy 0.")
     assert "estimated from 30 labels" in told
     assert not list(sweep_expectations(store, "third", "balanced_accuracy"))

@@ -35,6 +35,9 @@ def test_the_answer_is_an_average(kept, tmp_path):
     assert evidence["interval_95"] == {"metric": "balanced_accuracy", "low": row["low"], "high": row["high"]}
     assert evidence["best_of"] == "third of 6 configurations of supervised, 2 with a weight"
     assert set(evidence["over_label_sets"]["scores"]) == {0, 1}
+    expected = evidence["expected"]
+    assert expected["gain"]["score"] == pytest.approx(expected["average"]["score"] - expected["best_single"]["score"])
+    assert expected["in_words"].startswith("balanced accuracy on new images of the same kind, estimated from 40")
     average = Average.from_dict(read_export(tmp_path / "best.yaml")[0])
     assert (average.rule, average.weights) == ("third", (0.5, 0.5))
     assert all(member.trial.label_sets == (0, 1) for member in average.members)

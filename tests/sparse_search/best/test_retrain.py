@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from search_spaces.core.errors import ResultsError
 from search_spaces.core.yaml_files import dump_yaml
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.results.ledger import looks, num_looks
+from trainables.core.method import Labelled
 from trainables.data.tasks import test_set as whole_test_set
 from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
@@ -149,3 +151,21 @@ def test_r4_a_look_goes_where_the_file_came_from(exported, tmp_path, monkeypatch
     assert not (tmp_path / "results").exists()
     with pytest.raises(ResultsError, match=r"came from \(.*gone\) are not there; name those .* with --results"):
         evaluate(exported(results=str(tmp_path / "gone")), why="once more", unlock_test=True)
+
+
+def test_test_images_may_come_later(exported, tmp_path):
+    """Those of the data set's own test split, as pictures in a table: the same scores."""
+    images, folder = whole_test_set("digits"), tmp_path / "ward"
+    folder.mkdir()
+    lines = ["path,label"]
+    for number in range(40):
+        Image.fromarray(images.images_NCHW[number, 0].numpy()).save(folder / f"{number:02}.png")
+        lines.append(f"{number:02}.png,{images.labels_N[number]}")
+    (folder / "later.csv").write_text("\n".join(lines))
+    look = evaluate(exported(), tmp_path / "results", why="now", unlock_test=True, on=folder / "later.csv")
+    few = Labelled(images.images_NCHW[:40], images.labels_N[:40])
+    direct = [last.scores["supervised"] for last in trained(lambda task: replace(task, validation=few))]
+    assert [run["confusion"] for run in look.test["supervised"]["runs"]] == [
+        [list(row) for row in scores.confusion] for scores in direct
+    ]
+    assert (look.num_images, look.why) == (40, "now (on later.csv)")

@@ -54,11 +54,17 @@ def test_a_table_with_patients_from_description_to_export(scans):
     done = call("run", "few.yaml", "--data-root", scans, cwd=scans)
     assert done.returncode == 0, done.stderr
     assert "all labels are in use: scores are of cross-validation among them" in " ".join(done.stdout.split())
+    told = "expected on new images of the same kind"
+    assert told in " ".join(done.stdout.split())
+    assert "estimated from 16 labels of 8 groups without a test set; its own cross-validated score is 1.00" in " ".join(
+        done.stdout.split()
+    )
     runs = read_store(scans / "results").runs().to_pylist()
     assert {(row["folds"], row["fold"], row["label_budget"]) for row in runs} == {(4, fold, 16) for fold in range(4)}
     assert {row["num_images"] for row in runs} == {4}, "two patients of two images each"
     board = call("leaderboard", "--shots", "all", cwd=scans).stdout
     assert re.search(r"pixels .* 1\.000", board)
+    assert told in " ".join(board.split())
     exported = call("export", "--dataset", "scans", "--shots", "all", "-o", "best.yaml", cwd=scans)
     assert exported.returncode == 0, exported.stderr
     best = yaml.safe_load((scans / "best.yaml").read_text())

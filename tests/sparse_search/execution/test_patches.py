@@ -1,5 +1,6 @@
 """Pictures with marked lesions, from a sweep's job to the heat maps of the test set: everything but Ray itself."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.analysis.comparison import compare_all
 from sparse_search.analysis.leaderboard import board, rankings
 from sparse_search.best.export import export, write_export
+from sparse_search.best.modelled import train_model
 from sparse_search.best.picture_rules import compare_rules, with_rule
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.cli.findings import look_table
@@ -24,7 +26,9 @@ from sparse_search.results.ledger import looks
 from sparse_search.results.predictions import artefact_folder, read_predictions
 from sparse_search.results.store import Store
 from sparse_search.search.sweep_file import parse_sweep
+from trainables.data.source import open_source
 from trainables.metrics.pictures import PictureRule
+from trainables.model import load_model
 
 from ..command import call
 from ..conftest import TINY
@@ -195,3 +199,23 @@ def test_a_resumed_run_that_was_over_keeps_its_predictions_too(fundus, tmp_path)
     assert again.replayed
     assert np.array_equal(first.predictions["convnet"], again.predictions["convnet"])
     assert replace(trial, conditions=replace(trial.conditions, aggregate="max")).trial_id != trial.trial_id
+
+
+def test_a_model_judges_files_by_their_patches_and_draws_where(trained, best, fundus, tmp_path):
+    folder = fundus.removesuffix(":2x2")
+    facts = train_model(best, tmp_path / "model", label_set=0)
+    assert (str(facts.grid), facts.trained_on["labelled_images"]) == ("2x2", facts.trained_on["shots"])
+    places = [f"{folder}/images/{number:02}.png" for number in range(36)]
+    done = call("predict", "model", f"{folder}/images", "-o", "p.csv", "--coverage", 0.5, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "p.csv: 36 pictures\n"), done.stderr
+    drawn = call("predict", "model", *places[:3], "-o", "q.csv", "--heat-maps", "maps", cwd=tmp_path)
+    assert (drawn.returncode, len(list((tmp_path / "maps").glob("*.png")))) == (0, 3), drawn.stderr
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    source = open_source(fundus)
+    places = [f"{folder}/{place}" for place in source.reader.prepared.places[: source.reader.prepared.num_train]]
+    found = load_model(tmp_path / "model").predict_prepared(np.ascontiguousarray(source.images("train")))
+    by_place = {row["path"]: row for row in rows}
+    for place, probs_K, label in zip(places, found.probs, found.named_N, strict=True):
+        assert float(by_place[place]["probability_lesion"]) == pytest.approx(probs_K[1], abs=1e-6)
+        assert by_place[place]["class"] == source.class_names[label]

@@ -34,6 +34,7 @@ def some_patches(num_pictures=20, grid=GRID, seed=0):
         torch.from_numpy(labels_IP.ravel()),
         grid=grid,
         indices_I=torch.arange(num_pictures) * 3 + 1,
+        groups_I=torch.arange(num_pictures) // 2,
     )
     return images, np.stack([1 - finding_IP, finding_IP], -1).reshape(-1, 2)
 
@@ -65,6 +66,7 @@ def test_what_is_written_is_read_and_writing_again_changes_nothing(tmp_path):
     places = [own[name].to_pylist()[:7] for name in ("image", "row", "column")]
     assert places == [[0] * 6 + [1], [0, 0, 0, 1, 1, 1, 0], [0, 1, 2, 0, 1, 2, 0]]
     assert own["source_index"].to_pylist()[:7] == [1] * 6 + [4]
+    assert own["source_group"].to_pylist()[:13] == [0] * 12 + [1]
     assert [path.name for path in artefact_folder(tmp_path, RUN).iterdir()] == ["predictions.parquet"]
 
 
@@ -73,11 +75,11 @@ def test_a_file_of_before_says_neither_of_unlabelled_images_nor_which_images_it_
     write_predictions(tmp_path, RUN, images, {"convnet": probs_NK}, {"convnet": probs_NK.mean(0)})
     path = artefact_folder(tmp_path, RUN) / "predictions.parquet"
     with pq.ParquetFile(path) as file:
-        before = file.read().drop_columns(["pool_mean", "source_index"])
+        before = file.read().drop_columns(["pool_mean", "source_index", "source_group"])
     path.unlink()
     pq.write_table(before, path, write_page_checksum=True)
     table = read_predictions(tmp_path, [RUN])
-    for name in ("pool_mean", "source_index"):
+    for name in ("pool_mean", "source_index", "source_group"):
         assert table[name].to_pylist() == [None] * len(images)
     assert table["probabilities"].to_pylist() == probs_NK.tolist()
 

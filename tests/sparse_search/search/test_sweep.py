@@ -96,13 +96,13 @@ def test_over_how_many_nodes_a_trial_is_trained_makes_it_no_other(tiny):
 @pytest.mark.parametrize(
     ("changes", "names", "trial_id"),
     [
-        ({}, ["supervised digits 2-shot f66e53c087cc", "constant digits 2-shot 7ca50effa6df",
-              "supervised digits 2-shot 532d77e0baaf confirmation"], "269a5d4b5c02"),
+        ({}, ["supervised digits 2-shot b8b3d49cb7f5", "constant digits 2-shot 7ca50effa6df",
+              "supervised digits 2-shot ffd63a3ccba0 confirmation"], "bb5ffbf70bd6"),
         ({"images": 540, "evaluate_every": 60, "selection": "mean3", "aggregate": "top10", "threshold": "f1", "seed": 7,
           "precision": "bf16", "processes": 2, "cpus_per_trial": 4, "accumulate": 4, "compile": True,
           "validation": "labelled-cv", "split_policy": "fresh", "confirm": 2, "label_sets": [0, 1]},
-         ["supervised digits 2-shot 07e2b7418dc3", "constant digits 2-shot a35ad745ec92",
-          "supervised digits 2-shot f3b260023516 confirmation"], "aa559d387afc"),
+         ["supervised digits 2-shot 0cf02dc7cbff", "constant digits 2-shot a35ad745ec92",
+          "supervised digits 2-shot 80954527b2a6 confirmation"], "ac81da6462ba"),
     ],
     ids=["defaults", "others"],
 )  # fmt: skip

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
+from trainables.data.names import POOL_FOLDERS
 from trainables.data.partition import SPLITS, UNLABELLED, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.passed_over import masks_beside, words_about
@@ -31,7 +32,6 @@ from trainables.data.readers.request import ReaderRequest
 
 VAL_SHARE = 0.1
 TEST_SHARE = 0.2
-_POOLS = ("unlabelled", "unlabeled")
 
 
 @final
@@ -70,7 +70,7 @@ def open_class_folders(request: ReaderRequest) -> Reader:
     if request.class_names not in (None, class_names):
         given, wanted = (", ".join(names) for names in (class_names, request.class_names or ()))
         raise DataError(f"{folder} holds the classes {given}; expected {wanted}, in alphabetical order: rename them")
-    found = pictures_below(folder, *("*/*/*", *(f"{pool}/*" for pool in _POOLS)) if has_splits else ("*/*",))
+    found = pictures_below(folder, *("*/*/*", *(f"{pool}/*" for pool in POOL_FOLDERS)) if has_splits else ("*/*",))
     files = tuple(file for file in found if not has_splits or _is_in_splits(file.place))
     places = [file.place for file in files]
     masks = set(masks_beside(places, places))
@@ -109,7 +109,7 @@ def _class_of(place: str) -> str:
 
 def _is_of_pool(place: str) -> bool:
     """True for a picture of a pool beside classes or beside train; those of val and test need a class."""
-    return _class_of(place) in _POOLS and not place.startswith(("val/", "test/"))
+    return _class_of(place) in POOL_FOLDERS and not place.startswith(("val/", "test/"))
 
 
 def _is_in_splits(place: str) -> bool:
@@ -122,7 +122,7 @@ def _label_of(place: str, class_names: tuple[str, ...]) -> int:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    classes = tuple(name for name in _folders(folder) if name not in _POOLS)
+    classes = tuple(name for name in _folders(folder) if name not in POOL_FOLDERS)
     expected = "one folder of pictures per class, at least two"
     if len(classes) < 2:
         raise DataError(f"folder {folder} holds {len(classes)} class folders; expected {expected}")
@@ -137,7 +137,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 def _check_split_names(folder: Path) -> None:
     for name in _folders(folder):
-        if name not in (*SPLITS, *_POOLS):
+        if name not in (*SPLITS, *POOL_FOLDERS):
             raise DataError(f"folder {folder / name} stands beside train/; expected val or test: rename or remove it")
 
 

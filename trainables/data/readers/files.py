@@ -5,6 +5,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import NamedTuple
 
+from trainables.data.names import POOL_FOLDERS
 from trainables.data.readers.picture_files import SUFFIXES
 from trainables.data.readers.reader import md5_of_file
 
@@ -32,6 +33,11 @@ def pictures_below(folder: Path, *patterns: str) -> tuple[File, ...]:
     found = {path for pattern in patterns for path in folder.glob(pattern) if is_picture(path)}
     shown = (path for path in found if not any(p.startswith(IGNORED) for p in path.relative_to(folder).parts))
     return tuple(sorted(file_of(folder, path) for path in shown))
+
+
+def pool_below(folder: Path) -> tuple[File, ...]:
+    """Pictures in a folder `unlabelled/` below, in the order of their places."""
+    return pictures_below(folder, *(f"{pool}/*" for pool in POOL_FOLDERS))
 
 
 def file_of(folder: Path, path: Path) -> File:

@@ -2,17 +2,20 @@
 
 Layout: `images/*`, and the masks of a picture either as `masks/<lesion>/<stem>.*`, one for each kind of lesion, or as
 `masks/<stem>.*`; a name may have an ending such as `_mask` (`mask_rules.Names`). What is marked in them says
-`mask_pixels`. A missing mask means: no such lesion. Every class is shared out 60 % train, 20 % val, 20 % test; the test
-part is fixed by the content hash, the others are drawn anew for each label set.
+`mask_pixels`. A missing mask means: no such lesion. Pictures that nobody has looked at lie in `unlabelled/*`: the pool.
+
+Every class is shared out 60 % train, 20 % val, 20 % test; the test part is fixed by the content hash, the others are
+drawn anew for each label set. With a pool there is no test part.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
-from trainables.data.readers.files import pictures_below
+from trainables.data.readers.files import File, pictures_below, pool_below
 from trainables.data.readers.lesion_reader import LesionFolder
-from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, with_masks
+from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, Picture, with_masks
 from trainables.data.readers.passed_over import refuse_unread_masks, words_about
 from trainables.data.readers.picture_files import SUFFIXES, channels_and_sizes
 from trainables.data.readers.reader import Reader
@@ -46,8 +49,24 @@ def list_lesion_folder(folder: Path) -> LesionFolder:
     masks = [file.place for file in files if file.place.startswith("masks/")]
     pictures = with_masks(folder, images, masks)
     refuse_unread_masks(folder, images, masks)
-    notes = words_about(folder, {file.place for file in files})
-    return LesionFolder(folder, pictures, files, TEST_SHARE, VAL_SHARE, notes=notes)
+    pool = pool_below(folder)
+    files = tuple(sorted((*files, *pool)))
+    notes = (*_words(pictures, pool), *words_about(folder, {file.place for file in files}))
+    return LesionFolder(
+        folder,
+        pictures,
+        files,
+        test_share=0.0 if pool else TEST_SHARE,
+        val_share=VAL_SHARE,
+        notes=notes,
+        pool=tuple(Picture(file.place) for file in pool),
+    )
+
+
+def _words(pictures: Sequence[Picture], pool: Sequence[File]) -> tuple[str, ...]:
+    """Words about what a missing mask is taken for, where a pool shows that it might mean something else."""
+    healthy = sum(not picture.masks for picture in pictures)
+    return (f"{healthy} pictures of images/ without a mask are healthy",) if pool and healthy else ()
 
 
 def side_of(listed: LesionFolder, asked: int | None) -> int:
@@ -63,6 +82,6 @@ def side_of(listed: LesionFolder, asked: int | None) -> int:
         )
     if asked is not None:
         return asked
-    _, sizes = channels_and_sizes([listed.folder / picture.place for picture in listed.pictures])
+    _, sizes = channels_and_sizes([listed.folder / picture.place for picture in (*listed.pictures, *listed.pool)])
     width, height = next(iter(sizes))
     return width if len(sizes) == 1 and width == height and low <= width <= high else DEFAULT_SIDE

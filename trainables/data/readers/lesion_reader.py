@@ -47,6 +47,9 @@ class LesionFolder:
     notes: tuple[str, ...] = ()
     """Words about files that were passed over."""
 
+    pool: tuple[Picture, ...] = ()
+    """Pictures that nobody has looked at."""
+
     @property
     def digest(self) -> str:
         """MD5 over places and bytes of all files, 32 hex digits."""
@@ -56,7 +59,8 @@ class LesionFolder:
 @final
 @dataclass(frozen=True)
 class Prepared:
-    """Pictures and masks as they lie in the cache, mapped from its files; those of the test split are the last."""
+    """Pictures and masks as they lie in the cache, mapped from its files; those of the test split are the last, after
+    those of the pool."""
 
     images_NCSS: NDArray[np.uint8]
     masks_NSb: NDArray[np.uint8]
@@ -92,12 +96,17 @@ class LesionReader(MarkedReader):
         return (*self.listed.notes, *told, *words_about_shares(shares), *words_about_levels(trained))
 
     @property
+    def splits(self) -> tuple[Split, ...]:
+        """Train, and test where there is no pool."""
+        return ("train",) if self.listed.pool else ("train", "test")
+
+    @property
     def val_share(self) -> float:
         """Share of the train split that each label set draws to validate."""
         return self.listed.val_share
 
     def labels(self, split: Split) -> NDArray[np.integer]:
-        """Labels (N,): 1 for a picture with any lesion pixel, else 0."""
+        """Labels (N,): 1 for a picture with any lesion pixel, else 0; -1 in the pool."""
         return self.prepared.labels_N[self._part(split)]
 
     def image_shape(self, split: Split) -> ImageShape:

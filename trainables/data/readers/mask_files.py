@@ -2,7 +2,7 @@
 
 A folder holds `images/*` and `masks/*`; a mask is named as its picture, or with an ending such as `_mask`
 (`mask_rules.Names`). A picture has one mask of its size, which is all black where there is nothing to mark: without one
-it is of the pool, which nobody has labelled. What is marked in a mask says `mask_pixels`.
+it is of the pool, which nobody has labelled, as are pictures in `unlabelled/*`. What is marked says `mask_pixels`.
 
 Pictures are resized bilinearly and antialiased, masks by the nearest pixel, without keeping the aspect ratio.
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
-from trainables.data.readers.files import File, digest_of, pictures_below
+from trainables.data.readers.files import File, digest_of, pictures_below, pool_below
 from trainables.data.readers.mask_pixels import read_mask
 from trainables.data.readers.mask_rules import Picture, stem_of, with_masks
 from trainables.data.readers.passed_over import refuse_unread_masks, words_about
@@ -94,12 +94,17 @@ def list_mask_folder(folder: Path) -> MaskFolder:
     images = {file.place for file in pictures_below(folder, "images/*.*")}
     refuse_unread_masks(folder, images, masks, _ENDINGS)
     found = _paired(folder, "images/*.*", "masks/*.*", may_lack=True)
+    more = pool_below(folder)
+    found = replace(
+        found, pictures=(*found.pictures, *(Picture(file.place) for file in more)), files=(*found.files, *more)
+    )
     pool = sum(not picture.masks for picture in found.pictures)
     if pool == len(found):
         raise DataError(f"folder {folder / 'masks'} holds no mask; expected masks/NAME.png for some pictures: add them")
     told = (f"{pool} pictures without a mask are of the pool, not empty",) if pool else ()
     ordered = tuple(sorted(found.pictures, key=lambda picture: (not picture.masks, picture.place)))
-    return replace(found, pictures=ordered, notes=(*told, *words_about(folder, images | masks)))
+    left = words_about(folder, {file.place for file in found.files})
+    return replace(found, pictures=ordered, notes=(*told, *left))
 
 
 class _Layout(NamedTuple):

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import IO, Any, final
@@ -23,10 +24,14 @@ from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
 from trainables.data.partition import SPLITS, UNLABELLED, Split
-from trainables.data.readers.reader import ImageShape, PlainReader, Reader, md5_of_file, with_pool
+from trainables.data.readers.kept_pixels import kept_pixels
+from trainables.data.readers.reader import ImageShape, PlainReader, PreparationCallback, Reader, md5_of_file, with_pool
 from trainables.data.readers.request import ReaderRequest
 
 LAYOUT = "train_images, train_labels and optionally val_* and test_*"
+
+KEPT_FROM = 2**28
+"""Bytes of pixels in a split from which on they are unpacked once, and mapped from the cache."""
 
 _POOLS = ("unlabelled_images", "train_unlabelled")
 _RGBA = 4  # channels
@@ -114,19 +119,44 @@ class NpzReader(PlainReader):
         return count, form[0], form[1], form[2]
 
     def images(self, split: Split) -> NDArray[np.uint8]:
-        """Pixels (N, C, H, W); reads only the arrays of this split.
+        """Pixels (N, C, H, W); reads only the arrays of this split. They are mapped from a file where they are kept.
 
         Raises:
             DataError: damaged file, or images of another type or shape.
         """
-        count, channels, height, width = self.image_shape(split)
-        arrays = [self._array(key) for key in self._arrays(split)]
-        raw = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
-        images_NHWC = raw.reshape(count, height, width, channels)
+        return self._pixels(split)
+
+    def prepare(self, tell: PreparationCallback | None = None) -> None:
+        """Unpack what is kept of train and val.
+
+        Raises:
+            DataError: damaged file, or images of another type or shape.
+        """
+        for split in self.splits:
+            if split != "test" and prod(self.image_shape(split)) >= KEPT_FROM:
+                self._pixels(split, tell)
+
+    def _pixels(self, split: Split, tell: PreparationCallback | None = None) -> NDArray[np.uint8]:
+        shape = self.image_shape(split)
+        if prod(shape) >= KEPT_FROM:
+            return kept_pixels(f"{self.digest()}-{split}", shape, partial(self._rows, split), tell)
+        images_NHWC = np.concatenate([self._images_of(key) for key in self._arrays(split)])
         return np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2))
 
+    def _rows(self, split: Split) -> Iterator[NDArray[np.uint8]]:
+        """Pixels (C, H, W) of each image in turn."""
+        _, channels, height, width = self.image_shape(split)
+        for content in self.contents(split):
+            yield np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+
+    def _images_of(self, key: str) -> NDArray[np.uint8]:
+        """Pixels (N, H, W, C) of one array."""
+        count, channels, height, width = self._shape_of(key)
+        images: NDArray[np.uint8] = self._array(key).reshape(count, height, width, channels)
+        return images
+
     def contents(self, split: Split) -> Iterator[bytes]:
-        """Pixels of each picture in turn, as they come from the archive.
+        """Pixels (H, W, C) of each picture in turn.
 
         Raises:
             DataError: damaged file, or images of another type or shape.
@@ -141,8 +171,7 @@ class NpzReader(PlainReader):
             if not is_fortran:
                 yield from _pieces(stream, count, prod(form))
                 return
-        images_NHWC = self._array(key).reshape(count, *form[1:], form[0])
-        yield from (image_HWC.transpose(2, 0, 1).tobytes() for image_HWC in images_NHWC)
+        yield from (image_HWC.tobytes() for image_HWC in self._images_of(key))
 
     def digest(self) -> str:
         """MD5 of the file."""

@@ -68,6 +68,9 @@ class Reader(Protocol):
     def groups(self, split: Split) -> NDArray[np.int64] | None:
         """Number (N,) of each image's group, such as its patient; None where none are known."""
 
+    def prepare(self, tell: PreparationCallback | None = None) -> None:
+        """Do what takes long the first time and is kept; `tell` is told of every image."""
+
     def image_shape(self, split: Split) -> ImageShape:
         """Shape of `images(split)`, without decoding a pixel."""
 
@@ -100,6 +103,9 @@ class PlainReader:
     def groups(self, split: Split) -> NDArray[np.int64] | None:
         """None: no groups are known."""
 
+    def prepare(self, tell: PreparationCallback | None = None) -> None:
+        """Nothing is kept."""
+
     def masks(self, split: Split, chosen: Indices) -> NDArray[np.bool_] | None:
         """None: nobody marked anything."""
 
@@ -129,6 +135,9 @@ class MarkedReader:
 
     def groups(self, split: Split) -> NDArray[np.int64] | None:
         """None: no groups are known."""
+
+    def prepare(self, tell: PreparationCallback | None = None) -> None:
+        """Nothing is kept."""
 
     def contents(self: Reader, split: Split) -> Iterator[bytes]:
         """Pixels of each picture in turn."""

@@ -6,7 +6,8 @@ that come large. It is then made square and divided by its own maximum. A mask g
 final one, a pixel being marked where any of those it stands for is, so no lesion is too small.
 
 Of pictures that are equal when reduced only one counts, so that none lies in two splits: one with lesions, where there
-is one. A healthy one does not count either when it is equal to one that is known to be of another kind.
+is one. A healthy one does not count either when it is equal to one that is known to be of another kind, nor one of the
+pool when it is equal to any other.
 
 Shapes: N pictures, C channels, H W pixels of a picture, S of a side.
 """
@@ -30,6 +31,7 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from search_spaces.core.errors import DataError
 from trainables.data.cache import CacheFacts, cached_folder
+from trainables.data.partition import UNLABELLED
 from trainables.data.readers.lesion_reader import CLASS_NAMES, LesionFolder, LesionReader, Prepared
 from trainables.data.readers.mask_pixels import read_mask
 from trainables.data.readers.mask_rules import Picture, train_and_test
@@ -147,7 +149,7 @@ def _compressed(picture: Image.Image, compression: Mapping[str, Any] | None) -> 
 
 def form_of(listed: LesionFolder, side: int) -> Form:
     """Return the form of a folder's pictures, from their headers."""
-    paths = [listed.folder / picture.place for picture in listed.pictures]
+    paths = [listed.folder / picture.place for picture in (*listed.pictures, *listed.pool)]
     channels, sizes = channels_and_sizes(paths)
     smallest = min(width for width, _ in sizes), min(height for _, height in sizes)
     return Form(channels, smallest, side, _compression(paths) if len(sizes) > 1 else None)
@@ -162,25 +164,29 @@ def _compression(paths: Sequence[Path]) -> Mapping[str, Any] | None:
 
 
 def _prepare(listed: LesionFolder, side: int, tell: PreparationCallback | None, folder: Path) -> CacheFacts:
+    pictures = [*listed.pictures, *listed.pool]
     form = form_of(listed, side)
-    items = [*listed.pictures, *listed.others]
+    items = [*pictures, *listed.others]
     read: list[_Done] = []
     with (folder / "all").open("wb") as stream:
         for done in _side_by_side(partial(_read, listed.folder, form), items):
             stream.write(done.content)
-            read.append(done._replace(content=b""))
+            of_pool = len(listed.pictures) <= len(read) < len(pictures)
+            read.append(done._replace(content=b"", label=UNLABELLED if of_pool else done.label))
             if tell:
                 tell(len(read), len(items))
-    equal_to = _left_out(read, num_pictures=len(listed.pictures))
-    rows = np.array([row for row in range(len(listed.pictures)) if read[row].place not in equal_to])
+    equal_to = _left_out(read, num_pictures=len(pictures))
+    rows = np.array([row for row in range(len(pictures)) if read[row].place not in equal_to])
     labels_N = np.array([read[row].label for row in rows], dtype=np.int64)
-    _check_classes(labels_N, listed.folder)
-    parts = train_and_test(labels_N, listed.digest, listed.test_share)
-    order = np.concatenate([parts["train"], parts["test"]])
+    num_pool = int((labels_N == UNLABELLED).sum())  # its pictures come after the others
+    num_known = len(rows) - num_pool
+    _check_classes(labels_N[:num_known], listed.folder)
+    parts = train_and_test(labels_N[:num_known], listed.digest, listed.test_share)
+    order = np.concatenate([parts["train"], np.arange(num_known, len(rows)), parts["test"]])
     _write_in_order(folder, rows[order].tolist(), form)
     return {
         "labels": labels_N[order].tolist(),
-        "num_train": len(parts["train"]),
+        "num_train": len(parts["train"]) + num_pool,
         "places": [read[row].place for row in rows[order]],
         "left_out": equal_to,
         "marked": [read[row].share for row in rows[order]],
@@ -218,9 +224,9 @@ def _side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]
 def _left_out(read: Sequence[_Done], num_pictures: int) -> dict[str, str]:
     """Places of pictures that do not count, and the place of the one each is equal to."""
     pictures, others = read[:num_pictures], read[num_pictures:]
-    marked, healthy = ([done for done in pictures if done.label == label] for label in (1, 0))
+    marked, healthy, pool = ([done for done in pictures if done.label == label] for label in (1, 0, UNLABELLED))
     first: dict[str, str] = {}
-    for done in (*marked, *others, *healthy):
+    for done in (*marked, *others, *healthy, *pool):
         first.setdefault(done.identity, done.place)
     return {done.place: first[done.identity] for done in pictures if first[done.identity] != done.place}
 

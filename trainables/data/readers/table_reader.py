@@ -73,6 +73,8 @@ class _Listed(NamedTuple):
     """Rows of a folder's pictures, those that the table does not name among them."""
 
     rows: tuple[TableRow, ...]
+    """In the order of their places, those of the pool after all others."""
+
     others: tuple[str, ...]
     """Pictures that it does not name."""
 
@@ -153,7 +155,7 @@ def _digest_of(folder: Path, files: tuple[File, ...], rows: tuple[TableRow, ...]
 
 
 def _check_pictures(path: Path, rows: Iterable[TableRow]) -> None:
-    missing = [row.place for row in rows if not (path.parent / row.place).is_file()]
+    missing = [row.place for row in rows if not _is_file(path.parent / row.place)]
     if missing:
         raise DataError(
             f"table {path} names {len(missing)} files that are not there, the first of them {missing[0]}; "
@@ -166,6 +168,13 @@ def _check_pictures(path: Path, rows: Iterable[TableRow]) -> None:
             )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def _listed(folder: Path, table: Table) -> _Listed:
     named = {row.place for row in table.rows}
     masks = {row.mask for row in table.rows}
@@ -175,7 +184,7 @@ def _listed(folder: Path, table: Table) -> _Listed:
         place for place in found if place not in named and place not in masks and not place.startswith(_MASKS)
     )
     pool = () if table.has_splits else tuple(TableRow(place) for place in others)
-    return _Listed(tuple(sorted((*table.rows, *pool))), others)
+    return _Listed(tuple(sorted((*table.rows, *pool), key=lambda row: (not row.label, row.place))), others)
 
 
 def _words(path: Path, table: Table, listed: _Listed) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ COLUMNS = ("path", "label", "group", "patient", "split", "mask")
 PARQUET = ".parquet"
 
 _NO_LABELS = ("nan", "n/a", "null", "-1", "unlabelled", "unlabeled")
-_WHOLE = re.compile(r"[+-]?\d+(?:\.0*)?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _DELIMITERS = ",;\t"
 _LIKENESS = 0.7  # from which a column is taken for one of ours that is misspelt
@@ -99,6 +99,20 @@ def _read(path: Path, mtime_ns: int, size: int) -> Table:
     return Table(tuple(found), _class_names(path, found), "split" in names, ignored)
 
 
+def paths_of_table(path: Path) -> list[str]:
+    """Read the column `path` of a table, whatever else is in it, row by row.
+
+    Raises:
+        DataError: it cannot be read, or has no such column.
+    """
+    header, lines = _parquet(path) if path.suffix.lower() == PARQUET else _csv(path)
+    names = [name.strip().casefold() for name in header]
+    if "path" not in names:
+        raise DataError(f"table {path} has no column 'path' among {', '.join(names)}: add or rename one")
+    place = names.index("path")
+    return [_clean(cells[place]) for _, cells in lines]
+
+
 def _csv(path: Path) -> _Raw:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -126,12 +140,13 @@ def _parquet(path: Path) -> _Raw:
 
     try:
         table = parquet.read_table(path)
-    except (OSError, ArrowException) as problem:
-        reason = str(problem).splitlines()[0]
+        columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
+        header = list(table.column_names)
+    except (OSError, ArrowException, ValueError, OverflowError, MemoryError) as problem:
+        reason = next(iter(str(problem).splitlines()), type(problem).__name__)
         raise DataError(f"table {path} cannot be read ({reason}); expected Parquet: save it again") from problem
-    columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
     rows = [list(cells) for cells in zip(*columns, strict=True)]
-    return list(table.column_names), list(enumerate(rows, start=1))
+    return header, list(enumerate(rows, start=1))
 
 
 def _text(value: Any) -> str:
@@ -156,7 +171,10 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
             )
     for needed in ("path", "label"):
         if needed not in names:
-            raise DataError(f"table {path} has no column '{needed}' among {', '.join(names)}: add or rename one")
+            raise DataError(
+                f"table {path} has no column '{needed}' among {', '.join(names)}: add or rename one, "
+                "or rename the table where it is not meant to say labels"
+            )
     if {"group", "patient"} <= set(names):
         raise DataError(f"table {path} has the columns 'group' and 'patient'; expected one of them: remove the other")
 

@@ -6,8 +6,9 @@ from PIL import Image
 
 from search_spaces.core.errors import DataError
 from trainables.data import tasks
+from trainables.data.draw import draw_few_shot
 from trainables.data.source import open_source
-from trainables.data.tasks import few_shot_task
+from trainables.data.tasks import few_shot_task, hidden_labels
 
 
 def test_an_own_folder(write_lesions):
@@ -100,3 +101,40 @@ def test_messages(write_lesions):
     (folder / "images").mkdir()
     with pytest.raises(DataError, match=r"lesions/images holds no picture \(\.bmp, .*\); add some"):
         open_source(str(folder))
+
+
+@pytest.fixture
+def few(write_lesions):
+    """Ten pictures with a lesion, twenty without, and five that nobody has looked at, of which one is a copy."""
+    folder = write_lesions()
+    rng = np.random.default_rng(9)
+    (folder / "unlabelled").mkdir()
+    for index in range(4):
+        pixels = rng.integers(0, 200, (32, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"unlabelled/{index}.png")
+    shutil.copy(folder / "images/01.png", folder / "unlabelled/copy.png")
+    return folder
+
+
+def test_a_pool_beside_pictures_with_lesions(few):
+    source = open_source(f"{few}@40")
+    assert (source.splits, source.check_images("train")) == (("train",), 34)
+    assert source.class_counts("train") == (20, 10)
+    assert source.reader.prepared.places[30:] == tuple(f"unlabelled/{index}.png" for index in range(4))
+    assert source.reader.notes == (
+        "20 pictures of images/ without a mask are healthy", "1 pictures left out as they repeat others",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("shots", "validation"), [(10, "realistic"), (10, "official"), (0, "labelled-cv")])
+@pytest.mark.parametrize("grid", ["", ":2x2"])
+def test_the_pool_is_neither_healthy_nor_a_lesion(few, shots, validation, grid):
+    asked = (f"{few}@40{grid}", shots, 0, validation)
+    split = draw_few_shot(*asked).split
+    assert set(range(30, 34)) <= set(split.unlabelled_indices)
+    known = hidden_labels(*asked).reshape(len(split.unlabelled_indices), -1)
+    assert ((known == -1).all(1).numpy() == (split.unlabelled_indices >= 30)).all()
+    assert ((known >= 0).all(1).numpy() == (split.unlabelled_indices < 30)).all()
+    if not shots:
+        assert split.unlabelled_indices.tolist() == [30, 31, 32, 33]
+        assert (split.label_budget, split.num_folds) == (30, 5)

@@ -155,6 +155,14 @@ def test_pictures_without_a_mask_are_the_pool_and_nothing_is_kept_for_a_test(few
     )
 
 
+def test_a_folder_of_its_own_is_the_pool_as_well(few):
+    (few / "unlabelled").mkdir()
+    for path in sorted(few.glob("images/*"))[1:3]:
+        path.rename(few / "unlabelled" / path.name)
+    source = open_source(f"{few}@40", kind=KIND)
+    assert source.labels("train").tolist() == [0] * 7 + [-1] * 13
+
+
 @pytest.mark.parametrize(
     ("shots", "validation"), [(4, "realistic"), (4, "official"), (4, "labelled-cv"), (0, "labelled-cv")]
 )

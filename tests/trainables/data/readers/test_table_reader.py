@@ -114,6 +114,14 @@ def test_folds_go_by_the_rarest_class(folder):
     assert draw_few_shot(str(folder), ALL_SHOTS, 0, "labelled-cv").split.num_folds == 4
 
 
+def test_images_of_a_task_are_known_by_place_and_patient(folder):
+    source, task = open_source(str(folder)), few_shot_task(str(folder), ALL_SHOTS, 0, "labelled-cv")
+    for part in (task.labelled, task.validation):
+        assert np.array_equal(part.images_NCHW, source.images("train")[part.indices_I])
+        assert np.array_equal(part.groups_I, source.groups("train")[part.indices_I])
+    assert not set(task.labelled.groups_I.tolist()) & set(task.validation.groups_I.tolist())
+
+
 def test_a_patient_of_another_split_leaves_the_pool(write_table):
     rows = {f"{n}.png": ("xy"[n % 2], split, f"p{n}") for n, split in enumerate(["train"] * 4 + ["test"] * 2)}
     pool = {"q.png": ("", "", "p5"), "r.png": ("", "", "p1"), "s.png": ("", "", "")}
@@ -126,6 +134,12 @@ def test_a_patient_in_two_splits_is_refused(write_table):
     rows = {"a.png": ("x", "train", "p1"), "b.png": ("y", "test", "p1"), "c.png": ("y", "train", "p2")}
     folder = write_table(rows, columns=("label", "split", "group"))
     with pytest.raises(DataError, match=r"has group 'p1' in train and in test; expected all images of a group in one"):
+        open_source(str(folder))
+
+
+def test_a_name_that_is_too_long_is_of_no_file(folder):
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text() + f"\n{'9' * 400}.png,ill,")
+    with pytest.raises(DataError, match=r"names 1 files that are not there, the first of them 999"):
         open_source(str(folder))
 
 

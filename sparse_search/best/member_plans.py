@@ -9,6 +9,8 @@ from trainables.core.conditions import Validation
 from trainables.core.shots import ALL_SHOTS
 from trainables.data.catalog import CATALOG
 from trainables.data.names import read_name
+from trainables.metrics.averaging import AVERAGE
+from trainables.training.average import Average
 from trainables.training.trial import Trial
 
 
@@ -36,17 +38,21 @@ def parts_to_train(values: Mapping[str, Any], evidence: Mapping[str, Any]) -> li
         ConfigError: it is no trial.
         ModelError: of a method no model can be saved.
     """
-    trial = Trial.from_dict(values)
-    parts = [MemberPlan(trial, trial, evidence["predictor"], 1.0, tuple(evidence["run_ids"]))]
-    for part in parts:
-        method = part.trial.find_method()
+    if AVERAGE in values:
+        members = Average.from_dict(values).members
+        plans = [MemberPlan(each.trial, each.trial, each.predictor, each.weight, each.run_ids) for each in members]
+    else:
+        trial = Trial.from_dict(values)
+        plans = [MemberPlan(trial, trial, evidence["predictor"], 1.0, tuple(evidence["run_ids"]))]
+    for plan in plans:
+        method = plan.trial.find_method()
         if method.predictor is None:
             why = "makes images and predicts nothing" if method.scorer else "offers no predictor"
-            raise ModelError(f"of method '{part.trial.method}' no model can be saved: it {why}")
-    return parts
+            raise ModelError(f"of method '{plan.trial.method}' no model can be saved: it {why}")
+    return plans
 
 
-def with_images(part: MemberPlan, label_set: int | None, *, all_labels: bool) -> MemberPlan:
+def with_images(plan: MemberPlan, label_set: int | None, *, all_labels: bool) -> MemberPlan:
     """Return a member with the images that it is to be trained on; see `train_model`.
 
     Raises:
@@ -54,10 +60,10 @@ def with_images(part: MemberPlan, label_set: int | None, *, all_labels: bool) ->
     """
     if all_labels and label_set is not None:
         raise ConfigError("--all-labels and --label-set are two answers: give one of them")
-    trial = part.searched
+    trial = plan.searched
     if label_set is not None or (not all_labels and read_name(trial.dataset).name in CATALOG):
         chosen = trial.label_sets[0] if label_set is None else label_set
-        return replace(part, trial=replace(trial, label_sets=(chosen,)))
+        return replace(plan, trial=replace(trial, label_sets=(chosen,)))
     validation: Validation = "official" if trial.conditions.validation == "official" else "labelled-cv"
     conditions = replace(trial.conditions, validation=validation)
-    return replace(part, trial=replace(trial, shots=ALL_SHOTS, label_sets=(0,), conditions=conditions))
+    return replace(plan, trial=replace(trial, shots=ALL_SHOTS, label_sets=(0,), conditions=conditions))
