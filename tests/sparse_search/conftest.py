@@ -72,6 +72,7 @@ def record_of(number=0, *, confusion=((4, 1), (2, 3)), lr=1e-3, **changes):
         "source": "digits",
         "content_hash": "c0ffee",
         "official": True,
+        "folds": 5,
         "shots": 5,
         "label_sets": str(label_set),
         "num_runs": 1,

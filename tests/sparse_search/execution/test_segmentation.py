@@ -31,7 +31,7 @@ SEGMENTER = {
     }
 }  # fmt: skip
 SWEEP = {
-    "name": "masks", "datasets": ["shapes@16"], "shots": [4], "image_size": 16, "images": 160, "evaluate_every": 80,
+    "name": "masks", "datasets": ["shapes@16"], "shots": [4], "image_size": 16, "images": 80, "evaluate_every": 40,
     "label_sets": [0, 1], "confirm": 0, "pruner": "none", "methods": SEGMENTER,
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ from statistics import fmean
 import optuna
 import pytest
 
-from sparse_search.search.choices import sampler_names
+from sparse_search.search.choices import pruner_names, sampler_names
 from sparse_search.search.journal import StudyJournal, cores_of
 from sparse_search.search.journal_file import Journal
 from sparse_search.search.judged import is_feasible
@@ -62,6 +62,20 @@ def test_s2_tpe_is_not_drawn_to_what_diverges(tiny, tmp_path, monkeypatch):
         shares_before, best_before = zip(*found("before"), strict=True)
     assert fmean(shares) < 0.75 * fmean(shares_before)
     assert fmean(best) >= fmean(best_before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", pruner_names())
+def test_under_no_pruner_tpe_has_more_that_diverges_than_random_search(tiny, tmp_path, pruner):
+    """A fifth of what random search draws; `bench/diverging.py` has other shares, and a best nearer to the edge."""
+
+    def share(seed):
+        study = search_of(tiny, trials=40, pruner=pruner, seed=seed, images=27_000, evaluate_every=1000)
+        journal = StudyJournal(study, Journal(tmp_path / f"{seed}.log"))
+        journal.propose_starts()
+        return simulated(journal, 40)[0]
+
+    assert fmean(map(share, range(2))) < 0.2
 
 
 @pytest.mark.parametrize("outcome", ["diverged", "collapsed", "infeasible"])
