@@ -30,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     sparse_search.run(SWEEP, options.results, data_root=options.data_root, console=Console(stderr=True))
     runs = sparse_search.read_store(options.results).runs().to_pandas()
-    ranked = sparse_search.leaderboard(options.results, every=True).set_index(["trial_id", "predictor"])
+    ranked = sparse_search.leaderboard(options.results, every=True, averages=False).set_index(["trial_id", "predictor"])
     print("| data | shots | method | label sets 0, 1, 2 | mean | over label sets | over images | seconds |")
     print("|---|---|---|---|---|---|---|---|")
     order = ["dataset", "shots", "method", "start", "predictor"]

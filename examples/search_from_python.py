@@ -38,6 +38,9 @@ print(frame[["rank", "predictor", "start", "balanced_accuracy", "low", "high", "
 # %% Everything on one page, to open in a browser.
 print(sparse_search.report(results, results / "report.html"))
 
-# %% The best configuration, ready for `python -m trainables --config`.
+# %% What to take, and what to expect of it on new images.
+print(sparse_search.recommend(results, dataset="digits", shots=5).sentence)
+
+# %% The average of what was tried, ready for `python -m trainables --config`; `single=True` gives one configuration.
 best = sparse_search.export(results, dataset="digits", shots=5, output=results / "best.yaml")
-print(results / "best.yaml", best["config"])
+print(results / "best.yaml", best["evidence"]["best_of"])

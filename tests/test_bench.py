@@ -163,3 +163,11 @@ def test_what_is_estimated_without_a_test_set_is_what_comes(monkeypatch, counts,
     assert found["own"] > 0.06, "the winner's own score flatters"
     assert abs(found["bias"]) < 0.05
     assert found["holds"] >= 0.85
+
+
+def test_averages_of_many_runs(lines_of):
+    rows = cells_of(lines_of("averages", "--quick"))
+    assert [row[1] for row in rows] == [
+        "reading predictions", "all averages of a board, reading included", "recommend, reading included"
+    ]  # fmt: skip
+    assert all(float(row[2]) < 5 for row in rows)

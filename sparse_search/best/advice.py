@@ -92,3 +92,15 @@ def notes_on(
             f"({rows[0]['validation']} validation), each left out where it would score its own choice; no test label"
         )
     yield from (f"not averaged: {count} {why}" for why, count in found[0].left_out.items())
+
+
+def overtuning_of(single: Answer, metric: str) -> Iterator[str]:
+    """Sentence on how much the score of the chosen configuration flatters, where it does."""
+    if single.expected is None or single.own_score is None:
+        return
+    excess = sign_of(metric) * (single.own_score - single.expected.score)
+    if excess > 0:
+        yield (
+            f"overtuning: the best single has {score_text(single.own_score)} on the images that chose it and "
+            f"{score_text(single.expected.score)} on others, so {score_text(excess)} of its score is luck"
+        )

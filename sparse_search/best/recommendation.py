@@ -17,7 +17,7 @@ from sparse_search.analysis.expectation import FLOORS
 from sparse_search.analysis.gathering import Gathered
 from sparse_search.analysis.leaderboard import query, rank
 from sparse_search.analysis.worth import WORTH_DRAWS, Addition, Worth, additions, worth
-from sparse_search.best.advice import Answer, command_of, notes_on, sentence_of
+from sparse_search.best.advice import Answer, command_of, notes_on, overtuning_of, sentence_of
 from sparse_search.best.averaged import find_average, largest_pool, ranked_average
 from sparse_search.results.mirror import read_store
 from trainables.metrics.averaging import AVERAGE
@@ -117,7 +117,7 @@ def _recommendation(
         gain=gain,
         additions=tuple(additions(drawn, found[0].methods, rule)) if found and drawn else (),
         worth=worth(few, rule) if few else None,
-        notes=tuple(notes_on(rows, found, drawn)),
+        notes=(*overtuning_of(choices[1 if found else 0], metric), *notes_on(rows, found, drawn)),
     )
 
 

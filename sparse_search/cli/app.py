@@ -51,7 +51,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the method and settings that work best on your medical images at your label budget.\n\n"
     "Quick start:  sparse-search demo\n\n"
-    "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, then export. The same `run` "
+    "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, recommend, export. The same `run` "
     "goes on after any interruption. Nothing but `evaluate` reads a test label.",
 )
 
@@ -164,8 +164,8 @@ def leaderboard_command(
     """Rank what is finished by validation scores.
 
     Shows, per method, the best configuration and beside it the default and the presets; below, those of them that have
-    no score, and why. What cannot be compared (other data, validation, image size, pretraining or selection) is ranked
-    apart.
+    no score, and why. Averages of what was tried are ranked among them; `recommend` says what to expect of these. What
+    cannot be compared (other data, validation, image size, pretraining or selection) is ranked apart.
     """
     sys.meta_path.insert(0, _NoPandas())
     if sql or schema:
@@ -333,7 +333,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
     """Run a real sweep on bundled images in minutes.
 
     SPARSE and a supervised classifier on scikit-learn's digits, 5 labelled images per class; then the leaderboard
-    and the best configuration.
+    and its answer, the average of what was tried.
     """
     from sparse_search.best.export import export, write_export
     from sparse_search.results.mirror import store_at
@@ -344,7 +344,7 @@ def demo_command(results: Results = DEFAULT_RESULTS) -> None:
     leaderboard_command(dataset="digits", shots=5, results=results)
     best = store_at(results).folder / "sweeps" / "demo" / "best.yaml"
     write_export(export(results, dataset="digits", shots=5), best)
-    typer.echo(f"best configuration: {best}\ntrain it again:     python -m trainables --config {best}")
+    typer.echo(f"its answer:      {best}\ntrain it again:  python -m trainables --config {best}")
     raise typer.Exit(code)
 
 

@@ -35,6 +35,9 @@ def test_the_average_stands_beside_what_it_has_to_beat(tried):
     assert (average.num_models, single.num_models) == (4, 1)
     assert average.expected.score > single.expected.score
     assert single.own_score > single.expected.score, "the best of many is flattered by its own score"
+    excess = single.own_score - single.expected.score
+    assert found.notes[0].startswith("overtuning: the best single has ")
+    assert found.notes[0].endswith(f"so {excess:.3f} of its score is luck")
     assert choices["floor constant"].own_score == 0.5
     assert found.gain.score == pytest.approx(average.expected.score - single.expected.score)
     assert found.sentence.startswith("take the average, third of 14: balanced accuracy expected 0.")

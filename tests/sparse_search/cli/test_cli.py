@@ -77,6 +77,8 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, changes, words):
         (["leaderboard"], "no finished run in"),
         (["leaderboard", "--metric", "acuracy"], "did you mean 'accuracy'"),
         (["export", "--dataset", "digits", "--shots", "5"], "no finished run with dataset digits, shots 5"),
+        (["recommend", "--dataset", "digits", "--shots", "5"], "no finished run with dataset digits, shots 5"),
+        (["export", "--dataset", "digits", "--shots", "5", "--average", "third", "--single"], "are two answers"),
         (["leaderbord"], "No such command"),
         (["compare", "sparse"], "expected two names to compare"),
         (["compare", "sparse", "supervised"], "no finished run"),
@@ -99,8 +101,8 @@ def test_other_mistakes(tmp_path, arguments, words):
 @pytest.mark.parametrize(
     "command",
     [
-        "", "run", "status", "leaderboard", "compare", "export", "reproduce", "evaluate", "ledger", "transfer",
-        "methods", "datasets", "demo",
+        "", "run", "status", "leaderboard", "compare", "recommend", "export", "reproduce", "evaluate", "ledger",
+        "transfer", "methods", "datasets", "demo",
     ],
     ids=lambda c: c or "help",
 )  # fmt: skip
