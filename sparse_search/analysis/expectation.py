@@ -15,11 +15,14 @@ from sparse_search.analysis.leaderboard import query, rank, rankings
 from sparse_search.analysis.pairing import Key, evidence_of, widest
 from sparse_search.analysis.weighted_scores import has_weighted_score
 from sparse_search.results.headings import words_apart
+from sparse_search.results.predictions import has_predictions
 from sparse_search.results.store import Store
 from sparse_search.results.texts import score_text
 from sparse_search.results.trials import RANKING, RankedRow, shots_text
 from trainables.metrics.table import METRICS, family_of, metric_for
 from trainables.metrics.thresholds import SORTED
+
+NOTHING_KEPT = "no predictions are kept"
 
 FLOORS = ("constant", "pixels")
 """Methods that any other has to beat."""
@@ -84,7 +87,7 @@ def expectation_of(results: Path | str, rows: Sequence[RankedRow], metric: str) 
         return f"predictions do not determine {METRICS[metric].title}"
     kept = kept_predictions(results, rows[: max(1, MAX_RUNS // rows[0]["num_runs"])])
     if kept.why_not or kept.predictions is None:
-        return kept.why_not or "no predictions are kept"
+        return kept.why_not or NOTHING_KEPT
     if kept.rows[0] is not rows[0]:
         return "the predictions of the first are not kept"
     times_BN = _draws(kept, metric)
@@ -188,10 +191,14 @@ def expectations(
 ) -> dict[Key, Expectation | str]:
     """What to expect, or why that cannot be told, by ranking; those of another family are judged by its default.
 
+    Rankings are missing where nothing but records was ever kept.
+
     Raises:
         ResultsError: no finished run answers the question.
         ConfigError: an unknown metric.
     """
+    if not has_predictions(store.address):
+        return {}
     ranked = rank(query(store, dataset=dataset, shots=shots, method=method), metric)
     return {
         tuple(shared[name] for name in RANKING): expectation_of(

@@ -127,7 +127,7 @@ def _print_rankings(
     found: "Board", metric: str, num_looks: Mapping[str, int], expected: "Mapping[Key, Expectation | str]"
 ) -> None:
     """Every ranking, and below it the defaults and presets that it lacks; at the end those that have no ranking."""
-    from sparse_search.analysis.expectation import expectation_lines
+    from sparse_search.analysis.expectation import NOTHING_KEPT, expectation_lines
     from sparse_search.analysis.leaderboard import rankings
     from sparse_search.results.headings import words_apart
     from sparse_search.results.trials import RANKING
@@ -138,7 +138,7 @@ def _print_rankings(
     for shared, rows in ranked:
         apart = words_apart(shared, [other for other, _ in ranked], said=_TITLED)
         console().print(_ranking_table(shared, rows, found, metric_for(shared["level"], metric), apart))
-        print_lines(expectation_lines(expected[tuple(shared[name] for name in RANKING)]))
+        print_lines(expectation_lines(expected.get(tuple(shared[name] for name in RANKING), NOTHING_KEPT)))
         papers |= _print_published(rows[0]) if shared["level"] != "generator" else {}
         if times := num_looks.get(shared["content_hash"]):
             typer.echo(
