@@ -17,6 +17,8 @@ import numpy as np
 import optuna
 import torch
 from PIL import Image
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from bench.fuzz_tables import make_table, read_table
 from bench.mutations import changed_bytes, changed_text, changed_values
@@ -391,6 +393,48 @@ def read_one_picture(content: bytes, folder: Path) -> bool:
     return True
 
 
+DICOM_KINDS = ("plain", "windowed", "table", "deflated", "JPEG 2000", "run lengths")
+
+
+@cache
+def dicom(kind: str) -> bytes:
+    """A DICOM file of a picture of 12 bits, whose left half is dark."""
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = uid.SecondaryCaptureImageStorage, "1.2.3"
+    dataset.PatientName, dataset.PhotometricInterpretation = "Nobody", "MONOCHROME1"
+    dataset.Rows = dataset.Columns = 32
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelData = np.repeat(np.array([[9, 4000]], np.uint16), 16, 1).repeat(32, 0).tobytes()
+    if kind == "windowed":
+        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.WindowCenter, dataset.WindowWidth = 2, -100, 40, 80
+    if kind == "table":
+        (item := Dataset()).add_new("LUTDescriptor", "US", [4096, 0, 12])
+        item.add_new("LUTData", "US", list(range(4096)))
+        dataset.VOILUTSequence = [item]
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = (
+        uid.DeflatedExplicitVRLittleEndian if kind == "deflated" else uid.ExplicitVRLittleEndian
+    )
+    if kind in ("JPEG 2000", "run lengths"):
+        dataset.compress(uid.JPEG2000Lossless if kind == "JPEG 2000" else uid.RLELossless, generate_instance_uid=False)
+    dataset.save_as(content := io.BytesIO(), enforce_file_format=True)
+    return content.getvalue()
+
+
+def make_dicom(rng: Random) -> bytes:
+    return changed_bytes(rng, dicom(rng.choice(DICOM_KINDS)))
+
+
+def read_one_dicom(content: bytes, folder: Path) -> bool:
+    path = folder / "picture.dcm"
+    path.write_bytes(content)
+    channels, side = shared_format([path])
+    read_picture(path, channels, side)
+    read_mask(path, path, (32, 32))
+    return True
+
+
 def read_one_mask(content: bytes, folder: Path) -> bool:
     (folder / "mask.png").write_bytes(content)
     read_mask(folder / "mask.png", folder / "picture.png", (8, 8))
@@ -429,6 +473,7 @@ KINDS = (
     Kind("stages", make_stage, read_stage),
     Kind("pictures", make_picture, read_one_picture),
     Kind("masks", make_picture, read_one_mask),
+    Kind("dicom", make_dicom, read_one_dicom),
     Kind("exports", lambda rng: _text_of(rng, exported()), read_exported),
     Kind("sweeps", lambda rng: _text_of(rng, SWEEP), read_sweep_file),
     Kind("configurations", make_config, read_method_config),

@@ -39,8 +39,8 @@ class Expectation:
     """Scores to expect on new images of the same kind, of what a ranking leads to."""
 
     metric: str
-    own_score: float
-    """Score of the first in the ranking on the images that chose it: it flatters."""
+    own_score: float | None
+    """Score of the first in the ranking on the images that chose it: it flatters. None where its record lacks it."""
 
     winner: Expected
     """Of the whole procedure: the best on images like these is taken."""
@@ -227,11 +227,11 @@ def expectation_lines(found: Expectation | str) -> Iterator[str]:
     title, number = METRICS[found.metric].title, "labels" if found.are_labelled else "validation images"
     number += "" if found.num_groups is None else f" of {found.num_groups} groups"
     own = "cross-validated" if found.are_labelled else "validation"
-    flatters = (found.own_score - found.winner.score) * METRICS[found.metric].sign > 0
+    excess = 0.0 if found.own_score is None else METRICS[found.metric].sign * (found.own_score - found.winner.score)
     yield (
         f"the best configuration: {title} {score_text(found.winner.score, 2)} expected on new images of the same kind "
         f"({_ends(found.winner)}), estimated from {found.num_images} {number} without a test set; its own {own} score "
-        f"is {score_text(found.own_score, 2)}{', which flatters' if flatters else ''}"
+        f"is {score_text(found.own_score, 2)}{', which flatters' if excess > 0 else ''}"
     )
     beside = [f"{name} {score_text(each.score, 2)} ({_ends(each)})" for name, each in _beside(found)]
     if beside:

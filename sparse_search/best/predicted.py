@@ -45,7 +45,7 @@ def predict_files(
 
     Args:
         model: The folder of a model.
-        paths: Pictures, folders of pictures, .npz files with an array `images`, .csv files with a column `path`.
+        paths: Pictures, folders of pictures, .npz files with an array `images`, tables with a column `path`.
         output: The file to write, .csv or .parquet; `trainables.model.rows` names its columns.
         coverage: The share of images in whose set of classes the true one shall be; None for no sets.
         masks: A folder for what is marked in each picture.

@@ -228,7 +228,7 @@ def train_command(
 def predict_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `train` wrote.")],
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Pictures, folders, .npz with `images`, .csv with `path`.")
+        list[Path], typer.Argument(metavar="PATH…", help="Pictures, folders, .npz with `images`, tables with `path`.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .csv or .parquet.")] = Path(
         "predictions.csv"

@@ -16,9 +16,9 @@ import torch
 
 from trainables.__main__ import main
 
-from . import gan_processes, some_processes
+from . import gan_processes, some_processes, stages_processes
 
-GENERATOR = "generator"
+GENERATOR, STAGES = "generator", "stages"
 COMMAND, COMMAND_AGAIN = "command", "command again"
 
 ARGUMENTS = ["sparse", "--dataset", "digits", "--images", "80", "--evaluate-every", "40", "--threads", "1"]
@@ -44,7 +44,7 @@ def checks(folder):
     cases = (*some_processes.CASES, *some_processes.GAN_CASES, *some_processes.MASK_CASES)
     trained = {case: partial(some_processes.result, case) for case in cases}
     commands = {name: partial(command, folder / "checkpoints") for name in (COMMAND, COMMAND_AGAIN)}
-    return {**trained, GENERATOR: gan_processes.result, **commands}
+    return {**trained, GENERATOR: gan_processes.result, STAGES: stages_processes.result, **commands}
 
 
 def outcome(check):

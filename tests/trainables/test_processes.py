@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from .pair import COMMAND, COMMAND_AGAIN
+from . import stages_processes
+from .pair import COMMAND, COMMAND_AGAIN, STAGES
 from .some_processes import CASES, GAN_CASES, MASK_CASES, result
 
 
@@ -30,3 +31,13 @@ def test_the_command_line_works_in_processes(of_pair):
         assert done["output"].count("validation scores") == 1
     assert "from checkpoint" in again["output"]
     assert first["output"].splitlines()[-1] == again["output"].splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_processes_make_and_find_the_generators_that_one_would(of_pair):
+    alone, (main, other) = stages_processes.result(), of_pair(STAGES)
+    assert main["first"] == main["again"] == other["first"] == other["again"]
+    assert main["first"] == pytest.approx(alone["first"], rel=1e-2, abs=1e-3)
+    assert len(main["entries"]) == len(alone["entries"]) == 3
+    assert not {*main["entries"]} & {*alone["entries"]}, "sums in another order are other generators"
+    assert (main["from"], alone["from"]) == ("found", "found")

@@ -19,7 +19,6 @@ from PIL import Image
 from search_spaces.core.errors import ConfigError
 from search_spaces.ssgnet import SsgnetConfig
 from trainables import ssgnet
-from trainables.core.conditions import Conditions
 from trainables.core.method import find_method
 from trainables.data.augment import to_unit
 from trainables.stylegan import generator_stages
@@ -28,10 +27,8 @@ from trainables.stylegan.generator_config import GeneratorConfig
 from trainables.stylegan.generator_stages import GeneratorPlan, cropped, to_bytes, to_generator
 from trainables.training.accelerator import new_accelerator
 from trainables.training.checkpoint import Checkpoints
-from trainables.training.run import runs_of_trial
 from trainables.training.stage_cache import StageEntry
 from trainables.training.train import Budget, train
-from trainables.training.trial import Trial
 
 SMALL = {
     "image_size": 16, "generator_images": 6 * 8, "generator_batch": 8, "generator_width": 8,
@@ -461,21 +458,3 @@ def test_end_to_end_with_the_tiny_profile(make_task):
     assert [len(values) for values in kid] == [generator_stages.LOOKS] * 2
     assert sum(values[-1] for values in kid) < sum(values[0] for values in kid) / 2
     assert progress[-1].scores["ssgnet"].metric("balanced_accuracy") >= 0.5
-
-
-@pytest.mark.slow
-def test_several_processes_make_and_find_what_one_would(cache):
-    config = config_of(generator_images=10 * 8)
-    trial = Trial(method="ssgnet", config=config, dataset="digits", shots=2)
-    budget = Conditions(images=10 * 8 + 2 * 16, evaluate_every=16)
-
-    def trained(processes):
-        (only,) = runs_of_trial(replace(trial, conditions=replace(budget, processes=processes)))
-        return list(only.train(only.task(None)))
-
-    together, again, alone = trained(2), trained(2), trained(1)
-    assert len(entries(cache, "generator")) == 20  # sums in another order are other generators
-    assert curve(together) == curve(again)
-    for joint, single in zip(together, alone, strict=True):
-        assert joint.losses == pytest.approx(dict(single.losses), rel=1e-2, abs=1e-3)
-    assert json.loads(again[-1].artefacts["stages.json"])["generator 9"]["origin"] == "found"

@@ -62,7 +62,7 @@ def draw_final(dataset: str, shots: int, label_set: int, validation: str, root: 
     """
     check_validation(validation)
     source = open_source(dataset, root, kind=kind)
-    if shots == ALL_SHOTS and source.shots_in_all:
+    if shots == ALL_SHOTS and validation == "labelled-cv":
         return FewShotDraw(source, whole_split(source.labels("train"), source.roles()))
     split = _drawn(source, shots, label_set, validation, fold=0, folds=Conditions.folds)
     if validation != "labelled-cv":

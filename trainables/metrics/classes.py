@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from trainables.core.grid import Grid
 from trainables.core.scores import AnyScores
@@ -101,9 +100,18 @@ def _auroc(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float 
         return None
     positive_NP = labels_N[:, None] == present
     counts_P = positive_NP.sum(0)
-    ranks_P = (rankdata(probs_NK[:, present], axis=0) * positive_NP).sum(0)  # ties get the mean of their ranks
+    ranks_P = (_mean_ranks(probs_NK[:, present]) * positive_NP).sum(0)
     areas_P = (ranks_P - counts_P * (counts_P + 1) / 2) / (counts_P * (len(labels_N) - counts_P))
     return float(areas_P.mean())
+
+
+def _mean_ranks(values_NP: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks in each column, from 1; equals get the mean of theirs. Loading `scipy.stats` for it takes half a second."""
+    ranks = [
+        (np.searchsorted(ordered_N, values_N, "left") + np.searchsorted(ordered_N, values_N, "right") + 1) / 2
+        for values_N, ordered_N in zip(values_NP.T, np.sort(values_NP, axis=0).T, strict=True)
+    ]
+    return np.stack(ranks, 1)
 
 
 def _calibration_error(probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:

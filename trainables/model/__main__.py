@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", type=Path, help="folder of the model")
-    add("paths", type=Path, nargs="+", metavar="PATH", help="pictures, folders, .npz with `images`, .csv with `path`")
+    add("paths", type=Path, nargs="+", metavar="PATH", help="pictures, folders, .npz with `images`, tables with `path`")
     add("-o", "--output", type=Path, default=Path("predictions.csv"), help="file to write (default: predictions.csv)")
     add("--coverage", type=float, metavar="SHARE", help="sets that hold the true class as often, such as 0.9")
     add("--masks", type=Path, metavar="DIR", help="write what is marked in each picture there, as PNG")

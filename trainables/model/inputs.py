@@ -3,7 +3,6 @@
 What cannot be read is no end: it is a picture with a reason instead of pixels.
 """
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +17,10 @@ from search_spaces.core.errors import DataError
 from trainables.data.readers.files import is_picture, pictures_below
 from trainables.data.readers.picture_files import FORMATS, opened
 from trainables.data.readers.shown import shown_size
+from trainables.data.readers.table_rows import PARQUET, paths_of_table
 from trainables.model.preparation import CHANNELS, Preparation, fitted
 
-PATH = "path"
-"""Column of a table that names pictures."""
+_TABLES = (".csv", PARQUET)
 
 ARRAY = "images"
 """Array of a .npz file that holds pictures."""
@@ -57,7 +56,7 @@ def unseen(paths: Sequence[Path | str]) -> list[Unseen]:
     """
     found = [each for path in paths for each in _at(Path(path))]
     if not found:
-        raise DataError(f"no picture in {', '.join(map(str, paths))}; expected pictures, folders, .npz or .csv files")
+        raise DataError(f"no picture in {', '.join(map(str, paths))}; expected pictures, folders, .npz files or tables")
     return found
 
 
@@ -71,7 +70,7 @@ def _at(path: Path) -> Iterator[Unseen]:
         yield from (picture_at(path / file.place) for file in pictures_below(path, "**/*.*"))
     elif path.suffix.lower() == ".npz" and path.is_file():
         yield from _in_arrays(path)
-    elif path.suffix.lower() == ".csv" and path.is_file():
+    elif path.suffix.lower() in _TABLES and path.is_file():
         yield from _listed(path)
     else:
         yield picture_at(path)
@@ -90,15 +89,11 @@ def _read(path: Path, preparation: Preparation) -> Decoded:
 def _listed(path: Path) -> Iterator[Unseen]:
     """Yield the pictures that a table names, relative to its folder."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        yield _refused(str(path), f"cannot be read as a table: {problem}")
-        return
-    if not rows or PATH not in rows[0]:
-        yield _refused(str(path), f"has no column '{PATH}', or no row")
-        return
-    yield from (picture_at(path.parent / (row[PATH] or "")) for row in rows)
+        places = paths_of_table(path)
+    except DataError as problem:
+        yield _refused(str(path), str(problem))
+    else:
+        yield from (picture_at(path.parent / place) for place in places)
 
 
 def _in_arrays(path: Path) -> Iterator[Unseen]:

@@ -28,9 +28,9 @@ from trainables.model.saved import Model, Prediction
 
 Row = Mapping[str, Any]
 TellCallback = Callable[[int, int], None]
-"""Called with the number of pictures that are done, and of how many."""
+"""Called with the number of pictures that were read, and of how many."""
 
-_BATCH_BYTES = 2**26
+_BATCH_BYTES = 2**24
 _BETWEEN = " | "
 
 
@@ -88,7 +88,11 @@ def rows_of(
     size = max(1, _BATCH_BYTES // (model.facts.channels * model.facts.side**2))
     for first in range(0, len(pictures), size):
         part = pictures[first : first + size]
-        read = [_pixels_or_reason(each, model) for each in part]
+        read = []
+        for number, picture in enumerate(part, start=first + 1):
+            read.append(_pixels_or_reason(picture, model))
+            if tell:
+                tell(number, len(pictures))
         known = [n for n, each in enumerate(read) if not isinstance(each, str)]
         decoded = [each for each in read if not isinstance(each, str)]
         batch = _predicted(model, [part[n].place for n in known], decoded)
@@ -97,8 +101,6 @@ def rows_of(
         filled = dict(zip(known, _rows(model, batch, wanted), strict=True))
         for number, picture in enumerate(part):
             yield {**empty, "path": picture.place, **filled.get(number, {"reason": read[number]})}
-        if tell:
-            tell(first + len(part), len(pictures))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:

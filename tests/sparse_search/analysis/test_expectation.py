@@ -1,5 +1,8 @@
 """What to expect of a ranking, from the records and predictions of finished runs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -148,6 +151,13 @@ def test_in_words(searched):
     assert third.startswith("choosing rather than the default, on the same draws: ")
 
 
+def test_a_record_of_before_has_an_estimate_by_a_metric_of_today(searched):
+    rows = [row | {"kappa": None} for row in rows_of(searched)]
+    found = expectation_of(searched.folder, rows, "kappa")
+    assert -1 < found.winner.score < 1
+    assert next(expectation_lines(found)).endswith("; its own cross-validated score is -")
+
+
 def test_validation_images_are_called_so(store):
     search(store, validation="realistic", folds_N=None)
     found = expectation_of(store.folder, rows_of(store), "balanced_accuracy")
@@ -211,6 +221,13 @@ def test_groups_are_drawn_whole_where_they_are_known(store):
     times_BN = draw_images(LABELS_N, np.arange(30), groups_N=groups_N)
     assert found.winner.score == pytest.approx(chosen_scores(shared, times_BN, "accuracy").mean())
     assert "estimated from 30 validation images of 8 groups without" in next(expectation_lines(found))
+
+
+def test_it_does_not_wait_for_what_a_leaderboard_does_not_need():
+    heavy = "{'torch', 'scipy.stats', 'pandas', 'sklearn', 'ray'}"
+    code = f"import sys, sparse_search.analysis.expectation; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_ranking_has_its_own(store):

@@ -12,11 +12,14 @@ from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.best.modelled import train_model
 from sparse_search.best.predicted import predict_files
 from sparse_search.results.predictions import write_predictions
+from trainables.core.shots import ALL_SHOTS
 from trainables.data.source import open_source
 from trainables.data.tasks import few_shot_task, final_task
 from trainables.model import load_model
 from trainables.training.run import runs_of_trial
 from trainables.training.trial import Trial
+
+from ..command import call
 
 TRIAL = {
     "method": "supervised", "config": {"classifier": "test_resnet", "image_size": 16, "lr": 1e-3}, "dataset": "digits",
@@ -155,6 +158,39 @@ def test_no_fold_is_held_out():
     assert len({fold.provenance.label_set_hash for fold in (*folds, task)}) == 5
     plain, same = few_shot_task("digits", 4, 0), final_task("digits", 4, 0)
     assert plain.provenance == same.provenance
+
+
+def test_a_class_with_a_single_picture_teaches(tmp_path):
+    shades = iter(range(0, 250, 20))
+    for name, count in (("a", 6), ("b", 1), ("unlabelled", 3)):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((8, 8), next(shades), np.uint8)).save(tmp_path / "scans" / name / f"{number}.png")
+    task = final_task(f"{tmp_path}/scans", ALL_SHOTS, 0, "labelled-cv")
+    assert task.labelled.labels_N.bincount().tolist() == [6, 1]
+    assert len(task.unlabelled_NCHW) == 3
+
+
+def test_the_command_on_data_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.integers(0, 100, (8, 8), dtype=np.uint8) + 100 * (name == "b")
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "scans" / name / f"{number}.png")
+    trial = {"method": "pixels", "config": {"image_size": 8}, "dataset": f"{tmp_path}/scans", "shots": 3, "images": 10}
+    (tmp_path / "best.yaml").write_text(dump_yaml(trial | {"evidence": evidence_of(trial)}))
+    done = call("train", "best.yaml", "-o", "model", cwd=tmp_path)
+    labels = read_yaml(tmp_path / "model" / "model.yaml")["trained_on"]["labelled_images"]
+    assert labels == len(open_source(f"{tmp_path}/scans").labels("train"))
+    assert f"trained on {labels} labelled images" in done.stdout
+    done = call("predict", "model", "scans", "scans/gone.png", cwd=tmp_path)
+    assert done.stdout == "predictions.csv: 25 pictures, 1 of them not read\n"
+    again = call("train", "best.yaml", "-o", "model", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (
+        2,
+        "error: model exists already: name another place for the model, or remove it\n",
+    )
 
 
 def test_all_pictures_with_masks_teach(tmp_path):

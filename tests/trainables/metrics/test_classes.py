@@ -77,6 +77,14 @@ def test_undefined_where_one_class_occurs(name):
     assert score(np.array([[0.8, 0.2], [0.3, 0.7]]), np.array([0, 0])).metric(name) is None
 
 
+@pytest.mark.parametrize("digits", [1, 3])
+def test_ties_of_auroc_count_half(digits):
+    probs_NK, labels_N = random_case(num_classes=2)
+    probs_NK = probs_NK.round(digits)
+    expected = np.mean([roc_auc_score(labels_N == k, probs_NK[:, k]) for k in range(2)])
+    assert PREDICTED["auroc"](probs_NK, labels_N) == pytest.approx(expected, rel=1e-14)
+
+
 def test_undefined_is_none_not_nan():
     assert score(np.array([[0.8, 0.2]]), np.array([0])).metric("auroc") is None
 

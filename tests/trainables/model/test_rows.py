@@ -3,6 +3,8 @@
 import csv
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -50,15 +52,16 @@ def test_a_folder_is_read_with_those_below_it(model, pictures):
 
 
 def test_tables_and_arrays(model, pictures):
-    (pictures / "list.csv").write_text("id,path\n1,a.png\n2,gone.png\n3,notes.txt\n")
+    (pictures / "list.csv").write_text("id;path\n1;a.png\n2;gone.png\n3;notes.txt\n")
     np.savez(pictures / "new.npz", images=GREY_NHW[:2])
     np.savez(pictures / "odd.npz", pixels=GREY_NHW[:2])
     (pictures / "bad.npz").write_text("none")
     (pictures / "bad.csv").write_text("file\nx\n")
-    names = ("list.csv", "new.npz", "odd.npz", "bad.npz", "bad.csv")
+    pq.write_table(pa.table({"path": ["b.png"], "age": [3]}), pictures / "list.parquet")
+    names = ("list.csv", "new.npz", "odd.npz", "bad.npz", "bad.csv", "list.parquet")
     rows = list(rows_of(model, unseen([pictures / name for name in names])))
     reasons = [row["reason"] for row in rows]
-    assert [reason is None for reason in reasons] == [True, False, False, True, True, False, False, False]
+    assert [reason is None for reason in reasons] == [True, False, False, True, True, *[False] * 3, True]
     assert reasons[1] == "there is no such file"
     assert "no picture by its name" in reasons[2]
     assert "no array 'images'" in reasons[5]
@@ -119,6 +122,38 @@ def test_it_tells_how_far_it_is_and_shows_batches(model, pictures, monkeypatch):
     monkeypatch.setattr("trainables.model.rows._BATCH_BYTES", 2 * 16 * 16)
     told, seen = [], []
     rows = list(rows_of(model, unseen([pictures]), Wanted(see=seen.append), lambda *done: told.append(done)))
-    assert told == [(2, 4), (4, 4)]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [len(batch.places) for batch in seen] == [2, 1]
     assert len(rows) == 4
+
+
+def write_dicom(path, pixels):
+    """A picture of 8 bits of somebody whose name must not be told."""
+    pydicom = pytest.importorskip("pydicom", reason="DICOM needs pydicom: pip install '.[dicom]'")
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.PatientName = dataset.PatientID = SOMEBODY
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation, dataset.PixelData = 7, 0, pixels.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+
+
+SOMEBODY = "Zaphod^Beeblebrox"
+
+
+def test_dicom_is_a_picture_of_nobody(model, tmp_path):
+    write_dicom(tmp_path / "a.dcm", GREY_NHW[0])
+    Image.fromarray(GREY_NHW[0]).save(tmp_path / "b.png")
+    content = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "c.dcm").write_bytes(content[: -GREY_NHW[0].size // 2])
+    own, same, cut = rows_of(model, unseen([tmp_path]))
+    assert (own["class"], own["reason"]) == (same["class"], None)
+    for name in ("probability_a", "probability_b", "probability_c"):
+        assert own[name] == pytest.approx(same[name], rel=1e-12)
+    assert "c.dcm" in cut["reason"]
+    assert SOMEBODY.split("^")[0] not in str([own, cut])

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from search_spaces.core.errors import ConfigError
 from search_spaces.core.self_supervision import PretextConfig
 from trainables.core.method import Labelled
+from trainables.data.tasks import few_shot_task
 from trainables.nets.backbone import build_classifier
 from trainables.self_supervision import stage
 from trainables.self_supervision.networks import PretextNetwork, load_body
@@ -217,3 +218,17 @@ def test_a_classifier_takes_the_weights_and_keeps_its_last_layer(model):
     assert all(torch.equal(value, last[name]) for name, value in network.get_classifier().state_dict().items())
     with pytest.raises(ConfigError, match="has not the same tensors"):
         load_body(network, {"other": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(("validation", "shared"), [("official", True), ("realistic", False), ("labelled-cv", False)])
+def test_it_holds_exactly_the_training_images_of_a_draw(validation, shared):
+    tasks = [few_shot_task("digits", 5, label_set, validation) for label_set in (0, 1)]
+    assert (len({stage_of(task).stage.entry.key for task in tasks}) == 1) == shared
+    for task in tasks:
+        pool = {image.numpy().tobytes() for image in stage_of(task)._images_NCHW}
+        assert not pool & {image.numpy().tobytes() for image in task.validation.images_NCHW}
+        images = [*task.labelled.images_NCHW, *task.unlabelled_NCHW]
+        assert pool == {image.numpy().tobytes() for image in images}
+    if validation == "labelled-cv":
+        folds = [few_shot_task("digits", 5, 0, validation, fold=fold) for fold in (0, 1)]
+        assert len({stage_of(task).stage.entry.key for task in folds}) == 2

@@ -99,6 +99,20 @@ def _read(path: Path, mtime_ns: int, size: int) -> Table:
     return Table(tuple(found), _class_names(path, found), "split" in names, ignored)
 
 
+def paths_of_table(path: Path) -> list[str]:
+    """Read the column `path` of a table, whatever else is in it, row by row.
+
+    Raises:
+        DataError: it cannot be read, or has no such column.
+    """
+    header, lines = _parquet(path) if path.suffix.lower() == PARQUET else _csv(path)
+    names = [name.strip().casefold() for name in header]
+    if "path" not in names:
+        raise DataError(f"table {path} has no column 'path' among {', '.join(names)}: add or rename one")
+    place = names.index("path")
+    return [_clean(cells[place]) for _, cells in lines]
+
+
 def _csv(path: Path) -> _Raw:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -157,7 +171,10 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
             )
     for needed in ("path", "label"):
         if needed not in names:
-            raise DataError(f"table {path} has no column '{needed}' among {', '.join(names)}: add or rename one")
+            raise DataError(
+                f"table {path} has no column '{needed}' among {', '.join(names)}: add or rename one, "
+                "or rename the table where it is not meant to say labels"
+            )
     if {"group", "patient"} <= set(names):
         raise DataError(f"table {path} has the columns 'group' and 'patient'; expected one of them: remove the other")
 
