@@ -89,19 +89,19 @@ def test_killed_in_the_middle_it_goes_on(results, exported, tmp_path, monkeypatc
     monkeypatch.setattr(Checkpoints, "save", _counted(Checkpoints.save, saved))
     found = reproduce(exported, checkpoints=tmp_path / "checkpoints")
     assert found.found == row_of(results)["balanced_accuracy"]
-    assert len(begun) == 4
-    finished = {tmp_path / "checkpoints" / run_id for run_id in begun[:3]}
+    assert len(begun) >= 4
+    finished = {tmp_path / "checkpoints" / run_id for run_id in begun[:-1]}
     assert finished.isdisjoint(saved), "a finished run was trained again"
 
 
 def _spied(train_run, begun, stop_after):
-    """Run.train that is interrupted in the middle of one."""
+    """Run.train that is interrupted in the middle of one, the first from then on that has a middle."""
 
     def spied(self, task, **options):
         begun.append(self.run_id(task.provenance.content_hash))
         for number, progress in enumerate(train_run(self, task, **options)):
             yield progress
-            if len(begun) == stop_after and number:
+            if len(begun) >= stop_after and number:
                 raise KeyboardInterrupt
 
     return spied
