@@ -16,7 +16,10 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class Float:
-    """Real numbers in [low, high]; `log` spreads them evenly over orders of magnitude."""
+    """Real numbers in [low, high]; `log` spreads them evenly over orders of magnitude.
+
+    Ends that are given as whole numbers become real ones: equal ranges have one text, which names a study.
+    """
 
     low: float
     high: float
@@ -24,6 +27,8 @@ class Float:
 
     def __post_init__(self) -> None:
         _check_ends(self.low, self.high, self.log)
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
 
     def __str__(self) -> str:
         return f"{self.low:g} … {self.high:g}{', log' if self.log else ''}"

@@ -55,6 +55,11 @@ def test_an_impossible_range_is_refused(make):
         make()
 
 
+def test_equal_ranges_have_one_text():
+    """Annotations that are equal are one object to Python: whichever was made first must not name a study."""
+    assert repr(Float(0, 1)) == repr(Float(0.0, 1.0)) == "Float(low=0.0, high=1.0, log=False)"
+
+
 def test_narrow_keeps_everything_without_a_request():
     assert narrow(SPACE, None) == SPACE
 
