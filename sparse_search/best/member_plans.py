@@ -49,12 +49,22 @@ def parts_to_train(values: Mapping[str, Any], evidence: Mapping[str, Any]) -> li
         if method.predictor is None:
             why = "makes images and predicts nothing" if method.scorer else "offers no predictor"
             raise ModelError(f"of method '{plan.trial.method}' no model can be saved: it {why}")
-        if plan.predictor not in method.predictors:
-            raise ConfigError(
-                f"method '{plan.trial.method}' has no predictor '{plan.predictor}', which the evidence names; expected "
-                f"one of {', '.join(method.predictors)}: export it again"
-            )
+        check_predictor(plan.trial, plan.predictor)
     return plans
+
+
+def check_predictor(trial: Trial, predictor: str) -> None:
+    """Refuse a predictor that the method of a trial does not have.
+
+    Raises:
+        ConfigError: it has none of that name.
+    """
+    known = trial.find_method().predictors
+    if predictor not in known:
+        raise ConfigError(
+            f"method '{trial.method}' has no predictor '{predictor}', which the evidence names; expected one of "
+            f"{', '.join(known)}: export it again"
+        )
 
 
 def with_images(plan: MemberPlan, label_set: int | None, *, all_labels: bool) -> MemberPlan:

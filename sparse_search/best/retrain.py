@@ -16,6 +16,7 @@ from search_spaces.core.config import write_config
 from search_spaces.core.errors import ResultsError
 from sparse_search.analysis.image_intervals import score_interval
 from sparse_search.best.export import read_export
+from sparse_search.best.member_plans import check_predictor
 from sparse_search.results.files import write_atomically
 from sparse_search.results.ledger import Look, look_now, write_look
 from sparse_search.results.mirror import read_store, send
@@ -250,9 +251,11 @@ def _read(path: Path) -> tuple[Trial, Average | None, dict[str, Any]]:
     """Read the trial that was exported, or an average with the first of its members."""
     values, evidence = read_export(path)
     if AVERAGE not in values:
-        return Trial.from_dict(values), None, evidence
-    if not isinstance(evidence.get("config_id"), str):
-        raise ResultsError(f"{path}: its evidence lacks config_id; export it again")
+        trial = Trial.from_dict(values)
+        check_predictor(trial, evidence["predictor"])
+        return trial, None, evidence
+    if not isinstance(evidence.get("config_id"), str) or evidence["predictor"] != AVERAGE:
+        raise ResultsError(f"{path}: its evidence lacks config_id or is not of an average; export it again")
     average = Average.from_dict(values)
     return average.members[0].trial, average, evidence
 

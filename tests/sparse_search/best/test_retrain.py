@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from search_spaces.core.errors import ResultsError
+from search_spaces.core.errors import ConfigError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml
 from sparse_search.best.retrain import evaluate, reproduce
 from sparse_search.results.ledger import looks, num_looks
@@ -77,6 +77,12 @@ def test_other_digits_count_inside_the_interval_only(exported, validated):
 def test_other_data_are_refused(exported):
     with pytest.raises(ResultsError, match="other content"):
         reproduce(exported(content_hash="c0ffee"))
+
+
+def test_a_predictor_that_the_method_does_not_have_is_refused_before_training(exported):
+    for again in (reproduce, lambda path: evaluate(path, why="to see", unlock_test=True)):
+        with pytest.raises(ConfigError, match="has no predictor 'sparse', which the evidence names"):
+            again(exported(predictor="sparse"))
 
 
 @pytest.mark.parametrize("evidence", [None, {"predictor": "supervised"}])
