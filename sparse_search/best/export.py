@@ -110,9 +110,12 @@ def _check_alike(rows: list[dict[str, Any]], config_id: str | None) -> None:
 
 
 def _averaged(store: Store, rows: list[dict[str, Any]], rule: str, metric: str) -> dict[str, Any] | None:
-    """Return the average of rows and the evidence for it; None where there is none, and no rule asks for it."""
+    """Return the average of rows and the evidence for it.
+
+    None where no rule asks for it, and there is none, or all the weight is on one configuration.
+    """
     found = find_average(store.address, rows, rule)
-    if found is None:
+    if found is None or (not rule and len(found[1].members) == 1):
         return None
     metric = metric_for("image", metric)
     evidence = _evidence(ranked_average(*found, metric), metric) | average_evidence(*found, metric)
