@@ -13,7 +13,7 @@ from sparse_search.analysis.expectation import Expectation, expectation_of, expe
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
 from sparse_search.analysis.pairing import Evidence, evidence_of
 from sparse_search.analysis.statistics import summarise
-from sparse_search.best.averaged import average_entry, average_evidence, find_average, ranked_average
+from sparse_search.best.averaged import MIN_MEMBERS, average_entry, average_evidence, find_average, ranked_average
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
 from sparse_search.results.object_store import is_uri
@@ -41,8 +41,8 @@ def export(
 ) -> dict[str, Any]:
     """Return the answer of a search with everything needed to train it again, and the evidence for it.
 
-    It is the average of what was tried, whose members then stand below `average`, where there is more than one
-    configuration whose predictions were kept; else, or where one is asked for, the best configuration.
+    It is the average of what was tried, whose members then stand below `average`, where predictions were kept and more
+    than one configuration has a weight; else, or where one is asked for, the best configuration.
 
     Args:
         results: The results folder, or its URI.
@@ -110,12 +110,9 @@ def _check_alike(rows: list[dict[str, Any]], config_id: str | None) -> None:
 
 
 def _averaged(store: Store, rows: list[dict[str, Any]], rule: str, metric: str) -> dict[str, Any] | None:
-    """Return the average of rows and the evidence for it.
-
-    None where no rule asks for it, and there is none, or all the weight is on one configuration.
-    """
+    """Return the average of rows and the evidence for it; None where there is none, and no rule asks for it."""
     found = find_average(store.address, rows, rule)
-    if found is None or (not rule and len(found[1].members) == 1):
+    if found is None or (not rule and len(found[1].members) < MIN_MEMBERS):  # the best third of few is one of them
         return None
     metric = metric_for("image", metric)
     evidence = _evidence(ranked_average(*found, metric), metric) | average_evidence(*found, metric)

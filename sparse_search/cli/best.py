@@ -81,8 +81,8 @@ def export_command(
 
     The file holds everything that `python -m trainables --config FILE` needs to train it again, and the evidence:
     scores with interval, how many configurations were tried, hashes of data and label sets, versions. Of an average
-    these are its members with their weights. One configuration is written where there is but one, where predictions
-    were not kept, and with --single or --config-id.
+    these are its members with their weights. One configuration is written where fewer than six were tried, where
+    predictions were not kept, and with --single or --config-id.
     """
     from sparse_search.best.export import export, title_of, write_export
     from sparse_search.results.texts import score_text
