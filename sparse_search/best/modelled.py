@@ -112,8 +112,10 @@ def _opened(trial: Trial, evidence: Mapping[str, Any], root: Path | None, tell: 
 
 
 def _task(trial: Trial, root: Path | None) -> Task:
-    validation = trial.conditions.validation
-    return final_task(trial.dataset, trial.shots, trial.label_sets[0], validation, root, trial.find_method().kind)
+    under, kind = trial.conditions, trial.find_method().kind
+    return final_task(
+        trial.dataset, trial.shots, trial.label_sets[0], under.validation, root, kind=kind, folds=under.folds
+    )
 
 
 def _train_all(plans: Sequence[MemberPlan], task: Task, place: Path, tell: ShareCallback | None) -> Iterator[_Trained]:

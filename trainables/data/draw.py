@@ -52,7 +52,9 @@ def draw_few_shot(
     return FewShotDraw(source, _drawn(source, shots, label_set, validation, fold, folds))
 
 
-def draw_final(dataset: str, shots: int, label_set: int, validation: str, root: Path | None, kind: Kind) -> FewShotDraw:
+def draw_final(
+    dataset: str, shots: int, label_set: int, validation: str, root: Path | None, kind: Kind, folds: int
+) -> FewShotDraw:
     """Open a dataset and draw what a model for use is trained on: as `draw_few_shot`, but that no fold is held out.
 
     With `labelled-cv` the labelled images validate as well, so that their scores tell nothing.
@@ -64,7 +66,7 @@ def draw_final(dataset: str, shots: int, label_set: int, validation: str, root: 
     source = open_source(dataset, root, kind=kind)
     if shots == ALL_SHOTS and validation == "labelled-cv":
         return FewShotDraw(source, whole_split(source.labels("train"), source.roles()))
-    split = _drawn(source, shots, label_set, validation, fold=0, folds=Conditions.folds)
+    split = _drawn(source, shots, label_set, validation, 0, folds)
     if validation != "labelled-cv":
         return FewShotDraw(source, split)
     return FewShotDraw(source, without_fold(split, None if source.shots_in_all else source.roles().present_N))

@@ -295,6 +295,11 @@ def _check_request(shots: int, validation: str, num_validation: int | None) -> N
 
 
 def _check_fold(fold: int, num_parts: int, shots: int, validation: str) -> None:
+    if shots == ALL_SHOTS and validation == "labelled-cv" and fold >= num_parts:
+        raise DataError(
+            f"fold {fold} is not there: the rarest class has images, or groups, for {num_parts} folds: "
+            f"set folds to {num_parts}"
+        )
     if not 0 <= fold < num_parts:
         number = shots_word(shots)
         raise DataError(f"fold is {fold}; expected 0..{num_parts - 1} with {number} shots and {validation} validation")
