@@ -205,7 +205,7 @@ def _odd(evidence: Mapping[str, Any], name: str) -> str:
             numbers = value.items() if isinstance(value, dict) else [(None, None)]
             is_right = all(isinstance(key, str) and _is_number(number) for key, number in numbers)
         case "interval_95":
-            is_right = isinstance(value, dict) and value.get("metric") in METRICS
+            is_right = isinstance(value, dict) and str(value.get("metric")) in METRICS
             is_right = is_right and all(_is_number(value.get(end)) for end in ("low", "high"))
             is_right = is_right and isinstance(evidence["scores"], dict) and value["metric"] in evidence["scores"]
         case "run_ids":
