@@ -12,11 +12,11 @@ from search_spaces.core.errors import DataError
 from trainables.core.conditions import Conditions
 from trainables.core.kind import Kind
 from trainables.core.shots import ALL_SHOTS
-from trainables.data.partition import Labels
+from trainables.data.partition import Indices, Labels
 from trainables.data.source import Source, open_source
+from trainables.data.split_checks import check_validation
 from trainables.data.splits import (
     FewShotSplit,
-    check_validation,
     drawn_split,
     few_shot_split,
     whole_split,
@@ -69,7 +69,15 @@ def draw_final(
     split = _drawn(source, shots, label_set, validation, 0, folds)
     if validation != "labelled-cv":
         return FewShotDraw(source, split)
-    return FewShotDraw(source, without_fold(split, None if source.shots_in_all else source.roles().present_N))
+    return FewShotDraw(source, without_fold(split, _pool_of_all_folds(source, split, shots, label_set, folds)))
+
+
+def _pool_of_all_folds(source: Source, split: FewShotSplit, shots: int, label_set: int, folds: int) -> Indices:
+    """What may be unlabelled where no fold is held out: a group that the first one holds out is there in the second."""
+    if not source.shots_in_all:
+        return np.flatnonzero(source.roles().present_N)
+    other = _drawn(source, shots, label_set, "labelled-cv", 1, folds)
+    return np.union1d(split.unlabelled_indices, other.unlabelled_indices)
 
 
 def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int, folds: int) -> FewShotSplit:
@@ -86,6 +94,7 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
             folds=folds,
             class_names=source.class_names,
             roles=source.roles(),
+            groups=source.groups("train"),
         )
     with_val = validation == "official"
     val_labels = source.labels("val") if with_val else None
