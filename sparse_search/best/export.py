@@ -1,6 +1,7 @@
 """Export of a leaderboard's answer, an average or one of its rows, to a file that trains it again."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -10,7 +11,7 @@ from search_spaces.core.errors import ConfigError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.analysis.expectation import Expectation, expectation_of, expectation_values
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
-from sparse_search.analysis.pairing import Evidence, evidence_of
+from sparse_search.analysis.pairing import evidence_of
 from sparse_search.analysis.statistics import summarise
 from sparse_search.best.averaged import MIN_MEMBERS, average_entry, average_evidence, find_average, ranked_average
 from sparse_search.results.files import write_atomically
@@ -132,12 +133,14 @@ def _origin(store: Store) -> str:
 
 def _best_founded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return, of rankings that differ in nothing but the label sets, the confirmed, or else those with the most."""
-    others = [name for name in RANKING if name != "label_sets"]
-    most: dict[tuple[Any, ...], Evidence] = {}
+    alike: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        key = tuple(row[name] for name in others)
-        most[key] = max(most.get(key, (False, 0)), evidence_of(row))
-    return [row for row in rows if evidence_of(row) == most[tuple(row[name] for name in others)]]
+        alike[tuple(row[name] for name in RANKING if name != "label_sets")][row["label_sets"]].append(row)
+    best: list[dict[str, Any]] = []
+    for by_label_sets in alike.values():
+        most = max(map(evidence_of, by_label_sets.values()))
+        best += (row for own in by_label_sets.values() if evidence_of(own) == most for row in own)
+    return best
 
 
 def write_export(values: dict[str, Any], path: Path) -> None:
