@@ -6,16 +6,18 @@ which lie beside the model until it is there.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from search_spaces.core.config import write_config
-from search_spaces.core.errors import ModelError, ResultsError
+from search_spaces.core.errors import LockedError, ModelError, ResultsError
 from sparse_search.best.export import read_export
 from sparse_search.best.member_plans import MemberPlan, parts_to_train, with_images
 from sparse_search.best.model_card import card
@@ -76,7 +78,8 @@ def train_model(
     Raises:
         ConfigError: both a label set and all labels are asked for, or a library for ONNX is missing.
         ResultsError: the file is no export, the data are not those it was made from, or training diverges.
-        ModelError: something is at `output` already, or of the method no model can be saved.
+        ModelError: something is at `output` already or it cannot be written, or of the method no model can be saved.
+        LockedError: another process trains the same model.
     """
     values, evidence = read_export(Path(exported))
     plans = [with_images(plan, label_set, all_labels=all_labels) for plan in parts_to_train(values, evidence)]
@@ -86,13 +89,36 @@ def train_model(
         check_onnx()
     source = _opened(plans, evidence, root, tell)
     task = _task(plans[0].trial, root)
-    place = output.with_name(f".{output.name}.training")
-    trained = list(_train_all(plans, task, place, tell))
-    saved = _calibrated(_saved(plans, trained, source, task), task, plans, evidence)
-    others = {ONNX: onnx_of(assembled(saved, "the model"))} if onnx else {}
-    write_model(output, saved, card(saved, source.title, evidence), others)
-    shutil.rmtree(place, ignore_errors=True)
+    with _own_place(output) as place:
+        trained = list(_train_all(plans, task, place, tell))
+        saved = _calibrated(_saved(plans, trained, source, task), task, plans, evidence)
+        others = {ONNX: onnx_of(assembled(saved, "the model"))} if onnx else {}
+        write_model(output, saved, card(saved, source.title, evidence), others)
     return saved.facts
+
+
+@contextmanager
+def _own_place(output: Path) -> Iterator[Path]:
+    """Give a folder for checkpoints beside a model, where nobody else trains meanwhile; it goes when all went well.
+
+    Raises:
+        LockedError: another process trains there.
+        ModelError: it cannot be made.
+    """
+    place = output.with_name(f".{output.name}.training")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as problem:
+        raise LockedError(f"another process trains {output}: wait for it, or name another place") from problem
+    except OSError as problem:
+        raise ModelError(f"cannot write {output}: {problem.strerror or problem}") from problem
+    try:
+        yield place
+        shutil.rmtree(place, ignore_errors=True)
+    finally:
+        lock.release()
 
 
 def _opened(

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
-from search_spaces.core.errors import ConfigError, ModelError, ResultsError
+from search_spaces.core.errors import ConfigError, LockedError, ModelError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.best.modelled import train_model
 from sparse_search.best.predicted import predict_files
@@ -222,6 +223,17 @@ def test_without_own_validation_what_the_search_kept_calibrates(exported, tmp_pa
     assert facts.temperature_from == "20 predictions of the search, which the results keep"
     true_N = np.concatenate(probs)[np.arange(20), np.concatenate(labels)]
     np.testing.assert_allclose(load_model(tmp_path / "model").calibration.scores, np.sort(1 - true_N), atol=1e-12)
+
+
+def test_two_do_not_train_one_model(exported, tmp_path):
+    (tmp_path / ".model.training").mkdir()
+    with FileLock(tmp_path / ".model.training" / ".lock"), pytest.raises(LockedError, match="another process trains"):
+        train_model(exported(), tmp_path / "model")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "model", tmp_path / ("m" * 250)):
+        with pytest.raises(ModelError, match="cannot write"):
+            train_model(exported(), place)
+    assert not (tmp_path / "model").exists()
 
 
 def test_images_that_several_runs_judged_count_once():
