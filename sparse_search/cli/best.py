@@ -1,5 +1,6 @@
 """Commands around the answer of a search: recommend, export, aggregate, decide, reproduce, evaluate, train, predict."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -229,9 +230,9 @@ def train_command(
             tell=tell, say=typer.echo,
         )  # fmt: skip
     taught = f"{facts.trained_on['labelled_images']} labelled images"
-    typer.echo(
-        f"{output}: {', '.join(each.method for each in facts.members)}, trained on {taught}; read README.md there"
-    )
+    counts = Counter(each.method for each in facts.members)
+    made_of = ", ".join(f"{count} × {method}" if count > 1 else method for method, count in counts.items())
+    typer.echo(f"{output}: {made_of}, trained on {taught}; read README.md there")
     typer.echo(f"predict pictures:  sparse-search predict {output} PICTURES")
 
 
