@@ -3,8 +3,11 @@
 Imports stand inside the commands, so that help and queries never wait for torch or ray.
 """
 
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from importlib.abc import MetaPathFinder
@@ -63,6 +66,17 @@ class _NoPandas(MetaPathFinder):
         """Raise ImportError for pandas; leave every other module to the next finder."""
         if fullname == "pandas":
             raise ImportError("pandas is not needed to print")
+
+
+@contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Hide pandas from what a command imports; what comes after it in the process finds it again."""
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _print_version(asked: bool) -> None:
@@ -144,6 +158,7 @@ def status_command(
 
 
 @app.command("leaderboard")
+@_without_pandas()
 def leaderboard_command(
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,
@@ -167,7 +182,6 @@ def leaderboard_command(
     no score, and why. Averages of what was tried are ranked among them; `recommend` says what to expect of these. What
     cannot be compared (other data, validation, image size, pretraining or selection) is ranked apart.
     """
-    sys.meta_path.insert(0, _NoPandas())
     if sql or schema:
         from sparse_search.analysis.sql import schema_text
         from sparse_search.analysis.sql import sql as answer
@@ -364,11 +378,12 @@ def main() -> None:
 
 
 def _run(sweep: Path, results: str, data_root: Path | None, retry_failed: bool = False) -> int:
-    from sparse_search.execution.run import run
-    from sparse_search.execution.status_table import status_table
-
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     screen = console()
     try:
+        from sparse_search.execution.run import run
+        from sparse_search.execution.status_table import status_table
+
         summary = run(sweep, results, data_root=data_root, retry_failed=retry_failed, console=screen)
     except KeyboardInterrupt:
         screen.print("stopped; nothing is lost: the same command goes on")

@@ -18,6 +18,7 @@ from sparse_search.analysis.expectation import sweep_expectations
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, ended_journals, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
+from sparse_search.execution.ray_log import LOG_NAME
 from sparse_search.execution.remote_sync import hold_sweep
 from sparse_search.execution.schedule import execute, is_machine_shared, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
@@ -222,7 +223,7 @@ class _Driver:
         if is_machine_shared():
             self.say("Ray runs on this machine already: both take all CPUs and GPUs; set `workers` in each sweep file")
         self.console.print("starting Ray …", highlight=False)
-        with ray_session() as may_come:
+        with ray_session(self.folder / LOG_NAME) as may_come:
             searcher = JournalSearcher(
                 searches,
                 confirmations,
