@@ -1,5 +1,6 @@
 """Commands around the answer of a search: recommend, export, aggregate, decide, reproduce, evaluate, train, predict."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -207,24 +208,34 @@ def train_command(
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="All labelled images teach [default for data of your own].")
     ] = False,
+    kept: Annotated[
+        bool | None,
+        typer.Option(
+            "--kept/--anew",
+            help="Take the weights that the search kept of the label set, or train every member [default: take them "
+            "where they learned from the same labels].",
+        ),
+    ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the model as an ONNX graph as well.")] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Train what was exported, and save it as a model.
+    """Make a model of what was exported, of weights that were kept or by training.
 
-    The model is for other images. Its folder holds weights, settings and a card; nothing in it is executed. A training
-    that was killed goes on when the same command is given again.
+    The model is for other images. Where the search kept the weights of a label set's runs it is there at once, with a
+    network for each fold. The folder holds weights, settings and a card; nothing in it is executed. A training that was
+    killed goes on when the same command is given again.
     """
     from sparse_search.best.modelled import train_model
 
     with training_bar() as tell:
         facts = train_model(
-            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, onnx=onnx, tell=tell
-        )
+            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, kept=kept, onnx=onnx,
+            tell=tell, say=typer.echo,
+        )  # fmt: skip
     taught = f"{facts.trained_on['labelled_images']} labelled images"
-    typer.echo(
-        f"{output}: {', '.join(each.method for each in facts.members)}, trained on {taught}; read README.md there"
-    )
+    counts = Counter(each.method for each in facts.members)
+    made_of = ", ".join(f"{count} × {method}" if count > 1 else method for method, count in counts.items())
+    typer.echo(f"{output}: {made_of}, trained on {taught}; read README.md there")
     typer.echo(f"predict pictures:  sparse-search predict {output} PICTURES")
 
 
