@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import md5
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, final
 
 import numpy as np
@@ -142,13 +142,20 @@ def _is_file(path: Path) -> bool:
 def _listed(folder: Path, table: Table) -> _Listed:
     named = {row.place for row in table.rows}
     masks = {row.mask for row in table.rows}
+    of_masks = {_parent(row.mask) for row in table.rows if row.mask} - {_parent(place) for place in named}
     found = [file.place for file in pictures_below(folder, "**/*")]
     masks |= set(masks_beside([place for place in found if place not in named], found))
     others = tuple(
-        place for place in found if place not in named and place not in masks and not place.startswith(_MASKS)
+        place
+        for place in found
+        if place not in named | masks and _parent(place) not in of_masks and not place.startswith(_MASKS)
     )
     pool = () if table.has_splits else tuple(TableRow(place) for place in others)
     return _Listed(tuple(sorted((*table.rows, *pool), key=lambda row: (not row.label, row.place))), others)
+
+
+def _parent(place: str) -> str:
+    return str(PurePosixPath(place).parent)
 
 
 def _words(path: Path, table: Table, listed: _Listed) -> tuple[str, ...]:

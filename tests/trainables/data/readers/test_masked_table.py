@@ -123,6 +123,17 @@ def test_splits_are_taken_as_they_are_said(write):
     assert source.groups("train") is None
 
 
+def test_masks_that_it_does_not_name_are_no_pictures(write):
+    folder = write()
+    (folder / "masks").rename(folder / "drawn")
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text().replace("masks/", "drawn/"))
+    source = open_source(f"{folder}@40", **SEGMENTATION)
+    assert source.labels("train").tolist() == [0] * MARKED + [-1] * 4
+    assert "4 pictures in folders that are not looked into passed over (drawn/16.png, drawn/17.png, …)" in (
+        source.reader.notes
+    )
+
+
 def test_the_order_of_rows_changes_no_number_and_masks_are_content(write):
     folder = write()
     before = open_source(f"{folder}@40", **SEGMENTATION)
