@@ -1,7 +1,6 @@
 """Export of a leaderboard's answer, an average or one of its rows, to a file that trains it again."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -23,6 +22,7 @@ from trainables.core.conditions import CONDITIONS
 from trainables.core.shots import ALL_SHOTS, shots_title, shots_word
 from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
+from trainables.training.average import RUN_NAME
 from trainables.training.trial import with_shots
 
 
@@ -192,7 +192,8 @@ def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     missing = _EVIDENCE - evidence.keys()
     if missing:
         raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
-    if odd := next(filter(None, (_odd(evidence, name) for name in _EVIDENCE)), ""):
+    told = [*_EVIDENCE, *_OPTIONAL & evidence.keys()]
+    if odd := next(filter(None, (_odd(evidence, name) for name in told)), ""):
         raise ResultsError(f"{path}: its evidence has an odd '{odd}': {str(evidence[odd])[:80]}; export it again")
     return values, evidence
 
@@ -210,7 +211,7 @@ def _odd(evidence: Mapping[str, Any], name: str) -> str:
             is_right = is_right and isinstance(evidence["scores"], dict) and value["metric"] in evidence["scores"]
         case "run_ids":
             is_right = isinstance(value, list) and all(
-                isinstance(each, str) and re.fullmatch(r"\w[\w.-]*", each) for each in value
+                isinstance(each, str) and RUN_NAME.fullmatch(each) for each in value
             )
         case "versions":
             is_right = isinstance(value, dict) and all(isinstance(each, str) for each in (*value, *value.values()))
@@ -225,6 +226,9 @@ def _is_number(value: object) -> bool:
 
 _EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"}
 """Keys that are read of it."""
+
+_OPTIONAL = {"results"}
+"""Further keys that are read where they are there; files of before have them not."""
 
 
 def _trial(row: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,11 @@ def parts_to_train(values: Mapping[str, Any], evidence: Mapping[str, Any]) -> li
         if method.predictor is None:
             why = "makes images and predicts nothing" if method.scorer else "offers no predictor"
             raise ModelError(f"of method '{plan.trial.method}' no model can be saved: it {why}")
+        if plan.predictor not in method.predictors:
+            raise ConfigError(
+                f"method '{plan.trial.method}' has no predictor '{plan.predictor}', which the evidence names; expected "
+                f"one of {', '.join(method.predictors)}: export it again"
+            )
     return plans
 
 

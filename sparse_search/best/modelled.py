@@ -20,7 +20,7 @@ from sparse_search.best.export import read_export
 from sparse_search.best.member_plans import MemberPlan, parts_to_train, with_images
 from sparse_search.best.model_card import card
 from sparse_search.best.retrain import ShareCallback
-from sparse_search.best.stored_outputs import Outputs, stored_outputs
+from sparse_search.best.stored_outputs import Outputs, num_pictures, stored_outputs
 from sparse_search.versions import versions
 from trainables.core.method import Learner, SavesPrediction, Task
 from trainables.core.shots import ALL_SHOTS
@@ -84,7 +84,7 @@ def train_model(
     check_free(output)
     if onnx:
         check_onnx()
-    source = _opened(plans[0].trial, evidence, root, tell)
+    source = _opened(plans, evidence, root, tell)
     task = _task(plans[0].trial, root)
     place = output.with_name(f".{output.name}.training")
     trained = list(_train_all(plans, task, place, tell))
@@ -95,25 +95,32 @@ def train_model(
     return saved.facts
 
 
-def _opened(trial: Trial, evidence: Mapping[str, Any], root: Path | None, tell: ShareCallback | None) -> Source:
+def _opened(
+    plans: Sequence[MemberPlan], evidence: Mapping[str, Any], root: Path | None, tell: ShareCallback | None
+) -> Source:
+    """Return the data set of the first member; the others' must be the same, by whichever path they name it."""
+
     def told(done: int, total: int) -> None:
         if tell:
             tell("preparing pictures", done / total)
 
-    kind = trial.find_method().kind
-    prepare(trial.dataset, root, told, kind)
-    source = open_source(trial.dataset, root, kind=kind)
-    if source.content_hash != evidence["content_hash"]:
-        raise ResultsError(
-            f"{trial.dataset} has other content ({source.content_hash[:12]}) than the file was made from "
-            f"({evidence['content_hash'][:12]}); name the folder of the right data with --data-root"
-        )
-    return source
+    first, kind = plans[0].trial.dataset, plans[0].trial.find_method().kind
+    prepare(first, root, told, kind)
+    sources = [open_source(name, root, kind=kind) for name in dict.fromkeys(plan.trial.dataset for plan in plans)]
+    for source in sources:
+        if source.content_hash != evidence["content_hash"]:
+            raise ResultsError(
+                f"{source.name} has other content ({source.content_hash[:12]}) than the file was made from "
+                f"({evidence['content_hash'][:12]}); name the folder of the right data with --data-root"
+            )
+    return sources[0]
 
 
 def _task(trial: Trial, root: Path | None) -> Task:
-    validation = trial.conditions.validation
-    return final_task(trial.dataset, trial.shots, trial.label_sets[0], validation, root, trial.find_method().kind)
+    under, kind = trial.conditions, trial.find_method().kind
+    return final_task(
+        trial.dataset, trial.shots, trial.label_sets[0], under.validation, root, kind=kind, folds=under.folds
+    )
 
 
 def _train_all(plans: Sequence[MemberPlan], task: Task, place: Path, tell: ShareCallback | None) -> Iterator[_Trained]:
@@ -208,9 +215,10 @@ def _calibrated(saved: Saved, task: Task, plans: Sequence[MemberPlan], evidence:
         facts = replace(facts, threshold=_threshold(facts, judging))
     raw_NK = np.concatenate([judged(facts, each.outputs).raw_NK for each in judging])
     labels_N = np.concatenate([_of_pictures(facts, each.labels_N) for each in judging])
-    words = f"{len(labels_N)} {origin}"
-    facts = replace(facts, temperature=fit_temperature(raw_NK, labels_N), temperature_from=words)
-    return saved._replace(facts=facts, calibration=calibration_of(raw_NK, labels_N, words))
+    num_images = num_pictures(judging) or len(labels_N)
+    words = f"{len(labels_N)} {origin}" + (f", of {num_images} images" if num_images < len(labels_N) else "")
+    facts = replace(facts, temperature=fit_temperature(raw_NK, labels_N, num_images), temperature_from=words)
+    return saved._replace(facts=facts, calibration=calibration_of(raw_NK, labels_N, words, num_images))
 
 
 def _own_outputs(saved: Saved, task: Task) -> Outputs:

@@ -24,6 +24,7 @@ from sparse_search.execution.schedule import execute, is_machine_shared, num_wor
 from sparse_search.execution.searcher import JournalSearcher
 from sparse_search.execution.status import fingerprint, note_plans
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
+from sparse_search.execution.weights_kept import WeightsKept
 from sparse_search.results.catalog import check_names
 from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import is_uri
@@ -216,6 +217,7 @@ class _Driver:
         """Run what is open, and have its records tracked; leave no checkpoint that nothing needs."""
         journals = (*searches, *confirmations)
         self._remove_old_checkpoints(journals)
+        kept = self._weights_kept(journals)
         if self.clock.is_over or not _has_work(searches, confirmations):
             return
         if is_machine_shared():
@@ -230,6 +232,7 @@ class _Driver:
                 data_root=self.data_root,
                 begin=self.begin,
                 track=track,
+                ended=kept.add if kept else lambda records: None,
             )
             workers = num_workers(self.sweep)
             self._print_plan(searches, workers)
@@ -238,8 +241,18 @@ class _Driver:
         for journal in searches:
             if journal.is_exhausted:
                 self.say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
+        if kept:
+            kept.tidy()  # what is over has no more to come
         self.clock.note(searcher.busy_seconds, searcher.slot_seconds)
         self._remove_old_checkpoints(journals)
+
+    def _weights_kept(self, journals: Sequence[StudyJournal]) -> WeightsKept | None:
+        """Return who keeps weights, having looked at what is there; None where none shall be kept."""
+        if self.sweep.keep_weights == "none":
+            return None
+        kept = WeightsKept(self.store, journals, self.sweep.keep_weights, self.sweep.keep_weights_gb * 1e9)
+        kept.look()
+        return kept
 
     def _print_plan(self, searches: Sequence[StudyJournal], workers: int) -> None:
         self.console.print(f"{self.sweep.name}: {len(searches)} studies, {workers} trials at a time", highlight=False)
