@@ -12,7 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from bench.disturbances import INTERVAL, Command, Scene, kill_driver, wait_until
+from bench.disturbances import SWEEP, Command, Scene, kill_driver, wait_until
+
+EPOCHS = SWEEP["images"] // 30
+"""Of a whole run."""
 
 MAX_LOST_SECONDS = 60.0
 """In which a sweep must end whose Ray has died."""
@@ -115,7 +118,7 @@ def _damage_some(scene: Scene, change: Callable[[bytes], bytes]) -> None:
     """Change the journal, the newest checkpoints, and some or all of what is derived from the records."""
     kill_driver(scene)
     scene.end_processes()
-    scene.may_lose += INTERVAL
+    scene.may_lose = EPOCHS  # the journal alone knows what is in training
     derived = [path for path in _files(scene) if path.stat().st_size]
     chosen = [path for path in derived if path.name == "journal.log" or scene.chance.random() < 0.7]
     for path in chosen:

@@ -6,11 +6,8 @@ Imports stand inside the commands, so that help and queries never wait for torch
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
-from importlib.abc import MetaPathFinder
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +28,7 @@ from sparse_search.cli.findings import (
     print_portfolio,
     print_settings,
 )
+from sparse_search.cli.imports import without_pandas
 from sparse_search.cli.options import (
     DEFAULT_RESULTS,
     ByMetric,
@@ -57,26 +55,6 @@ app = typer.Typer(
     "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, recommend, export. The same `run` "
     "goes on after any interruption. Nothing but `evaluate` reads a test label.",
 )
-
-
-class _NoPandas(MetaPathFinder):
-    """Finder that hides pandas from PyArrow, whose import of it is a third of a printed leaderboard's time."""
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Raise ImportError for pandas; leave every other module to the next finder."""
-        if fullname == "pandas":
-            raise ImportError("pandas is not needed to print")
-
-
-@contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Hide pandas from what a command imports; what comes after it in the process finds it again."""
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def _print_version(asked: bool) -> None:
@@ -158,7 +136,7 @@ def status_command(
 
 
 @app.command("leaderboard")
-@_without_pandas()
+@without_pandas()
 def leaderboard_command(
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,

@@ -37,8 +37,8 @@ def _descriptor_to(file: int) -> Iterator[None]:
         stack.callback(os.close, before)
         if _writes_to(_STANDARD_ERROR):
             sys.stderr.flush()
-            options = {"encoding": sys.stderr.encoding, "errors": "replace", "closefd": False}
-            stack.enter_context(redirect_stderr(stack.enter_context(os.fdopen(before, "w", 1, **options))))
+            words = os.fdopen(before, "w", 1, encoding=sys.stderr.encoding, errors="replace", closefd=False)
+            stack.enter_context(redirect_stderr(stack.enter_context(words)))
         stack.callback(os.dup2, before, _STANDARD_ERROR)
         os.dup2(file, _STANDARD_ERROR)
         yield

@@ -40,19 +40,18 @@ def ray_watched(lost: str) -> Iterator[None]:
     Raises:
         ResultsError: Ray has died.
     """
-    watch = RayWatch(lost)
+    watch, is_well = RayWatch(lost), False
     watch.start()
     try:
         yield
-    except BaseException as problem:
-        if watch.has_lost:
-            raise ResultsError(lost) from problem
-        raise
+        is_well = True
     finally:
         if not watch.has_lost:
             watch.stop()  # what ends now is meant to
         ray.shutdown()
         watch.stop()
+        if watch.has_lost and not is_well:
+            raise ResultsError(lost)
 
 
 class RayWatch(threading.Thread):

@@ -48,7 +48,7 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 """Size of Ray's object store. Little travels through it: every worker reads its images from disk."""
 
 _AGAIN = "nothing is lost: the same command starts it anew and goes on"
-_LOST = "Ray on this machine has ended, perhaps for want of memory"
+_LOST = "Ray on this machine has ended, perhaps for want of memory, or as the machine is too busy"
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its table cannot be switched off

@@ -14,7 +14,7 @@ from sparse_search.execution import ray_watch
 from sparse_search.execution.ray_watch import END_CODE, RayWatch, ray_watched
 
 STUCK = """
-import ctypes, subprocess, sys
+import signal, subprocess, sys, time
 from sparse_search.execution import ray_watch
 
 ray_watch.LOOK_SECONDS, ray_watch.MAX_ENDING_SECONDS = 0.05, 0.3
@@ -22,7 +22,8 @@ ray_watch.RayWatch.is_dead = lambda watch: True
 child = subprocess.Popen(["sleep", "3600"])
 print(child.pid, flush=True)
 with ray_watch.ray_watched("Ray [of this machine] has ended"):
-    ctypes.CDLL(None).sleep(3600)  # as a call of Ray, it hears of no interrupt
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # as a call of Ray, it hears of no interrupt
+    time.sleep(3600)
 """
 
 
