@@ -9,6 +9,9 @@ from typing import Any
 DEEP = 300
 """Levels of nesting that JSON and YAML can still write."""
 
+MAX_LEVEL = 8
+"""Level at most at which something is changed: what is nested there can be written too."""
+
 DEEPER = 100_000
 """Levels that no reader can follow."""
 
@@ -56,16 +59,16 @@ def changed_values(rng: Random, values: Any, most: int = 3) -> Any:
 
 
 def _places(values: Any) -> list[tuple[Any, Any]]:
-    """Every mapping or list within, with each of its keys."""
+    """Every mapping or list within, down to `MAX_LEVEL`, with each of its keys."""
     if not isinstance(values, dict | list):
         return []
-    found, waiting = [], [values]
+    found, waiting = [], [(values, 1)]
     while waiting:
-        holder = waiting.pop()
+        holder, level = waiting.pop()
         for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
             found.append((holder, key))
-            if isinstance(value, dict | list) and len(found) < DEEP:
-                waiting.append(value)
+            if isinstance(value, dict | list) and len(found) < DEEP and level < MAX_LEVEL:
+                waiting.append((value, level + 1))
     return found
 
 

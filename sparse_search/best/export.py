@@ -1,6 +1,7 @@
 """Export of a leaderboard's answer, an average or one of its rows, to a file that trains it again."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -10,9 +11,9 @@ from search_spaces.core.errors import ConfigError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.analysis.expectation import Expectation, expectation_of, expectation_values
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
-from sparse_search.analysis.pairing import Evidence, evidence_of
+from sparse_search.analysis.pairing import evidence_of
 from sparse_search.analysis.statistics import summarise
-from sparse_search.best.averaged import average_entry, average_evidence, find_average, ranked_average
+from sparse_search.best.averaged import MIN_MEMBERS, average_entry, average_evidence, find_average, ranked_average
 from sparse_search.results.files import write_atomically
 from sparse_search.results.mirror import read_store
 from sparse_search.results.object_store import is_uri
@@ -41,8 +42,8 @@ def export(
 ) -> dict[str, Any]:
     """Return the answer of a search with everything needed to train it again, and the evidence for it.
 
-    It is the average of what was tried, whose members then stand below `average`, where there is more than one
-    configuration whose predictions were kept; else, or where one is asked for, the best configuration.
+    It is the average of what was tried, whose members then stand below `average`, where predictions were kept and more
+    than one configuration has a weight; else, or where one is asked for, the best configuration.
 
     Args:
         results: The results folder, or its URI.
@@ -112,7 +113,7 @@ def _check_alike(rows: list[dict[str, Any]], config_id: str | None) -> None:
 def _averaged(store: Store, rows: list[dict[str, Any]], rule: str, metric: str) -> dict[str, Any] | None:
     """Return the average of rows and the evidence for it; None where there is none, and no rule asks for it."""
     found = find_average(store.address, rows, rule)
-    if found is None:
+    if found is None or (not rule and len(found[1].members) < MIN_MEMBERS):  # the best third of few is one of them
         return None
     metric = metric_for("image", metric)
     evidence = _evidence(ranked_average(*found, metric), metric) | average_evidence(*found, metric)
@@ -132,12 +133,14 @@ def _origin(store: Store) -> str:
 
 def _best_founded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return, of rankings that differ in nothing but the label sets, the confirmed, or else those with the most."""
-    others = [name for name in RANKING if name != "label_sets"]
-    most: dict[tuple[Any, ...], Evidence] = {}
+    alike: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        key = tuple(row[name] for name in others)
-        most[key] = max(most.get(key, (False, 0)), evidence_of(row))
-    return [row for row in rows if evidence_of(row) == most[tuple(row[name] for name in others)]]
+        alike[tuple(row[name] for name in RANKING if name != "label_sets")][row["label_sets"]].append(row)
+    best: list[dict[str, Any]] = []
+    for by_label_sets in alike.values():
+        most = max(map(evidence_of, by_label_sets.values()))
+        best += (row for own in by_label_sets.values() if evidence_of(own) == most for row in own)
+    return best
 
 
 def write_export(values: dict[str, Any], path: Path) -> None:
@@ -206,7 +209,7 @@ def _odd(evidence: Mapping[str, Any], name: str) -> str:
             numbers = value.items() if isinstance(value, dict) else [(None, None)]
             is_right = all(isinstance(key, str) and _is_number(number) for key, number in numbers)
         case "interval_95":
-            is_right = isinstance(value, dict) and value.get("metric") in METRICS
+            is_right = isinstance(value, dict) and str(value.get("metric")) in METRICS
             is_right = is_right and all(_is_number(value.get(end)) for end in ("low", "high"))
             is_right = is_right and isinstance(evidence["scores"], dict) and value["metric"] in evidence["scores"]
         case "run_ids":

@@ -67,7 +67,9 @@ def check_predictor(trial: Trial, predictor: str) -> None:
         )
 
 
-def with_images(plan: MemberPlan, label_set: int | None, *, all_labels: bool) -> MemberPlan:
+def with_images(
+    plan: MemberPlan, label_set: int | None, all_labels: bool = False, kept: bool | None = None
+) -> MemberPlan:
     """Return a member with the images that it is to be trained on; see `train_model`.
 
     Raises:
@@ -76,7 +78,7 @@ def with_images(plan: MemberPlan, label_set: int | None, *, all_labels: bool) ->
     if all_labels and label_set is not None:
         raise ConfigError("--all-labels and --label-set are two answers: give one of them")
     trial = plan.searched
-    if label_set is not None or (not all_labels and read_name(trial.dataset).name in CATALOG):
+    if label_set is not None or kept or (not all_labels and read_name(trial.dataset).name in CATALOG):
         chosen = trial.label_sets[0] if label_set is None else label_set
         return replace(plan, trial=replace(trial, label_sets=(chosen,)))
     validation: Validation = "official" if trial.conditions.validation == "official" else "labelled-cv"

@@ -18,11 +18,13 @@ from sparse_search.analysis.expectation import sweep_expectations
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, ended_journals, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
+from sparse_search.execution.ray_log import LOG_NAME
 from sparse_search.execution.remote_sync import hold_sweep
 from sparse_search.execution.schedule import execute, is_machine_shared, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
 from sparse_search.execution.status import fingerprint, note_plans
 from sparse_search.execution.stored_checkpoints import checkpoint_folders, checkpoints_at, finish_removing
+from sparse_search.execution.weights_kept import WeightsKept
 from sparse_search.results.catalog import check_names
 from sparse_search.results.mirror import store_at
 from sparse_search.results.object_store import is_uri
@@ -31,7 +33,7 @@ from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.naming import study_folder
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import DatasetFacts, Study, Sweep
+from sparse_search.search.sweep import DatasetFacts, Rung, Study, Sweep
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
@@ -215,12 +217,13 @@ class _Driver:
         """Run what is open, and have its records tracked; leave no checkpoint that nothing needs."""
         journals = (*searches, *confirmations)
         self._remove_old_checkpoints(journals)
+        kept = self._weights_kept(journals)
         if self.clock.is_over or not _has_work(searches, confirmations):
             return
         if is_machine_shared():
             self.say("Ray runs on this machine already: both take all CPUs and GPUs; set `workers` in each sweep file")
         self.console.print("starting Ray …", highlight=False)
-        with ray_session() as may_come:
+        with ray_session(self.folder / LOG_NAME) as may_come:
             searcher = JournalSearcher(
                 searches,
                 confirmations,
@@ -229,6 +232,7 @@ class _Driver:
                 data_root=self.data_root,
                 begin=self.begin,
                 track=track,
+                ended=kept.add if kept else lambda records: None,
             )
             workers = num_workers(self.sweep)
             self._print_plan(searches, workers)
@@ -237,16 +241,25 @@ class _Driver:
         for journal in searches:
             if journal.is_exhausted:
                 self.say(f"{journal.study.title}: its space has nothing new after {journal.status().finished} trials")
+        if kept:
+            kept.tidy()  # what is over has no more to come
         self.clock.note(searcher.busy_seconds, searcher.slot_seconds)
         self._remove_old_checkpoints(journals)
+
+    def _weights_kept(self, journals: Sequence[StudyJournal]) -> WeightsKept | None:
+        """Return who keeps weights, having looked at what is there; None where none shall be kept."""
+        if self.sweep.keep_weights == "none":
+            return None
+        kept = WeightsKept(self.store, journals, self.sweep.keep_weights, self.sweep.keep_weights_gb * 1e9)
+        kept.look()
+        return kept
 
     def _print_plan(self, searches: Sequence[StudyJournal], workers: int) -> None:
         self.console.print(f"{self.sweep.name}: {len(searches)} studies, {workers} trials at a time", highlight=False)
         for study in (journal.study for journal in searches):
-            rungs = " → ".join(f"{rung.images:,} images × {rung.num_label_sets}" for rung in study.rungs)
-            after = f", with the best settings of {study.plan.settings_from}" if study.plan.settings_from else ""
-            words = f"  {study.title}: {study.plan.trials} trials, {rungs} label sets{after}"
-            self.console.print(words, highlight=False)
+            trials, after = study.plan.trials, study.plan.settings_from
+            words = f"  {study.title}: {trials} trial{'s' * (trials != 1)}, {_rungs_text(study.rungs)}"
+            self.console.print(words + f", with the best settings of {after}" * bool(after), highlight=False)
 
     def _remove_old_checkpoints(self, journals: Sequence[StudyJournal]) -> None:
         """Remove what is left of a driver killed just after a trial's end, or of a worker writing as it was stopped."""
@@ -261,6 +274,17 @@ class _Driver:
     def _checkpoints(self) -> Path:
         """Folder in the results."""
         return self.folder.relative_to(self.store.folder) / "checkpoints"
+
+
+def _rungs_text(rungs: Sequence[Rung]) -> str:
+    """Return the images of each rung; with their label sets, told once where all rungs have as many."""
+    images, counts = [f"{rung.images:,}" for rung in rungs], [rung.num_label_sets for rung in rungs]
+    of_each = [f" label set{'s' * (count != 1)}" for count in counts]
+    if len(set(counts)) == 1:
+        return f"{' → '.join(images)} images × {counts[0]}{of_each[0]}"
+    return " → ".join(
+        f"{each} images × {count}{word}" for each, count, word in zip(images, counts, of_each, strict=True)
+    )
 
 
 def _has_work(searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> bool:

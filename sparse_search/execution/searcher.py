@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ class JournalSearcher(Searcher):
     """Searcher that serves many studies to one Tuner: what a dead driver left, then the least served study.
 
     The journals of `searches` come with those of their confirmations, which begin when a search is over. So does a
-    search that has settings from another one: `begin` proposes then what comes before searching.
+    search that has settings from another one: `begin` proposes then what comes before searching. `ended` hears
+    the records of each trial that needs no more work.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class JournalSearcher(Searcher):
         data_root: Path | None,
         begin: Callable[[StudyJournal], object] = StudyJournal.propose_starts,
         track: Callable[[Mapping[str, Any]], object] = lambda record: None,
+        ended: Callable[[Iterable[Mapping[str, Any]]], object] = lambda records: None,
     ) -> None:
         super().__init__()  # without a metric: Tune would end everything at a report that lacks it
         self.journals = (*searches, *confirmations)
@@ -86,6 +88,7 @@ class JournalSearcher(Searcher):
         self._data_root = data_root
         self._begin = begin
         self._track = track
+        self._ended = ended
         self._known = KnownRuns(store)
         self.problem = ""
         """Reason for which the sweep has to end early; empty while all is well."""
@@ -244,6 +247,7 @@ class JournalSearcher(Searcher):
                 live.journal.fail(live.trial, reason, retry=result.get("retry", False))
         if status != "failed":
             checkpoints_at(live.job.results, live.job.checkpoints).remove()
+            self._ended(live.records.values())
         return status
 
     def _watch_failures(self, status: str, live: _Live) -> None:
@@ -290,6 +294,7 @@ class JournalSearcher(Searcher):
             results=self._store.address,
             checkpoints=(self._checkpoints / study.folder / str(original_number(trial))).as_posix(),
             data_root=str(self._data_root) if self._data_root else None,
+            keep_weights=study.sweep.keep_weights != "none",
         )
         live = _Live(journal, trial, planned, job, time.monotonic())
         live.records.update((record["record_id"], record) for record in known.values())

@@ -95,6 +95,8 @@ class Job:
     """Folder in the results."""
 
     data_root: str | None
+    keep_weights: bool = False
+    """True if what predicts at the end of each run is written beside its predictions."""
 
     def to_json(self) -> str:
         """Return one text, as Tune would take nested values apart."""
@@ -285,7 +287,10 @@ class _Training:
         task, hidden_labels_M = _images(*asked, trial.find_method().kind, under.folds)
         checkpoints = checkpoints_at(self.job.results, f"{self.job.checkpoints}/{run.name}")
         remote = RemoteRanks(self.job.nodes, self.job.gpus, root) if self.job.nodes > 1 else None
-        progress = run.train(task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M, remote=remote)
+        progress = run.train(
+            task, checkpoints=checkpoints, hidden_labels_M=hidden_labels_M, remote=remote,
+            keep_weights=self.job.keep_weights,
+        )  # fmt: skip
         return _AtWork(run, self._identity(run, task), task.validation, progress)
 
     def _identity(self, run: Run, task: Task) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from sparse_search.results.object_store import Objects, at_once, endpoint, is_ur
 from sparse_search.results.records import DamagedError, bundle, decode, encode
 from sparse_search.results.store import Store
 from trainables.data.cache import cache_root
+from trainables.training.kept_weights import WEIGHTS
 
 MIN_PACKED = 100
 """Least number of records that are brought together."""
@@ -189,6 +190,8 @@ def fetched(results: Path | str, folder: str, file: str = "") -> Path:
 def send(results: Path | str, folder: str, *, patience_seconds: float = 0.0) -> None:
     """Send all files of a folder below the results; do nothing where these are a folder of this machine.
 
+    Weights, which are large, are then in the storage only, until somebody fetches them.
+
     Raises:
         StorageError: the storage does not answer, or refuses.
     """
@@ -197,6 +200,9 @@ def send(results: Path | str, folder: str, *, patience_seconds: float = 0.0) -> 
         objects = replace(store.objects, patience_seconds=patience_seconds)
         files = [path for path in (store.folder / folder).rglob("[!.]*") if path.is_file()]
         at_once(lambda path: objects.put(path.relative_to(store.folder).as_posix(), path.read_bytes()), files)
+        for path in files:
+            if path.name == WEIGHTS:
+                path.unlink(missing_ok=True)
 
 
 def send_records(store: MirroredStore, sweep: str) -> None:

@@ -22,6 +22,9 @@ TIE_BREAK = 1e-6
 """Weight of the first tie-breaker beside the objective: few validation images leave many configurations equal, and
 less than one image in a million changes nothing else."""
 
+BALANCED_BRIER = "balanced_brier"
+"""Measure by which averages choose their members, and weights are kept."""
+
 FAR, MIN_GAP = -1e4, 1e-3
 """Objective of a rejected trial where no distance is known yet, and the least gap to the worst known one."""
 
@@ -31,7 +34,7 @@ class Result:
     """Measures and interval of a complete trial."""
 
     measures: Mapping[str, float] = field(default_factory=dict)
-    """`train_seconds`, `peak_memory_bytes`, `seconds_per_image`."""
+    """`train_seconds`, `peak_memory_bytes`, `seconds_per_image`, and `BALANCED_BRIER` where images have classes."""
 
     interval: tuple[float, float] | None = None
 

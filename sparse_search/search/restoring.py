@@ -20,7 +20,7 @@ from sparse_search.distributions import distribution_of
 from sparse_search.results.rows import config_id
 from sparse_search.search.choices import num_objectives
 from sparse_search.search.known_runs import at_rungs
-from sparse_search.search.outcomes import WORST_SECONDS, Result, rejected_value, search_value
+from sparse_search.search.outcomes import BALANCED_BRIER, WORST_SECONDS, Result, rejected_value, search_value
 from sparse_search.search.study_view import params_of
 from sparse_search.search.sweep import Study
 from trainables.core.method import find_method
@@ -48,7 +48,8 @@ def result_of(study: Study, records: Records) -> Result:
             "train_seconds": seconds,
             "seconds_per_image": seconds / images,
             "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in records),
-        },
+        }
+        | _brier(study, records),
         interval=score_interval(
             [scores["confusion"] for scores in selected],
             objective,
@@ -56,6 +57,15 @@ def result_of(study: Study, records: Records) -> Result:
             same_images=study.sweep.conditions.validation == "official",
         ),
     )
+
+
+def _brier(study: Study, records: Records) -> dict[str, float]:
+    """Return the class-balanced Brier score of its best predictor, by name; nothing where there is none."""
+    names = find_method(study.plan.name).predictors
+    last = [record["curve"][-1]["selected"] for record in records]
+    scores = [[selected.get(name, {}).get(BALANCED_BRIER) for selected in last] for name in names]
+    means = [fmean(each) for each in scores if None not in each]
+    return {BALANCED_BRIER: min(means)} if means else {}
 
 
 def restored(

@@ -108,6 +108,10 @@ class StudyView(Transactional):
         """Numbers of the checkpoints that a running, waiting or given-up trial may still need."""
         return {original_number(frozen) for frozen in self._with_outcome("running", "waiting", "failed")}
 
+    def ended(self) -> list[FrozenTrial]:
+        """Return the trials that were trained, and need no more work."""
+        return self._with_outcome("complete", "pruned", "collapsed", "diverged", "infeasible")
+
     def best(self, count: int) -> list[FrozenTrial]:
         """Return the best complete trials, and the default at whatever rank it has."""
         ranked = sorted(self._with_outcome("complete"), key=lambda frozen: (-frozen.values[0], frozen.number))

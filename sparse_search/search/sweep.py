@@ -16,6 +16,7 @@ from sparse_search.search.choices import (
     read_pruner,
     read_sampler,
 )
+from sparse_search.search.even_shares import even_shares
 from sparse_search.search.naming import study_folder
 from sparse_search.search.pruner import rung_steps
 from trainables.core.conditions import CONDITIONS, PROTOCOL, Conditions
@@ -136,6 +137,12 @@ class Sweep:
     transfer: int = 0
     """Configurations to try first that did well on other data sets and numbers of shots in the same results folder."""
 
+    keep_weights: str = "third"
+    """Whose weights are kept of the runs that have ended: of the best `third` of a study, of `all`, or of `none`."""
+
+    keep_weights_gb: float = 5.0
+    """Gigabytes that they may take in all; beyond that the worst go first."""
+
     tracker: tuple[str, ...] = ()
     """Programs for which every run is written as well; they change nothing."""
 
@@ -147,7 +154,10 @@ class Sweep:
             for dataset in self.datasets
             for plan in self.methods
         ]
-        return tuple(_shared_out(studies, self.max_trials))
+        counts = even_shares([study.plan.trials for study in studies], self.max_trials)
+        return tuple(
+            replace(study, plan=replace(study.plan, trials=count)) for study, count in zip(studies, counts, strict=True)
+        )
 
     @property
     def kind(self) -> Kind:
@@ -385,15 +395,3 @@ class Study:
             if method.cycle_ends(config, epoch):
                 return seen
         return self.sweep.conditions.images if len(sizes) > 1 else 0
-
-
-def _shared_out(studies: list[Study], max_trials: int | None) -> list[Study]:
-    """Return the studies, each with as many trials as its plan and an even share of the maximum allow."""
-    left = sum(study.plan.trials for study in studies) if max_trials is None else max_trials
-    given = [0] * len(studies)
-    while left and any(count < study.plan.trials for count, study in zip(given, studies, strict=True)):
-        for position, study in enumerate(studies):
-            if left and given[position] < study.plan.trials:
-                given[position] += 1
-                left -= 1
-    return [replace(study, plan=replace(study.plan, trials=count)) for study, count in zip(studies, given, strict=True)]

@@ -24,9 +24,11 @@ from trainables.core.shots import WORD as ALL_WORD
 from trainables.metrics.table import OBJECTIVES
 
 SPLIT_POLICIES = ("shared", "fresh")
+KEPT_WEIGHTS = ("third", "all", "none")
 CHOICES = {
     "objective": tuple(name for names in OBJECTIVES.values() for name in names),
     "split_policy": SPLIT_POLICIES,
+    "keep_weights": KEPT_WEIGHTS,
     **{name: condition.choices for name, condition in SWEEP_CONDITIONS.items() if condition.choices},
 }
 MINIMA = {
@@ -44,7 +46,7 @@ LARGEST_NUMBER = 1e12
 
 YES_OR_NO = tuple(name for name, condition in SWEEP_CONDITIONS.items() if condition.type is bool)
 
-POSITIVE = ("memory_per_trial", "max_hours", "max_memory", "max_seconds_per_image")
+POSITIVE = ("memory_per_trial", "max_hours", "max_memory", "max_seconds_per_image", "keep_weights_gb")
 """Numbers above 0."""
 
 MAX_SHOWN = 80

@@ -52,7 +52,7 @@ def test_its_scores_are_means_over_classes_of_distances_to_validation_images(mak
     end = list(start(task))[-1]
     made_KMCHW = torch.from_numpy(end.predictions[NAME]).byte()
     assert made_KMCHW.shape == (3, 8, *task.labelled.images_NCHW.shape[1:])
-    network = feature_network("random", task.channels)
+    network = feature_network(CONFIG.feature_network, task.channels)
 
     def features(images_NCHW):
         return features_of(to_signed(to_unit(images_NCHW, CONFIG.image_size)), network)

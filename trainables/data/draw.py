@@ -12,11 +12,11 @@ from search_spaces.core.errors import DataError
 from trainables.core.conditions import Conditions
 from trainables.core.kind import Kind
 from trainables.core.shots import ALL_SHOTS
-from trainables.data.partition import Labels
+from trainables.data.partition import Indices, Labels
 from trainables.data.source import Source, open_source
+from trainables.data.split_checks import check_validation
 from trainables.data.splits import (
     FewShotSplit,
-    check_validation,
     drawn_split,
     few_shot_split,
     whole_split,
@@ -52,7 +52,9 @@ def draw_few_shot(
     return FewShotDraw(source, _drawn(source, shots, label_set, validation, fold, folds))
 
 
-def draw_final(dataset: str, shots: int, label_set: int, validation: str, root: Path | None, kind: Kind) -> FewShotDraw:
+def draw_final(
+    dataset: str, shots: int, label_set: int, validation: str, root: Path | None, kind: Kind, folds: int
+) -> FewShotDraw:
     """Open a dataset and draw what a model for use is trained on: as `draw_few_shot`, but that no fold is held out.
 
     With `labelled-cv` the labelled images validate as well, so that their scores tell nothing.
@@ -64,10 +66,18 @@ def draw_final(dataset: str, shots: int, label_set: int, validation: str, root: 
     source = open_source(dataset, root, kind=kind)
     if shots == ALL_SHOTS and validation == "labelled-cv":
         return FewShotDraw(source, whole_split(source.labels("train"), source.roles()))
-    split = _drawn(source, shots, label_set, validation, fold=0, folds=Conditions.folds)
+    split = _drawn(source, shots, label_set, validation, 0, folds)
     if validation != "labelled-cv":
         return FewShotDraw(source, split)
-    return FewShotDraw(source, without_fold(split, None if source.shots_in_all else source.roles().present_N))
+    return FewShotDraw(source, without_fold(split, _pool_of_all_folds(source, split, shots, label_set, folds)))
+
+
+def _pool_of_all_folds(source: Source, split: FewShotSplit, shots: int, label_set: int, folds: int) -> Indices:
+    """What may be unlabelled where no fold is held out: a group that the first one holds out is there in the second."""
+    if not source.shots_in_all:
+        return np.flatnonzero(source.roles().present_N)
+    other = _drawn(source, shots, label_set, "labelled-cv", 1, folds)
+    return np.union1d(split.unlabelled_indices, other.unlabelled_indices)
 
 
 def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: int, folds: int) -> FewShotSplit:
@@ -84,6 +94,7 @@ def _drawn(source: Source, shots: int, label_set: int, validation: str, fold: in
             folds=folds,
             class_names=source.class_names,
             roles=source.roles(),
+            groups=source.groups("train"),
         )
     with_val = validation == "official"
     val_labels = source.labels("val") if with_val else None

@@ -4,7 +4,7 @@ A name is one of the catalogue (`pneumoniamnist`, at another side `pneumoniamnis
 that one of the `storages` takes: a `.npz` file in MedMNIST's layout, a folder of pictures (`scans/`, resized
 `scans/@64`). Relative paths are looked for from here, then below the data root. With a grid (`idrid@256:8x8`) images
 are cut into patches: see `names`. A folder with `images/` and `masks/` is read as the kind of task needs it: with
-classes, or with masks to learn.
+classes, or with masks to learn; a table by its columns.
 
 Shapes: N images, C channels, H W pixels, K classes.
 """
@@ -337,7 +337,7 @@ def own_path(name: str, root: Path) -> Path | None:
     try:
         given = Path(name).expanduser()
         given.exists()
-    except (OSError, RuntimeError) as problem:  # a name that is too long, `~nobody`
+    except (OSError, RuntimeError, ValueError) as problem:  # a name that is too long, `~nobody`, `~` and a zero byte
         why = getattr(problem, "strerror", None) or problem
         raise DataError(f"no data at '{name}': {why}; name a file or a folder that exists") from problem
     found = next((path for path in (given, root / given) if path.exists()), None)

@@ -19,12 +19,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.core.errors import DataError, suggestion
-from trainables.core.conditions import VALIDATION_MODES, Conditions
-from trainables.core.shots import ALL_SHOTS, shots_word
-from trainables.data.groups import Groups, alone, deal_out_groups, kin_of
-from trainables.data.partition import UNLABELLED, Indices, Labels, random_order, shuffled_class, three_way_split
+from search_spaces.core.errors import DataError
+from trainables.core.conditions import Conditions
+from trainables.core.shots import ALL_SHOTS
+from trainables.data.groups import Groups, alone, deal_out_groups, kin_of, share_out_groups
+from trainables.data.partition import UNLABELLED, Indices, Labels, random_order, shuffled_class
 from trainables.data.roles import Roles, usable
+from trainables.data.split_checks import check_asked, check_counts, check_drawn, check_fold
 
 _ALL_CLASSES_WITHIN = 10
 
@@ -86,24 +87,22 @@ def few_shot_split(
     Raises:
         DataError: unknown mode, shots or fold out of range, or a class with too few images or groups.
     """
-    _check_request(shots, validation, num_validation)
+    check_asked(shots, validation, num_validation)
     roles = roles or Roles.all(len(train_labels), num_validation or 0)
     groups_N = alone(len(train_labels)) if groups is None else groups
     seed = (content_hash, label_set)
     shuffled = (shuffled_class(train_labels, label, *seed) for label in range(num_classes))
     orders = [usable(order, roles.teaching_N) for order in shuffled]
-    _check_counts(np.array([len(order) for order in orders]), shots, validation, class_names)
+    check_counts(np.array([len(order) for order in orders]), shots, validation, class_names)
     taken = [order if shots == ALL_SHOTS else order[:shots] for order in orders]
     num_parts = _num_parts(taken, groups_N, shots, folds, class_names) if validation == "labelled-cv" else 1
-    _check_fold(fold, num_parts, shots, validation)
+    check_fold(fold, num_parts, shots, validation)
     if validation == "official":
         return _split(_sorted(taken), np.flatnonzero(roles.validating_V), roles.present_N, validated_in="val")
     if validation == "realistic":
         chosen = _ends(orders, shots, kin_of(groups_N, _sorted(taken)), class_names)
-    elif groups is None:
-        chosen = _sorted([order[fold::num_parts] for order in taken])
     else:
-        chosen = _part_of_groups(taken, groups, fold, num_parts, seed)
+        chosen = _part_of_drawn(taken, groups, fold, num_parts, seed)
     return _split(_sorted(taken), chosen, roles.present_N & ~kin_of(groups_N, chosen), num_parts=num_parts)
 
 
@@ -119,6 +118,7 @@ def drawn_split(
     folds: int = Conditions.folds,
     class_names: Sequence[str],
     roles: Roles | None = None,
+    groups: Groups | None = None,
 ) -> FewShotSplit:
     """Draw a problem whose labelled pictures are counted in all; the same arguments always give the same one.
 
@@ -140,34 +140,39 @@ def drawn_split(
         folds: Most parts in `labelled-cv`.
         class_names: All K, used in messages too.
         roles: Roles that are left to the pictures where some are equal; None: all.
+        groups: (N,); None: every picture is one of its own.
 
     Raises:
-        DataError: unknown mode, shots or fold out of range, or a class with too few pictures.
+        DataError: unknown mode, shots or fold out of range, or a class with too few pictures or groups.
     """
-    _check_request(shots, validation, num_validation=1)
+    check_asked(shots, validation, num_validation=1)
     seed = (content_hash, label_set, "counted in all")
     roles = roles or Roles.all(len(labels_N))
     by_folds, all_of_them = validation == "labelled-cv", shots == ALL_SHOTS
-    train, val = _train_and_val(labels_N, seed, 0.0 if by_folds and all_of_them else val_share)
+    groups_N = alone(len(labels_N)) if groups is None else groups
+    train, val = _train_and_val(labels_N, groups_N, seed, 0.0 if by_folds and all_of_them else val_share)
     may_teach, chosen = (usable(part, roles.teaching_N) for part in (train, val))
-    _check_drawn(labels_N, may_teach, None if by_folds and all_of_them else chosen, shots, class_names)
+    check_drawn(labels_N, may_teach, None if by_folds and all_of_them else chosen, shots, class_names)
     first = len(may_teach) if all_of_them else min(shots, _ALL_CLASSES_WITHIN)
     drawn = _first_with_all_classes(labels_N, train, first, seed, roles)[: shots or None]
-    num_parts = num_folds(shots, folds) if by_folds else 1
-    num_parts = min(num_parts, int(np.bincount(labels_N[drawn]).min())) if all_of_them else num_parts
-    _check_fold(fold, num_parts, shots, validation)
+    taken = [drawn[labels_N[drawn] == label] for label in range(len(class_names))]
+    num_parts = _parts_of_drawn(taken, groups, shots, folds, class_names) if by_folds else 1
+    check_fold(fold, num_parts, shots, validation)
     if validation == "realistic":
         chosen = usable(_evenly_mixed(labels_N, val, seed), roles.teaching_N)[:shots]
     elif by_folds:
-        chosen = _dealt_out(labels_N, drawn, fold, num_parts, class_names)
-    outside_N = np.isin(np.arange(len(labels_N)), val)
+        chosen = _part_of_drawn(taken, groups, fold, num_parts, seed)
+    outside_N = kin_of(groups_N, np.union1d(val, chosen))
     return _split(np.sort(drawn), np.sort(chosen), roles.present_N & ~outside_N, num_parts=num_parts)
 
 
-def _train_and_val(labels_N: Labels, seed: tuple[object, ...], val_share: float) -> tuple[Indices, Indices]:
+def _train_and_val(
+    labels_N: Labels, groups_N: Groups, seed: tuple[object, ...], val_share: float
+) -> tuple[Indices, Indices]:
     """Labelled pictures of the train and of the val part, ascending; the pool is shared out to neither."""
     known = np.flatnonzero(labels_N != UNLABELLED)
-    parts = three_way_split(labels_N[known], "/".join(map(str, seed)), val_share=val_share, test_share=0.0)
+    words = "/".join(map(str, seed))
+    parts = share_out_groups(labels_N[known], groups_N[known], words, val_share=val_share, test_share=0.0)
     return known[parts["train"]], known[parts["val"]]
 
 
@@ -228,10 +233,12 @@ def _ends(
     return _sorted(ends)
 
 
-def _part_of_groups(
-    taken: Sequence[Indices], groups_N: Groups, fold: int, num_parts: int, seed: tuple[object, ...]
+def _part_of_drawn(
+    taken: Sequence[Indices], groups_N: Groups | None, fold: int, num_parts: int, seed: tuple[object, ...]
 ) -> Indices:
-    """The labelled images of the groups that validate in a fold."""
+    """The labelled images that validate in a fold, of every class alike, or of whole groups; ascending."""
+    if groups_N is None:
+        return _sorted([order[fold::num_parts] for order in taken])
     labels = np.repeat(np.arange(len(taken)), [len(order) for order in taken])
     drawn = np.concatenate(taken)
     order = np.argsort(drawn)
@@ -240,15 +247,14 @@ def _part_of_groups(
     return held_out
 
 
-def without_fold(split: FewShotSplit, present_N: NDArray[np.bool_] | None = None) -> FewShotSplit:
+def without_fold(split: FewShotSplit, pool: Indices) -> FewShotSplit:
     """Return a split of `labelled-cv` without a fold: all that is labelled teaches, and validates too.
 
     Args:
         split: Any fold of it.
-        present_N: The images that may be unlabelled; None: as in the fold, from which groups may be missing.
+        pool: The images that are unlabelled if they are not labelled.
     """
     everything = np.union1d(split.labelled_indices, split.validation_indices)
-    pool = split.unlabelled_indices if present_N is None else np.flatnonzero(present_N)
     return replace(
         split,
         labelled_indices=everything,
@@ -272,79 +278,6 @@ def whole_split(train_labels: Labels, roles: Roles) -> FewShotSplit:
     )
 
 
-def check_validation(validation: str) -> None:
-    """Refuse an unknown validation mode.
-
-    Raises:
-        DataError: it is unknown.
-    """
-    if validation not in VALIDATION_MODES:
-        raise DataError(f"validation mode '{validation}' is unknown{suggestion(validation, VALIDATION_MODES)}")
-
-
-def _check_request(shots: int, validation: str, num_validation: int | None) -> None:
-    check_validation(validation)
-    if shots == ALL_SHOTS and validation == "realistic":
-        raise DataError("realistic validation needs labelled images beside all: choose labelled-cv or official")
-    if shots < ALL_SHOTS:
-        raise DataError(f"shots is {shots}; expected at least 1 labelled image per class: raise --shots")
-    if validation == "labelled-cv" and shots == 1:
-        raise DataError("shots is 1, but labelled-cv holds labelled images out: raise --shots to 2 or use realistic")
-    if validation == "official" and not num_validation:
-        raise DataError("official validation needs a val split with images: choose --validation realistic")
-
-
-def _check_fold(fold: int, num_parts: int, shots: int, validation: str) -> None:
-    if not 0 <= fold < num_parts:
-        number = shots_word(shots)
-        raise DataError(f"fold is {fold}; expected 0..{num_parts - 1} with {number} shots and {validation} validation")
-
-
-def _check_counts(counts_K: Indices, shots: int, validation: str, class_names: Sequence[str] | None) -> None:
-    realistic = validation == "realistic"
-    smallest = int(counts_K.argmin())
-    count, needed = int(counts_K[smallest]), 2 * shots if realistic else shots
-    name = f" ('{class_names[smallest]}')" if class_names else ""
-    if shots == ALL_SHOTS:
-        _check_all(count, f"class {smallest}{name}", validation)
-    elif count < needed:
-        _refuse_count(count, f"class {smallest}{name}", shots, validation)
-
-
-def _check_all(count: int, name: str, validation: str) -> None:
-    least = 2 if validation == "labelled-cv" else 1
-    if count < least:
-        raise DataError(
-            f"{name} has {count} labelled training images; expected at least {least} with {validation} validation: "
-            "label one more, merge classes, or leave the class out"
-        )
-
-
-def _refuse_count(count: int, name: str, shots: int, validation: str) -> None:
-    realistic = validation == "realistic"
-    wanted = f"{shots} labelled + {shots} validation images" if realistic else f"{shots} labelled images"
-    most, least = (count // 2 if realistic else count), (2 if validation == "labelled-cv" else 1)
-    remedy = f"lower --shots to at most {most}" if most >= least else "add images of this class or leave it out"
-    raise DataError(f"{name} has {count} training images, but {wanted} are asked for: {remedy}")
-
-
-def _check_drawn(labels_N: Labels, train: Indices, val: Indices | None, shots: int, class_names: Sequence[str]) -> None:
-    num_classes = len(class_names)
-    if shots != ALL_SHOTS and not num_classes <= shots <= len(train):
-        raise DataError(
-            f"shots is {shots}; this dataset counts labelled pictures in all and has {len(train)} to train on: "
-            f"expected {num_classes}..{len(train)}"
-        )
-    if val is None:
-        counts_K = np.bincount(labels_N[train], minlength=num_classes)
-        _check_all(int(counts_K.min()), f"class '{class_names[int(counts_K.argmin())]}'", "labelled-cv")
-    for where, part in (("train on", train), ("validate with", train if val is None else val)):
-        counts_K = np.bincount(labels_N[part], minlength=num_classes)
-        if not counts_K.all():
-            name = class_names[int(counts_K.argmin())]
-            raise DataError(f"class '{name}' has no picture left to {where}: add pictures of it")
-
-
 def _first_with_all_classes(
     labels_N: Labels, train: Indices, first: int, seed: tuple[object, ...], roles: Roles
 ) -> Indices:
@@ -364,16 +297,22 @@ def _evenly_mixed(labels_N: Labels, part: Indices, seed: tuple[object, ...]) -> 
     return np.array([member for _, _, member in sorted(ranked)], dtype=np.int64)
 
 
-def _dealt_out(labels_N: Labels, drawn: Indices, fold: int, folds: int, class_names: Sequence[str]) -> Indices:
-    """The labelled pictures of one fold."""
-    members = [drawn[labels_N[drawn] == label] for label in range(len(class_names))]
-    for name, own in zip(class_names, members, strict=True):
-        if len(own) < folds:
+def _parts_of_drawn(
+    taken: Sequence[Indices], groups: Groups | None, shots: int, folds: int, class_names: Sequence[str]
+) -> int:
+    """Folds that the labelled pictures of every class, or their groups, are enough for."""
+    if groups is not None:
+        return _num_parts(taken, groups, shots, folds, class_names)
+    asked = num_folds(shots, folds)
+    if shots == ALL_SHOTS:
+        return min(asked, *map(len, taken))
+    for name, own in zip(class_names, taken, strict=True):
+        if len(own) < asked:
             raise DataError(
-                f"labelled-cv deals every class out to {folds} folds, but {len(own)} of the {len(drawn)} labelled "
-                f"pictures are of class '{name}': raise --shots or choose --validation realistic"
+                f"labelled-cv deals every class out to {asked} folds, but {len(own)} of the {sum(map(len, taken))} "
+                f"labelled pictures are of class '{name}': raise --shots or choose --validation realistic"
             )
-    return np.concatenate([own[fold::folds] for own in members])
+    return asked
 
 
 def _sorted(parts: Sequence[Indices]) -> Indices:

@@ -45,6 +45,26 @@ class Storage:
 STORAGES = (
     Storage("npz:open_npz_file", "a .npz file in MedMNIST's layout", suffix=".npz"),
     Storage(
+        "masked_table:open_masked_table",
+        "labels.csv with the columns path and mask",
+        kind="segmentation",
+        recogniser="masked_table:has_masked_table",
+    ),
+    Storage(
+        "masked_table:open_masked_table",
+        "a .csv file with the columns path and mask",
+        suffix=".csv",
+        kind="segmentation",
+        recogniser="masked_table:is_masked_table",
+    ),
+    Storage(
+        "masked_table:open_masked_table",
+        "a .parquet file with these",
+        suffix=".parquet",
+        kind="segmentation",
+        recogniser="masked_table:is_masked_table",
+    ),
+    Storage(
         "mask_reader:open_mask_folder",
         "images/NAME.png with masks/NAME.png in it",
         kind="segmentation",
@@ -54,9 +74,20 @@ STORAGES = (
     Storage(
         "table_reader:open_table", "labels.csv with the columns path and label", recogniser="table_reader:has_table"
     ),
-    Storage("table_reader:open_table", "a .csv file with the columns path and label", suffix=".csv"),
-    Storage("table_reader:open_table", "a .parquet file with these", suffix=".parquet"),
-    Storage("class_folders:open_class_folders", "one folder of pictures per class"),
+    Storage(
+        "table_reader:open_table",
+        "a .csv file with the columns path and label",
+        suffix=".csv",
+        recogniser="table_reader:is_table",
+    ),
+    Storage(
+        "table_reader:open_table", "a .parquet file with these", suffix=".parquet", recogniser="table_reader:is_table"
+    ),
+    Storage(
+        "class_folders:open_class_folders",
+        "one folder of pictures per class",
+        recogniser="class_folders:may_hold_classes",
+    ),
 )
 
 SUFFIXES = tuple(dict.fromkeys(storage.suffix for storage in STORAGES if storage.suffix))

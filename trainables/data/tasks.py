@@ -65,13 +65,14 @@ def final_task(
     validation: Validation = "realistic",
     root: Path | None = None,
     kind: Kind = "classification",
+    folds: int = Conditions.folds,
 ) -> Task:
     """Draw the task that a model for use is trained on: no fold of the labelled images is held out.
 
     With `labelled-cv` they are the validation images too, whose scores tell nothing then. Arguments and exceptions are
     those of `few_shot_task`.
     """
-    draw = draw_final(dataset, shots, label_set, validation, root, kind)
+    draw = draw_final(dataset, shots, label_set, validation, root, kind, folds)
     return _task(draw, kind, _provenance(draw, shots, label_set, validation, fold=0))
 
 

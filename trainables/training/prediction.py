@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.components.modes import gathering_statistics
 from trainables.core.method import (
+    HasArtefacts,
     Labelled,
     Learner,
     PoolMeans,
@@ -31,6 +32,7 @@ from trainables.core.method import (
     Task,
 )
 from trainables.core.withheld import learner_at_work
+from trainables.training.kept_weights import WEIGHTS, encode_weights
 
 _STATISTICS_IMAGES, _POOL_IMAGES = 256, 1024
 """Most training images that statistics, and means of predictions, are taken from; evenly spaced in their order."""
@@ -64,6 +66,9 @@ class Oracle:
     statistics: str = "running"
     """Training images that BatchNorm's statistics come from: `labelled`, `unlabelled` or `both`, or `running` ones."""
 
+    keeps_weights: bool = False
+    """True if what a learner predicts by at its end is kept as a file, where its method offers that."""
+
     @learner_at_work()
     def ask(self, learner: Learner, images: Labelled, epoch: int, *, with_pool: bool) -> Predicted:
         """Return what the learner says of images; it is as before afterwards.
@@ -87,6 +92,14 @@ class Oracle:
         with self._own_statistics(learner):
             state = learner.prediction_state()
             return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+    @learner_at_work()
+    def artefacts(self, learner: Learner) -> dict[str, bytes]:
+        """Return files by name that are kept of a learner at the end of its run."""
+        shown = dict(learner.artefacts()) if isinstance(learner, HasArtefacts) else {}
+        if self.keeps_weights and isinstance(learner, SavesPrediction):
+            shown[WEIGHTS] = encode_weights(self.prediction_state(learner))
+        return shown
 
     @cached_property
     def _pool_NCHW(self) -> Tensor:

@@ -70,6 +70,7 @@ class Run:
         checkpoints: Checkpoints | None = None,
         hidden_labels_M: Tensor | None = None,
         remote: RemoteProcesses | None = None,
+        keep_weights: bool = False,
     ) -> Generator[Progress]:
         """Train it; see `trainables.training.train.train`. `method`: its own, wrapped by someone who watches.
 
@@ -78,7 +79,10 @@ class Run:
         """
         trial, under = self.trial, self.trial.conditions
         if under.processes > 1 and not is_member():
-            options = {"task": task, "method": method, "checkpoints": checkpoints, "hidden_labels_M": hidden_labels_M}
+            options = {
+                "task": task, "method": method, "checkpoints": checkpoints, "hidden_labels_M": hidden_labels_M,
+                "keep_weights": keep_weights,
+            }  # fmt: skip
             return train_together(self, under.processes, remote, **options)
         torch.set_num_threads(under.threads)
         accelerator = new_accelerator(
@@ -96,6 +100,7 @@ class Run:
             picture_rule=trial.picture_rule,
             decision=under.decision,
             statistics=under.statistics,
+            keep_weights=keep_weights,
             hidden_labels_M=hidden_labels_M,
         )
 

@@ -22,7 +22,6 @@ from search_spaces.core.errors import ConfigError
 from trainables.core.accelerator import Accelerator
 from trainables.core.method import (
     FollowsBudget,
-    HasArtefacts,
     Learner,
     Method,
     PoolMeans,
@@ -122,7 +121,7 @@ class Progress:
     """At the end of a run: what its predictors say of the unlabelled images in the mean."""
 
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
-    """At the end of a run of an `HasArtefacts` learner: files by name."""
+    """At the end of a run: files by name, what an `HasArtefacts` learner shows, and its weights where they are kept."""
 
 
 def train(
@@ -138,6 +137,7 @@ def train(
     picture_rule: PictureRule | None = None,
     decision: str = "argmax",
     statistics: str = "running",
+    keep_weights: bool = False,
     hidden_labels_M: Tensor | None = None,
 ) -> Generator[Progress]:
     """Train a method on a task and yield after every epoch, with scores where an evaluation is due.
@@ -151,6 +151,7 @@ def train(
         picture_rule: How pictures are judged by their patches, where the task has patches.
         decision: How a class is named of an image or patch, one of `DECISIONS`.
         statistics: Training images that BatchNorm's statistics are taken from before a prediction; see `Oracle`.
+        keep_weights: At the end what a `SavesPrediction` learner predicts by is among the artefacts, as `WEIGHTS`.
         hidden_labels_M: Labels of the unlabelled images, for diagnosis only: the share of right pseudo-labels joins
             the losses as `pseudo_accuracy`, in epochs in which a `ReportsPseudoLabels` learner gave some. Neither the
             learner nor the selection ever sees them.
@@ -165,7 +166,7 @@ def train(
     if decision == "pool" and not len(task.unlabelled_NCHW):
         raise ConfigError(f"decision pool needs unlabelled images, and {task.dataset} has none left: take argmax")
     score = scorer_of(method, config, task.validation, picture_rule or PictureRule(), decision=decision)
-    plan = _plan(method, config, task, budget, selection, score, Oracle(task, statistics), decision)
+    plan = _plan(method, config, task, budget, selection, score, Oracle(task, statistics, keep_weights), decision)
     hidden_labels_M = None if hidden_labels_M is None else hidden_labels_M.to(accelerator.device)
     seed_everything(seed, 0)
     try:
@@ -246,7 +247,10 @@ def _train(
     if history and history[-1].epoch == plan.last_epoch:
         asked = plan.oracle.ask(learner, task.validation, plan.last_epoch, with_pool=plan.keeps_pool)
         history[-1] = replace(
-            history[-1], predictions=asked.predictions, pool_means=asked.pool_means, artefacts=_artefacts(learner)
+            history[-1],
+            predictions=asked.predictions,
+            pool_means=asked.pool_means,
+            artefacts=plan.oracle.artefacts(learner),
         )
     yield from history
     done = history[-1] if history else Progress(0, 0, {}, {}, 0.0)
@@ -267,7 +271,7 @@ def _train(
             log=_thinned(log),
             predictions=asked.predictions if is_last else {},
             pool_means=asked.pool_means if is_last else {},
-            artefacts=_artefacts(learner) if is_last else {},
+            artefacts=plan.oracle.artefacts(learner) if is_last else {},
         )
         history.append(plan.judge(history, evaluation))
         log.clear()
@@ -328,11 +332,6 @@ def _resume(learner: Learner, plan: _Plan, checkpoints: Checkpoints | None, acce
 def _built(method: Method[Any], config: MethodConfig, task: Task, accelerator: Accelerator) -> Learner:
     """Build a learner, of which the caller keeps nothing that would outlive its training."""
     return method.build(config, as_seen(task), accelerator)
-
-
-@learner_at_work()
-def _artefacts(learner: Learner) -> Mapping[str, bytes]:
-    return learner.artefacts() if isinstance(learner, HasArtefacts) else {}
 
 
 def _thinned(log: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:

@@ -268,3 +268,26 @@ def test_a_search_among_different_good_ones_is_worth_more_averaged():
     assert found.from_averaging.score == pytest.approx(found.average[-1].score - found.best[-1].score)
     assert found.from_search.score == pytest.approx(found.best[-1].score - found.best[0].score)
     assert found.risen_until in found.sizes
+
+
+@pytest.mark.parametrize("rule", ["third", "tempered"])
+def test_what_is_expected_of_an_average_is_what_new_images_say(rule):
+    """Twenty images judge 16 configurations that share a part of their mistakes; 1,000 others tell the truth."""
+    excess, held = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        labels_N = np.arange(1020) % 2
+        shared_NK, skill_M11 = rng.normal(size=(1020, 2)), rng.uniform(0, 1.6, (16, 1, 1))
+        logits_MNK = 0.9 * shared_NK + rng.normal(size=(16, 1020, 2)) + skill_M11 * np.eye(2)[labels_N]
+        probs_MNK = np.exp(logits_MNK) / np.exp(logits_MNK).sum(2, keepdims=True)
+        names = tuple(f"m{number:02}" for number in range(16))
+        candidates = Candidates(names, shared(probs_MNK[:, :20], labels_N[:20], np.zeros(20, int)))
+        made = weighted(candidates, rule)
+        mean_NK = weighted_mean(probs_MNK[list(made.members), 20:], made.weights)
+        truth = score(mean_NK, labels_N[20:]).metric("balanced_accuracy")
+        drawn = draws(candidates, "balanced_accuracy", 100)
+        found = drawn.expect(drawn.by_rule(rule))
+        excess.append(found.score - truth)
+        held.append(found.low <= truth <= found.high)
+    assert np.mean(excess) == pytest.approx(0, abs=0.02)
+    assert np.mean(held) >= 0.92

@@ -75,6 +75,12 @@ def test_one_configuration_where_it_is_asked_for_or_alone(kept, store, tmp_path)
         export(kept.folder, dataset="digits", shots=5, average="third", single=True)
 
 
+def test_the_best_third_of_few_is_one_configuration(store):
+    fill(store, skills={"supervised": (0.5, 0.8, 1.0, 1.2, 0.7)}, config=SUPERVISED)
+    assert export(store.folder, dataset="digits", shots=5)["method"] == "supervised"
+    assert len(export(store.folder, dataset="digits", shots=5, average="third")["average"]["members"]) == 1
+
+
 def test_nothing_to_average(store, make_record):
     store.write(make_record(0))
     assert export(store.folder, dataset="digits", shots=5)["method"] == "supervised"

@@ -92,7 +92,21 @@ def test_what_is_no_export_is_refused(tmp_path, evidence):
         reproduce(tmp_path / "best.yaml")
 
 
-ODD = (None, 5, "x", [1], {"a": 1}, {"a": "b"}, [], {}, True, ["../../x"], float("nan"))
+ODD = (
+    None,
+    5,
+    "x",
+    [1],
+    {"a": 1},
+    {"a": "b"},
+    [],
+    {},
+    True,
+    ["../../x"],
+    float("nan"),
+    {"metric": {}},
+    {"metric": [1]},
+)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,23 @@ def test_quick_commands_load_neither_torch_nor_ray(tmp_path, command):
     assert done.returncode == (2 if command == "leaderboard" else 0), "there is nothing to rank"
 
 
+def test_after_a_leaderboard_the_process_has_pandas_again(tmp_path, store, make_record):
+    """As in a notebook that prints one, asks for it as a frame and runs a sweep: Ray Tune needs pandas."""
+    store.write(make_record(0))
+    code = (
+        "import sys; sys.argv = ['sparse-search', 'leaderboard', '--results', 'results']\n"
+        "from sparse_search.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'pandas' not in sys.modules\n"
+        "import sparse_search, ray.tune\n"
+        "print(len(sparse_search.leaderboard('results')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1"
+
+
 def test_a_leaderboard_in_every_format(tmp_path, store, make_record):
     import csv
     import io

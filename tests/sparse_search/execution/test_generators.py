@@ -351,7 +351,6 @@ def test_a_real_sweep_of_two_studies(tmp_path, one_ray, monkeypatch):
     assert look_table(list(looks(read_store(results).folder))).row_count == 1
     printed = CliRunner().invoke(app, ["leaderboard", "--results", str(results)]).output
     assert "kernel distance" in printed
-    said = CliRunner().invoke(
-        app, ["export", "--results", str(results), "--dataset", "digits", "--shots", "2", "-o", str(path)]
-    )
+    asked = ["--results", str(results), "--dataset", "digits", "--shots", "2", "--single", "-o", str(path)]
+    said = CliRunner().invoke(app, ["export", *asked])
     assert "ssgnet, balanced_accuracy" in said.output

@@ -16,7 +16,9 @@ import yaml
 from tensorboard.backend.event_processing import event_accumulator
 
 from search_spaces.core.yaml_files import read_yaml
+from sparse_search.execution.run import _rungs_text
 from sparse_search.results.store import Store
+from sparse_search.search.sweep import Rung
 from trainables.__main__ import main as train
 
 from .. import command
@@ -144,11 +146,7 @@ def test_the_best_is_confirmed_on_further_label_sets(folder):
     scores = {name: sum(searched[name, s]["balanced_accuracy"] for s in (0, 1)) for name in complete}
     assert max(scores.values()) == max(scores[name] for name, _ in confirmed)
     assert any(row["start"] == "default" for row in confirmed.values())
-    asked = ("export", "--dataset", "digits", "--shots", "2", "-o", "best.yaml")
-    code, _, error = call(folder, *asked)
-    assert code == 0, error
-    assert read_yaml(folder / "best.yaml")["label_sets"] == [0, 1], "an average is of what was searched"
-    code, _, error = call(folder, *asked, "--single")
+    code, _, error = call(folder, "export", "--dataset", "digits", "--shots", "2", "-o", "best.yaml")
     assert code == 0, error
     exported = read_yaml(folder / "best.yaml")
     assert exported["label_sets"] == [2, 3]
@@ -268,3 +266,15 @@ def test_a_trial_of_two_processes_finds_what_one_finds(tmp_path):
         log_losses = [each["scores"]["supervised"]["log_loss"] for each in (one, two)]
         assert log_losses[1] == pytest.approx(log_losses[0], rel=1e-4)
         assert one["scores"]["supervised"]["confusion"] == two["scores"]["supervised"]["confusion"]
+
+
+@pytest.mark.parametrize(
+    ("rungs", "words"),
+    [
+        ([(100, 1)], "100 images × 1 label set"),
+        ([(56, 2), (1500, 2)], "56 → 1,500 images × 2 label sets"),
+        ([(56, 1), (1500, 3)], "56 images × 1 label set → 1,500 images × 3 label sets"),
+    ],
+)
+def test_what_a_trial_takes_is_told_in_few_words(rungs, words):
+    assert _rungs_text([Rung(number, *rung) for number, rung in enumerate(rungs)]) == words

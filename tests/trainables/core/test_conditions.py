@@ -19,7 +19,7 @@ OTHERS = {
     "threshold": "f1", "seed": 7, "precision": "bf16", "device": "gpu", "threads": 3, "processes": 2, "accumulate": 4,
     "compile": True,
 }  # fmt: skip
-LATER = {"decision": "pool", "statistics": "running"}
+LATER = {"decision": "pool", "statistics": "running", "folds": 3}
 """Of conditions that the first trials did not have."""
 
 
@@ -63,7 +63,7 @@ def test_rules_for_pictures_are_those_that_exist():
 def test_a_condition_changes_scores_or_their_last_digits():
     assert set(RANKING_CONDITIONS) == {
         "validation", "images", "evaluate_every", "selection", "aggregate", "threshold", "seed", "precision",
-        "accumulate", "decision", "statistics",
+        "accumulate", "decision", "statistics", "folds",
     }  # fmt: skip
     assert set(ROUNDING_CONDITIONS) == {"processor", "threads", "processes", "compile"}
     assert tuple(Conditions().as_columns()) == tuple(condition.column for condition in CONDITIONS)

@@ -6,6 +6,7 @@ import pytest
 
 from search_spaces.core.errors import DataError
 from trainables.core.conditions import VALIDATION_MODES, Validation
+from trainables.core.shots import ALL_SHOTS
 from trainables.data.splits import drawn_split, few_shot_split, num_folds
 
 COUNTS = [80, 30, 20]
@@ -136,6 +137,10 @@ def test_the_whole_of_the_smallest_class_may_be_used():
         (
             {"fold": -1, "validation": "labelled-cv"},
             "fold is -1; expected 0..4 with 5 shots and labelled-cv validation",
+        ),
+        (
+            {"fold": 20, "folds": 30, "shots": ALL_SHOTS, "validation": "labelled-cv"},
+            "fold 20 is not there: the rarest class has images, or groups, for 20 folds: set folds to 20",
         ),
         (
             {"validation": "realstic"},

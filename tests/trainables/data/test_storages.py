@@ -39,6 +39,24 @@ def test_a_file_is_what_its_name_ends_in(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("columns", "classes", "masks"),
+    [
+        ("path,label", "table_reader:open_table", None),
+        ("path,Mask,patient", None, "masked_table:open_masked_table"),
+        ("path,label,mask", "table_reader:open_table", "masked_table:open_masked_table"),
+        ("what", "table_reader:open_table", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["", "labels.csv"])
+def test_a_table_is_what_its_columns_say(tmp_path, name, columns, classes, masks):
+    (tmp_path / "labels.csv").write_text(f"{columns}\n")
+    (tmp_path / "pictures").mkdir()
+    for kind, opener in (("classification", classes), ("segmentation", masks)):
+        found = storage_of(tmp_path / name, kind)
+        assert (found.opener if found else None) == opener
+
+
+@pytest.mark.parametrize(
     ("place", "title"),
     [("scans", "scans"), ("scans/labels.csv", "scans"), ("scans/forty.csv", "forty"), ("scans.npz", "scans")],
 )
@@ -61,4 +79,7 @@ def test_the_first_row_that_takes_a_path_opens_it(tmp_path, monkeypatch):
 
 def test_words():
     assert OWN_FORMS == "a .npz file or a .csv file or a .parquet file or a folder"
-    assert layouts_of("segmentation") == "images/NAME.png with masks/NAME.png in it"
+    assert layouts_of("segmentation") == (
+        "labels.csv with the columns path and mask, or a .csv file with the columns path and mask, or a .parquet file "
+        "with these, or images/NAME.png with masks/NAME.png in it"
+    )

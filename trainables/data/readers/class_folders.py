@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import DataError
-from trainables.data.names import POOL_FOLDERS
+from trainables.data.names import LABELS_TABLE, POOL_FOLDERS
 from trainables.data.partition import SPLITS, UNLABELLED, Split, three_way_split
 from trainables.data.readers.files import IGNORED, File, digest_of, is_picture, pictures_below
 from trainables.data.readers.passed_over import masks_beside, words_about
@@ -53,6 +53,11 @@ class FolderReader(PictureReader):
         """MD5 over the sorted places and the bytes of all pictures, and another where some are of the pool."""
         digest = digest_of(self.folder, self.files)
         return with_pool(digest) if any(_is_of_pool(file.place) for file in self.files) else digest
+
+
+def may_hold_classes(folder: Path) -> bool:
+    """True if no table says what is in a folder."""
+    return not (folder / LABELS_TABLE).is_file()
 
 
 def open_class_folders(request: ReaderRequest) -> Reader:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from search_spaces.core.errors import DataError
 from trainables.data.names import PREPARED_SIDES
-from trainables.data.readers.files import File, pictures_below, pool_below
+from trainables.data.readers.files import pictures_below, pool_below
 from trainables.data.readers.lesion_reader import LesionFolder
 from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, Picture, with_masks
 from trainables.data.readers.passed_over import refuse_unread_masks, words_about
@@ -51,7 +51,7 @@ def list_lesion_folder(folder: Path) -> LesionFolder:
     refuse_unread_masks(folder, images, masks)
     pool = pool_below(folder)
     files = tuple(sorted((*files, *pool)))
-    notes = (*_words(pictures, pool), *words_about(folder, {file.place for file in files}))
+    notes = (*_words(pictures), *words_about(folder, {file.place for file in files}))
     return LesionFolder(
         folder,
         pictures,
@@ -63,10 +63,11 @@ def list_lesion_folder(folder: Path) -> LesionFolder:
     )
 
 
-def _words(pictures: Sequence[Picture], pool: Sequence[File]) -> tuple[str, ...]:
-    """Words about what a missing mask is taken for, where a pool shows that it might mean something else."""
+def _words(pictures: Sequence[Picture]) -> tuple[str, ...]:
+    """Words about what a missing mask is taken for, as it might mean something else."""
     healthy = sum(not picture.masks for picture in pictures)
-    return (f"{healthy} pictures of images/ without a mask are healthy",) if pool and healthy else ()
+    told = f"{healthy} pictures of images/ have no mask: read as healthy; move them to unlabelled/ if nobody looked"
+    return (told,) if healthy else ()
 
 
 def side_of(listed: LesionFolder, asked: int | None) -> int:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from trainables.core.kind import Kind
 from trainables.data.cache import CacheFacts, cached_folder
+from trainables.data.groups import Groups
 from trainables.data.partition import UNLABELLED, Indices, Split
 from trainables.data.readers.mask_files import MaskFolder, find_optic_discs, list_mask_folder
 from trainables.data.readers.mask_pixels import words_about_shares
-from trainables.data.readers.mask_rules import TEST_SHARE, VAL_SHARE, train_and_test
+from trainables.data.readers.mask_rules import FOREGROUND, TEST_SHARE, VAL_SHARE, train_and_test
 from trainables.data.readers.picture_files import words_about_levels
 from trainables.data.readers.reader import ImageShape, MarkedReader, PreparationCallback, Reader, md5_of_file
 from trainables.data.readers.request import ReaderRequest, RowRequest
@@ -71,6 +72,9 @@ class MaskReader(MarkedReader):
     num_pool: int = 0
     """Pictures without a mask, the last ones of train."""
 
+    numbers: Mapping[Split, Groups] | None = None
+    """Groups of the pictures."""
+
     @property
     def splits(self) -> tuple[Split, ...]:
         """Train, and test where there is no pool."""
@@ -87,6 +91,10 @@ class MaskReader(MarkedReader):
         if split == "train" and self.num_pool:
             labels_N[-self.num_pool :] = UNLABELLED
         return labels_N
+
+    def groups(self, split: Split) -> Groups | None:
+        """Numbers (N,) of the pictures' groups; None where none are known."""
+        return self.numbers[split] if self.numbers else None
 
     def image_shape(self, split: Split) -> ImageShape:
         """Sizes N, C, S, S."""
@@ -120,13 +128,13 @@ def open_mask_folder(request: ReaderRequest) -> Reader:
     found = list_mask_folder(request.existing())
     side = request.side or DEFAULT_SIDE
     if not all(picture.masks for picture in found.pictures):
-        return _prepared({"train": found}, found.digest, side, ("foreground",), request.tell)
+        return prepared_masks({"train": found}, found.digest, side, (FOREGROUND,), request.tell)
     order = train_and_test(np.zeros(len(found), dtype=np.int64), found.digest, TEST_SHARE)
     parts = {
         split: replace(found, pictures=tuple(found.pictures[index] for index in indices))
         for split, indices in order.items()
     }
-    return _prepared(parts, found.digest, side, ("foreground",), request.tell)
+    return prepared_masks(parts, found.digest, side, (FOREGROUND,), request.tell)
 
 
 def open_optic_discs(request: RowRequest) -> Reader:
@@ -141,17 +149,30 @@ def open_optic_discs(request: RowRequest) -> Reader:
     }
     digests = "".join(part.digest for part in parts.values())
     digest = md5(digests.encode(), usedforsecurity=False).hexdigest()
-    return _prepared(parts, digest, request.side, request.class_names, request.tell)
+    return prepared_masks(parts, digest, request.side, request.class_names, request.tell)
 
 
-def _prepared(
+def prepared_masks(
     parts: Mapping[Split, MaskFolder],
     digest: str,
     side: int,
     class_names: tuple[str, ...],
     tell: PreparationCallback | None,
+    numbers: Mapping[Split, Groups] | None = None,
 ) -> MaskReader:
-    """The reader, with the train split in the cache."""
+    """The reader of listed pictures, with the train split in the cache.
+
+    Args:
+        parts: Pictures of each split, those without a mask last.
+        digest: MD5 of the whole content.
+        side: S, in pixels.
+        class_names: Name of what is marked.
+        tell: Told of every picture that was prepared.
+        numbers: Groups of the pictures; None where none are known.
+
+    Raises:
+        DataError: pictures or masks that cannot be read.
+    """
 
     def read(split: Split) -> Pixels:
         key = f"masks-{digest}-{side}-{split}-v{VERSION}"
@@ -171,7 +192,7 @@ def _prepared(
     read("train")
     sizes = {split: len(part) for split, part in parts.items()}
     num_pool = sum(not picture.masks for picture in parts["train"].pictures)
-    return MaskReader(sizes, 3, side, read, lambda: digest, class_names, told, num_pool=num_pool)
+    return MaskReader(sizes, 3, side, read, lambda: digest, class_names, told, num_pool=num_pool, numbers=numbers)
 
 
 def _in_both(parts: Mapping[Split, MaskFolder]) -> tuple[str, ...]:

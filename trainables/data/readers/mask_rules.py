@@ -20,6 +20,9 @@ from search_spaces.core.errors import DataError
 from trainables.data.partition import Indices, Split, three_way_split
 from trainables.data.readers.picture_files import SUFFIXES
 
+FOREGROUND = "foreground"
+"""Name of what is marked, where nobody has named it."""
+
 TEST_SHARE = 0.2
 """Share of the pictures of a folder of one's own, fixed by the content hash."""
 

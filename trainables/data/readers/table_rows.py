@@ -3,10 +3,11 @@
 A table is a CSV file in UTF-8, parted by commas, semicolons or tabs, or a Parquet file. Columns, in any order:
 
 * `path`: a picture below the table's folder. Named once.
-* `label`: its class; empty where nobody has labelled it.
+* `label`: its class; empty where nobody has labelled it. A table without this column is of masks to be learned.
 * `group` or `patient`, optional: images of one stay together; empty for an image that belongs to no other.
 * `split`, optional: `train`, `val` or `test`; empty for train.
-* `mask`, optional: a picture's mask, so that this is no picture of its own.
+* `mask`: a picture's mask, so that this is no picture of its own; beside labels it says nothing more. Where masks are
+  to be learned, it is empty where nobody has marked a picture.
 
 Spaces around a value do not count. Labels that are all whole numbers are classes in the order of these numbers, others
 in that of their names. The order of rows and columns counts nowhere.
@@ -26,8 +27,10 @@ from unicodedata import normalize
 
 from search_spaces.core.errors import DataError, suggestion
 from trainables.data.partition import Split
+from trainables.data.readers.mask_rules import FOREGROUND
 
-COLUMNS = ("path", "label", "group", "patient", "split", "mask")
+LABEL, MASK = "label", "mask"
+COLUMNS = ("path", LABEL, "group", "patient", "split", MASK)
 PARQUET = ".parquet"
 
 _NO_LABELS = ("nan", "n/a", "null", "-1", "unlabelled", "unlabeled")
@@ -47,7 +50,7 @@ class TableRow(NamedTuple):
     """Path below the table's folder, with forward slashes."""
 
     label: str = ""
-    """Name of its class; empty where nobody has labelled it."""
+    """Name of its class, or of what its mask marks; empty where nobody has labelled it."""
 
     group: str = ""
     split: Split = "train"
@@ -60,11 +63,23 @@ class Table:
 
     rows: tuple[TableRow, ...]
     class_names: tuple[str, ...]
-    """Of all labels, in the order of the classes."""
+    """Of all labels, in the order of the classes; of masks, what is marked."""
 
     has_splits: bool
     ignored: tuple[str, ...]
     """Columns that mean nothing here."""
+
+    of_masks: bool = False
+    """True if masks are to be learned from it, and no classes."""
+
+
+def columns_of_table(path: Path) -> frozenset[str]:
+    """Columns of a table in small letters; none where it cannot be read."""
+    try:
+        header, _ = _parquet(path) if path.suffix.lower() == PARQUET else _csv(path)
+    except DataError:
+        return frozenset()
+    return frozenset(name.strip().casefold() for name in header)
 
 
 def rows_of_table(path: Path) -> Table:
@@ -103,6 +118,7 @@ def _read(path: Path, mtime_ns: int, size: int) -> Table:
     header, lines = _parquet(path) if path.suffix.lower() == PARQUET else _csv(path)
     names = [name.strip().casefold() for name in header]
     _check_columns(path, names)
+    of_masks = LABEL not in names
     rows: dict[str, tuple[int, TableRow]] = {}
     for number, cells in lines:
         row = _row(path, number, {name: _clean(cell) for name, cell in zip(names, cells, strict=True)})
@@ -114,7 +130,8 @@ def _read(path: Path, mtime_ns: int, size: int) -> Table:
     _check_alike(path, "groups", {row.group for _, row in rows.values()})
     found = _with_whole_numbers([row for _, (_, row) in sorted(rows.items())])
     ignored = tuple(sorted(name for name in names if name not in COLUMNS))
-    return Table(tuple(found), _class_names(path, found), "split" in names, ignored)
+    class_names = _what_is_marked(path, found) if of_masks else _class_names(path, found)
+    return Table(tuple(found), class_names, "split" in names, ignored, of_masks)
 
 
 def paths_of_table(path: Path) -> list[str]:
@@ -187,8 +204,8 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
                 f"table {path} has a column '{name}', which means nothing here; did you mean '{near[0]}'? "
                 "Rename or remove it"
             )
-    for needed in ("path", "label"):
-        if needed not in names:
+    for needed in ("path", LABEL):
+        if needed not in names and not (needed == LABEL and MASK in names):
             raise DataError(
                 f"table {path} has no column '{needed}' among {', '.join(names)}: add or rename one, "
                 "or rename the table where it is not meant to say labels"
@@ -198,15 +215,16 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
 
 
 def _row(path: Path, number: int, cells: _Cells) -> TableRow:
-    label, split = cells["label"], cells.get("split", "").casefold() or "train"
+    label, split = cells.get(LABEL, FOREGROUND if cells.get(MASK) else ""), cells.get("split", "").casefold() or "train"
     where = f"table {path}, row {number}"
     if label.casefold() in _NO_LABELS:
         raise DataError(f"{where}: '{label}' is no class; leave the label empty where nobody has labelled an image")
     if split not in get_args(Split):
         raise DataError(f"{where}: split '{split}' is unknown{suggestion(split, get_args(Split))}")
     if not label and split != "train":
-        raise DataError(f"{where}: an image of {split} needs a label; add it, or leave its split empty")
-    mask = _place(where, cells["mask"]) if cells.get("mask") else ""
+        needed = LABEL if LABEL in cells else MASK
+        raise DataError(f"{where}: an image of {split} needs a {needed}; add it, or leave its split empty")
+    mask = _place(where, cells[MASK]) if cells.get(MASK) else ""
     group = cells.get("group") or cells.get("patient", "")
     known: dict[str, Split] = {name: name for name in get_args(Split)}
     return TableRow(_place(where, cells["path"]), label, group, known[split], mask)
@@ -240,6 +258,12 @@ def _check_alike(path: Path, what: str, names: Iterable[str]) -> None:
         other = alike.setdefault(name.casefold(), name)
         if other != name:
             raise DataError(f"table {path} has the {what} '{other}' and '{name}': write them alike")
+
+
+def _what_is_marked(path: Path, rows: Iterable[TableRow]) -> tuple[str, ...]:
+    if not any(row.label for row in rows):
+        raise DataError(f"table {path} names no mask; expected some pictures with one: fill its column '{MASK}'")
+    return (FOREGROUND,)
 
 
 def _class_names(path: Path, rows: Iterable[TableRow]) -> tuple[str, ...]:

@@ -7,8 +7,17 @@ from PIL import Image
 from search_spaces.core.errors import DataError
 from trainables.data import tasks
 from trainables.data.draw import draw_few_shot
-from trainables.data.source import open_source
+from trainables.data.source import open_source, prepare
 from trainables.data.tasks import few_shot_task, hidden_labels
+
+HEALTHY = "20 pictures of images/ have no mask: read as healthy; move them to unlabelled/ if nobody looked"
+
+
+def test_what_no_mask_means_is_said_at_the_start(write_lesions, caplog):
+    folder = f"{write_lesions()}@32"
+    assert open_source(folder).reader.notes[0] == HEALTHY
+    prepare(folder)
+    assert caplog.text.count(HEALTHY) == 1
 
 
 def test_an_own_folder(write_lesions):
@@ -121,9 +130,7 @@ def test_a_pool_beside_pictures_with_lesions(few):
     assert (source.splits, source.check_images("train")) == (("train",), 34)
     assert source.class_counts("train") == (20, 10)
     assert source.reader.prepared.places[30:] == tuple(f"unlabelled/{index}.png" for index in range(4))
-    assert source.reader.notes == (
-        "20 pictures of images/ without a mask are healthy", "1 pictures left out as they repeat others",
-    )  # fmt: skip
+    assert source.reader.notes == (HEALTHY, "1 pictures left out as they repeat others")
 
 
 @pytest.mark.parametrize(("shots", "validation"), [(10, "realistic"), (10, "official"), (0, "labelled-cv")])

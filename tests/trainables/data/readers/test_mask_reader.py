@@ -121,7 +121,7 @@ def test_a_task_never_touches_the_test_split(monkeypatch, validation):
         ("digits", KIND, "'digits' has no masks of pictures, which segmentation needs; use one of idrid-disc, shapes"),
         ("shapes", "classification", "'shapes' has no classes of images, which classification needs; use one of path"),
         ("shapes:2x2", KIND, "segmentation takes whole pictures; leave out :2x2"),
-        (".", KIND, "has no masks, which segmentation needs: expected images/NAME.png with masks/NAME.png in it"),
+        (".", KIND, "has no masks, which segmentation needs: expected labels.csv with the columns path and mask, or"),
     ],
 )
 def test_what_a_dataset_does_not_have(dataset, kind, words, tmp_path, monkeypatch):

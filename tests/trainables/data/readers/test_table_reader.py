@@ -11,7 +11,7 @@ from trainables.core.shots import ALL_SHOTS
 from trainables.data.draw import draw_few_shot
 from trainables.data.source import open_source
 from trainables.data.summary import line_of
-from trainables.data.tasks import few_shot_task
+from trainables.data.tasks import few_shot_task, final_task
 
 PATIENTS = {f"{name}/{n}.png": (name, f"{name[0]}{n // 2}") for name in ("benign", "ill") for n in range(8)}
 POOL = {f"more/{n}.png": ("", "b1" if n < 2 else "") for n in range(5)}
@@ -112,6 +112,14 @@ def test_nothing_of_a_held_out_patient_reaches_training(folder, label_set):
 
 def test_folds_go_by_the_rarest_class(folder):
     assert draw_few_shot(str(folder), ALL_SHOTS, 0, "labelled-cv").split.num_folds == 4
+
+
+def test_a_model_for_use_is_drawn_with_as_many_folds_as_its_trial(folder):
+    with pytest.raises(DataError, match="are of 4 groups; expected at least 5 with labelled-cv"):
+        final_task(str(folder), 8, 0, "labelled-cv")
+    task = final_task(str(folder), 8, 0, "labelled-cv", folds=4)
+    assert len(task.labelled) == 16
+    assert len(task.unlabelled_NCHW) == len(POOL)
 
 
 def test_images_of_a_task_are_known_by_place_and_patient(folder):
