@@ -1,13 +1,13 @@
 """Disturbs sweeps at random moments, types the same command until each is done, and looks at what was lost.
 
-    python bench/chaos.py                                    # 20 rounds, about half an hour on two quiet cores
+    python bench/chaos.py                                    # 40 rounds, about an hour on two quiet cores
     python bench/chaos.py --rounds 3 --only worker,memory    # these disturbances alone
     python bench/chaos.py --trials 5                         # smaller sweeps
 
-Each round is a sweep of its own with one disturbance (bench/disturbances.py). Afterwards its plan must be complete,
-nothing that was finished may have been trained again, nothing that was running may have lost more than one checkpoint
-interval (two where its newest checkpoint was damaged or no disk took it) and the epoch that is trained while a
-checkpoint is written, the journal may hold no open trial, nobody may have seen a traceback, and with one worker
+Each round is a sweep of its own with one disturbance (bench/disturbances.py, bench/damage.py). Afterwards its plan must
+be complete, nothing that was finished may have been trained again, nothing that was running may have lost more than one
+checkpoint interval (two where its newest checkpoint was damaged or no disk took it) and the epoch that is trained while
+a checkpoint is written, the journal may hold no open trial, nobody may have seen a traceback, and with one worker
 leaderboard and runs must equal, but for times, those of a sweep that nobody disturbed. What is lost is counted in a log
 that the method itself keeps, a line for each epoch (tests/sparse_search/execution/chaotic.py). Exit code 1 if anything
 fails.
@@ -34,10 +34,17 @@ from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.disturbances import DISTURBANCES, METHOD, PLAN, PLAN_WITH_NAN, CannotError, Epoch, Scene, nothing
+from bench.damage import DAMAGE
+from bench.disturbances import DISTURBANCES as OF_PROCESSES
+from bench.disturbances import METHOD, PLAN, PLAN_WITH_NAN, CannotError, Epoch, Scene, nothing
 from sparse_search.execution.status import status
 from sparse_search.results.store import Store
 from sparse_search.search.journal_file import Journal
+
+DISTURBANCES = OF_PROCESSES | DAMAGE
+
+OTHER_PLANS = ("nan", "edit")
+"""Disturbances of sweeps whose plan is not that of the undisturbed one."""
 
 SHARE_OF_TWO_WORKERS = 0.25
 """Of the rounds. Two workers end their trials in any order, so that their results are not compared."""
@@ -193,7 +200,7 @@ class Bench:
             raise
         finally:
             scene.end_processes()
-        compared = self.undisturbed if workers == 1 and name != "nan" else None
+        compared = self.undisturbed if workers == 1 and name not in OTHER_PLANS else None
         outcome = judge(scene, name, time.monotonic() - started, compared)
         self.outcomes.append(outcome)
         story = ", ".join((*scene.story, f"exit codes {scene.codes}"))
@@ -219,7 +226,7 @@ def draw(names: Sequence[str], rounds: int, seed: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(DISTURBANCES), help="disturbances, with commas between them")
     parser.add_argument("--trials", type=int, default=8, help="of the search in each sweep")

@@ -94,6 +94,14 @@ def test_a_whole_checkpoint_file_that_holds_none_is_set_aside(saved, tmp_path):
     assert path.with_suffix(".damaged").exists()
 
 
+@pytest.mark.parametrize("content", [b"q\x00.", b"s.", b"h\x00.", b"X\x01\x00."])
+def test_bytes_that_torch_stumbles_over_are_set_aside(content, tmp_path):
+    (made := tmp_path / "made").write_bytes(content)
+    path = made.replace(tmp_path / f"epoch-000001-{_digest(made)}.pt")
+    assert Checkpoints(tmp_path).load() is None
+    assert path.with_suffix(".damaged").exists()
+
+
 @pytest.mark.parametrize(
     "name", ["trainables.nothing:METHOD", "trainables.heads.nothing.at_all:METHOD", "nothing.x.y:M"]
 )
@@ -102,7 +110,7 @@ def test_a_module_that_is_missing_anywhere_is_told(name):
         find_method(name)
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "a/" + "x" * 300, "~nobody-of-that-name/x"])
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" + "x" * 300, "~nobody-of-that-name/x", "~\x00"])
 def test_a_name_that_no_file_can_have_is_told(name, tmp_path):
     with pytest.raises(DataError):
         open_source(name, tmp_path)

@@ -167,7 +167,10 @@ def test_a_broad_except_stands_only_at_a_boundary():
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")))
     ]
-    assert set(broad) <= {"worker.py", "multi_node.py", "processes.py", "download.py", "following.py"}
+    assert set(broad) <= {
+        "worker.py", "multi_node.py", "processes.py", "download.py", "following.py",
+        "schedule.py",  # Ray's start raises plain exceptions
+    }  # fmt: skip
 
 
 def test_selection_never_reads_the_test_set():

@@ -106,7 +106,7 @@ class SupervisedLearner:
         """Put back what `state_dict` gave."""
         self._classifier.load_state_dict(state["classifier"])
         self._order.load_state_dict(state["order"])
-        self._epoch = state["epoch"]
+        self._epoch = state.get("epoch", 0)  # of before pretext tasks: none
         if self._pretext:
             self._pretext.stage.load_state_dict(state["pretext"])
 

@@ -27,6 +27,9 @@ _Bools = NDArray[np.bool_]
 _TIE = 1e-9
 """Weight of the balanced log-loss beside a metric, as in `sparse_search.analysis.estimate.choices`."""
 
+_MAX_NUMBERS = 8_000_000
+"""Probabilities of averages that are held at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
@@ -71,9 +74,14 @@ class Draws:
 
     def _left_out(self, weights_BM: _Array) -> _Array:
         """Return the score (B,) of the average of each draw on the images that it left out; NaN if there is none."""
+        step = max(1, _MAX_NUMBERS // self.candidates.probs_MNK[0].size)
+        parts = [slice(start, start + step) for start in range(0, len(weights_BM), step)]
+        return np.concatenate([self._left_out_of(weights_BM[part], self.times_BN[part] == 0) for part in parts])
+
+    def _left_out_of(self, weights_BM: _Array, left_BN: _Bools) -> _Array:
         probs_MNK = self.candidates.probs_MNK
         probs_BNK = (weights_BM @ probs_MNK.reshape(len(probs_MNK), -1)).reshape(-1, *probs_MNK.shape[1:])
-        named_BN, left_BN = self._named(weights_BM, probs_BNK), self.times_BN == 0
+        named_BN = self._named(weights_BM, probs_BNK)
         if METRICS[self.metric].is_counted:
             return score_of(
                 _tables(named_BN, self.candidates.labels_N, left_BN, self.candidates.num_classes), self.metric

@@ -144,7 +144,7 @@ def compare(
     metric = metric_of(runs.filter(pc.field("level").isin(levels)), metric)
     scores = scores_of(runs, metric)
     paired: list[tuple[PairedCell, ScoredSetting]] = []
-    keys = widest({key: evidence_of(rows[0]) for key, rows in sides[a].items() if key in sides[b]})
+    keys = widest({key: evidence_of(rows) for key, rows in sides[a].items() if key in sides[b]})
     for key in keys:
         found = paired_cell(dict(zip(RANKING, key, strict=True)), sides[a][key], sides[b][key], scores, metric, results)
         if found:
@@ -192,7 +192,7 @@ def compare_all(
         raise ConfigError(f"only {names[0]} is there to compare; name two methods or more, or run another")
     sides = sides_of(runs, names, metric)
     shared = [key for key in sides[names[0]] if all(key in side for side in sides.values())]
-    keys = widest({key: evidence_of(sides[names[0]][key][0]) for key in shared})
+    keys = widest({key: evidence_of(sides[names[0]][key]) for key in shared})
     by_dataset: dict[str, list[Key]] = defaultdict(list)
     for key in keys:
         if all(side[key][0][metric] is not None for side in sides.values()):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sparse_search.analysis.estimate import NUM_DRAWS, Expected, chosen_scores, draw_images, expected
 from sparse_search.analysis.kept_predictions import Kept, kept_predictions
 from sparse_search.analysis.leaderboard import query, rank, rankings
-from sparse_search.analysis.pairing import Key, evidence_of, widest
+from sparse_search.analysis.pairing import FLOORS, Key, evidence_of, widest
 from sparse_search.analysis.weighted_scores import has_weighted_score
 from sparse_search.results.headings import words_apart
 from sparse_search.results.predictions import has_predictions
@@ -23,9 +23,6 @@ from trainables.metrics.table import METRICS, family_of, metric_for
 from trainables.metrics.thresholds import SORTED
 
 NOTHING_KEPT = "no predictions are kept"
-
-FLOORS = ("constant", "pixels")
-"""Methods that any other has to beat."""
 
 MAX_RUNS = 2000
 """Runs whose predictions are read: of a ranking with more, the best configurations by its own scores stand for all, as
@@ -49,7 +46,7 @@ class Expectation:
     """Of the whole procedure: the best on images like these is taken."""
 
     default: Expected | None
-    """Of the default of the winner's method; None where it has no score."""
+    """Of the default of the winner's method; None where it has no score, or is all there is."""
 
     gain: Expected | None
     """Winner over default on the same draws, positive where choosing pays."""
@@ -138,7 +135,8 @@ def _expectation(kept: Kept, times_BN: NDArray[np.float64], metric: str) -> Expe
         return f"too few images are left out for {METRICS[metric].title}"
     starts = [i for i, row in enumerate(kept.rows) if row["start"] == "default"]
     own_default = [i for i in starts if _is_of(kept.rows[i], first)]
-    default_B = scores.of(np.array(own_default[:1])) if own_default else None
+    is_alone = len(kept.rows) == len(own_default) == 1  # beside itself nothing is said
+    default_B = scores.of(np.array(own_default[:1])) if own_default and not is_alone else None
     others = [i for i, row in enumerate(kept.rows) if row["method"] not in (first["method"], *FLOORS)]
     floors = {kept.rows[i]["method"]: scores.expected(scores.of(np.array([i]))) for i in starts if _is_floor(kept, i)}
     return Expectation(
@@ -219,7 +217,7 @@ def sweep_expectations(store: Store, sweep: str, metric: str) -> Iterator[str]:
             rows for shared, rows in rankings(rank(own, metric)) if shared["level"] == family_of(metric).levels[0]
         ]
         by_key = {tuple(rows[0][name] for name in RANKING): rows for rows in of_level}
-        told = [by_key[key] for key in widest({key: evidence_of(rows[0]) for key, rows in by_key.items()})]
+        told = [by_key[key] for key in widest({key: evidence_of(rows) for key, rows in by_key.items()})]
         for rows in told:
             about = [cell["dataset"], shots_text(rows[0]), *words_apart(rows[0], [each[0] for each in told])]
             lines = expectation_lines(expectation_of(store.address, rows, metric))

@@ -122,6 +122,8 @@ def _run(results: Path | str, run: Mapping[str, Any], row: RankedRow) -> _Run:
     if not len(own) or len(pc.unique(own["image"])) < len(own):
         raise ValueError(f"{run['run_id']} has no prediction by {row['predictor']} for each image")
     probs_MK = _probabilities(own["probabilities"], len(own))
+    if not np.isfinite(probs_MK).all():
+        raise ValueError(f"{run['run_id']} has a prediction that is no number")
     pool_mean = own["pool_mean"][0].as_py()
     pool_mean_K = None if pool_mean is None else np.array(pool_mean, np.float64)
     named_M = named(row["decision"], probs_MK, pool_mean_K)

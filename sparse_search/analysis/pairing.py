@@ -20,6 +20,7 @@ from sparse_search.analysis.joint_counts import joint_counts
 from sparse_search.analysis.leaderboard import rank
 from sparse_search.analysis.statistics import ScoredSetting, bootstrap_interval, selection_optimism
 from sparse_search.results.trials import RANKING, RankedRow
+from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import METRICS, Origin, sign_of
 
 Key = tuple[Any, ...]
@@ -108,13 +109,18 @@ def _meant(runs: pa.Table, name: str) -> tuple[str, str]:
     return "config_id", config_ids[0]
 
 
-Evidence = tuple[bool, int]
-"""Foundation of a ranking's scores: whether its label sets had no part in choosing, and the runs of each trial."""
+FLOORS = ("constant", "constant_masks", "pixels")
+"""Methods that any other has to beat."""
+
+Evidence = tuple[bool, bool, int]
+"""Foundation of a ranking's scores: whether it has more than floors, which are often confirmed long before the rest;
+whether its label sets had no part in choosing; and the runs of each trial."""
 
 
-def evidence_of(row: RankedRow) -> Evidence:
-    """Return what the scores of a row's ranking rest on; the greater is the better."""
-    return bool(row["is_confirmed"]), row["num_runs"]
+def evidence_of(rows: Sequence[RankedRow]) -> Evidence:
+    """Return what the scores of a ranking rest on, best row first; the greater is the better."""
+    has_more = any(row["method"] not in (*FLOORS, AVERAGE) for row in rows)
+    return has_more, bool(rows[0]["is_confirmed"]), rows[0]["num_runs"]
 
 
 def widest(evidence: Mapping[Key, Evidence]) -> list[Key]:

@@ -64,7 +64,7 @@ def largest_pool(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             pools[tuple(row[name] for name in POOLED)].append(row)
     if len({tuple(own[0][name] for name in POOLED if name != "label_sets") for own in pools.values()}) != 1:
         return []
-    return max(pools.values(), key=lambda own: (len({row["trial_id"] for row in own}), evidence_of(own[0])))
+    return max(pools.values(), key=lambda own: (len({row["trial_id"] for row in own}), evidence_of(own)))
 
 
 def _why_not(rows: Sequence[Mapping[str, Any]], gathered: Gathered | None) -> str:

@@ -1,7 +1,7 @@
 """Export of a leaderboard's answer, an average or one of its rows, to a file that trains it again."""
 
 import json
-import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -11,7 +11,7 @@ from search_spaces.core.errors import ConfigError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.analysis.expectation import Expectation, expectation_of, expectation_values
 from sparse_search.analysis.leaderboard import SELECTED, label_set_scores, query, rank
-from sparse_search.analysis.pairing import Evidence, evidence_of
+from sparse_search.analysis.pairing import evidence_of
 from sparse_search.analysis.statistics import summarise
 from sparse_search.best.averaged import MIN_MEMBERS, average_entry, average_evidence, find_average, ranked_average
 from sparse_search.results.files import write_atomically
@@ -23,6 +23,7 @@ from trainables.core.conditions import CONDITIONS
 from trainables.core.shots import ALL_SHOTS, shots_title, shots_word
 from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import DEFAULT_METRIC, METRICS, metric_for
+from trainables.training.average import RUN_NAME
 from trainables.training.trial import with_shots
 
 
@@ -132,12 +133,14 @@ def _origin(store: Store) -> str:
 
 def _best_founded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return, of rankings that differ in nothing but the label sets, the confirmed, or else those with the most."""
-    others = [name for name in RANKING if name != "label_sets"]
-    most: dict[tuple[Any, ...], Evidence] = {}
+    alike: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        key = tuple(row[name] for name in others)
-        most[key] = max(most.get(key, (False, 0)), evidence_of(row))
-    return [row for row in rows if evidence_of(row) == most[tuple(row[name] for name in others)]]
+        alike[tuple(row[name] for name in RANKING if name != "label_sets")][row["label_sets"]].append(row)
+    best: list[dict[str, Any]] = []
+    for by_label_sets in alike.values():
+        most = max(map(evidence_of, by_label_sets.values()))
+        best += (row for own in by_label_sets.values() if evidence_of(own) == most for row in own)
+    return best
 
 
 def write_export(values: dict[str, Any], path: Path) -> None:
@@ -192,7 +195,8 @@ def read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     missing = _EVIDENCE - evidence.keys()
     if missing:
         raise ResultsError(f"{path}: its evidence lacks {', '.join(sorted(missing))}; export it again")
-    if odd := next(filter(None, (_odd(evidence, name) for name in _EVIDENCE)), ""):
+    told = [*_EVIDENCE, *_OPTIONAL & evidence.keys()]
+    if odd := next(filter(None, (_odd(evidence, name) for name in told)), ""):
         raise ResultsError(f"{path}: its evidence has an odd '{odd}': {str(evidence[odd])[:80]}; export it again")
     return values, evidence
 
@@ -210,7 +214,7 @@ def _odd(evidence: Mapping[str, Any], name: str) -> str:
             is_right = is_right and isinstance(evidence["scores"], dict) and value["metric"] in evidence["scores"]
         case "run_ids":
             is_right = isinstance(value, list) and all(
-                isinstance(each, str) and re.fullmatch(r"\w[\w.-]*", each) for each in value
+                isinstance(each, str) and RUN_NAME.fullmatch(each) for each in value
             )
         case "versions":
             is_right = isinstance(value, dict) and all(isinstance(each, str) for each in (*value, *value.values()))
@@ -225,6 +229,9 @@ def _is_number(value: object) -> bool:
 
 _EVIDENCE = {"predictor", "scores", "interval_95", "content_hash", "dataset", "run_ids", "versions"}
 """Keys that are read of it."""
+
+_OPTIONAL = {"results"}
+"""Further keys that are read where they are there; files of before have them not."""
 
 
 def _trial(row: dict[str, Any]) -> dict[str, Any]:

@@ -49,10 +49,17 @@ def parts_to_train(values: Mapping[str, Any], evidence: Mapping[str, Any]) -> li
         if method.predictor is None:
             why = "makes images and predicts nothing" if method.scorer else "offers no predictor"
             raise ModelError(f"of method '{plan.trial.method}' no model can be saved: it {why}")
+        if plan.predictor not in method.predictors:
+            raise ConfigError(
+                f"method '{plan.trial.method}' has no predictor '{plan.predictor}', which the evidence names; expected "
+                f"one of {', '.join(method.predictors)}: export it again"
+            )
     return plans
 
 
-def with_images(plan: MemberPlan, label_set: int | None, *, all_labels: bool) -> MemberPlan:
+def with_images(
+    plan: MemberPlan, label_set: int | None, all_labels: bool = False, kept: bool | None = None
+) -> MemberPlan:
     """Return a member with the images that it is to be trained on; see `train_model`.
 
     Raises:
@@ -61,7 +68,7 @@ def with_images(plan: MemberPlan, label_set: int | None, *, all_labels: bool) ->
     if all_labels and label_set is not None:
         raise ConfigError("--all-labels and --label-set are two answers: give one of them")
     trial = plan.searched
-    if label_set is not None or (not all_labels and read_name(trial.dataset).name in CATALOG):
+    if label_set is not None or kept or (not all_labels and read_name(trial.dataset).name in CATALOG):
         chosen = trial.label_sets[0] if label_set is None else label_set
         return replace(plan, trial=replace(trial, label_sets=(chosen,)))
     validation: Validation = "official" if trial.conditions.validation == "official" else "labelled-cv"

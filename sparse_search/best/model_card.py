@@ -1,8 +1,9 @@
 """A model's card: one page for people who will use it, made of nothing but what is known."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sparse_search.best.kept_members import score_of_run
 from sparse_search.results.texts import score_text
 from trainables.metrics.table import METRICS
 from trainables.model.folder import CALIBRATION, FACTS, Saved
@@ -47,7 +48,18 @@ def _trained(saved: Saved) -> Iterator[str]:
         f"{about['labelled_images']} labelled and {about['unlabelled_images']} unlabelled pictures; "
         f"{about['images_seen']:,} images seen, seed {about['seed']}. Labels looked at in all: {about['labels']}."
     )
+    if about.get("kept_runs"):
+        yield from _kept(about["kept_runs"], len(saved.facts.members))
     yield "Versions: " + ", ".join(f"{name} {version}" for name, version in saved.facts.versions.items()) + "."
+
+
+def _kept(runs: Sequence[Mapping[str, Any]], num_parts: int) -> Iterator[str]:
+    """Say which run of the search each file is of, and which score it had by itself."""
+    metric, _ = score_of_run(runs[0])
+    yield f"{len(runs)} of {num_parts} files hold weights of runs of the search, as these ended:"
+    rows = [f"| `{each['file']}` | {each['fold']} | {score_text(each[metric], 4)} |" for each in runs]
+    head = f"| file | fold | {METRICS[metric].title} on images that it did not learn from |"
+    yield "\n".join([head, "|---|---|---|", *rows])
 
 
 def _scores(saved: Saved, evidence: Mapping[str, Any]) -> Iterator[str]:
@@ -64,9 +76,17 @@ def _scores(saved: Saved, evidence: Mapping[str, Any]) -> Iterator[str]:
         if evidence.get(name):
             yield f"{name.replace('_', ' ').capitalize()}: {_words(evidence[name])}."
     yield (
-        f"These are scores of the runs of the search, by {len(evidence['run_ids'])} trainings, not of these weights. "
+        f"These are scores of the runs of the search, by {len(evidence['run_ids'])} trainings, {_of_which(saved)}. "
         "What was chosen by a score is worse than it."
     )
+
+
+def _of_which(saved: Saved) -> str:
+    """Say what the scores of the search have to do with the weights."""
+    kept = saved.facts.trained_on.get("kept_runs", ())
+    if not kept:
+        return "not of these weights"
+    return f"{len(kept)} of which are in this folder, each with its score above; what they say together has none"
 
 
 def _words(value: Any) -> str:

@@ -17,7 +17,7 @@ from trainables.core.method import Labelled
 from trainables.data.patches import cut
 from trainables.model import Model, load_model
 from trainables.model.inputs import unseen
-from trainables.model.rows import Batch, Row, Wanted, columns_of, rows_of, write_csv
+from trainables.model.rows import Batch, Row, Wanted, check_output, columns_of, rows_of, write_csv
 
 ENDINGS = (".csv", ".parquet")
 """Endings of the files that are written."""
@@ -61,6 +61,7 @@ def predict_files(
     output = Path(output)
     if output.suffix.lower() not in ENDINGS:
         raise ConfigError(f"{output} ends in '{output.suffix}'; expected {' or '.join(ENDINGS)}")
+    check_output(output, map(Path, paths))
     loaded = load_model(model, own_code=own_code)
     see = _drawer(loaded, Path(heat_maps)) if heat_maps else None
     wanted = Wanted(coverage=coverage, masks=Path(masks) if masks else None, see=see)

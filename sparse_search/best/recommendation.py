@@ -13,9 +13,9 @@ from sparse_search.analysis.average_estimates import Draws, draws
 from sparse_search.analysis.average_rows import words_for
 from sparse_search.analysis.averages import DEFAULT_RULE, Weighted
 from sparse_search.analysis.estimate import Expected
-from sparse_search.analysis.expectation import FLOORS
 from sparse_search.analysis.gathering import Gathered
 from sparse_search.analysis.leaderboard import query, rank
+from sparse_search.analysis.pairing import FLOORS
 from sparse_search.analysis.worth import WORTH_DRAWS, Addition, Worth, additions, worth
 from sparse_search.best.advice import Answer, command_of, notes_on, overtuning_of, sentence_of
 from sparse_search.best.averaged import find_average, largest_pool, ranked_average

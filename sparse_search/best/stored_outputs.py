@@ -22,6 +22,15 @@ class Outputs(NamedTuple):
 
     outputs: NDArray[np.float64]
     labels_N: NDArray[np.int64]
+    pictures: frozenset[int] = frozenset()
+    """Indices of the pictures in their split; none where that is not known."""
+
+
+def num_pictures(judging: Sequence[Outputs]) -> int | None:
+    """Number of pictures that are judged, each once; None where that is not known."""
+    if not all(each.pictures for each in judging):
+        return None
+    return len(frozenset().union(*(each.pictures for each in judging)))
 
 
 def stored_outputs(plans: Sequence[MemberPlan], evidence: Mapping[str, Any]) -> list[Outputs]:
@@ -32,7 +41,7 @@ def stored_outputs(plans: Sequence[MemberPlan], evidence: Mapping[str, Any]) -> 
         return []
     weights = [plan.weight for plan in plans]
     return [
-        Outputs(weighted_mean([runs[images].outputs for runs in of_members], weights), first.labels_N)
+        first._replace(outputs=weighted_mean([runs[images].outputs for runs in of_members], weights))
         for images, first in of_members[0].items()
         if all(images in runs for runs in of_members)
     ]
@@ -46,5 +55,8 @@ def _read(plan: MemberPlan, run_id: str, evidence: Mapping[str, Any]) -> tuple[t
     own = table.filter(pc.equal(table["predictor"], plan.predictor))
     if not len(own):
         raise ResultsError(f"run {run_id} has no predictions of '{plan.predictor}'")
-    images = (*own["source_index"].to_pylist(), *own["label"].to_pylist())
-    return images, Outputs(stacked(own["probabilities"]), own["label"].to_numpy())
+    sources = own["source_index"].to_pylist()
+    pictures = frozenset() if None in sources else frozenset(sources)
+    return (*sources, *own["label"].to_pylist()), Outputs(
+        stacked(own["probabilities"]), own["label"].to_numpy(), pictures
+    )

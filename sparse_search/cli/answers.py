@@ -39,8 +39,8 @@ def _choices_table(found: "Recommendation") -> "Table":
         "seconds: to train them, on one label set",
         caption_justify="left",
     )
-    for name in ("answer", "configuration"):
-        table.add_column(name)
+    table.add_column("answer")
+    table.add_column("configuration", min_width=len("configuration"))
     for name in ("expected", "95 %", "judged", "models", "seconds"):
         table.add_column(name, justify="right")
     for each in found.choices:

@@ -6,11 +6,8 @@ Imports stand inside the commands, so that help and queries never wait for torch
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
-from importlib.abc import MetaPathFinder
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +28,7 @@ from sparse_search.cli.findings import (
     print_portfolio,
     print_settings,
 )
+from sparse_search.cli.imports import without_pandas
 from sparse_search.cli.options import (
     DEFAULT_RESULTS,
     ByMetric,
@@ -57,26 +55,6 @@ app = typer.Typer(
     "Your sweep:   sparse-search run sweep.yaml --data-root DIR, then leaderboard, recommend, export. The same `run` "
     "goes on after any interruption. Nothing but `evaluate` reads a test label.",
 )
-
-
-class _NoPandas(MetaPathFinder):
-    """Finder that hides pandas from PyArrow, whose import of it is a third of a printed leaderboard's time."""
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Raise ImportError for pandas; leave every other module to the next finder."""
-        if fullname == "pandas":
-            raise ImportError("pandas is not needed to print")
-
-
-@contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Hide pandas from what a command imports; what comes after it in the process finds it again."""
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def _print_version(asked: bool) -> None:
@@ -158,7 +136,7 @@ def status_command(
 
 
 @app.command("leaderboard")
-@_without_pandas()
+@without_pandas()
 def leaderboard_command(
     dataset: OnlyDataset = None,
     shots: OnlyShots = None,
@@ -218,7 +196,7 @@ def compare_command(
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Compare two methods, or all, over every label set that they share.
+    """Compare two methods, or all, on the label sets they share.
 
     Pairs the best configuration of each per data set and shot count, and says how sure the difference is, how unequal
     the search was, and what the choice among many has flattered.
@@ -241,7 +219,7 @@ def importance_command(
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Show which settings mattered, pooled over all studies and study by study.
+    """Show which settings mattered, over all studies and in each.
 
     PED-ANOVA on the trials of the searches, set against shuffled scores: what chance alone would give is taken off, and
     a setting counts as clear only where chance can be ruled out at 5 %.
@@ -262,10 +240,10 @@ def curves_command(
     ] = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Print, as CSV, the best score so far against what the search had cost by then, trial by trial.
+    """Print, as CSV, the best score so far against its cost.
 
-    With --worth, what a search of n configurations is expected to bring, when the best is chosen and when they are
-    averaged. The report draws both.
+    A line for each trial, with what the search had cost by then. With --worth, what a search of n configurations is
+    expected to bring, when the best is chosen and when they are averaged. The report draws both.
     """
     from sparse_search.analysis.curves import best_and_average, best_so_far
 
@@ -282,10 +260,10 @@ def report_command(
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write everything onto one page: a file to open, to print, to send; it needs no network.
+    """Write everything onto one page, to open, print or send.
 
-    Leaderboards with intervals, learning curves, best against compute, importance, parallel coordinates, pseudo-label
-    health, cost, and how honest all this is.
+    It needs no network. On it are leaderboards with intervals, learning curves, best against compute, importance,
+    parallel coordinates, pseudo-label health, cost, and how honest all this is.
     """
     from sparse_search.pages.page import report
 
@@ -299,7 +277,7 @@ for _name, _command in {**BEST_COMMANDS, **CLUSTER_COMMANDS, **DOCTOR_COMMANDS}.
 
 @app.command("ledger")
 def ledger_command(results: Results = DEFAULT_RESULTS) -> None:
-    """List every look at test labels: who, when, why, and what was seen."""
+    """List every look at test labels: who, when, why."""
     from sparse_search.results.ledger import ledger_doubts, readable_looks
     from sparse_search.results.mirror import read_store
 
@@ -318,7 +296,7 @@ def transfer_command(
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Show configurations that did well across data sets and shot counts.
+    """Show configurations that did well across data sets.
 
     A sweep with `transfer: 3` tries them right after the default. The table says what such a choice is worth: each
     place is left out once, and what the others propose is ranked there.

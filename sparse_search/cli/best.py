@@ -1,5 +1,6 @@
 """Commands around the answer of a search: recommend, export, aggregate, decide, reproduce, evaluate, train, predict."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,7 @@ def recommend_command(
     pretrained: OnlyPretrained = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Say what to take for a data set and label budget, and what to expect of it.
+    """Say what to take for a data set, and what to expect of it.
 
     Side by side: the average of everything that was tried, the best single configuration, the defaults, and the floors
     that any method has to beat; each with the score to expect on new images and the models that it costs. Below: what
@@ -77,12 +78,13 @@ def export_command(
     pretrained: OnlyPretrained = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write the answer of a search to a file: the average of what was tried, or the best configuration.
+    """Write the answer of a search to a file.
 
-    The file holds everything that `python -m trainables --config FILE` needs to train it again, and the evidence:
-    scores with interval, how many configurations were tried, hashes of data and label sets, versions. Of an average
-    these are its members with their weights. One configuration is written where fewer than six were tried, where
-    predictions were not kept, and with --single or --config-id.
+    It is the average of what was tried, or the best configuration. The file holds everything that
+    `python -m trainables --config FILE` needs to train it again, and the evidence: scores with interval, how many
+    configurations were tried, hashes of data and label sets, versions. Of an average these are its members with their
+    weights. One configuration is written where fewer than six were tried, where predictions were not kept, and with
+    --single or --config-id.
     """
     from sparse_search.best.export import export, title_of, write_export
     from sparse_search.results.texts import score_text
@@ -108,10 +110,10 @@ def aggregate_command(
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Compare rules that judge a picture by its patches; nothing is trained.
+    """Compare rules that judge a picture by its patches.
 
-    The rules are applied to stored predictions on validation pictures. Write one into the file with --use: reproduce
-    and evaluate then follow it.
+    Nothing is trained. The rules are applied to stored predictions on validation pictures. Write one into the file with
+    --use: reproduce and evaluate then follow it.
     """
     from sparse_search.best.export import write_export
     from sparse_search.best.picture_rules import compare_rules, with_rule
@@ -131,11 +133,11 @@ def decide_command(
     metric: ByMetric = DEFAULT_METRIC,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Compare rules that name the class of an image; nothing is trained.
+    """Compare rules that name the class of an image.
 
-    `argmax` names the likeliest class, `pool` the one whose probability is largest beside its mean on the unlabelled
-    images. They are applied to stored predictions on validation images. Write one into the file with --use: reproduce
-    and evaluate then follow it.
+    Nothing is trained. `argmax` names the likeliest class, `pool` the one whose probability is largest beside its mean
+    on the unlabelled images. They are applied to stored predictions on validation images. Write one into the file with
+    --use: reproduce and evaluate then follow it.
     """
     from sparse_search.best.decisions import compare_decisions, with_decision
     from sparse_search.best.export import write_export
@@ -148,7 +150,9 @@ def decide_command(
 
 
 def reproduce_command(exported: Exported, checkpoints: Checkpointed = None, data_root: DataRoot = None) -> None:
-    """Train an exported configuration again and compare with the evidence in its file; of an average every member.
+    """Train what was exported again, and compare the scores.
+
+    They are compared with the evidence in the file; of an average every member is trained.
 
     Exit code 0: the validation score is the same, or inside the interval of the file; 1: it is not.
     """
@@ -179,10 +183,10 @@ def evaluate_command(
     checkpoints: Checkpointed = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Score an exported configuration on the test set: the one command that reads test labels.
+    """Score what was exported on the test set, and log the look.
 
-    Do it once, when everything is decided. It trains the configuration again, scores its networks on validation and
-    test images, and writes the look into the ledger before it shows it.
+    Do it once, when everything is decided: no other command reads test labels. It trains the configuration again,
+    scores its networks on validation and test images, and writes the look into the ledger before it shows it.
     """
     from sparse_search.best.retrain import evaluate
 
@@ -204,24 +208,34 @@ def train_command(
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="All labelled images teach [default for data of your own].")
     ] = False,
+    kept: Annotated[
+        bool | None,
+        typer.Option(
+            "--kept/--anew",
+            help="Take the weights that the search kept of the label set, or train every member [default: take them "
+            "where they learned from the same labels].",
+        ),
+    ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the model as an ONNX graph as well.")] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Train what was exported and save it as a model, to be used on other images.
+    """Make a model of what was exported, of weights that were kept or by training.
 
-    The folder holds weights, settings and a card; nothing in it is executed. A training that was killed goes on when
-    the same command is given again.
+    The model is for other images. Where the search kept the weights of a label set's runs it is there at once, with a
+    network for each fold. The folder holds weights, settings and a card; nothing in it is executed. A training that was
+    killed goes on when the same command is given again.
     """
     from sparse_search.best.modelled import train_model
 
     with training_bar() as tell:
         facts = train_model(
-            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, onnx=onnx, tell=tell
-        )
+            exported, output, data_root=data_root, label_set=label_set, all_labels=all_labels, kept=kept, onnx=onnx,
+            tell=tell, say=typer.echo,
+        )  # fmt: skip
     taught = f"{facts.trained_on['labelled_images']} labelled images"
-    typer.echo(
-        f"{output}: {', '.join(each.method for each in facts.members)}, trained on {taught}; read README.md there"
-    )
+    counts = Counter(each.method for each in facts.members)
+    made_of = ", ".join(f"{count} × {method}" if count > 1 else method for method, count in counts.items())
+    typer.echo(f"{output}: {made_of}, trained on {taught}; read README.md there")
     typer.echo(f"predict pictures:  sparse-search predict {output} PICTURES")
 
 
@@ -246,7 +260,10 @@ def predict_command(
         bool, typer.Option("--own-code", help="Import a method that is no part of this package.")
     ] = False,
 ) -> None:
-    """Predict pictures by a model: a row for each, also for those that cannot be read, with the reason."""
+    """Predict pictures by a model.
+
+    Writes a row for each, also for those that cannot be read, with the reason.
+    """
     from sparse_search.best.predicted import predict_files
 
     with training_bar("predicting") as tell:

@@ -33,7 +33,7 @@ def submit_command(
     status: Annotated[bool, typer.Option("--status", help="Only say how it stands there.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Only end it; submitted again, it goes on.")] = False,
 ) -> None:
-    """Run a sweep on a cluster, follow it, or go on with it: the same command.
+    """Run a sweep on a cluster, or go on with it, and follow it.
 
     Sends the code of this machine and the sweep file as a Ray job. A sweep that runs there already is followed; one
     that has ended goes on from its results. Ctrl-C leaves it running. See docs/cluster.md.

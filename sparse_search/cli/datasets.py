@@ -25,10 +25,10 @@ def datasets_command(
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """List the data sets, and which are on this machine; or say what is in one, or at a path.
+    """List the data sets, or say what is in one, or at a path.
 
-    That is: its classes, splits and groups, how many images are labelled, what was passed over, and which pictures are
-    there more than once.
+    The list says which are on this machine. What is in one is: its classes, splits and groups, how many images are
+    labelled, what was passed over, and which pictures are there more than once.
     """
     if example is not None:
         from trainables.data.example import example_in_words, write_example
@@ -54,14 +54,17 @@ def print_datasets(root: Path | None) -> None:
     from trainables.data.storages import OWN_FORMS
 
     table = Table(caption=f"files are looked for in {data_root(root)}; your own images: a path to {OWN_FORMS}")
-    for column in ("data set", "for", "classes", "channels", "train / val / test", "licence", "here at"):
+    for column in ("data set", "what it is"):
+        table.add_column(column, no_wrap=True)
+    for column in ("train / val / test", "licence", "here at"):
         table.add_column(column)
     for name, info in CATALOG.items():
         sizes = " / ".join(f"{size:,}" for size in info.split_sizes)
         here = ", ".join(f"{side} px" for side in available_sides(name, root)) or "-"
         if here != "-" and info.side_range:
             here += ", or any from {} to {}".format(*info.side_range)
-        table.add_row(name, info.kind, str(info.num_classes), str(info.channels), sizes, info.licence, here)
+        kind = "masks" if info.kind == "segmentation" else f"{info.num_classes} classes"
+        table.add_row(name, f"{kind}, {'grey' if info.channels == 1 else 'RGB'}", sizes, info.licence, here)
     console().print(table)
 
 
@@ -83,7 +86,8 @@ def _print_found(found: "Description") -> None:
     from rich.table import Table
 
     form = f"{found.channels} × {found.side} × {found.side}"
-    table = Table(title=f"{found.name} for {found.kind}, {form}, data {found.content_hash[:8]}")
+    print_lines([f"{found.name} for {found.kind}, {form}, data {found.content_hash[:8]}"])
+    table = Table()
     grouped = bool(found.group_counts)
     for column in ("", *found.class_names, "in all", *["groups"] * grouped):
         table.add_column(column, justify="right" if column else "left")

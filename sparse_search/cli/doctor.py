@@ -22,11 +22,11 @@ def doctor_command(
     results: Results = DEFAULT_RESULTS,
     data_root: DataRoot = None,
 ) -> None:
-    """Check this machine, or the cluster that RAY_ADDRESS names, before the first trial.
+    """Check this machine, or a cluster, before the first trial.
 
-    Looks at every node: versions, results folder written and read by all, data with the same content, free disk,
-    clocks, GPUs; whether a trial fits on a node; and trains each method's default for a moment to see what memory it
-    takes. Below the table stands what to do for each line that is not ok.
+    The cluster is that which RAY_ADDRESS names. Looks at every node: versions, results folder written and read by all,
+    data with the same content, free disk, clocks, GPUs; whether a trial fits on a node; and trains each method's
+    default for a moment to see what memory it takes. Below the table stands what to do for each line that is not ok.
 
     Exit code 0: nothing is in the way; 1: something is.
     """

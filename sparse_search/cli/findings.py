@@ -203,12 +203,12 @@ def print_methods() -> None:
     from search_spaces.core.methods import about, config_of, configured_methods
     from search_spaces.core.ranges import space_of
 
-    table = Table(caption="sparse-search methods NAME lists its settings, module:ATTRIBUTE those of your own")
-    for column in ("method", "what it is", "presets", "searched"):
-        table.add_column(column)
+    table = Table(caption="sparse-search methods NAME lists the settings that are searched, module:ATTRIBUTE your own")
+    for column in ("method", "what it is", "presets", "settings"):
+        table.add_column(column, no_wrap=column == "method", justify="right" if column == "settings" else "left")
     for name in configured_methods():
         config = config_of(name)
-        table.add_row(name, about(config), ", ".join(config.presets) or "-", f"{len(space_of(config))} settings")
+        table.add_row(name, about(config), ", ".join(config.presets) or "-", str(len(space_of(config))))
     console().print(table)
 
 
@@ -225,13 +225,16 @@ def print_settings(method: str) -> None:
 
     config = _own_config(method) if ":" in method else config_of(method)
     space, conditions = space_of(config), conditions_of(config)
-    typer.echo(f"{method}: {about(config)}\npresets: {', '.join(config.presets) or 'none'}")
+    words = about(config)
+    named = words.casefold().startswith(f"{method.casefold()}:")
+    print_lines([words if named else f"{method}: {words}", f"presets: {', '.join(config.presets) or 'none'}"])
     if not space:
         typer.echo("nothing to search")
         return
     table = Table()
-    for column in ("searched", "default", "range", "only when"):
-        table.add_column(column)
+    table.add_column("searched", no_wrap=True)
+    for column in ("default", "range", "only when"):
+        table.add_column(column, overflow="fold")
     for name, range_ in space.items():
         when = " and ".join(map(str, conditions.get(name, ())))
         table.add_row(name, f"{getattr(config, name)}", f"{range_}", when)

@@ -37,6 +37,9 @@ _TITLED = (*_COLUMNED, "image_size", "content_hash", "selection")
 _MAX_SETTINGS = 6
 """Settings of a configuration that its row of a leaderboard tells; `export` tells all."""
 
+_MIN_CONFIGURATION_WIDTH = 26
+"""Characters that a leaderboard leaves to configurations; rather than less, it drops columns."""
+
 MAX_RANKINGS = 12
 """Leaderboards that are printed whole."""
 
@@ -197,21 +200,26 @@ def _ranking_table(
     others = [each for each in known if each != first]
     data = "official data" if rows[0]["official"] else f"data {shared['content_hash'][:8]}, not the official file"
     scored = f"{rows[0]['num_images']:g} {_LEVELS[shared['level']]}"
+    values = [_values(row, first, others) for row in rows]
+    shown, dropped = _fitting(rows, values, [*(each.head for each in reversed(others)), "seconds", "tried"])
     table = Table(
         title=f"{shared['dataset']}, {shots_text(rows[0])} · {shared['image_size']} px · {shared['validation']} "
         f"validation of {scored} · label sets {shared['label_sets']} · {' · '.join([data, *apart])}",
         title_justify="left",
         caption=f"ranked by {_ranked_by(first)} on validation images, {SELECTED[shared['selection']]}, mean over label "
-        f"sets; {found.covers}; a best of many tries is optimistic",
+        f"sets; {found.covers}; a best of many tries is optimistic"
+        + f"; a wider terminal has {', '.join(dropped)} too"
+        * bool(dropped),
         caption_justify="left",
     )
     table.add_column("#", justify="right")
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     table.add_column("configuration", ratio=1, overflow="fold")
-    for name in (first.head, "95 %", *(each.head for each in others), "tried", "seconds"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*_cells(row, found.searched[row["method"]], first, others))
+    for head in shown:
+        table.add_column(head, justify="right", no_wrap=True)
+    for row, of_row in zip(rows, values, strict=True):
+        configuration = _settings_text(row, found.searched[row["method"]])
+        table.add_row(str(row["rank"]), row["predictor"], configuration, *(of_row[head] for head in shown))
     return table
 
 
@@ -220,19 +228,30 @@ def _ranked_by(metric: Metric) -> str:
     return f"{metric.name}{unit} ({'larger' if metric.sign > 0 else 'smaller'} is better)"
 
 
-def _cells(row: Mapping[str, Any], searched: Sequence[str], first: Metric, others: Sequence[Metric]) -> list[str]:
-    """Texts of a row of a leaderboard: what it is ranked by with its interval, then the other metrics."""
+def _values(row: Mapping[str, Any], first: Metric, others: Sequence[Metric]) -> dict[str, str]:
+    """Numbers of a row of a leaderboard by heading: what it is ranked by with its interval, then the other metrics."""
     interval = "" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
-    return [
-        str(row["rank"]),
-        row["predictor"],
-        _settings_text(row, searched),
-        score_text(row[first.name]),
-        interval,
-        *(score_text(row[each.name]) for each in others),
-        str(row["num_tried"]),
-        f"{row['train_seconds']:.1f}",
-    ]
+    return {
+        first.head: score_text(row[first.name]),
+        "95 %": interval,
+        **{each.head: score_text(row[each.name]) for each in others},
+        "tried": str(row["num_tried"]),
+        "seconds": f"{row['train_seconds']:.1f}",
+    }
+
+
+def _fitting(
+    rows: Sequence[Mapping[str, Any]], values: Sequence[Mapping[str, str]], least_needed: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Headings that leave configurations their width in the console, and those dropped for it, least needed first."""
+    widths = {head: 3 + max(len(head), *(len(of_row[head]) for of_row in values)) for head in values[0]}
+    names = max(len("method"), *(len(row["predictor"]) for row in rows))
+    room = console().width - len(f"│ {rows[-1]['rank']} │  │  │") - names - _MIN_CONFIGURATION_WIDTH
+    dropped: list[str] = []
+    for head in least_needed:
+        if sum(width for each, width in widths.items() if each not in dropped) > room:
+            dropped.append(head)
+    return [head for head in values[0] if head not in dropped], [head for head in values[0] if head in dropped]
 
 
 def _settings_text(row: Mapping[str, Any], searched: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from sparse_search.analysis.expectation import sweep_expectations
 from sparse_search.analysis.leaderboard import write_leaderboards
 from sparse_search.execution.opening import close_orphans, ended_journals, open_journals, tell_edits
 from sparse_search.execution.progress import Display, preparation
+from sparse_search.execution.ray_log import LOG_NAME
 from sparse_search.execution.remote_sync import hold_sweep
 from sparse_search.execution.schedule import execute, is_machine_shared, num_workers, ray_session
 from sparse_search.execution.searcher import JournalSearcher
@@ -32,7 +33,7 @@ from sparse_search.search.cost import Clock, Cost, OutOfTimeError, cost_of
 from sparse_search.search.journal import StudyJournal
 from sparse_search.search.naming import study_folder
 from sparse_search.search.outcomes import StudyStatus
-from sparse_search.search.sweep import DatasetFacts, Study, Sweep
+from sparse_search.search.sweep import DatasetFacts, Rung, Study, Sweep
 from sparse_search.search.sweep_file import read_sweep
 from sparse_search.search.transfer import portfolio_for
 from sparse_search.search.warm_start import earlier_trials
@@ -222,7 +223,7 @@ class _Driver:
         if is_machine_shared():
             self.say("Ray runs on this machine already: both take all CPUs and GPUs; set `workers` in each sweep file")
         self.console.print("starting Ray …", highlight=False)
-        with ray_session() as may_come:
+        with ray_session(self.folder / LOG_NAME) as may_come:
             searcher = JournalSearcher(
                 searches,
                 confirmations,
@@ -256,10 +257,9 @@ class _Driver:
     def _print_plan(self, searches: Sequence[StudyJournal], workers: int) -> None:
         self.console.print(f"{self.sweep.name}: {len(searches)} studies, {workers} trials at a time", highlight=False)
         for study in (journal.study for journal in searches):
-            rungs = " → ".join(f"{rung.images:,} images × {rung.num_label_sets}" for rung in study.rungs)
-            after = f", with the best settings of {study.plan.settings_from}" if study.plan.settings_from else ""
-            words = f"  {study.title}: {study.plan.trials} trials, {rungs} label sets{after}"
-            self.console.print(words, highlight=False)
+            trials, after = study.plan.trials, study.plan.settings_from
+            words = f"  {study.title}: {trials} trial{'s' * (trials != 1)}, {_rungs_text(study.rungs)}"
+            self.console.print(words + f", with the best settings of {after}" * bool(after), highlight=False)
 
     def _remove_old_checkpoints(self, journals: Sequence[StudyJournal]) -> None:
         """Remove what is left of a driver killed just after a trial's end, or of a worker writing as it was stopped."""
@@ -274,6 +274,17 @@ class _Driver:
     def _checkpoints(self) -> Path:
         """Folder in the results."""
         return self.folder.relative_to(self.store.folder) / "checkpoints"
+
+
+def _rungs_text(rungs: Sequence[Rung]) -> str:
+    """Return the images of each rung; with their label sets, told once where all rungs have as many."""
+    images, counts = [f"{rung.images:,}" for rung in rungs], [rung.num_label_sets for rung in rungs]
+    of_each = [f" label set{'s' * (count != 1)}" for count in counts]
+    if len(set(counts)) == 1:
+        return f"{' → '.join(images)} images × {counts[0]}{of_each[0]}"
+    return " → ".join(
+        f"{each} images × {count}{word}" for each, count, word in zip(images, counts, of_each, strict=True)
+    )
 
 
 def _has_work(searches: Sequence[StudyJournal], confirmations: Sequence[StudyJournal]) -> bool:

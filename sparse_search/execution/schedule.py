@@ -4,11 +4,12 @@ import logging
 import math
 import os
 import shutil
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from uuid import uuid4
@@ -21,6 +22,8 @@ from ray.tune.error import TuneError
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.execution.draining import draining_nodes
+from sparse_search.execution.ray_log import ray_log
+from sparse_search.execution.ray_watch import ray_watched
 from sparse_search.execution.resources import asked_text, num_trials, num_trials_of, resources_of, resources_text
 from sparse_search.execution.searcher import JournalPruner, JournalSearcher
 from sparse_search.execution.worker import run_trial
@@ -44,6 +47,9 @@ MAX_STARTING = 32
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Size of Ray's object store. Little travels through it: every worker reads its images from disk."""
 
+_AGAIN = "nothing is lost: the same command starts it anew and goes on"
+_LOST = "Ray on this machine has ended, perhaps for want of memory, or as the machine is too busy"
+
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its table cannot be switched off
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records are the log
@@ -60,30 +66,54 @@ class LostRayError(KeyboardInterrupt):
 
 
 @contextmanager
-def ray_session() -> Iterator[bool]:
+def ray_session(log: Path | None = None) -> Iterator[bool]:
     """Join the cluster that RAY_ADDRESS names, or start Ray on this machine, for the time of a sweep.
 
     The context is False where Ray is of this sweep alone: no other node will ever join.
 
+    Args:
+        log: File for what Ray says; not where it runs in this process already.
+
     Raises:
         ConfigError: the folder for Ray's sockets has too long a name.
+        ResultsError: Ray of this machine does not start, or dies.
     """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    _silence()
+    if ray.is_initialized():
+        yield True
+        return
+    address, where = os.environ.get("RAY_ADDRESS"), f" (what it said: {log})" if log else ""
+    with ExitStack() as stack:
+        if log:
+            stack.enter_context(ray_log(log))
+        stack.enter_context(_terminated_as_interrupted())
+        if address:
+            stack.callback(ray.shutdown)
+            ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+        else:
+            stack.enter_context(ray_watched(f"{_LOST}; {_AGAIN}{where}"))
+            _start_ray(where)
+        yield bool(address)
+
+
+def _silence() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is told by us, without a traceback
-    started = not ray.is_initialized()
-    if started and os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-    elif started:
-        _start_ray()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Raise KeyboardInterrupt for the exit that Ray's start makes of SIGTERM."""
     try:
-        yield not started or bool(os.environ.get("RAY_ADDRESS"))
-    finally:
-        if started:
-            ray.shutdown()
+        yield
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from end
 
 
-def _start_ray() -> None:
+def _start_ray(where: str) -> None:
     try:
         ray.init(
             address="local",  # else Ray joins what was started on this machine, or says that it is gone
@@ -92,13 +122,13 @@ def _start_ray() -> None:
             logging_level="ERROR",
             object_store_memory=_OBJECT_STORE_BYTES,
         )
-    except (OSError, ValueError) as problem:
-        if "AF_UNIX" not in str(problem):
-            raise
-        raise ConfigError(
-            f"the temporary folder {gettempdir()} has too long a name for sockets of Ray; set RAY_TMPDIR to a short "
-            "one, such as RAY_TMPDIR=/tmp"
-        ) from problem
+    except Exception as problem:  # Ray raises plain ones
+        if "AF_UNIX" in str(problem):
+            raise ConfigError(
+                f"the temporary folder {gettempdir()} has too long a name for sockets of Ray; set RAY_TMPDIR to a "
+                "short one, such as RAY_TMPDIR=/tmp"
+            ) from problem
+        raise ResultsError(f"Ray did not start: {_first_sentence(str(problem))}; {_AGAIN}{where}") from problem
 
 
 def is_machine_shared() -> bool:
@@ -167,7 +197,7 @@ class Slots:
         now = time.monotonic()
         self._last_node = now if nodes else self._last_node
         if not self._may_come and now - self._last_node > LOST_SECONDS:
-            raise LostRayError("Ray on this machine has ended, perhaps for want of memory")
+            raise LostRayError(_LOST)
 
     @property
     def _limit(self) -> int:
@@ -212,7 +242,7 @@ def execute(
         try:
             problem = _fit(sweep, searcher, folder, callback)
         except LostRayError as lost:
-            raise ResultsError(f"{lost}; nothing is lost: the same command starts it anew and goes on") from lost
+            raise ResultsError(f"{lost}; {_AGAIN}") from lost
         if searcher.problem:
             raise ResultsError(f"{searcher.problem}; mend this, and the same command goes on")
         if not problem:
@@ -267,6 +297,10 @@ def _reason(text: str) -> str:
     if "running low on memory" in text:
         return "a worker was killed because its node ran low on memory (raise memory_per_trial)"
     return f"Ray Tune gave up: {text.strip().splitlines()[-1]}"
+
+
+def _first_sentence(text: str) -> str:
+    return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".") or "it gave no reason"
 
 
 def _nodes() -> list[Mapping[str, float]]:

@@ -20,6 +20,7 @@ from sparse_search.analysis.comparison import compare_all
 from sparse_search.analysis.expectation import expectation_lines, expectation_of
 from sparse_search.analysis.importance import importance_of
 from sparse_search.analysis.leaderboard import SELECTED, check_metric, query, rank_trials, rankings, unranked_starts
+from sparse_search.analysis.pairing import evidence_of
 from sparse_search.analysis.significance import CriticalDifference
 from sparse_search.analysis.worth import Addition
 from sparse_search.pages.averages import averaged_of, with_averages, worth_panel
@@ -112,7 +113,7 @@ class Chapter:
     @property
     def labels(self) -> str:
         """Words for its labelled images, in a list."""
-        return f"{self.shots} labelled" if self.in_all else shots_title(self.shots)
+        return f"{self.shots} labelled" if self.in_all and self.shots != ALL_SHOTS else shots_title(self.shots)
 
 
 def report(
@@ -221,8 +222,8 @@ def _order(level: str) -> tuple[bool, str]:
 
 def _founded(question: Question) -> tuple[Any, ...]:
     """Key by which the question with the widest evidence comes first, the confirmed before all others."""
-    first = question.rows[0]
-    return *_order(question.shared["level"]), not first["is_confirmed"], -first["num_runs"]
+    has_more, is_confirmed, num_runs = evidence_of(question.rows)
+    return *_order(question.shared["level"]), not has_more, not is_confirmed, -num_runs
 
 
 def _chapters(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any]], test_looks: int) -> list[Chapter]:
@@ -232,14 +233,7 @@ def _chapters(questions: Iterable[Question], unranked: Sequence[Mapping[str, Any
     most_rows = max(3, min(_MAX_ROWS, _MAX_ROWS_TOGETHER // max(1, sum(map(len, found.values())))))
     chapters, num_figured = [], 0
     for number, ((dataset, shots), own) in enumerate(sorted(found.items())):
-        ordered = sorted(
-            own,
-            key=lambda each: (
-                *_order(each.shared["level"]),
-                not each.rows[0]["is_confirmed"],
-                -each.rows[0]["num_runs"],
-            ),
-        )
+        ordered = sorted(own, key=_founded)
         sections = []
         for position, question in enumerate(ordered):
             key, with_figures = f"part-{number}-{position}", num_figured < _MAX_FIGURED

@@ -42,6 +42,9 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 """Types of the values of a look."""
 
+_MAX_INTEGER = 2**53
+"""Largest integer up to which floats hold all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -203,7 +206,7 @@ def _read(path: Path) -> Look:
     if (mark or _number(path)) and end != _hash(body).encode() + b'"\n}':
         raise ValueError("its hash differs")
     for name, kinds in _KINDS.items():
-        if not isinstance(values[name], kinds) or isinstance(values[name], bool):
+        if not isinstance(values[name], kinds) or isinstance(values[name], bool) or not _fits(values[name]):
             raise TypeError(f"{name} is {values[name]!r}")
     for scores in (*values["test"].values(), *values["validated"].values()):
         _check_scores(scores)
@@ -214,9 +217,14 @@ def _read(path: Path) -> Look:
 
 def _check_scores(scores: Any) -> None:
     known = {name: scores.get(name) for name in ("low", "high", *METRICS)}
-    odd = [name for name, value in known.items() if type(value) not in (int, float, type(None))]
+    odd = [name for name, value in known.items() if type(value) not in (int, float, type(None)) or not _fits(value)]
     if odd:
         raise TypeError(f"{odd[0]} is {known[odd[0]]!r}")
+
+
+def _fits(value: object) -> bool:
+    """Return False for an integer that not every column of numbers holds."""
+    return not isinstance(value, int) or abs(value) <= _MAX_INTEGER
 
 
 LEDGER_SCHEMA = pa.schema(

@@ -18,7 +18,7 @@ from search_spaces.core.config import short_hash
 from sparse_search.results.files import first_of_each, plain_array
 from sparse_search.results.rows import CONFIRMATION, RUN_SCHEMA, SEARCHED
 from trainables.core.conditions import RANKING_CONDITIONS, ROUNDING_CONDITIONS
-from trainables.core.shots import shots_title
+from trainables.core.shots import ALL_SHOTS, shots_title
 from trainables.metrics.table import METRICS, TIE_BREAKERS, metric_for, sign_of
 
 RankedRow = Mapping[str, Any]
@@ -95,7 +95,8 @@ def _confirmed(runs: pa.Table) -> pa.Array:
 
 def shots_text(row: Mapping[str, Any]) -> str:
     """Return how many images are labelled, in words."""
-    return f"{row['shots']} labelled images" if row["shots_in_all"] else shots_title(row["shots"])
+    in_all = row["shots_in_all"] and row["shots"] != ALL_SHOTS
+    return f"{row['shots']} labelled images" if in_all else shots_title(row["shots"])
 
 
 def ranking_id(row: Any) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from search_spaces.core.errors import ResultsError
+from sparse_search.results.catalog import SetAsideWarning
 from sparse_search.results.files import write_atomically
 from sparse_search.results.store import Store
 
@@ -103,7 +104,8 @@ def _read_note(path: Path, known: Mapping[str, float]) -> dict[str, float]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, LookupError, TypeError) as problem:
-        warnings.warn(f"{path} is damaged ({problem}): the clock of this sweep begins anew", stacklevel=3)
+        why = f"{path} is damaged ({problem}): the clock of this sweep begins anew"
+        warnings.warn(why, SetAsideWarning, stacklevel=3)
         return {}
 
 

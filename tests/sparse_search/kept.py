@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from search_spaces.core.config import write_config
-from sparse_search.results.predictions import write_predictions
+from sparse_search.results.files import write_atomically
+from sparse_search.results.predictions import artefact_folder, write_predictions
 from sparse_search.versions import versions
 from tests.sparse_search.conftest import record_of
 from trainables.core.conditions import PROTOCOL
@@ -45,7 +46,7 @@ def train(store, trial):
     ends = []
     for run in runs_of_trial(trial):
         task = run.task(None)
-        *_, end = run.train(task)
+        *_, end = run.train(task, keep_weights=True)
         method, predictors = trial.method, list(trial.find_method().predictors)
         selected = {name: scores.as_dict() for name, scores in end.selected.items()}
         point = {"epoch": 1, "images": 1, "seconds": 1.0, "losses": [], "scores": selected, "selected": selected}
@@ -58,6 +59,8 @@ def train(store, trial):
         }  # fmt: skip
         store.write(record)
         write_predictions(store.folder, record, task.validation, end.predictions, end.pool_means)
+        for name, content in end.artefacts.items():
+            write_atomically(artefact_folder(store.folder, record) / name, content)
         ends.append(end)
     return ends
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from search_spaces.core.errors import ConfigError, DataError
 from trainables.core.method import Labelled
 from trainables.core.withheld import refuse_to_learners
-from trainables.data.partition import UNLABELLED
+from trainables.data.partition import UNLABELLED, Split
 from trainables.data.readers.picture_files import read_picture
+from trainables.data.readers.table_reader import TableReader
 from trainables.data.readers.table_rows import TableRow, rows_of_table
 from trainables.data.source import Source, open_source
 
@@ -55,12 +56,29 @@ def _labels(table: Path, rows: Sequence[TableRow], source: Source) -> NDArray[np
 
 
 def _check_unseen(table: Path, rows: Sequence[TableRow], images_NCHW: NDArray[np.uint8], source: Source) -> None:
-    """Refuse images that have a label in the data set: they may have taught or chosen."""
-    known = source.images("train")[source.labels("train") != UNLABELLED]
-    labelled = {image_CHW.tobytes() for image_CHW in known}
+    """Refuse images that have a label in the data set, and those of its groups: they may have taught or chosen."""
+    learned_from: tuple[Split, ...] = ("train", "val") if "val" in source.splits else ("train",)
+    labelled = {
+        image_CHW.tobytes()
+        for split in learned_from
+        for image_CHW in source.images(split)[source.labels(split) != UNLABELLED]
+    }
+    _check_groups(table, rows, source, learned_from)
     found = [row.place for row, image_CHW in zip(rows, images_NCHW, strict=True) if image_CHW.tobytes() in labelled]
     if found:
         raise DataError(
             f"table {table} names {len(found)} images that are labelled in {source.name}, the first of them "
             f"{found[0]}; expected images that nobody learned from: remove them"
+        )
+
+
+def _check_groups(table: Path, rows: Sequence[TableRow], source: Source, learned_from: Sequence[Split]) -> None:
+    if not isinstance(source.reader, TableReader):  # others do not name their groups
+        return
+    known = {row.group.casefold() for split in learned_from for row in source.reader.rows[split] if row.group}
+    found = [row for row in rows if row.group.casefold() in known]
+    if found:
+        raise DataError(
+            f"table {table} names {len(found)} images of groups that {source.name} learned from, the first of them "
+            f"{found[0].place} of group '{found[0].group}'; expected images of others: remove them"
         )

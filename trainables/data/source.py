@@ -337,7 +337,7 @@ def own_path(name: str, root: Path) -> Path | None:
     try:
         given = Path(name).expanduser()
         given.exists()
-    except (OSError, RuntimeError) as problem:  # a name that is too long, `~nobody`
+    except (OSError, RuntimeError, ValueError) as problem:  # a name that is too long, `~nobody`, `~` and a zero byte
         why = getattr(problem, "strerror", None) or problem
         raise DataError(f"no data at '{name}': {why}; name a file or a folder that exists") from problem
     found = next((path for path in (given, root / given) if path.exists()), None)

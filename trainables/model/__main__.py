@@ -39,8 +39,9 @@ def _parser() -> argparse.ArgumentParser:
 def _predict(options: argparse.Namespace) -> int:
     from trainables.model import load_model
     from trainables.model.inputs import unseen
-    from trainables.model.rows import Wanted, columns_of, rows_of, write_csv
+    from trainables.model.rows import Wanted, check_output, columns_of, rows_of, write_csv
 
+    check_output(options.output, options.paths)
     model = load_model(options.model, own_code=options.own_code)
     wanted = Wanted(coverage=options.coverage, masks=options.masks)
     rows = list(rows_of(model, unseen(options.paths), wanted, _told()))

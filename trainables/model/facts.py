@@ -2,19 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isclose, isfinite
+from math import isclose, isfinite, log
 from typing import Any, Self, get_args
 
 from search_spaces.core.config import MethodConfig, read_config
-from search_spaces.core.errors import ModelError
+from search_spaces.core.errors import ModelError, UserError
 from trainables.core.grid import Grid
 from trainables.core.kind import Kind
 from trainables.core.method import Method, TaskForm, find_method
+from trainables.data.patches import check_grid
 from trainables.metrics.decisions import DECISIONS
 from trainables.metrics.pictures import PictureRule
+from trainables.model.calibration import MAX_LOG_TEMPERATURE
 
 FORMAT = 1
 """Number of the format of a model's folder; another one is another folder."""
+
+MAX_SIDE = 2**14
+"""Pixels of the largest side: a picture is then 0.8 GB in memory."""
+
+_CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +125,7 @@ class ModelFacts:
             read["grid"] = None if values["grid"] is None else Grid(**values["grid"])
             found = cls(**read)
             found._check()
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError, UserError) as problem:
             raise ModelError(
                 f"{source} does not describe a model ({_words(problem)}): copy the folder again, or train it again"
             ) from problem
@@ -134,15 +141,36 @@ class ModelFacts:
             raise ValueError(f"kind '{self.kind}'")
         if not self.class_names or not all(isinstance(name, str) for name in self.class_names):
             raise ValueError("no class names")
-        if not all(type(size) is int and size > 0 for size in (self.channels, self.side)):
-            raise ValueError("no size of its images")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("two classes of one name")
+        if self.channels not in _CHANNELS or type(self.side) is not int or not 0 < self.side <= MAX_SIDE:
+            raise ValueError("no size of its images that there can be")
         if self.decision not in DECISIONS:
             raise ValueError(f"decision '{self.decision}'")
         weights = [each.weight for each in self.members]
         if not all(each > 0 for each in weights) or not isclose(sum(weights), 1.0):
             raise ValueError("no members with weights that add up to 1")
-        if not (isfinite(self.temperature) and self.temperature > 0):
+        if not (self.temperature > 0 and abs(log(self.temperature)) <= MAX_LOG_TEMPERATURE):
             raise ValueError(f"temperature {self.temperature}")
+        if self.threshold is not None and not isfinite(self.threshold):
+            raise ValueError(f"threshold {self.threshold}")
+        self._check_cutting()
+        for member in self.members:
+            _check_member(member, self.num_classes)
+
+    def _check_cutting(self) -> None:
+        """Refuse patches that cannot be cut or judged.
+
+        Raises:
+            ValueError, UserError: naming what is odd.
+        """
+        PictureRule(self.aggregate)
+        if self.reduction is not None:
+            _check_reduction(self.reduction)
+        if self.grid is not None:
+            if not all(type(count) is int and count > 0 for count in (self.grid.rows, self.grid.columns)):
+                raise ValueError(f"grid {self.grid}")
+            check_grid(self.grid, self.side, "of the model")
 
 
 def _member(values: Mapping[str, Any]) -> ModelMember:
@@ -150,6 +178,25 @@ def _member(values: Mapping[str, Any]) -> ModelMember:
     if "/" in values["file"] or not values["file"].endswith(".safetensors"):
         raise ValueError(f"file '{values['file']}' is not in the folder")
     return ModelMember(**{**values, "pool_mean": None if mean is None else tuple(mean)})
+
+
+def _check_member(member: ModelMember, num_classes: int) -> None:
+    for name in ("method", "predictor"):
+        if not isinstance(vars(member)[name], str):
+            raise ValueError(f"{name} of a member: {vars(member)[name]}")
+    if not isinstance(member.config, Mapping):
+        raise ValueError(f"config of a member: {member.config}")
+    mean_K = member.pool_mean
+    if mean_K is not None and (len(mean_K) != num_classes or not all(isfinite(share) for share in mean_K)):
+        raise ValueError(f"pool_mean of a member: {mean_K}")
+
+
+def _check_reduction(values: Mapping[str, Any]) -> None:
+    sizes = values["smallest"]
+    if len(sizes) != 2 or not all(type(size) is int and 0 < size <= MAX_SIDE for size in sizes):
+        raise ValueError(f"reduction to {sizes}")
+    if not isinstance(values["compression"], Mapping | None):
+        raise ValueError(f"compression {values['compression']}")
 
 
 def _tuple(values: Mapping[str, Any], name: str) -> tuple[Any, ...]:

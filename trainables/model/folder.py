@@ -117,7 +117,7 @@ def _calibration(path: Path) -> Calibration:
         return Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return Calibration()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ModelError(f"{path} is damaged; {_AGAIN}, or remove it and do without sets") from problem
 
 

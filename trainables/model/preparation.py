@@ -45,6 +45,11 @@ def reduction_of(source: Source) -> dict[str, Any] | None:
     return form_of(reader.listed, source.side).as_dict() if isinstance(reader, LesionReader) else None
 
 
+def are_channels_first(images: NDArray[Any]) -> bool:
+    """Tell whether pictures in an array have their channels before rows and columns, and not behind."""
+    return images.ndim == 4 and images.shape[1] in CHANNELS and images.shape[3] not in CHANNELS
+
+
 def fitted(images: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8]:
     """Return pixels (N, C, S, S) of pictures in an array.
 
@@ -60,7 +65,7 @@ def fitted(images: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8]:
             f"images are {images.dtype} of shape {images.shape}; expected uint8 of shape (N, H, W), (N, C, H, W) or "
             "(N, H, W, C)"
         )
-    if images.ndim == 4 and images.shape[1] in CHANNELS and images.shape[3] not in CHANNELS:
+    if are_channels_first(images):
         images = images.transpose(0, 2, 3, 1)
     if images.ndim == 4 and images.shape[3] not in CHANNELS:
         raise DataError(f"images of shape {images.shape} have no 1, 3 or 4 channels, first or last")

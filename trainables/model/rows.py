@@ -23,7 +23,7 @@ from PIL import Image
 
 from search_spaces.core.errors import ConfigError, DataError, ModelError
 from trainables.metrics.masks import FOREGROUND
-from trainables.model.inputs import Decoded, Unseen
+from trainables.model.inputs import Decoded, Unseen, as_text
 from trainables.model.saved import Model, Prediction
 
 Row = Mapping[str, Any]
@@ -103,6 +103,22 @@ def rows_of(
             yield {**empty, "path": picture.place, **filled.get(number, {"reason": read[number]})}
 
 
+def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a place where no table of rows can be written, before anything is predicted.
+
+    Raises:
+        ModelError: it is none, or would be written over one of the inputs.
+    """
+    try:
+        if not path.name or (path.exists() and not path.is_file()):
+            raise ModelError(f"cannot write {path}: it is no place for a file; name another one")
+        if path.exists() and any(each.is_file() and each.samefile(path) for each in inputs):
+            raise ModelError(f"cannot write {path}: it is one of what is to be predicted; name another file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ModelError(f"cannot write {path}: {problem.strerror or problem}") from problem
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write rows as a CSV file, whole or not at all; numbers with every digit.
 
@@ -128,7 +144,7 @@ def _pixels_or_reason(picture: Unseen, model: Model) -> Decoded | str:
     try:
         return picture.read(model.preparation)
     except DataError as problem:
-        return " ".join(str(problem).split())
+        return as_text(" ".join(str(problem).split()))
 
 
 def _predicted(model: Model, places: Sequence[str], decoded: Sequence[Decoded]) -> Batch:

@@ -86,12 +86,23 @@ class Model:
 
     def outputs(self, images: Tensor) -> _Floats:
         """Weighted mean of what the members say of images or patches (N, C, H, W), uint8; float64."""
-        parts = [predictor.predict(images)[member.predictor] for member, predictor in self.members]
-        mean = _weighted(self.facts.members, [part.double().numpy() for part in parts])
-        if self.facts.kind == "classification" and mean.shape[-1] != self.facts.num_classes:
+        try:
+            parts = [predictor.predict(images)[member.predictor] for member, predictor in self.members]
+            mean = _weighted(self.facts.members, [part.double().numpy() for part in parts])
+        except (RuntimeError, ValueError, IndexError, TypeError) as problem:  # what a network says of an odd form
+            why = " ".join(str(problem).split())[:160]
+            raise ModelError(
+                f"its weights predict no images of {images.shape[1]}x{images.shape[2]}x{images.shape[3]} ({why}): "
+                "train it again"
+            ) from problem
+        if self.facts.kind == "classification" and mean.shape[1:] != (self.facts.num_classes,):
             raise ModelError(
                 f"its weights know {mean.shape[-1]} classes, but {len(self.class_names)} are named: train it again"
             )
+        if self.facts.kind == "segmentation" and mean.shape != (len(images), *images.shape[2:]):
+            raise ModelError("its weights mark no pixels, but its kind is segmentation: train it again")
+        if not np.isfinite(mean).all():
+            raise ModelError("its weights make something of a picture that is no number: train it again")
         return mean
 
     def sets(self, prediction: Prediction, coverage: float) -> NDArray[np.bool_]:
@@ -160,6 +171,11 @@ def _filled(source: str, saved: Saved, number: int) -> Predictor:
         raise ModelError(f"{source} cannot be used here: {problem}") from problem
     if method.predictor is None:
         raise ModelError(f"{source} is of method '{member.method}', of which no model can be saved")
+    if member.predictor not in method.predictors:
+        raise ModelError(
+            f"{source} is of predictor '{member.predictor}', which {member.method} does not have: it has "
+            f"{', '.join(method.predictors)}"
+        )
     predictor = method.predictor(config, saved.facts.form)
     try:
         predictor.load_state_dict(saved.states[number])

@@ -5,6 +5,7 @@ trial without `method` and `config`, and below `average` the rule and the member
 have a key of a trial that differs from what the others share, such as the threads that it was trained with.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose, isfinite
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.core.errors import ConfigError
+from trainables.data.names import read_name
 from trainables.metrics.averaging import AVERAGE, score_average
 from trainables.metrics.classes import ClassScores
 from trainables.training.prediction import Predicted
@@ -21,6 +23,9 @@ from trainables.training.trial import Trial, with_shots
 
 _OWN = ("predictor", "weight", "run_ids")
 """Keys of a member that no trial has."""
+
+RUN_NAME = re.compile(r"\w[\w.-]*")
+"""Form of the name of a run: it is one of a folder too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +102,14 @@ def _member(values: Mapping[str, Any], shared: Mapping[str, Any]) -> Member:
         raise ConfigError(f"a member of an average needs: {', '.join(missing)}; export it again")
     own = {name: value for name, value in values.items() if name not in _OWN}
     weight, run_ids = values["weight"], values.get("run_ids", [])
-    if type(weight) not in (int, float) or not isinstance(values["predictor"], str) or not isinstance(run_ids, list):
+    is_named = isinstance(run_ids, list) and all(isinstance(each, str) and RUN_NAME.fullmatch(each) for each in run_ids)
+    if type(weight) not in (int, float) or not isinstance(values["predictor"], str) or not is_named:
         raise ConfigError(f"a member of an average has an odd weight, predictor or run_ids: {str(values)[:80]}")
     return Member(
         trial=Trial.from_dict({**shared, **own}),
         predictor=values["predictor"],
         weight=float(weight),
-        run_ids=tuple(map(str, run_ids)),
+        run_ids=tuple(run_ids),
     )
 
 
@@ -115,6 +121,7 @@ def _check(member: Member, first: Member) -> None:
     if method.judged_as != "classification":
         raise ConfigError(f"average: {trial.method} names no classes, so there is nothing to average")
     for name, mine, others in (
+        ("side and grid of the dataset", read_name(trial.dataset)[1:], read_name(first.trial.dataset)[1:]),
         ("shots", trial.shots, first.trial.shots),
         ("label_sets", trial.label_sets, first.trial.label_sets),
         ("validation", trial.conditions.validation, first.trial.conditions.validation),

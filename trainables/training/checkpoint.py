@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import shutil
+import struct
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -128,13 +129,20 @@ def save_hashed(folder: Path, stem: str, value: Any, digest: Callable[[Path], st
         partial.unlink(missing_ok=True)  # a full disk should not stay full
 
 
+_UNREADABLE = (
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, AssertionError, EOFError, struct.error,
+    BadZipFile, pickle.UnpicklingError,
+)  # fmt: skip
+"""What `torch.load` raises of a file that is none of its own, whatever its bytes."""
+
+
 def load_hashed(path: Path, digest: Callable[[Path], str]) -> Any | None:
     """Return what `save_hashed` wrote, on the CPU; None if it is damaged, and then it is set aside and logged."""
     try:
         if digest(path) != path.stem.rpartition("-")[2]:
             raise ValueError("its bytes do not match its name")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, BadZipFile, pickle.UnpicklingError) as why:
+    except _UNREADABLE as why:
         _set_aside(path, why)
     return None
 

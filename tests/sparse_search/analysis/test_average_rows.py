@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from pyarrow import parquet
 
 from search_spaces.core.errors import ConfigError, ResultsError
 from sparse_search.analysis.curves import best_and_average
@@ -104,6 +106,18 @@ def test_a_member_set_aside_changes_the_name_of_the_average(store):
     assert "third of 7" not in averages_in(store)
     after = averages_in(store)["third of 6"]
     assert after["config_id"] != before["config_id"]
+    assert gather(store.folder, whole_trials(store)).left_out == {"without predictions of the same images": 1}
+
+
+def test_a_member_that_says_no_number_is_set_aside(store):
+    fill(store, skills=SKILLS)
+    row = whole_trials(store)[0]
+    path = artefact_folder(store.folder, {**row, "run_id": row["run_id_list"][0]}) / "predictions.parquet"
+    table = parquet.read_table(path)
+    nothing = pa.array([[float("nan")] * 2] * len(table), table.schema.field("probabilities").type)
+    place = table.column_names.index("probabilities")
+    parquet.write_table(table.set_column(place, table.schema.field("probabilities"), nothing), path)
+    assert "third of 6" in averages_in(store)
     assert gather(store.folder, whole_trials(store)).left_out == {"without predictions of the same images": 1}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from search_spaces.core.errors import ConfigError
+from sparse_search.analysis import average_estimates
 from sparse_search.analysis.average_estimates import Draws, draws
 from sparse_search.analysis.averages import (
     GREEDY_STEPS,
@@ -191,6 +192,13 @@ def test_what_is_left_out_is_scored_as_everywhere_else(metric):
         each = [score(probs_NK[part_N], candidates.labels_N[part_N]).metric(metric) for part_N in parts]
         known = [value for value in each if value is not None]
         assert found_B[b] == pytest.approx(sum(known) / len(known), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "balanced_brier"])
+def test_draws_that_are_scored_part_by_part_are_scored_alike(monkeypatch, metric):
+    whole = draws(some_candidates(5), metric, 20).by_rule("tempered")
+    monkeypatch.setattr(average_estimates, "_MAX_NUMBERS", 3 * some_candidates(5).probs_MNK[0].size)
+    assert draws(some_candidates(5), metric, 20).by_rule("tempered") == pytest.approx(whole, rel=1e-12)
 
 
 def test_classes_named_by_what_is_above_the_pool():

@@ -240,3 +240,11 @@ def test_every_ranking_has_its_own(store):
     assert told.startswith("digits, 5 shots: the best configuration: balanced accuracy 0.")
     assert "estimated from 30 labels" in told
     assert not list(sweep_expectations(store, "third", "balanced_accuracy"))
+
+
+def test_a_default_that_is_all_there_is_stands_beside_nothing(store):
+    keep_trial(store, 0, guesses(LABELS_N, 2, 1.0, 0), LABELS_N, folds_N=FOLDS_N, start="default",
+               validation="labelled-cv")  # fmt: skip
+    found = expectation_of(store.folder, rows_of(store), "balanced_accuracy")
+    assert (found.default, found.gain) == (None, None)
+    assert len(list(expectation_lines(found))) == 1

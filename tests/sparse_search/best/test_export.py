@@ -99,3 +99,15 @@ def test_all_labels_are_written_as_a_word_and_read_as_a_number(store, make_recor
     assert values["shots"] == ALL_SHOTS
     write_export(export(store.folder, dataset="digits", shots=ALL_SHOTS) | values, path)
     assert read_yaml(path)["shots"] == "all"
+
+
+@pytest.mark.parametrize("floor", ["constant", "pixels"])
+def test_a_floor_that_is_confirmed_first_is_not_the_answer(store, make_record, floor):
+    store.write(make_record(0, method=floor))
+    store.write(make_record(1, confusion=GOOD))
+    confirmed = {"method": floor, "label_sets": "1, 2", "num_runs": 2, "study": "study confirmation"}
+    for label_set in (1, 2):
+        store.write(make_record(0, label_set=label_set, trial_id="again", **confirmed))
+    assert export(store.folder, dataset="digits", shots=5, single=True)["method"] == "supervised"
+    asked = export(store.folder, dataset="digits", shots=5, method=floor, single=True)
+    assert asked["label_sets"] == [1, 2], "alone it stands by its confirmation"

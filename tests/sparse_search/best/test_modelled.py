@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
-from search_spaces.core.errors import ConfigError, ModelError, ResultsError
+from search_spaces.core.errors import ConfigError, LockedError, ModelError, ResultsError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from sparse_search.best.modelled import train_model
 from sparse_search.best.predicted import predict_files
+from sparse_search.best.stored_outputs import Outputs, num_pictures
 from sparse_search.results.predictions import write_predictions
 from trainables.core.shots import ALL_SHOTS
 from trainables.data.source import open_source
@@ -223,6 +225,23 @@ def test_without_own_validation_what_the_search_kept_calibrates(exported, tmp_pa
     np.testing.assert_allclose(load_model(tmp_path / "model").calibration.scores, np.sort(1 - true_N), atol=1e-12)
 
 
+def test_two_do_not_train_one_model(exported, tmp_path):
+    (tmp_path / ".model.training").mkdir()
+    with FileLock(tmp_path / ".model.training" / ".lock"), pytest.raises(LockedError, match="another process trains"):
+        train_model(exported(), tmp_path / "model")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "model", tmp_path / ("m" * 250)):
+        with pytest.raises(ModelError, match="cannot write"):
+            train_model(exported(), place)
+    assert not (tmp_path / "model").exists()
+
+
+def test_images_that_several_runs_judged_count_once():
+    judging = [Outputs(np.zeros((3, 2)), np.zeros(3, np.int64), frozenset(each)) for each in ({1, 2, 3}, {3, 4, 5})]
+    assert num_pictures(judging) == 5
+    assert num_pictures([judging[0], judging[1]._replace(pictures=frozenset())]) is None
+
+
 def test_what_cannot_be_a_model_is_refused_before_it_is_trained(exported, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(ModelError, match="exists already"):
@@ -232,6 +251,10 @@ def test_what_cannot_be_a_model_is_refused_before_it_is_trained(exported, tmp_pa
     generators = {"method": "ssgnet_generators", "config": {}}
     with pytest.raises(ModelError, match="makes images and predicts nothing"):
         train_model(exported(evidence_of(TRIAL), **generators), tmp_path / "model")
+    with pytest.raises(ConfigError, match="has no predictor 'sparse', which the evidence names"):
+        train_model(exported(evidence_of(TRIAL, predictor="sparse")), tmp_path / "model")
+    with pytest.raises(ResultsError, match="odd 'results'"):
+        train_model(exported(evidence_of(TRIAL, results=5)), tmp_path / "model")
 
 
 def test_its_card_says_what_is_known_and_what_is_not(exported, tmp_path):

@@ -21,8 +21,10 @@ def epochs(*lines):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_disturbed_sweeps_end_as_if_nothing_had_happened():
-    names = ["driver+journal+checkpoint", "worker+report"]
+@pytest.mark.parametrize(
+    "names", [("driver+journal+checkpoint", "worker+report"), ("own gcs", "own raylet"), ("power cut", "several files")]
+)
+def test_disturbed_sweeps_end_as_if_nothing_had_happened(names):
     command = [
         sys.executable, "bench/chaos.py", "--rounds", "2", "--only", ",".join(names), "--trials", "3", "--seed", "0",
     ]  # fmt: skip

@@ -27,6 +27,7 @@ from sparse_search.results.predictions import artefact_folder, read_predictions
 from sparse_search.results.store import Store
 from sparse_search.search.sweep_file import parse_sweep
 from trainables.data.source import open_source
+from trainables.data.tasks import few_shot_task
 from trainables.metrics.pictures import PictureRule
 from trainables.model import load_model
 
@@ -78,7 +79,7 @@ def swept(fundus, tmp_path_factory):
     job = Job(
         trial=study.trial(study.plan.settings, 0).as_dict(), sweep="tiny", study=study.name, number=0, start="default",
         label_sets="0, 1", objective="auroc", rungs=study.rungs, known={}, gpus=0, results=str(store.folder),
-        checkpoints=str(store.folder / "checkpoints"), data_root=None,
+        checkpoints=str(store.folder / "checkpoints"), data_root=None, keep_weights=True,
     )  # fmt: skip
     told = []
     with pytest.MonkeyPatch.context() as patch:
@@ -101,6 +102,19 @@ def best(trained, tmp_path):
     path = tmp_path / "best.yaml"
     write_export(export(trained.folder, dataset="fundus:2x2", shots=12, metric="auroc"), path)
     return path
+
+
+def test_a_model_of_kept_weights_judges_pictures_as_its_run_did(trained, best, tmp_path):
+    said = []
+    facts = train_model(best, tmp_path / "model", label_set=1, say=said.append)
+    assert said == ["made of the weights of 1 run that the search kept"]
+    (kept,) = facts.trained_on["kept_runs"]
+    (row,) = (row for row in trained.runs().to_pylist() if row["run_id"] == kept["run_id"] and row["level"] == "image")
+    assert (row["label_set"], facts.threshold) == (1, row["picture_threshold"])
+    stored = read_predictions(trained.folder, [row])
+    images = few_shot_task(row["source"], 12, 1, "official").validation.images_NCHW
+    said_NK = load_model(tmp_path / "model").outputs(images)
+    np.testing.assert_array_equal(said_NK, np.array(stored["probabilities"].to_pylist()))
 
 
 def test_pictures_and_patches_have_a_ranking_each(trained):

@@ -16,7 +16,9 @@ import yaml
 from tensorboard.backend.event_processing import event_accumulator
 
 from search_spaces.core.yaml_files import read_yaml
+from sparse_search.execution.run import _rungs_text
 from sparse_search.results.store import Store
+from sparse_search.search.sweep import Rung
 from trainables.__main__ import main as train
 
 from .. import command
@@ -264,3 +266,15 @@ def test_a_trial_of_two_processes_finds_what_one_finds(tmp_path):
         log_losses = [each["scores"]["supervised"]["log_loss"] for each in (one, two)]
         assert log_losses[1] == pytest.approx(log_losses[0], rel=1e-4)
         assert one["scores"]["supervised"]["confusion"] == two["scores"]["supervised"]["confusion"]
+
+
+@pytest.mark.parametrize(
+    ("rungs", "words"),
+    [
+        ([(100, 1)], "100 images × 1 label set"),
+        ([(56, 2), (1500, 2)], "56 → 1,500 images × 2 label sets"),
+        ([(56, 1), (1500, 3)], "56 images × 1 label set → 1,500 images × 3 label sets"),
+    ],
+)
+def test_what_a_trial_takes_is_told_in_few_words(rungs, words):
+    assert _rungs_text([Rung(number, *rung) for number, rung in enumerate(rungs)]) == words

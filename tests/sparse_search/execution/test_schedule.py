@@ -1,6 +1,7 @@
 """What the driver does when Tune breaks down, without a cluster."""
 
 import errno
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -214,6 +215,40 @@ def test_a_long_temporary_folder_has_a_remedy(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConfigError, match="set RAY_TMPDIR to a short one"), ray_session():
+        pass
+
+
+@pytest.fixture
+def starting(monkeypatch):
+    """Sets what happens as Ray starts."""
+
+    def make(problem):
+        def init(**_):
+            raise problem
+
+        monkeypatch.setattr(ray, "init", init)
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    return make
+
+
+def test_a_start_that_takes_too_long_is_told_in_a_line_with_the_log(starting, tmp_path):
+    starting(
+        Exception("The current node timed out during startup. This could happen because some of the raylet failed")
+    )
+    said = r"^Ray did not start: The current node timed out during startup; nothing is lost: .* goes on \(.*ray.log\)$"
+    with pytest.raises(ResultsError, match=said), ray_session(tmp_path / "ray.log"):
+        pass
+    assert (tmp_path / "ray.log").exists()
+
+
+def test_sigterm_while_ray_starts_is_as_ctrl_c(starting):
+    starting(SystemExit(signal.SIGTERM))  # so Ray answers
+    with pytest.raises(KeyboardInterrupt), ray_session():
+        pass
+    starting(SystemExit(3))
+    with pytest.raises(SystemExit), ray_session():
         pass
 
 

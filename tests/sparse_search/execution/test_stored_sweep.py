@@ -185,7 +185,7 @@ def test_killed_and_without_its_mirror_a_sweep_ends_as_if_nothing_had_happened(s
     asked = ("leaderboard", "--all", "--format", "csv", "--results")
     ranked = scene.call(*asked, scene.place, machine="three")
     assert untimed(ranked) == untimed(scene.call(*asked, "plain", machine="plain"))
-    assert len(untimed(ranked)) == TRIALS
+    assert len([row for row in untimed(ranked) if row["method"] != "average"]) == TRIALS
     names = store_at(scene.place).objects.sizes("")
     assert not [name for name in names if "checkpoints" in name or "driver" in name]
     assert len([name for name in names if name.endswith("predictions.parquet")]) == TRIALS
@@ -236,7 +236,6 @@ def test_nodes_share_nothing_but_the_storage(scene, add_node):
     assert len(runs_of(read_store(scene.place))) == TRIALS
     assert list((scene.folder / "a").rglob("*.pt"))
     assert not [*(scene.folder / "b").rglob("*.pt"), *(scene.folder / "head").rglob("*.pt")]
-    assert not list((scene.folder / "head").rglob("predictions.parquet"))
     names = store_at(scene.place).objects.sizes("")
     assert len([name for name in names if name.endswith("predictions.parquet")]) == TRIALS
     assert not [name for name in names if name.endswith(".pt")]

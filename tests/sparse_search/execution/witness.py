@@ -28,25 +28,25 @@ class Witness(supervised.SupervisedLearner):  # type: ignore[misc]
 
     def __init__(self, config: WitnessConfig, task: Task, accelerator: Accelerator) -> None:
         super().__init__(replace(config, batch_size=len(task.labelled), steps_per_epoch=1), task, accelerator)
-        self._epoch = 0
+        self._counted = 0
 
     def epochs(self) -> Iterator[Mapping[str, float]]:
         names = (os.environ.get("RANK", "0"), os.getpid(), os.getppid(), os.environ["RAY_RAYLET_PID"])
         for losses in super().epochs():
-            self._epoch += 1
+            self._counted += 1
             log_path = Path(os.environ["WITNESS_LOG"])
             if not log_path.with_name(f"{log_path.name}.hurry").exists():
                 time.sleep(float(os.environ.get("WITNESS_SECONDS", "0")))
             with log_path.open("a") as log:
-                log.write(" ".join(map(str, (*names, self._epoch))) + "\n")
+                log.write(" ".join(map(str, (*names, self._counted))) + "\n")
             yield losses
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"epoch": self._epoch}
+        return super().state_dict() | {"counted": self._counted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._epoch = state["epoch"]
+        self._counted = state["counted"]
 
 
 def _epoch_images(config: WitnessConfig, num_labelled: int, num_unlabelled: int, epoch: int) -> int:

@@ -7,6 +7,7 @@ from sparse_search.analysis.leaderboard import board, rankings
 from sparse_search.cli.printing import _overview_table, _ranking_table
 from sparse_search.pages.page import report
 from sparse_search.results.headings import words_apart
+from sparse_search.results.trials import shots_text
 
 APART = [
     ("images", 540, "trained on 200 images", "trained on 540 images"),
@@ -63,3 +64,11 @@ def test_one_ranking_needs_no_words(store, make_record):
     store.write(make_record(0))
     ((shared, _),) = rankings(board(store).ranked)
     assert words_apart(shared, [shared]) == []
+
+
+@pytest.mark.parametrize(
+    ("shots", "in_all", "words"),
+    [(5, False, "5 shots"), (12, True, "12 labelled images"), (0, False, "all labels"), (0, True, "all labels")],
+)
+def test_how_many_are_labelled_in_words(shots, in_all, words):
+    assert shots_text({"shots": shots, "shots_in_all": in_all}) == words

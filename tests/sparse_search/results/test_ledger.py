@@ -101,7 +101,10 @@ def test_r4_a_removed_line_and_its_witness_are_missed_by_the_next(filled):
     assert "the line before it was altered or removed" in line
 
 
-WRONG = [None, 5, "x", [], {}, [1], True, 1.5, {"supervised": None}, {"supervised": {"low": "x"}}, {"supervised": {}}]
+WRONG = [
+    None, 5, "x", [], {}, [1], True, 1.5, 10**30, {"supervised": None}, {"supervised": {"low": "x"}},
+    {"supervised": {}}, {"supervised": {"low": 10**30}}, {"supervised": {"accuracy": 2**63 - 1}},
+]  # fmt: skip
 
 
 def test_r4_wrong_types_are_no_tracebacks(tmp_path):

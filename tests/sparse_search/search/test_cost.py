@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from sparse_search.results.catalog import SetAsideWarning
 from sparse_search.search.cost import Clock, cost_of
 
 
@@ -34,7 +35,7 @@ def test_a_run_that_a_confirmation_took_over_costs_once(store, make_record, tmp_
 def test_a_damaged_clock_begins_anew_and_says_so(tmp_path, content):
     path = tmp_path / "clock.json"
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match=r"clock.json is damaged .*begins anew"):
+    with pytest.warns(SetAsideWarning, match=r"clock.json is damaged .*begins anew"):
         clock = Clock(path)
     assert clock.seconds < 1
     clock.note()

@@ -49,6 +49,30 @@ def test_what_cannot_be_a_test_is_refused(ward):
         later_test_set(table, dataset)
 
 
+def test_images_that_chose_are_no_test(ward):
+    dataset, write = ward
+    table = write(0, 1)
+    with np.load(dataset) as file:
+        Image.fromarray(file["val_images"][2]).save(table.parent / "0.png")
+    with pytest.raises(DataError, match=r"names 1 images that are labelled in mine, the first of them 0.png"):
+        later_test_set(table, dataset)
+
+
+def test_groups_that_taught_are_no_test(tmp_path):
+    rng = np.random.default_rng(6)
+    for number in range(7):
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    rows = ["0.png,a,p1", "1.png,a,p2", "2.png,b,p3", "3.png,b,p4", "4.png,,p5"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,patient", *rows]))
+    later = tmp_path / "later.csv"
+    later.write_text("path,label,patient\n5.png,a,p6\n6.png,b,p7\n")
+    assert later_test_set(later, str(tmp_path)).labels_N.tolist() == [0, 1]
+    for patient in ("P1", "p5"):
+        later.write_text(f"path,label,patient\n5.png,a,p6\n6.png,b,{patient}\n")
+        with pytest.raises(DataError, match=rf"1 images of groups that .* learned from, .* 6.png of group '{patient}'"):
+            later_test_set(later, str(tmp_path))
+
+
 def test_a_learner_cannot_ask(ward):
     dataset, write = ward
     table = write(0, 1)

@@ -41,6 +41,19 @@ def test_the_limit_is_an_order_statistic():
         Calibration().limit(0.9)
 
 
+def test_images_that_several_trainings_judged_count_once():
+    probs, labels = drawn(np.random.default_rng(0), 19)
+    once = calibration_of(probs, labels, "")
+    again = calibration_of(np.repeat(probs, 5, 0), np.repeat(labels, 5), "", num_images=19)
+    for coverage in (0.05, 0.5, 0.9, 0.95):
+        assert again.limit(coverage) == once.limit(coverage)
+    assert again.limit(0.96) == np.inf
+    assert Calibration.from_dict(again.as_dict()) == again
+    assert Calibration.from_dict({"origin": "", "scores": [0.1, 0.2]}).limit(0.5) == 0.2  # as it was written before
+    found = fit_temperature(np.repeat(probs, 5, 0), np.repeat(labels, 5), 19)
+    assert found == pytest.approx(fit_temperature(probs, labels), rel=1e-4)
+
+
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
 def test_the_temperature_that_made_the_labels_is_found(temperature):
     probs, labels = drawn(np.random.default_rng(0), 20_000, sharpness=temperature)

@@ -2,7 +2,9 @@
 
 import os
 import stat
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from search_spaces.core.errors import ModelError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
 from trainables.model import load_model
 from trainables.model.folder import Saved, read_model, write_model
+from trainables.model.saved import assembled
 
 from .models import CARD, model_of
 
@@ -99,6 +102,15 @@ def test_a_changed_byte_of_the_weights_is_noticed(folder):
         ({"temperature": 0.0}, "temperature 0"),
         ({"grid": {"rows": 2}}, "does not describe a model"),
         ({"surprise": 1}, "surprise"),
+        ({"side": 100_000}, "no size"),
+        ({"channels": 2}, "no size"),
+        ({"class_names": ["a", "a", "b"]}, "two classes of one name"),
+        ({"temperature": 1e-300}, "temperature 1e-300"),
+        ({"threshold": float("nan")}, "threshold nan"),
+        ({"aggregate": "median"}, "aggregate 'median' is unknown"),
+        ({"grid": {"rows": -1, "columns": -1, "overlap": 0}}, "grid -1x-1"),
+        ({"grid": {"rows": 3, "columns": 3, "overlap": 0}}, "does not divide into 3"),
+        ({"reduction": {"smallest": [0, 9], "compression": None}}, "reduction to"),
     ],
 )
 def test_odd_facts_are_told_in_a_line(folder, change, words):
@@ -107,6 +119,48 @@ def test_odd_facts_are_told_in_a_line(folder, change, words):
     with pytest.raises(ModelError, match=words) as problem:
         load_model(folder)
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": 5}, "method of a member: 5"),
+        ({"config": None}, "config of a member: None"),
+        ({"predictor": ["pixels"]}, "predictor of a member"),
+        ({"predictor": "sparse"}, "predictor 'sparse', which pixels does not have: it has pixels"),
+        ({"pool_mean": [0.5]}, "pool_mean of a member"),
+        ({"pool_mean": [0.5, float("nan"), 0.5]}, "pool_mean of a member"),
+    ],
+)
+def test_odd_members_are_told_in_a_line(folder, change, words):
+    values = read_yaml(folder / "model.yaml")
+    values["members"][0] |= change
+    (folder / "model.yaml").write_text(dump_yaml(values))
+    with pytest.raises(ModelError, match=words) as problem:
+        load_model(folder)
+    assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: torch.full_like(tensor, float("nan")), "no number"),
+        (lambda tensor: tensor.reshape(-1)[:1].clone(), "predict no images of 1x16x16"),
+    ],
+)
+def test_weights_that_predict_nothing_are_told(change, words):
+    saved, _ = model_of("pixels")
+    (state,) = saved.states
+    edited = saved._replace(states=[{name: change(tensor) for name, tensor in state.items()}])
+    with pytest.raises(ModelError, match=words):
+        assembled(edited, "it").predict(np.zeros((2, 16, 16), np.uint8))
+
+
+def test_a_model_of_classes_marks_no_pixels():
+    saved, _ = model_of("pixels")
+    edited = saved._replace(facts=replace(saved.facts, kind="segmentation", class_names=("lesion", "other")))
+    with pytest.raises(ModelError, match="mark no pixels"):
+        assembled(edited, "it").predict(np.zeros((2, 16, 16), np.uint8))
 
 
 def test_a_file_outside_of_the_folder_is_not_read(folder):
@@ -143,6 +197,22 @@ def test_a_lost_calibration_costs_the_sets_alone(folder):
     assert not load_model(folder).calibration.scores
     (folder / "calibration.json").write_text("{")
     with pytest.raises(ModelError, match="do without sets"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"origin": "", "scores": [NaN]}',
+        '{"origin": "", "scores": [0.9, 0.1]}',
+        '{"origin": "", "scores": [2.0]}',
+        '{"origin": "", "scores": [0.1], "num_images": 2}',
+    ],
+)
+def test_a_calibration_that_is_none_is_told(folder, text):
+    (folder / "calibration.json").write_text(text)
+    with pytest.raises(ModelError, match=r"calibration\.json is damaged"):
         load_model(folder)
 
 

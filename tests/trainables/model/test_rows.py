@@ -1,6 +1,10 @@
 """Files, folders, tables and arrays become rows; what cannot be read is one too."""
 
 import csv
+import os
+import shutil
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +14,7 @@ from PIL import Image
 
 from search_spaces.core.errors import ConfigError, DataError, ModelError
 from trainables.model.inputs import unseen
-from trainables.model.rows import Wanted, columns_of, rows_of, write_csv
+from trainables.model.rows import Wanted, check_output, columns_of, rows_of, write_csv
 from trainables.model.saved import assembled
 from trainables.testing.tasks import make_task
 
@@ -69,6 +73,49 @@ def test_tables_and_arrays(model, pictures):
     assert [row["path"] for row in rows[3:5]] == [f"{pictures / 'new.npz'}#{number}" for number in (0, 1)]
     found = [[row[f"probability_{name}"] for name in "abc"] for row in rows[3:5]]
     np.testing.assert_allclose(found, model.predict(GREY_NHW[:2]).probs, rtol=1e-12)  # of three in a batch
+
+
+def test_whatever_cannot_be_read_is_a_row(model, pictures):
+    np.savez(pictures / "single.npz", images=np.uint8(5))
+    np.save(pictures / "array.npy", GREY_NHW)
+    (pictures / "array.npy").rename(pictures / "array.npz")
+    np.savez_compressed(pictures / "damaged.npz", images=GREY_NHW)
+    content = bytearray((pictures / "damaged.npz").read_bytes())
+    content[80:90] = bytes(10)
+    (pictures / "damaged.npz").write_bytes(content)
+    with zipfile.ZipFile(pictures / "text.npz", "w") as archive:
+        archive.writestr("images.npy", "none")
+    np.savez(pictures / "narrow.npz", images=np.zeros((1, 3, 3, 5), np.uint8))
+    (pictures / "long.csv").write_text(f"path\n{'a' * 5000}.png\n")
+    names = ("single.npz", "array.npz", "damaged.npz", "text.npz", "long.csv", "narrow.npz")
+    rows = list(rows_of(model, unseen([pictures / name for name in names])))
+    assert [row["reason"] is None for row in rows] == [False] * 5 + [True]
+    assert "single value" in rows[0]["reason"]
+    assert "name too long" in rows[4]["reason"]
+
+
+def test_backslashes_part_folders_in_a_table_as_they_do_where_it_teaches(model, pictures):
+    (pictures / "list.csv").write_text("path\nmore\\c.png\n")
+    (row,) = rows_of(model, unseen([pictures / "list.csv"]))
+    assert row["reason"] is None
+
+
+def test_a_name_that_is_no_utf_8_is_written_in_escapes(model, pictures, tmp_path):
+    shutil.copy(pictures / "a.png", os.fsencode(tmp_path) + b"/\xff.png")
+    rows = list(rows_of(model, unseen([tmp_path])))
+    write_csv(tmp_path / "out.csv", columns_of(model, Wanted()), rows)
+    assert rows[0]["reason"] is None
+    assert "\\udcff.png" in (tmp_path / "out.csv").read_text()
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_predicted(pictures, tmp_path):
+    for path in (Path(), pictures, Path(os.devnull), pictures / "a.png" / "out.csv", tmp_path / ("a" * 300)):
+        with pytest.raises(ModelError, match="cannot write"):
+            check_output(path)
+    with pytest.raises(ModelError, match="one of what is to be predicted"):
+        check_output(pictures / "a.png", [pictures, pictures / "more" / ".." / "a.png"])
+    check_output(tmp_path / "new" / "out.csv", [pictures])
+    assert (tmp_path / "new").is_dir()
 
 
 def test_nothing_at_all_is_a_mistake(tmp_path):

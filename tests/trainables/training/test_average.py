@@ -42,6 +42,8 @@ def test_members_are_trials_that_share_what_they_do_not_say():
         (with_member(weight="most"), "odd weight"),
         (with_member(predictor="sparse"), "supervised has no predictor 'sparse'"),
         (with_member(shots=3), "differ in shots: 3 and 5"),
+        (with_member(dataset="digits@16"), "differ in side and grid of the dataset"),
+        (with_member(run_ids=["../elsewhere"]), "odd weight, predictor or run_ids"),
         (with_member(label_sets=[0]), "differ in label_sets"),
         (with_member(label_sets=[0, 1], validation="official"), "differ in validation"),
         (with_member(method="segmenter", predictor="segmenter", config={}), "names no classes"),

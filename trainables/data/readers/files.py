@@ -5,6 +5,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import NamedTuple
 
+from search_spaces.core.errors import DataError
 from trainables.data.names import POOL_FOLDERS
 from trainables.data.readers.picture_files import SUFFIXES
 from trainables.data.readers.reader import md5_of_file
@@ -48,8 +49,16 @@ def file_of(folder: Path, path: Path) -> File:
 
 @lru_cache(maxsize=8)
 def digest_of(folder: Path, files: tuple[File, ...]) -> str:
-    """MD5 over places and bytes, 32 hex digits; computed once per process while the files stay as they are."""
+    """MD5 over places and bytes, 32 hex digits; computed once per process while the files stay as they are.
+
+    Raises:
+        DataError: a name is no UTF-8, and cannot be written anywhere.
+    """
     total = md5(usedforsecurity=False)
     for file in files:
-        total.update(f"{file.place}\0{md5_of_file(folder / file.place)}\n".encode())
+        try:
+            total.update(f"{file.place}\0{md5_of_file(folder / file.place)}\n".encode())
+        except UnicodeEncodeError as problem:
+            shown = file.place.encode("utf-8", "backslashreplace").decode()
+            raise DataError(f"the name of {shown} in {folder} is not UTF-8; expected such: rename it") from problem
     return total.hexdigest()

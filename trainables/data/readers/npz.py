@@ -36,7 +36,7 @@ KEPT_FROM = 2**28
 _POOLS = ("unlabelled_images", "train_unlabelled")
 _RGBA = 4  # channels
 
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -47,6 +47,7 @@ _DAMAGE = (
     RuntimeError,  # an encrypted member
     ValueError,
 )
+"""Errors that an archive of arrays can cause where it is damaged."""
 
 
 @final
@@ -235,7 +236,7 @@ def open_npz(path: Path, *, any_finding: bool = False) -> NpzReader:
 def _damage_told(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as problem:
+    except DAMAGE as problem:
         reason = (str(problem) or type(problem).__name__).splitlines()[0]
         raise DataError(
             f"{path}: {what} cannot be read ({reason}); expected an undamaged npz: save it again"

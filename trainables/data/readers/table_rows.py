@@ -15,9 +15,8 @@ in that of their names. The order of rows and columns counts nowhere.
 
 import csv
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from math import isnan
@@ -93,7 +92,25 @@ def rows_of_table(path: Path) -> Table:
         stat = path.stat()
     except OSError as problem:
         raise DataError(f"table {path} cannot be read ({problem.strerror}); name a table that exists") from problem
-    return _read(path, stat.st_mtime_ns, stat.st_size)
+    table = _read(path, stat.st_mtime_ns, stat.st_size)
+    return replace(table, rows=tuple(row._replace(place=as_on_disk(path.parent, row.place)) for row in table.rows))
+
+
+def as_on_disk(folder: Path, place: str) -> str:
+    """The place in the form of Unicode in which the file is there: some systems write an accent as a letter of its own.
+
+    Where it is there in no other form it stays as it is.
+    """
+    apart = normalize("NFD", place)
+    is_other = not place.isascii() and not _exists(folder / place) and _exists(folder / apart)
+    return apart if is_other else place
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 @lru_cache(maxsize=8)
@@ -110,6 +127,7 @@ def _read(path: Path, mtime_ns: int, size: int) -> Table:
             labels = f" with the labels '{before.label}' and '{row.label}'" if before.label != row.label else ""
             raise DataError(f"table {path} names {row.place} in rows {other} and {number}{labels}: keep one row")
         rows[row.place] = number, row
+    _check_alike(path, "groups", {row.group for _, row in rows.values()})
     found = _with_whole_numbers([row for _, (_, row) in sorted(rows.items())])
     ignored = tuple(sorted(name for name in names if name not in COLUMNS))
     class_names = _what_is_marked(path, found) if of_masks else _class_names(path, found)
@@ -233,6 +251,15 @@ def _with_whole_numbers(rows: Sequence[TableRow]) -> Iterable[TableRow]:
     return [row._replace(label=str(int(float(row.label)))) if row.label else row for row in rows]
 
 
+def _check_alike(path: Path, what: str, names: Iterable[str]) -> None:
+    """Refuse names that differ in nothing but capitals: they are one, and images would be told apart by them."""
+    alike: dict[str, str] = {}
+    for name in sorted(names):
+        other = alike.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(f"table {path} has the {what} '{other}' and '{name}': write them alike")
+
+
 def _what_is_marked(path: Path, rows: Iterable[TableRow]) -> tuple[str, ...]:
     if not any(row.label for row in rows):
         raise DataError(f"table {path} names no mask; expected some pictures with one: fill its column '{MASK}'")
@@ -241,12 +268,7 @@ def _what_is_marked(path: Path, rows: Iterable[TableRow]) -> tuple[str, ...]:
 
 def _class_names(path: Path, rows: Iterable[TableRow]) -> tuple[str, ...]:
     names = {row.label for row in rows if row.label}
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        alike[name.casefold()].append(name)
-    for same in alike.values():
-        if len(same) > 1:
-            raise DataError(f"table {path} has the labels '{same[0]}' and '{same[1]}': write them alike")
+    _check_alike(path, "labels", names)
     if len(names) < 2:
         given = f"'{min(names)}'" if names else "none"
         raise DataError(f"table {path} has {len(names)} classes ({given}); expected two or more: add labelled images")

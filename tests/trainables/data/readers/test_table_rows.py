@@ -1,12 +1,15 @@
 """Tables are read as they are meant, or refused in one line."""
 
 import codecs
+import os
+from unicodedata import normalize
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from search_spaces.core.errors import DataError
+from trainables.data.readers.files import digest_of, pictures_below
 from trainables.data.readers.table_rows import TableRow, rows_of_table
 
 PLAIN = "path,label,patient\nb.png,ill,p2\na.png,calm,\nc.png,,p1\n"
@@ -93,6 +96,7 @@ def test_splits_and_masks(read):
         ("path,label\na.png,-1\n", "row 2: '-1' is no class; leave the label empty"),
         ("path,label\na.png,unlabelled\n", "row 2: 'unlabelled' is no class"),
         ("path,label\na.png,Ill\nb.png,ill\n", "has the labels 'Ill' and 'ill': write them alike"),
+        ("path,label,patient\na.png,x,P1\nb.png,y,p1\n", "has the groups 'P1' and 'p1': write them alike"),
         ("path,label,split\na.png,x,tset\n", "row 2: split 'tset' is unknown; did you mean 'test'"),
         ("path,label,split\na.png,,test\n", "row 2: an image of test needs a label"),
         ('path,label\n"a.png,x\n', "cannot be read .unexpected end of data."),
@@ -109,3 +113,20 @@ def test_what_is_unclear_is_refused(read, content, message):
 def test_what_is_no_parquet_is_refused(read):
     with pytest.raises(DataError, match=r"t\.parquet cannot be read"):
         read(PLAIN, "t.parquet")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_accent_is_one_however_the_disk_writes_it(tmp_path, read, form):
+    name = normalize(form, "é.png")
+    (tmp_path / name).write_bytes(b"")
+    for written in ("NFC", "NFD"):
+        content = normalize(written, "path,label\né.png,x\nb.png,y\n")
+        assert [row.place for row in read(content, f"{written}.csv").rows] == ["b.png", name]
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    assert digest_of(tmp_path, pictures_below(tmp_path, "*"))
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(DataError, match=r"the name of \\udcff.png in .* is not UTF-8; expected such: rename it"):
+        digest_of(tmp_path, pictures_below(tmp_path, "*"))
