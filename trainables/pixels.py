@@ -2,6 +2,7 @@
 
     probabilities ← softmax(W x + b),  W and b minimise Σ cross-entropy + ‖W‖² / (2 C),  x pixels in [0, 1]
 
+Classes with unequal numbers of labels weigh alike.
 There are no epochs: the first one fits, those after it do nothing, so that a budget of any size ends with the same.
 Departures: none; there is no source. Every class needs a labelled image.
 
@@ -67,7 +68,9 @@ class PixelsLearner:
         features_ND = to_unit(self._labelled.images_NCHW, self._config.image_size).flatten(1).double().numpy()
         labels_N = self._labelled.labels_N.numpy()
         if len(set(labels_N.tolist())) > 1:
-            model = LogisticRegression(C=self._config.c, max_iter=_MAX_STEPS).fit(features_ND, labels_N)
+            model = LogisticRegression(C=self._config.c, class_weight="balanced", max_iter=_MAX_STEPS).fit(
+                features_ND, labels_N
+            )
             weights_KD, biases_K = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
             if len(model.classes_) == 2:  # one row, of the second class against the first
                 weights_KD, biases_K = torch.cat([-weights_KD, weights_KD]) / 2, torch.cat([-biases_K, biases_K]) / 2

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trainables.components.orders import InfiniteSampler
+from trainables.components.orders import InfiniteSampler, fair_order
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 16])
@@ -44,3 +44,12 @@ def test_classes_come_alike_where_that_is_asked_for():
     assert counts[2] == 0
     assert counts[[0, 1, 3]].min() > 900
     assert classes[InfiniteSampler(20).take(2000)].bincount().tolist() == [1800, 100, 0, 100]
+
+
+def test_unequal_classes_come_alike_and_equal_ones_in_plain_passes():
+    torch.manual_seed(0)
+    labels = torch.tensor([0] * 20 + [1] * 7 + [3] * 2)
+    counts = labels[fair_order(labels).take(3000)].bincount(minlength=4)
+    assert counts[2] == 0
+    assert counts[[0, 1, 3]].min() > 900
+    assert fair_order(torch.tensor([0, 0, 2, 2])).take(4).sort().values.equal(torch.arange(4))
