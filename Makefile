@@ -54,7 +54,7 @@ bench-sparse: $(STAMP)  ## a step of SPARSE against its naive form: seconds, ope
 bench-ssgnet: $(STAMP)  ## StyleGAN3's nonlinearity and steps, the selective scan, against their plain forms (three minutes)
 	$(BIN)/python bench/ssgnet.py
 
-bench-search: $(STAMP)  ## what a search finds for what it trains, replayed, and how much diverges; its overhead; how it survives 20 disturbances
+bench-search: $(STAMP)  ## what a search finds for what it trains, replayed, and how much diverges; its overhead; how it survives 40 disturbances
 	$(BIN)/python bench/search_quality.py
 	$(BIN)/python bench/diverging.py
 	$(BIN)/python bench/overhead.py
