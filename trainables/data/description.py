@@ -34,10 +34,10 @@ class Description:
     """K; of a segmentation, what is marked."""
 
     sizes: dict[Split, int]
-    """Labelled images of each split; of a segmentation, pictures with masks."""
+    """Labelled images of each split, all of test; of a segmentation, pictures with masks."""
 
     class_counts: dict[Split, tuple[int, ...]]
-    """Labelled images (K,) of each split; empty in a segmentation."""
+    """Labelled images (K,) of train and val, as nobody counts the classes of a test set; empty in a segmentation."""
 
     num_unlabelled: int
     """Images that nobody has labelled."""
@@ -75,7 +75,7 @@ def describe(dataset: str, root: Path | None = None, kind: Kind | None = None) -
     """
     source = open_source(dataset, root, kind=kind or kinds_of(dataset, root)[0])
     of_classes = source.kind == "classification"
-    class_counts = {split: source.class_counts(split) for split in source.splits} if of_classes else {}
+    counted = [split for split in source.splits if of_classes and split != "test"]
     num_folds, problem = _folds(dataset, root, source)
     return Description(
         name=source.name,
@@ -84,13 +84,19 @@ def describe(dataset: str, root: Path | None = None, kind: Kind | None = None) -
         side=source.side,
         content_hash=source.content_hash,
         class_names=source.class_names,
-        sizes={split: int((source.labels(split) != UNLABELLED).sum()) for split in source.splits},
-        class_counts=class_counts,
+        sizes={split: _size(source, split) for split in source.splits},
+        class_counts={split: source.class_counts(split) for split in counted},
         num_unlabelled=int((source.labels("train") == UNLABELLED).sum()),
         group_counts={split: len(groups) for split in source.splits if (groups := _labelled_groups(source, split))},
         num_folds=num_folds,
         notes=(*left_out(source.name, source.reader), *problem),
     )
+
+
+def _size(source: Source, split: Split) -> int:
+    if split == "test" and source.kind == "classification":
+        return source.reader.image_shape(split)[0]
+    return int((source.labels(split) != UNLABELLED).sum())
 
 
 def _labelled_groups(source: Source, split: Split) -> set[int]:

@@ -19,7 +19,7 @@ def test_a_folder_with_a_pool(write_pictures):
 def test_splits_of_an_npz(write_npz):
     found = describe(str(write_npz()))
     assert found.sizes == {"train": 36, "val": 9, "test": 12}
-    assert found.class_counts == {"train": (12,) * 3, "val": (3,) * 3, "test": (4,) * 3}
+    assert found.class_counts == {"train": (12,) * 3, "val": (3,) * 3}
     assert found.num_unlabelled == 0
 
 
