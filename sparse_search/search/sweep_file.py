@@ -251,7 +251,8 @@ class _Plan:
         if source:
             given = {name: getattr(source.settings, name) for name in shared} | dict(given)
         settings = read_config(config_type, {"image_size": self.image_size, **given})
-        own = {name: range_ for name, range_ in space_of(config_type).items() if name not in shared}
+        fixed = {*shared, *(self.body.get("settings") or {} if asked is None else ())}
+        own = {name: range_ for name, range_ in space_of(config_type).items() if name not in fixed}
         space = narrow(own, asked)
         searched_before = {**source.inherited, **source.space} if source else {}
         inherited = {name: range_ for name, range_ in searched_before.items() if name in shared}

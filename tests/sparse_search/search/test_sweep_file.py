@@ -48,6 +48,15 @@ def test_search_and_settings():
     assert list(plan.starts) == ["default"]
 
 
+def test_what_is_set_is_not_searched_unless_it_is_asked_for():
+    whole, fixed, both = (
+        parse_sweep(with_method(body)).methods[0]
+        for body in ({}, {"settings": {"lr": 1e-3}}, {"settings": {"lr": 1e-3}, "search": ["lr"]})
+    )
+    assert set(whole.space) - set(fixed.space) == {"lr"}
+    assert (fixed.settings.lr, set(both.space)) == (1e-3, {"lr"})
+
+
 def test_presets_come_first_with_settings_on_top_and_equal_ones_once():
     plan = parse_sweep(with_method({"settings": {"width": 8, "lambda_kl": 0.7}})).methods[0]
     assert list(plan.starts) == ["default", "paper", "reference"]
