@@ -161,8 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     kinds = [kind for kind in KINDS if asked.kind in (None, kind.name)]
     seeds = range(-(-asked.inputs // len(kinds))) if asked.seed is None else [asked.seed]
-    logging.getLogger("trainables").setLevel(logging.CRITICAL)  # what is set aside is told, thousands of times here
-    tallies = run(kinds, seeds)
+    ours = logging.getLogger("trainables")
+    before = ours.level
+    ours.setLevel(logging.CRITICAL)  # what is set aside is told, thousands of times here
+    try:
+        tallies = run(kinds, seeds)
+    finally:
+        ours.setLevel(before)
     print("\n".join(table(tallies)))
     finds = [find for each in tallies.values() for find in each.finds]
     print("".join(f"\n{find}\n" for find in finds), end="")

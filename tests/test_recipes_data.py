@@ -137,7 +137,7 @@ def test_data_sets_and_a_reader_are_added_as_written(tmp_path):
     write_data(tmp_path / "data")
     reader, storage = blocks_of("Add a reader")
     (tmp_path / "trainables/data/readers/npy_folder.py").write_text(reader)
-    insert(tmp_path / "trainables/data/storages.py", '    Storage("class_folders:', storage)
+    insert(tmp_path / "trainables/data/storages.py", '    Storage(\n        "class_folders:', storage)
     for name in CHANGES:
         insert(tmp_path / "trainables/data/catalog.py", ")\n# fmt: on", row_of(name))
     for name, (method, datasets) in SWEEPS.items():

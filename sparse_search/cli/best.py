@@ -219,11 +219,11 @@ def train_command(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the model as an ONNX graph as well.")] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Make a model of what was exported, of weights that were kept or by training.
+    """Make a model of what was exported, for other images.
 
-    The model is for other images. Where the search kept the weights of a label set's runs it is there at once, with a
-    network for each fold. The folder holds weights, settings and a card; nothing in it is executed. A training that was
-    killed goes on when the same command is given again.
+    It is made of weights that were kept, or by training. Where the search kept the weights of a label set's runs it is
+    there at once, with a network for each fold. The folder holds weights, settings and a card; nothing in it is
+    executed. A training that was killed goes on when the same command is given again.
     """
     from sparse_search.best.modelled import train_model
 

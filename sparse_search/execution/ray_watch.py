@@ -67,7 +67,7 @@ class RayWatch(threading.Thread):
     def run(self) -> None:
         """Look now and then, and act once."""
         while not self._is_over.wait(LOOK_SECONDS):
-            if self.is_dead():
+            if self.is_dead() and not self._is_over.is_set():  # nobody has stopped it while it looked
                 self.has_lost = True
                 self._interrupt()
                 if not self._is_over.wait(MAX_ENDING_SECONDS):

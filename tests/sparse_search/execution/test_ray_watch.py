@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,17 +30,27 @@ with ray_watch.ray_watched("Ray [of this machine] has ended"):
 
 @pytest.fixture
 def dies(monkeypatch):
-    """A Ray that is dead after some looks; the number of times that it was shut down."""
-    downs = []
+    """A Ray that is dead after some looks; the number of times that it was shut down.
+
+    Other tests of this process have a Ray, and a watch over it, that must not hear of this. A suite that was started in
+    the background ignores Ctrl-C.
+    """
+    downs, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def make(looks):
         left = iter([False] * looks)
-        monkeypatch.setattr(RayWatch, "is_dead", lambda watch: next(left, True))
+
+        class Dying(RayWatch):
+            def is_dead(self):
+                return next(left, True)
+
+        monkeypatch.setattr(ray_watch, "RayWatch", Dying)
         return downs
 
     monkeypatch.setattr(ray_watch, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(ray, "shutdown", lambda: downs.append(1))
-    return make
+    yield make
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_main_thread_is_interrupted(dies):
