@@ -11,13 +11,16 @@ from sparse_search.cli.app import main
 
 
 def call(*arguments, cwd):
-    """Run `sparse-search` in a folder as its entry point does: exit code and what was printed."""
+    """Run `sparse-search` in a folder as its entry point does: exit code and what was printed.
+
+    Finders of modules stay: the package `importlib_metadata`, once imported, is the only one that finds versions.
+    """
     words = ["sparse-search", *map(str, arguments)]
     printed, complained = (TextIOWrapper(BytesIO(), write_through=True) for _ in range(2))
     with ExitStack() as left_as_found:
         for changed in (
             chdir(cwd), patch.object(sys, "argv", words), patch.object(sys, "path", [*sys.path]),
-            patch.object(sys, "meta_path", [*sys.meta_path]), warnings.catch_warnings(),
+            warnings.catch_warnings(),
             redirect_stdout(printed), redirect_stderr(complained),
         ):  # fmt: skip
             left_as_found.enter_context(changed)

@@ -207,20 +207,9 @@ def test_a_lost_ray_ends_the_sweep_with_what_to_do(tmp_path, tiny, monkeypatch):
         execute(tiny(), searcher, 3, tmp_path, None, print, may_come=False)
 
 
-def test_a_long_temporary_folder_has_a_remedy(monkeypatch):
-    def init(**_):
-        raise OSError("AF_UNIX path length cannot exceed 107 bytes: /very/long")
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a short one"), ray_session():
-        pass
-
-
 @pytest.fixture
 def starting(monkeypatch):
-    """Sets what happens as Ray starts."""
+    """Sets what happens as Ray starts; the Ray that other tests of this process have goes on."""
 
     def make(problem):
         def init(**_):
@@ -230,7 +219,14 @@ def starting(monkeypatch):
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     return make
+
+
+def test_a_long_temporary_folder_has_a_remedy(starting):
+    starting(OSError("AF_UNIX path length cannot exceed 107 bytes: /very/long"))
+    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a short one"), ray_session():
+        pass
 
 
 def test_a_start_that_takes_too_long_is_told_in_a_line_with_the_log(starting, tmp_path):
