@@ -14,7 +14,7 @@ demo: $(STAMP)  ## a real sweep on bundled images, a leaderboard, a configuratio
 TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=25
 
 test: $(STAMP)  ## the suite but for what takes a cluster; tests that need real data say that they are skipped unless SPARSE_SEARCH_DATA is set
-	@echo "== test: the suite on two processes (some twelve minutes on two cores)"
+	@echo "== test: the suite on two processes (some eight minutes on two cores)"
 	$(TWO) --dist worksteal
 
 test-long: $(STAMP)  ## sweeps disturbed and compared, clusters of several nodes on this machine
