@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_search.analysis.averages import Candidates, find_rule, standing
-from sparse_search.analysis.estimate import NUM_DRAWS, Expected, draw_images, expected
+from sparse_search.analysis.estimate import NUM_DRAWS, Expected, draw_images, expected, rated
 from sparse_search.analysis.expectation import SORTED_SHARE
 from sparse_search.analysis.weighted_scores import SharedPredictions, has_weighted_score, weighted_scores
 from trainables.metrics.counts import score_of
@@ -23,9 +23,6 @@ from trainables.metrics.thresholds import SORTED
 
 _Array = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
-
-_TIE = 1e-9
-"""Weight of the balanced log-loss beside a metric, as in `sparse_search.analysis.estimate.choices`."""
 
 _MAX_NUMBERS = 8_000_000
 """Probabilities of averages that are held at a time."""
@@ -67,10 +64,7 @@ class Draws:
 
     @cached_property
     def _rated_BM(self) -> _Array:
-        predictions = self.candidates.predictions
-        scores_BM = sign_of(self.metric) * weighted_scores(self.metric, predictions, self.times_BN)
-        losses_BM = weighted_scores("balanced_log_loss", predictions, self.times_BN)
-        return np.asarray(np.where(np.isnan(scores_BM), -np.inf, scores_BM) - _TIE * losses_BM)
+        return rated(self.candidates.predictions, self.times_BN, self.metric)
 
     def _left_out(self, weights_BM: _Array) -> _Array:
         """Return the score (B,) of the average of each draw on the images that it left out; NaN if there is none."""

@@ -154,10 +154,15 @@ def _lacks_a_class(is_drawn_BU: NDArray[np.bool_], of_class_KU: NDArray[np.bool_
 
 
 def choices(predictions: SharedPredictions, times_BN: _Array, metric: str) -> _Indices:
-    """The configuration (B,) that is best on the images of each draw; equals go by the balanced log-loss."""
+    """The configuration (B,) that is best on the images of each draw."""
+    return np.asarray(rated(predictions, times_BN, metric).argmax(1))
+
+
+def rated(predictions: SharedPredictions, times_BN: _Array, metric: str) -> _Array:
+    """Return how good (B, C) each configuration is on each draw: more is better, equals go by the balanced log-loss."""
     scores_BC = METRICS[metric].sign * weighted_scores(metric, predictions, times_BN)
     losses_BC = weighted_scores("balanced_log_loss", predictions, times_BN)
-    return np.asarray((np.where(np.isnan(scores_BC), -np.inf, scores_BC) - _TIE * losses_BC).argmax(1))
+    return np.asarray(np.where(np.isnan(scores_BC), -np.inf, scores_BC) - _TIE * losses_BC)
 
 
 def chosen_scores(predictions: SharedPredictions, times_BN: _Array, metric: str) -> _Array:

@@ -16,9 +16,8 @@ from sparse_search.analysis.leaderboard import rank_trials
 from sparse_search.analysis.worth import WORTH_DRAWS, Addition, Worth, additions, worth, worth_lines
 from sparse_search.pages.figures import Line, curves_figure
 from sparse_search.pages.panels import Panel
-from sparse_search.pages.tables import BoardLine, Question
+from sparse_search.pages.tables import BoardLine, Question, board_line
 from sparse_search.results.trials import TRIAL_SCHEMA, ranks_of
-from trainables.metrics.averaging import AVERAGE
 from trainables.metrics.table import METRICS
 
 _MIN_CURVE = 4
@@ -77,23 +76,7 @@ def _ranked(averages: Sequence[Mapping[str, Any]], question: Question) -> Averag
 def with_averages(lines: Sequence[BoardLine], averaged: Averaged, question: Question) -> list[BoardLine]:
     """Return the lines of a leaderboard with those of averages among them, ranked together."""
     moved = [replace(line, rank=averaged.ranks.get(line.rank, line.rank)) for line in lines]
-    own = [
-        BoardLine(
-            rank=rank,
-            predictor=AVERAGE,
-            series=question.series[AVERAGE],
-            start=row["start"],
-            config_id=row["config_id"],
-            settings=(),
-            score=row[question.metric],
-            low=row["low"],
-            high=row["high"],
-            others=[row[name] for name in question.others],
-            num_runs=row["num_runs"],
-            train_seconds=row["train_seconds"],
-        )
-        for row, rank in zip(averaged.rows, averaged.own_ranks, strict=True)
-    ]
+    own = [board_line(row, rank, question) for row, rank in zip(averaged.rows, averaged.own_ranks, strict=True)]
     return sorted([*moved, *own], key=lambda line: line.rank)
 
 

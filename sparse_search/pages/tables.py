@@ -104,23 +104,27 @@ def runs_of(shared: Mapping[str, Any], runs: pa.Table) -> pa.Table:
 def table_rows(question: Question, most: int) -> list[BoardLine]:
     """The first rows, and behind them the defaults and presets that are further down."""
     kept = [row for position, row in enumerate(question.rows) if position < most or row["start"]]
-    return [
-        BoardLine(
-            rank=row["rank"],
-            predictor=row["predictor"],
-            series=question.series[row["method"]],
-            start=row["start"],
-            config_id=row["config_id"],
-            settings=_settings(row, question.searched[row["method"]]),
-            score=row[question.metric],
-            low=row["low"],
-            high=row["high"],
-            others=[row[name] for name in question.others],
-            num_runs=row["num_runs"],
-            train_seconds=row["train_seconds"],
-        )
-        for row in kept
-    ]
+    return [board_line(row, row["rank"], question, _settings(row, question.searched[row["method"]])) for row in kept]
+
+
+def board_line(
+    row: Mapping[str, Any], rank: int, question: Question, settings: Sequence[tuple[str, str]] = ()
+) -> BoardLine:
+    """Return a ranking's row as a line, with the settings that it is to tell."""
+    return BoardLine(
+        rank=rank,
+        predictor=row["predictor"],
+        series=question.series[row["method"]],
+        start=row["start"],
+        config_id=row["config_id"],
+        settings=settings,
+        score=row[question.metric],
+        low=row["low"],
+        high=row["high"],
+        others=[row[name] for name in question.others],
+        num_runs=row["num_runs"],
+        train_seconds=row["train_seconds"],
+    )
 
 
 def _settings(row: Mapping[str, Any], searched: Sequence[str]) -> list[tuple[str, str]]:

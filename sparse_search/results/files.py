@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sparse_search.results.records import DamagedError
+from trainables.core.disk import sync
 
 
 def write_atomically(path: Path, content: bytes | pa.Buffer, *, on_disk: bool = True) -> None:
@@ -99,15 +100,6 @@ def read_batches(path: Path, checksum: int, numbers: Iterable[int]) -> list[pa.R
         return [reader.get_batch(number) for number in numbers]
     except (OSError, ValueError, LookupError, pa.ArrowException) as problem:
         raise DamagedError((str(problem).splitlines() or ["unreadable"])[0]) from problem
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_folder(folder: Path, *, on_disk: bool) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from search_spaces.core.errors import ConfigError, ModelError
 from search_spaces.core.yaml_files import dump_yaml, read_yaml
+from trainables.core.disk import sync
 from trainables.model.calibration import Calibration
 from trainables.model.facts import ModelFacts
 
@@ -78,7 +79,7 @@ def write_model(folder: Path, saved: Saved, card: str, others: Mapping[str, byte
         for name, content in (others or {}).items():
             (partial / name).write_bytes(content)
         for path in (*partial.iterdir(), partial):
-            _sync(path)
+            sync(path)
         partial.rename(folder)
     except OSError as problem:
         raise ModelError(f"cannot write {folder}: {problem.strerror or problem}") from problem
@@ -124,11 +125,3 @@ def _calibration(path: Path) -> Calibration:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
